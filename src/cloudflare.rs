@@ -1,0 +1,10 @@
+//! The typed client of Cloudflare's API: signing, pacing, retrying, paging and reading its answers.
+//!
+//! The only place that knows reqwest or the JSON of the API.
+//! It hands out `model` types and knows nothing of schedules, metrics text or configuration files.
+
+mod credential;
+mod settings;
+
+pub use credential::{Credential, CredentialError, Scheme, SecretSource};
+pub use settings::{ApiSettings, BaseUrl, InvalidBaseUrl, InvalidRoots, read_roots};

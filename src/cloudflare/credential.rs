@@ -1,0 +1,218 @@
+//! The secrets that Cloudflare is asked with, and nothing that decides when to ask.
+//!
+//! A secret is checked when it is read, redacted wherever it is formatted, and leaves its type
+//! in one function: [`Credential::headers`].
+
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+    sync::{Arc, RwLock},
+    time::SystemTime,
+};
+
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use secrecy::{ExposeSecret as _, SecretString};
+use thiserror::Error;
+
+/// No token or key of Cloudflare's comes near this size, so a larger file is some other file.
+const MAX_SECRET_BYTES: u64 = 8 * 1024;
+
+/// One of Cloudflare's two ways to sign in, with where its secret comes from.
+#[derive(Debug, Clone)]
+pub enum Scheme {
+    /// `Authorization: Bearer`, user-owned or account-owned.
+    Token(SecretSource),
+    /// The global API key of a user: `X-Auth-Email` and `X-Auth-Key`.
+    Key {
+        /// Whose key it is.
+        email: String,
+        /// The key.
+        key: SecretSource,
+    },
+}
+
+/// Where a secret comes from.
+#[derive(Debug, Clone)]
+pub enum SecretSource {
+    /// A file, read again when it changes.
+    File(PathBuf),
+    /// A value that stays as long as the process, such as an environment variable's.
+    Fixed(SecretString),
+}
+
+/// Why a secret cannot be used. No variant holds any part of it.
+#[derive(Debug, Error)]
+pub enum CredentialError {
+    /// The file cannot be read.
+    #[error("the file cannot be read: {0}")]
+    Unreadable(std::io::Error),
+    /// A folder, a device or a pipe.
+    #[error("it is not a regular file")]
+    NotAFile,
+    /// Far larger than a secret.
+    #[error("the file is larger than {MAX_SECRET_BYTES} bytes, so it holds something else")]
+    TooLarge,
+    /// Nothing there.
+    #[error("it is empty")]
+    Empty,
+    /// It cannot be sent in a header.
+    #[error(
+        "it holds a blank, a line break or another character that no token has; it must be the bare secret, without `Bearer` or quotes"
+    )]
+    NotBare,
+    /// The address cannot be sent in a header.
+    #[error("the e-mail address is empty or holds a character that no address has")]
+    Email,
+}
+
+/// A named credential, with the headers that sign a request.
+#[derive(Debug)]
+pub struct Credential {
+    name: Arc<str>,
+    scheme: Scheme,
+    current: RwLock<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    /// Marked sensitive, so that their `Debug` is redacted.
+    headers: HeaderMap,
+    /// When the file that they were read from was written.
+    version: Option<FileVersion>,
+}
+
+/// What tells one version of a file from another: a rotated secret can have the same size, and a
+/// restored one an older time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct FileVersion {
+    modified: Option<SystemTime>,
+    size: u64,
+    #[cfg(unix)]
+    inode: u64,
+}
+
+impl Credential {
+    /// Reads the secret.
+    ///
+    /// # Errors
+    /// If it cannot be read or cannot be sent.
+    pub fn load(name: &str, scheme: Scheme) -> Result<Self, CredentialError> {
+        let (secret, version) = scheme.secret().read()?;
+        let headers = scheme.sign(&secret)?;
+        Ok(Self { name: name.into(), scheme, current: RwLock::new(Current { headers, version }) })
+    }
+
+    /// The name that the configuration gives it: a label value.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The headers that sign a request: the one place where the secret leaves.
+    #[must_use]
+    pub fn headers(&self) -> HeaderMap {
+        self.current().headers.clone()
+    }
+
+    /// Reads the file again if it changed, and tells whether the secret is another one now.
+    ///
+    /// # Errors
+    /// If the new content cannot be used; the old secret stays, and the next call tries again.
+    pub fn refresh(&self) -> Result<bool, CredentialError> {
+        let SecretSource::File(path) = self.scheme.secret() else { return Ok(false) };
+        let version = FileVersion::of(&std::fs::metadata(path).map_err(CredentialError::Unreadable)?);
+        if self.current().version.as_ref() == Some(&version) {
+            return Ok(false);
+        }
+        let (secret, version) = self.scheme.secret().read()?;
+        let headers = self.scheme.sign(&secret)?;
+        let mut current = self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let changed = current.headers != headers;
+        *current = Current { headers, version };
+        Ok(changed)
+    }
+
+    fn current(&self) -> std::sync::RwLockReadGuard<'_, Current> {
+        // A value is swapped whole, so a panic elsewhere cannot have left half of one.
+        self.current.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Scheme {
+    const fn secret(&self) -> &SecretSource {
+        match self {
+            Self::Token(secret) | Self::Key { key: secret, .. } => secret,
+        }
+    }
+
+    fn sign(&self, secret: &SecretString) -> Result<HeaderMap, CredentialError> {
+        let bare = secret.expose_secret();
+        let header = |text: &str| {
+            let mut value = HeaderValue::from_str(text).map_err(|_| CredentialError::NotBare)?;
+            value.set_sensitive(true);
+            Ok(value)
+        };
+        let mut headers = HeaderMap::new();
+        match self {
+            Self::Token(_) => {
+                headers.insert(AUTHORIZATION, header(&format!("Bearer {bare}"))?);
+            }
+            Self::Key { email, .. } => {
+                if email.is_empty() || !email.bytes().all(|b| b.is_ascii_graphic()) {
+                    return Err(CredentialError::Email);
+                }
+                headers.insert(HeaderName::from_static("x-auth-email"), header(email)?);
+                headers.insert(HeaderName::from_static("x-auth-key"), header(bare)?);
+            }
+        }
+        Ok(headers)
+    }
+}
+
+impl SecretSource {
+    fn read(&self) -> Result<(SecretString, Option<FileVersion>), CredentialError> {
+        match self {
+            Self::Fixed(secret) => Ok((bare(secret.expose_secret())?, None)),
+            Self::File(path) => read_file(path),
+        }
+    }
+}
+
+fn read_file(path: &Path) -> Result<(SecretString, Option<FileVersion>), CredentialError> {
+    // Looked at before it is opened: opening a pipe would wait for a writer.
+    if !std::fs::metadata(path).map_err(CredentialError::Unreadable)?.is_file() {
+        return Err(CredentialError::NotAFile);
+    }
+    let file = std::fs::File::open(path).map_err(CredentialError::Unreadable)?;
+    let version = FileVersion::of(&file.metadata().map_err(CredentialError::Unreadable)?);
+    let mut content = Vec::new();
+    file.take(MAX_SECRET_BYTES + 1).read_to_end(&mut content).map_err(CredentialError::Unreadable)?;
+    if content.len() as u64 > MAX_SECRET_BYTES {
+        return Err(CredentialError::TooLarge);
+    }
+    let content = SecretString::from(String::from_utf8(content).map_err(|_| CredentialError::NotBare)?);
+    Ok((bare(content.expose_secret())?, Some(version)))
+}
+
+/// Blanks around a secret come from editors and `echo`; inside it they are a mistake.
+fn bare(content: &str) -> Result<SecretString, CredentialError> {
+    let secret = content.trim();
+    if secret.is_empty() {
+        return Err(CredentialError::Empty);
+    }
+    if !secret.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\'') {
+        return Err(CredentialError::NotBare);
+    }
+    Ok(secret.to_owned().into())
+}
+
+impl FileVersion {
+    fn of(metadata: &std::fs::Metadata) -> Self {
+        Self {
+            modified: metadata.modified().ok(),
+            size: metadata.len(),
+            #[cfg(unix)]
+            inode: std::os::unix::fs::MetadataExt::ino(metadata),
+        }
+    }
+}

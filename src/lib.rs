@@ -1,0 +1,6 @@
+//! A Prometheus exporter for the mTLS client certificates that Cloudflare issues.
+
+pub mod cloudflare;
+pub mod exposition;
+pub mod model;
+pub mod server;

@@ -1,0 +1,16 @@
+//! Pure data: zones, certificates, listings, failures and the snapshot that holds them.
+//!
+//! Nothing here does I/O, reads a clock, knows the JSON of the API or the text of the metrics.
+//! Times are Unix seconds: X.509 dates have no finer grain.
+
+mod certificate;
+mod failure;
+mod snapshot;
+mod text;
+mod zone;
+
+pub use certificate::{Certificate, Expiry, Listing, Rejection, Status};
+pub use failure::{Failure, Reason};
+pub use snapshot::{LastPoll, Snapshot, ZoneState};
+pub use text::{MAX_TEXT_CHARS, clean};
+pub use zone::{InvalidZoneId, Kind, Zone, ZoneId};

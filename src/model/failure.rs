@@ -1,0 +1,117 @@
+//! Why a poll failed.
+
+use std::{fmt, time::Duration};
+
+/// The closed list of reasons, and their label values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// HTTP 401.
+    Unauthorized,
+    /// HTTP 403.
+    Forbidden,
+    /// HTTP 404.
+    NotFound,
+    /// HTTP 429, or one of Cloudflare's codes for it at any status.
+    RateLimited,
+    /// `success: false`, or a status that no other reason names.
+    ApiError,
+    /// HTTP 5xx.
+    ServerError,
+    /// No whole answer in time.
+    Timeout,
+    /// No connection, or it broke.
+    Connect,
+    /// The connection could not be made secure.
+    Tls,
+    /// The answer is not the JSON that was expected.
+    Decode,
+    /// The listing changed while it was read, or ended early.
+    Incomplete,
+    /// The answer or the listing is larger than any that is sane.
+    TooLarge,
+}
+
+impl Reason {
+    /// Every reason, in the order of the documentation.
+    pub const ALL: [Self; 12] = [
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::RateLimited,
+        Self::ApiError,
+        Self::ServerError,
+        Self::Timeout,
+        Self::Connect,
+        Self::Tls,
+        Self::Decode,
+        Self::Incomplete,
+        Self::TooLarge,
+    ];
+
+    /// The label value.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::RateLimited => "rate_limited",
+            Self::ApiError => "api_error",
+            Self::ServerError => "server_error",
+            Self::Timeout => "timeout",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Decode => "decode",
+            Self::Incomplete => "incomplete",
+            Self::TooLarge => "too_large",
+        }
+    }
+
+    /// Whether a person has to mend something before another try can succeed.
+    ///
+    /// Such a zone is tried ever more rarely; any other is tried again at its interval at the latest.
+    #[must_use]
+    pub const fn needs_a_person(self) -> bool {
+        match self {
+            Self::Unauthorized | Self::Forbidden | Self::NotFound | Self::ApiError | Self::Decode | Self::TooLarge => {
+                true
+            }
+            Self::RateLimited | Self::ServerError | Self::Timeout | Self::Connect | Self::Tls | Self::Incomplete => {
+                false
+            }
+        }
+    }
+}
+
+/// A poll that failed: the reason for metrics, and a sentence for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Which of the closed list.
+    pub reason: Reason,
+    /// What happened, with the remedy where one is known.
+    /// It is the same text each time the same thing happens, so that a change can be told from a repeat.
+    pub message: String,
+    /// Cloudflare's id of the answer that failed, to quote to their support.
+    pub cf_ray: Option<String>,
+    /// How long the next try has to wait at least.
+    pub wait_at_least: Duration,
+    /// This zone's next try decides for its whole credential, and is due when `wait_at_least` is over.
+    pub probes_next: bool,
+}
+
+impl Failure {
+    /// A failure that nothing more is known of.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), cf_ray: None, wait_at_least: Duration::ZERO, probes_next: false }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.cf_ray {
+            Some(ray) => write!(f, " (cf-ray {ray})"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What is known at one moment: everything that is shown is a function of this and the time.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Failure, Listing, Reason, Zone};
+
+/// All zones, in the order of the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// Zones are replaced whole, so no reader ever sees half a zone.
+    pub zones: Vec<Arc<ZoneState>>,
+}
+
+impl Snapshot {
+    /// Whether every zone was tried.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.zones.iter().all(|zone| zone.last_poll.is_some())
+    }
+}
+
+/// One zone: its last good listing and how its polls went.
+#[derive(Debug, Clone)]
+pub struct ZoneState {
+    /// What the configuration says.
+    pub zone: Arc<Zone>,
+    /// The zone's name; its id while no name is known.
+    pub name: Arc<str>,
+    /// The last good listing and the Unix time at which it was completed.
+    pub listing: Option<(Arc<Listing>, i64)>,
+    /// How the last poll went.
+    pub last_poll: Option<LastPoll>,
+    /// Polls ended.
+    pub polls: u64,
+    failures: [u64; Reason::ALL.len()],
+}
+
+/// How a poll went.
+#[derive(Debug, Clone)]
+pub struct LastPoll {
+    /// How long it took, waiting for the request budget included.
+    pub duration: Duration,
+    /// Why it failed, if it did.
+    pub failure: Option<Failure>,
+}
+
+impl ZoneState {
+    /// A zone that was never polled.
+    #[must_use]
+    pub fn new(zone: Arc<Zone>) -> Self {
+        let name = zone.name.clone().unwrap_or_else(|| zone.id.as_str().into());
+        Self { zone, name, listing: None, last_poll: None, polls: 0, failures: [0; Reason::ALL.len()] }
+    }
+
+    /// How many polls failed for this reason.
+    #[must_use]
+    pub const fn failures(&self, reason: Reason) -> u64 {
+        self.failures[reason as usize]
+    }
+
+    /// The state after a poll that read the whole listing; `now` is Unix seconds.
+    #[must_use]
+    pub fn succeeded(&self, listing: Listing, now: i64, duration: Duration) -> Self {
+        Self {
+            listing: Some((Arc::new(listing), now)),
+            last_poll: Some(LastPoll { duration, failure: None }),
+            polls: self.polls + 1,
+            ..self.clone()
+        }
+    }
+
+    /// The state after a poll that failed: the last good listing stays.
+    #[must_use]
+    pub fn failed(&self, failure: Failure, duration: Duration) -> Self {
+        let mut next = self.clone();
+        next.failures[failure.reason as usize] += 1;
+        next.polls += 1;
+        next.last_poll = Some(LastPoll { duration, failure: Some(failure) });
+        next
+    }
+}

@@ -1,0 +1,58 @@
+//! Making text from outside harmless before anything else sees it.
+//!
+//! Certificate names come from whoever wrote the signing request.
+//! They end up in metrics, logs, tables and pages, so they are made safe once, where they enter.
+
+/// The longest text that is kept, in characters; X.509 allows a common name 64.
+pub const MAX_TEXT_CHARS: usize = 256;
+
+/// Replaces control and bidirectional formatting characters by U+FFFD and cuts what is longer than
+/// [`MAX_TEXT_CHARS`], with `…` as the last character kept.
+#[must_use]
+pub fn clean(text: &str) -> Box<str> {
+    let mut kept: String = text
+        .chars()
+        .take(MAX_TEXT_CHARS)
+        .map(|c| if is_harmful(c) { char::REPLACEMENT_CHARACTER } else { c })
+        .collect();
+    if text.chars().nth(MAX_TEXT_CHARS).is_some() {
+        kept.pop();
+        kept.push('…');
+    }
+    kept.into()
+}
+
+/// Control characters break lines and terminals; bidirectional ones make a name read as another.
+fn is_harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_made_harmless() {
+        for (given, kept) in [
+            ("plain", "plain"),
+            ("", ""),
+            ("quote \" backslash \\ {{ x }} <b>", "quote \" backslash \\ {{ x }} <b>"),
+            ("two\nlines\r", "two\u{fffd}lines\u{fffd}"),
+            ("\u{1b}[31mred\u{7f}\u{9b}", "\u{fffd}[31mred\u{fffd}\u{fffd}"),
+            ("evil\u{202e}txt.exe\u{2066}", "evil\u{fffd}txt.exe\u{fffd}"),
+            ("Zürich 証明書", "Zürich 証明書"),
+        ] {
+            assert_eq!(&*clean(given), kept, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn long_text_is_cut_and_says_so() {
+        let exact = "ü".repeat(MAX_TEXT_CHARS);
+        assert_eq!(*clean(&exact), *exact);
+        let cut = clean(&"ü".repeat(MAX_TEXT_CHARS + 1));
+        assert_eq!(cut.chars().count(), MAX_TEXT_CHARS);
+        assert!(cut.ends_with("ü…"));
+    }
+}

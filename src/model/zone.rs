@@ -1,0 +1,95 @@
+//! What is polled: a zone, how often, and with which credential.
+
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+
+use thiserror::Error;
+
+/// The sort of certificate that a listing holds: the value of the `kind` label.
+///
+/// Cloudflare lists a dozen other sorts behind sibling endpoints; each would be one variant here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// mTLS client certificates that Cloudflare's managed CA issued (`/client_certificates`).
+    Client,
+}
+
+impl Kind {
+    /// The label value.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+        }
+    }
+}
+
+/// One configured zone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Zone {
+    /// What is listed in it.
+    pub kind: Kind,
+    /// Cloudflare's id of the zone.
+    pub id: ZoneId,
+    /// The name that the configuration gives; without one the API is asked.
+    pub name: Option<Arc<str>>,
+    /// The name of the credential that lists it.
+    pub credential: Arc<str>,
+    /// How often it is listed.
+    pub interval: Duration,
+}
+
+/// A zone id: 32 hexadecimal digits, kept in lower case as Cloudflare writes them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ZoneId(Arc<str>);
+
+/// The text is no zone id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("a zone id is 32 hexadecimal digits, as on the zone's overview page in the dashboard")]
+pub struct InvalidZoneId;
+
+impl ZoneId {
+    /// The 32 digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ZoneId {
+    type Err = InvalidZoneId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidZoneId> {
+        if text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            Ok(Self(text.to_ascii_lowercase().into()))
+        } else {
+            Err(InvalidZoneId)
+        }
+    }
+}
+
+impl fmt::Display for ZoneId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zone_id_is_32_hexadecimal_digits() {
+        let id: ZoneId = "023E105F4ECEF8AD9CA31A8372D0C353".parse().unwrap();
+        assert_eq!(id.as_str(), "023e105f4ecef8ad9ca31a8372d0c353");
+        for wrong in [
+            "",
+            "example.com",
+            "023e105f4ecef8ad9ca31a8372d0c35",
+            "023e105f4ecef8ad9ca31a8372d0c3533",
+            "g23e105f4ecef8ad9ca31a8372d0c353",
+            "é23e105f4ecef8ad9ca31a8372d0c35",
+        ] {
+            assert_eq!(wrong.parse::<ZoneId>(), Err(InvalidZoneId), "{wrong:?}");
+        }
+    }
+}
