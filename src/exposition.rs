@@ -23,5 +23,5 @@ impl SeriesSettings {
     /// What an item of `expiring_within_days` can be.
     pub const WITHIN_DAYS: RangeInclusive<u32> = 1..=36_500;
     /// What `forget_expired_after` can be.
-    pub const FORGET_AFTER: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(24 * 36_500);
+    pub const FORGET_AFTER: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(36_500 * 86_400);
 }

@@ -1,1 +1,3 @@
+//! The `cloudflare-cert-exporter` program.
+
 fn main() {}

@@ -22,7 +22,7 @@ pub struct ApiSettings {
 
 impl ApiSettings {
     /// What `timeout` can be.
-    pub const TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
+    pub const TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10 * 60);
     /// What `requests_per_5m` can be. Cloudflare itself blocks a user beyond 1200, unless more is agreed on.
     pub const REQUESTS_PER_5M: RangeInclusive<u32> = 1..=1_000_000;
     /// What `concurrency` can be.
