@@ -4,7 +4,10 @@
 //! It hands out `model` types and knows nothing of schedules, metrics text or configuration files.
 
 mod credential;
+mod date;
+mod paging;
 mod settings;
+mod wire;
 
 pub use credential::{Credential, CredentialError, Scheme, SecretSource};
 pub use settings::{ApiSettings, BaseUrl, InvalidBaseUrl, InvalidRoots, read_roots};
