@@ -3,11 +3,19 @@
 //! The only place that knows reqwest or the JSON of the API.
 //! It hands out `model` types and knows nothing of schedules, metrics text or configuration files.
 
+mod client;
 mod credential;
 mod date;
+mod limits;
+mod metrics;
+mod pace;
 mod paging;
+mod retry;
 mod settings;
+mod transport;
 mod wire;
 
+pub use client::{Client, ClientError};
 pub use credential::{Credential, CredentialError, Scheme, SecretSource};
+pub use pace::Lane;
 pub use settings::{ApiSettings, BaseUrl, InvalidBaseUrl, InvalidRoots, read_roots};

@@ -9,7 +9,7 @@ mod snapshot;
 mod text;
 mod zone;
 
-pub use certificate::{Certificate, Expiry, Listing, Rejection, Status};
+pub use certificate::{Certificate, Expiry, Listing, Rejection, SECONDS_PER_DAY, Status};
 pub use failure::{Failure, Reason};
 pub use snapshot::{LastPoll, Snapshot, ZoneState};
 pub use text::{MAX_TEXT_CHARS, clean};

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::wire::Page;
-use crate::model::Certificate;
+use crate::model::{Certificate, Reason};
 
 /// What is asked for: the most that Cloudflare allows.
 pub(super) const PER_PAGE: usize = 50;
@@ -59,6 +59,15 @@ pub(super) enum Unfit {
     /// More than [`MAX_PAGES`].
     #[error("the listing has no end within {MAX_PAGES} pages")]
     Endless,
+}
+
+impl Unfit {
+    pub(super) const fn reason(self) -> Reason {
+        match self {
+            Self::Changing | Self::Short => Reason::Incomplete,
+            Self::Endless => Reason::TooLarge,
+        }
+    }
 }
 
 /// One reading of all pages.

@@ -86,6 +86,11 @@ impl BaseUrl {
         Ok(Self(url))
     }
 
+    /// Whether it is plain http.
+    pub(super) fn is_plain(&self) -> bool {
+        self.0.scheme() == "http"
+    }
+
     /// The URL with a path and a query added. `path` begins with a slash and needs no escaping.
     pub(super) fn join(&self, path: &str, query: Option<&str>) -> Url {
         let mut url = self.0.clone();

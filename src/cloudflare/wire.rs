@@ -254,7 +254,7 @@ impl From<Item<'_>> for Certificate {
 
 /// The text of a JSON string; `None` for anything else.
 ///
-/// serde_json refuses half a surrogate pair in a `str`, and lets it through as bytes.
+/// `serde_json` refuses half a surrogate pair in a `str`, and lets it through as bytes.
 fn text(raw: Option<&RawValue>) -> Option<Cow<'_, str>> {
     struct Bytes;
     impl<'de> Visitor<'de> for Bytes {

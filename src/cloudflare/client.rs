@@ -1,0 +1,381 @@
+//! One credential's way to the API: what is asked, how an answer is judged, and what is done about it.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use prometheus::Registry;
+use reqwest::{
+    Url,
+    header::{ACCEPT, HeaderMap, HeaderValue},
+};
+use tokio::{
+    sync::mpsc::UnboundedSender,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    ApiSettings, Credential,
+    limits::{RateLimit, rate_limits, retry_after},
+    metrics::{ApiMetrics, Endpoint},
+    pace::{Answer, BLOCK, Closed, Effect, Lane, Pace, Why},
+    paging::{Next, PER_PAGE, Paging},
+    retry::RetryPolicy,
+    transport::{self, Response},
+    wire::{self, Body, Page},
+};
+use crate::model::{Failure, Kind, Listing, Reason, Zone, ZoneId};
+
+/// Cloudflare's codes for too many requests; they come with any status, often 200.
+const RATE_LIMIT_CODES: [i64; 3] = [971, 10_100, 10_429];
+
+/// How often it is looked whether a secret's file changed.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// Asks the API with one credential.
+#[derive(Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    settings: ApiSettings,
+    credential: Arc<Credential>,
+    pace: Pace,
+    metrics: ApiMetrics,
+    limits: Mutex<Vec<RateLimit>>,
+    requests_sent: AtomicU64,
+    now: fn() -> DateTime<Utc>,
+    revived: UnboundedSender<Arc<str>>,
+}
+
+/// A client cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The machine's certificate authorities cannot be read, for example.
+    #[error("the HTTP client cannot be set up: {0}")]
+    Http(#[source] reqwest::Error),
+    /// There is another client for this credential in the same registry.
+    #[error("the metrics of a credential cannot be registered: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+impl Client {
+    /// Sets everything up, and sends nothing yet.
+    ///
+    /// `now` is only used to read dates in headers. `revived` is told the credential's name when
+    /// zones that failed because of it deserve another try at once.
+    ///
+    /// # Errors
+    /// If the machine cannot make TLS connections, or the credential has a client in `registry` already.
+    pub fn new(
+        settings: &ApiSettings,
+        credential: Arc<Credential>,
+        registry: &Registry,
+        now: fn() -> DateTime<Utc>,
+        revived: UnboundedSender<Arc<str>>,
+    ) -> Result<Self, ClientError> {
+        Ok(Self {
+            http: transport::http_client(settings).map_err(ClientError::Http)?,
+            pace: Pace::new(settings.requests_per_5m, settings.concurrency),
+            metrics: ApiMetrics::register(registry, credential.name())?,
+            settings: settings.clone(),
+            credential,
+            limits: Mutex::default(),
+            requests_sent: AtomicU64::new(0),
+            now,
+            revived,
+        })
+    }
+
+    /// The credential that it asks with.
+    #[must_use]
+    pub const fn credential(&self) -> &Arc<Credential> {
+        &self.credential
+    }
+
+    /// How many requests went out so far, retries included.
+    #[must_use]
+    pub fn requests_sent(&self) -> u64 {
+        self.requests_sent.load(Ordering::Relaxed)
+    }
+
+    /// Reads the whole listing of a zone.
+    ///
+    /// # Errors
+    /// If not every page could be read, or they do not fit together.
+    pub async fn list(&self, zone: &Zone, lane: Lane) -> Result<Listing, Failure> {
+        let (endpoint, segment, read) = source(zone.kind);
+        let fetch = async |number: usize| {
+            let query = format!("status=all&per_page={PER_PAGE}&page={number}");
+            let url = self.settings.base_url.join(&format!("/zones/{}/{segment}", zone.id), Some(&query));
+            (number, self.get(endpoint, url, read, lane, RetryPolicy::LISTING).await)
+        };
+        let mut paging = Paging::default();
+        let mut in_flight = FuturesUnordered::new();
+        loop {
+            let next = if in_flight.len() < self.settings.concurrency as usize { paging.next() } else { Next::Wait };
+            match next {
+                Next::Ask(number) => in_flight.push(fetch(number)),
+                Next::Wait => {
+                    // There is one: paging waits only for what it asked for.
+                    if let Some((number, page)) = in_flight.next().await {
+                        paging.add(number, page?);
+                    }
+                }
+                Next::Done(whole) => {
+                    if whole.more_than_promised {
+                        tracing::warn!(zone = %zone.id, certificates = whole.entries.len(), "The listing holds more certificates than it says.");
+                    }
+                    return Ok(Listing::new(whole.entries));
+                }
+                Next::Failed(unfit) => return Err(Failure::new(unfit.reason(), format!("{unfit}."))),
+            }
+        }
+    }
+
+    /// Asks for a zone's name, once: it can be asked again with the next poll.
+    ///
+    /// # Errors
+    /// If the token may not see it, or no answer came.
+    pub async fn zone_name(&self, zone: &ZoneId, lane: Lane) -> Result<Box<str>, Failure> {
+        let url = self.settings.base_url.join(&format!("/zones/{zone}"), None);
+        self.get(Endpoint::Zone, url, wire::zone_name, lane, RetryPolicy::ONCE).await
+    }
+
+    /// Reads the credential again whenever its file changes. Never ends.
+    pub async fn watch_credential(&self) {
+        let credential = self.credential.name();
+        let mut reported = None;
+        loop {
+            sleep(WATCH_EVERY).await;
+            match self.credential.refresh() {
+                Ok(changed) => {
+                    if changed {
+                        tracing::info!(%credential, "The secret changed and is used from now on.");
+                        self.pace.token_changed();
+                        self.revive();
+                    }
+                    reported = None;
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    if reported.as_ref() != Some(&error) {
+                        tracing::warn!(%credential, %error, "The secret's file cannot be used. The secret read before stays in use.");
+                        reported = Some(error);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Nobody listens where a listing is read just once.
+    fn revive(&self) {
+        let _ = self.revived.send(self.credential.name().clone());
+    }
+
+    /// Sends a request until it is answered or given up.
+    async fn get<T: Send + 'static>(
+        &self,
+        endpoint: Endpoint,
+        url: Url,
+        read: Read<T>,
+        lane: Lane,
+        policy: RetryPolicy,
+    ) -> Result<T, Failure> {
+        let mut spent = Duration::ZERO;
+        let mut tried = 0;
+        loop {
+            let ticket = self.pace.admit(lane).await.map_err(|closed| self.closed(closed))?;
+            self.metrics.throttled(ticket.waited);
+            let started = Instant::now();
+            // Boxed, since thousands of zones may wait for their ticket and few hold one.
+            let response = Box::pin(self.send(url.clone())).await;
+            let took = started.elapsed();
+            tried += 1;
+            spent += took;
+            let mut answer = self.answer(&response);
+            self.metrics.requested(endpoint, answer.status, took);
+            let judged = self.judge(response, read).await;
+            if let Err(Failure { reason: Reason::RateLimited, .. }) = judged {
+                answer.rate_limited = true;
+                answer.retry_after = Some(answer.retry_after.unwrap_or(BLOCK));
+            }
+            let effect = ticket.report(&answer);
+            self.tell(effect);
+            let mut failure = match judged {
+                Ok(value) => return Ok(value),
+                Err(failure) => failure,
+            };
+            if let Some(wait) = policy.wait(failure.reason, tried, spent, answer.retry_after) {
+                tracing::debug!(credential = %self.credential.name(), %url, %failure, ?wait, "A request failed and will be sent again.");
+                self.metrics.retried();
+                sleep(wait).await;
+                spent += wait;
+                continue;
+            }
+            failure.wait_at_least = answer.retry_after.unwrap_or_default();
+            if let Some(Closed { why: Why::Unauthorized, wait }) = effect.closed {
+                failure.wait_at_least = wait;
+                failure.probes_next = true;
+            }
+            return Err(failure);
+        }
+    }
+
+    /// Sends a request once.
+    async fn send(&self, url: Url) -> Result<Response, Failure> {
+        self.requests_sent.fetch_add(1, Ordering::Relaxed);
+        let request = self
+            .http
+            .get(url)
+            .headers(self.credential.headers())
+            // Errors made at Cloudflare's edge are JSON too then.
+            .header(ACCEPT, HeaderValue::from_static("application/json"));
+        match timeout(self.settings.timeout, transport::exchange(request)).await {
+            Ok(response) => response,
+            Err(_) => {
+                let limit = humantime::format_duration(self.settings.timeout);
+                Err(Failure::new(Reason::Timeout, format!("No whole answer within {limit} (api.timeout).")))
+            }
+        }
+    }
+
+    /// What the pace learns from a response; the limits it tells are shown.
+    fn answer(&self, response: &Result<Response, Failure>) -> Answer {
+        let Ok(response) = response else { return Answer::default() };
+        let limits = rate_limits(&response.headers);
+        if !limits.is_empty() {
+            let mut shown = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+            self.metrics.limited(&shown, &limits);
+            shown.clone_from(&limits);
+        }
+        Answer {
+            status: Some(response.status.as_u16()),
+            rate_limited: false,
+            retry_after: retry_after(&response.headers, (self.now)()),
+            limits,
+        }
+    }
+
+    /// Judges on another thread, so that a large page holds up no other request.
+    async fn judge<T: Send + 'static>(&self, response: Result<Response, Failure>, read: Read<T>) -> Result<T, Failure> {
+        let response = response?;
+        let credential = self.credential.name().clone();
+        let judged = tokio::spawn(async move { judge(response, read, &credential) }).await;
+        judged.unwrap_or_else(|bug| {
+            tracing::error!(%bug, "Reading an answer failed in a way that it never should. Please report this.");
+            Err(Failure::new(Reason::Decode, "Cloudflare's answer cannot be read, through a fault of this program."))
+        })
+    }
+
+    /// The failure of a request that was not sent.
+    fn closed(&self, Closed { why, wait }: Closed) -> Failure {
+        let credential = self.credential.name();
+        let (reason, message) = match why {
+            Why::Unauthorized => (
+                Reason::Unauthorized,
+                format!(
+                    "Not asked: Cloudflare refused the secret of credential {credential:?} three times in a row, so a single zone tries it now and then."
+                ),
+            ),
+            Why::RateLimited | Why::Low => (
+                Reason::RateLimited,
+                format!("Not asked: Cloudflare blocks the user of credential {credential:?} for too many requests."),
+            ),
+        };
+        // A dead token may be replaced at any time, so nothing says when the next try is worth it.
+        let wait_at_least = if why == Why::Unauthorized { Duration::ZERO } else { wait };
+        Failure { wait_at_least, ..Failure::new(reason, message) }
+    }
+
+    fn tell(&self, effect: Effect) {
+        let credential = self.credential.name();
+        match effect.closed {
+            Some(Closed { why: Why::RateLimited, wait }) => {
+                tracing::warn!(%credential, ?wait, "Cloudflare says that there were too many requests: none is sent with this credential for a while.");
+            }
+            Some(Closed { why: Why::Unauthorized, wait }) => {
+                tracing::warn!(%credential, ?wait, "Cloudflare refuses this credential: it is tried again with a single request after a while, or when it changes.");
+            }
+            Some(Closed { why: Why::Low, wait }) => {
+                tracing::debug!(%credential, ?wait, "Less than a fifth of the API's rate limit is left: waiting.");
+            }
+            None => {}
+        }
+        if effect.revived {
+            tracing::info!(%credential, "Cloudflare accepts this credential again.");
+            self.revive();
+        }
+    }
+}
+
+/// Turns status and body into a value or a failure: the one place that does.
+fn judge<T>(response: Response, read: Read<T>, credential: &str) -> Result<T, Failure> {
+    let Response { status, headers, body } = response;
+    let failed = |failure| Failure { cf_ray: cf_ray(&headers), ..failure };
+    let (reason, refusal) = if status.is_success() {
+        match read(&body.map_err(failed)?) {
+            Body::Good(value) => return Ok(value),
+            Body::Refused(refusal) => (Reason::ApiError, refusal),
+            Body::Unreadable(why) => {
+                let message = format!("Cloudflare's answer cannot be read: {why}.");
+                return Err(failed(Failure::new(Reason::Decode, message)));
+            }
+        }
+    } else {
+        let reason = match status.as_u16() {
+            401 => Reason::Unauthorized,
+            403 => Reason::Forbidden,
+            404 => Reason::NotFound,
+            429 => Reason::RateLimited,
+            500.. => Reason::ServerError,
+            _ => Reason::ApiError,
+        };
+        (reason, body.map(|body| wire::refusal(&body)).unwrap_or_default())
+    };
+    let limited = refusal.codes.iter().any(|code| RATE_LIMIT_CODES.contains(code));
+    let reason = if limited { Reason::RateLimited } else { reason };
+    let words = if refusal.words.is_empty() { String::new() } else { format!(" ({})", refusal.words) };
+    let message = format!("Cloudflare answered {status}{words}{}", remedy(reason, status, credential));
+    Err(failed(Failure::new(reason, message)))
+}
+
+/// How the sentence goes on: what to do about it.
+fn remedy(reason: Reason, status: reqwest::StatusCode, credential: &str) -> String {
+    match reason {
+        Reason::Unauthorized => format!(
+            ": the secret of credential {credential:?} is not accepted; check that it is whole, neither expired nor revoked, and allowed from this address."
+        ),
+        Reason::Forbidden => format!(
+            ": the token of credential {credential:?} needs the permission SSL and Certificates: Read on this zone."
+        ),
+        Reason::NotFound => {
+            ": there is no zone with this id; check it on the zone's overview page in the dashboard.".into()
+        }
+        Reason::RateLimited => {
+            ": too many requests by this user, in the dashboard and other tools too; see api.requests_per_5m.".into()
+        }
+        _ if status.is_redirection() => ": redirects are not followed; check api.base_url.".into(),
+        _ => ".".into(),
+    }
+}
+
+/// Reads a body.
+type Read<T> = fn(&[u8]) -> Body<T>;
+
+/// Where the certificates of a kind are listed, and how a page of them is read.
+///
+/// Another kind is another line here, and its wire types.
+fn source(kind: Kind) -> (Endpoint, &'static str, Read<Page>) {
+    match kind {
+        Kind::Client => (Endpoint::ClientCertificates, "client_certificates", wire::client_certificates),
+    }
+}
+
+fn cf_ray(headers: &HeaderMap) -> Option<String> {
+    headers.get("cf-ray")?.to_str().ok().map(|ray| crate::model::clean(ray).into())
+}

@@ -1,0 +1,137 @@
+//! What the requests of one credential add up to, in the `prometheus` crate's registry.
+//!
+//! The credential's name is a constant label and no other free text is beside a second label,
+//! because the crate hashes label values without a separator: `("ab", "c")` is `("a", "bc")` to it.
+
+use std::time::Duration;
+
+use prometheus::{
+    Counter, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, core::Collector,
+};
+
+use super::limits::RateLimit;
+
+/// An endpoint of the API: the value of the `endpoint` label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    /// `GET /zones/{id}/client_certificates`
+    ClientCertificates,
+    /// `GET /zones/{id}`
+    Zone,
+}
+
+impl Endpoint {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::ClientCertificates => "client_certificates",
+            Self::Zone => "zone",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct ApiMetrics {
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    retries: IntCounter,
+    throttled: Counter,
+    quota: GaugeVec,
+    remaining: GaugeVec,
+}
+
+impl ApiMetrics {
+    /// # Errors
+    /// If this credential's metrics are registered already.
+    pub(super) fn register(registry: &Registry, credential: &str) -> prometheus::Result<Self> {
+        let opts = |name: &str, help: &str| Opts::new(name, help).const_label("credentials", credential);
+        let buckets = vec![0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+        let duration = HistogramOpts::new(
+            "cloudflare_api_request_duration_seconds",
+            "How long requests to the Cloudflare API took, body included.",
+        );
+        let metrics = Self {
+            requests: IntCounterVec::new(
+                opts(
+                    "cloudflare_api_requests_total",
+                    "Requests sent to the Cloudflare API, by HTTP status; code is none where no answer came.",
+                ),
+                &["endpoint", "code"],
+            )?,
+            duration: HistogramVec::new(
+                duration.const_label("credentials", credential).buckets(buckets),
+                &["endpoint"],
+            )?,
+            retries: IntCounter::with_opts(opts(
+                "cloudflare_api_retries_total",
+                "Requests that were sent again after a failure.",
+            ))?,
+            throttled: Counter::with_opts(opts(
+                "cloudflare_api_throttled_seconds_total",
+                "Time that requests waited for the request budget.",
+            ))?,
+            quota: GaugeVec::new(
+                opts(
+                    "cloudflare_api_rate_limit_quota",
+                    "Requests that Cloudflare allows in a window, from the last answer's Ratelimit-Policy header.",
+                ),
+                &["policy"],
+            )?,
+            remaining: GaugeVec::new(
+                opts(
+                    "cloudflare_api_rate_limit_remaining",
+                    "Requests that Cloudflare still allows, from the last answer's Ratelimit header.",
+                ),
+                &["policy"],
+            )?,
+        };
+        let collectors: [Box<dyn Collector>; 6] = [
+            Box::new(metrics.requests.clone()),
+            Box::new(metrics.duration.clone()),
+            Box::new(metrics.retries.clone()),
+            Box::new(metrics.throttled.clone()),
+            Box::new(metrics.quota.clone()),
+            Box::new(metrics.remaining.clone()),
+        ];
+        for collector in collectors {
+            registry.register(collector)?;
+        }
+        Ok(metrics)
+    }
+
+    /// A request ended, with this status if it was answered.
+    pub(super) fn requested(&self, endpoint: Endpoint, status: Option<u16>, took: Duration) {
+        let code = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
+        self.requests.with_label_values(&[endpoint.label(), &code]).inc();
+        self.duration.with_label_values(&[endpoint.label()]).observe(took.as_secs_f64());
+    }
+
+    pub(super) fn retried(&self) {
+        self.retries.inc();
+    }
+
+    pub(super) fn throttled(&self, waited: Duration) {
+        self.throttled.inc_by(waited.as_secs_f64());
+    }
+
+    /// Shows these limits, and no longer shows those of `before` that are not among them.
+    pub(super) fn limited(&self, before: &[RateLimit], limits: &[RateLimit]) {
+        for (gauge, value) in [
+            (&self.quota, (|limit: &RateLimit| limit.quota) as fn(&RateLimit) -> Option<u64>),
+            (&self.remaining, |limit: &RateLimit| limit.remaining),
+        ] {
+            for limit in limits {
+                if let Some(value) = value(limit) {
+                    #[expect(clippy::cast_precision_loss, reason = "a quota is far below 2^53")]
+                    gauge.with_label_values(&[&*limit.policy]).set(value as f64);
+                }
+            }
+            for old in before.iter().filter(|old| value(old).is_some()) {
+                let stays = limits.iter().any(|limit| limit.policy == old.policy && value(limit).is_some());
+                if !stays {
+                    // It was set by the same code, so it is there.
+                    let _ = gauge.remove_label_values(&[&*old.policy]);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Bytes over the network: connections, their security, and limits on what is taken in.
+
+use std::error::Error as _;
+
+use reqwest::{RequestBuilder, StatusCode, header::HeaderMap, redirect::Policy};
+
+use super::ApiSettings;
+use crate::model::{Failure, Reason};
+
+/// A page of 50 certificates with PEM and CSR is about 200 kB; this is the most that is read of one answer, unpacked.
+const MAX_BODY: usize = 8 * 1024 * 1024;
+
+/// Of an answer that failed only the error is read.
+const MAX_ERROR_BODY: usize = 64 * 1024;
+
+/// An answer, whatever it says.
+#[derive(Debug)]
+pub(super) struct Response {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    /// The unpacked body, or why it could not be read.
+    pub(super) body: Result<Vec<u8>, Failure>,
+}
+
+/// A client that follows no redirect, because the secret would travel along.
+pub(super) fn http_client(settings: &ApiSettings) -> reqwest::Result<reqwest::Client> {
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+        .redirect(Policy::none())
+        .pool_max_idle_per_host(settings.concurrency as usize)
+        .tls_certs_merge(settings.extra_roots.iter().cloned());
+    if settings.base_url.is_plain() {
+        // Plain text is for this machine; a proxy would carry the secret out of it.
+        builder = builder.no_proxy();
+    }
+    builder.build()
+}
+
+/// Sends a request and takes its answer in.
+pub(super) async fn exchange(request: RequestBuilder) -> Result<Response, Failure> {
+    let mut response = request.send().await.map_err(|error| failure(&error))?;
+    let status = response.status();
+    let headers = std::mem::take(response.headers_mut());
+    let limit = if status.is_success() { MAX_BODY } else { MAX_ERROR_BODY };
+    let mut body = Vec::new();
+    let body = loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() > limit => {
+                break Err(Failure::new(
+                    Reason::TooLarge,
+                    format!("Cloudflare's answer is larger than {limit} bytes."),
+                ));
+            }
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => break Ok(body),
+            Err(error) => break Err(failure(&error)),
+        }
+    };
+    Ok(Response { status, headers, body })
+}
+
+fn failure(error: &reqwest::Error) -> Failure {
+    let mut causes = Vec::new();
+    let mut tls = false;
+    let mut next = error.source();
+    while let Some(cause) = next {
+        tls |= is_tls(cause);
+        let text = cause.to_string();
+        // Each layer tends to repeat the one below.
+        if !causes.iter().any(|known: &String| known.contains(&text)) {
+            causes.push(text);
+        }
+        next = cause.source();
+    }
+    let causes = crate::model::clean(&causes.join(": ")).into_string();
+    if tls {
+        let message = format!(
+            "The connection to Cloudflare is not secure ({causes}): check the clock of this machine, and api.ca_file if a proxy inspects the connection."
+        );
+        Failure::new(Reason::Tls, message)
+    } else if error.is_timeout() {
+        Failure::new(Reason::Timeout, format!("No answer from Cloudflare in time ({causes})."))
+    } else if error.is_decode() {
+        Failure::new(Reason::Decode, format!("Cloudflare's answer cannot be unpacked ({causes})."))
+    } else {
+        Failure::new(Reason::Connect, format!("No connection to Cloudflare, or it broke ({causes})."))
+    }
+}
+
+/// rustls hands its errors on inside of I/O errors.
+fn is_tls(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    cause.is::<rustls::Error>() || inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
+}
