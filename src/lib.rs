@@ -3,4 +3,5 @@
 pub mod cloudflare;
 pub mod exposition;
 pub mod model;
+pub mod poller;
 pub mod server;

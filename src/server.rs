@@ -1,7 +1,101 @@
 //! What is served over HTTP: the exposition, health, and a page for people.
 //!
-//! The only place that knows axum. It takes bound listeners and a stop signal, and only reads the snapshot.
+//! The only place that knows axum. It takes bound listeners and a stop signal, and only reads the
+//! snapshot: no request to it ever causes one to Cloudflare.
 
+mod metrics;
+mod page;
 mod settings;
 
+use std::{io, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use chrono::{DateTime, Utc};
+use futures_util::future::try_join_all;
+use prometheus::Registry;
+use tokio::{net::TcpListener, sync::watch, time::Instant};
+
 pub use settings::{InvalidListenAddress, InvalidTelemetryPath, ListenAddress, TelemetryPath};
+
+use crate::{exposition::SeriesSettings, model::Snapshot, poller::PULSE_EVERY};
+
+/// The poll loop is taken for dead when its pulse is this old. Nothing it does takes nearly as long.
+const PULSE_LOST_AFTER: Duration = Duration::from_secs(6 * PULSE_EVERY.as_secs());
+
+/// What answers are made of.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// The latest snapshot.
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// When the poll loop last turned.
+    pub pulse: watch::Receiver<Instant>,
+    /// The program's own counters and histograms.
+    pub registry: Registry,
+    /// Which series there are.
+    pub series: SeriesSettings,
+    /// The wall clock.
+    pub now: fn() -> DateTime<Utc>,
+    /// Something that a person has to know about the data, for the top of the page.
+    pub notice: Option<&'static str>,
+}
+
+/// Serves until `stop` turns true, then finishes the requests in flight.
+///
+/// # Errors
+/// If a listener breaks.
+pub async fn serve(
+    listeners: Vec<TcpListener>,
+    telemetry_path: &TelemetryPath,
+    sources: Sources,
+    stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let router = router(telemetry_path, sources);
+    let servers = listeners.into_iter().map(|listener| {
+        let mut stop = stop.clone();
+        let stopped = async move {
+            // An error means that whoever could say stop is gone.
+            let _ = stop.wait_for(|&stop| stop).await;
+        };
+        axum::serve(listener, router.clone()).with_graceful_shutdown(stopped).into_future()
+    });
+    try_join_all(servers).await.map(drop)
+}
+
+fn router(telemetry_path: &TelemetryPath, sources: Sources) -> Router {
+    let mut router = Router::new()
+        .route(telemetry_path.as_str(), get(metrics::metrics))
+        .route("/-/healthy", get(healthy))
+        .route("/-/ready", get(ready));
+    if telemetry_path.as_str() != "/" {
+        // Relative, so that a proxy may serve it below another path.
+        let metrics_link = telemetry_path.as_str().trim_start_matches('/').to_owned();
+        let page = async move |State(sources): State<Sources>| page::page(&sources, &metrics_link);
+        router = router.route("/", get(page));
+    }
+    router.fallback(async || (StatusCode::NOT_FOUND, "404 page not found\n")).with_state(sources)
+}
+
+async fn healthy(State(sources): State<Sources>) -> Response {
+    let alive = sources.snapshots.has_changed().is_ok() && sources.pulse.borrow().elapsed() < PULSE_LOST_AFTER;
+    if alive {
+        "Healthy.\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "The poll loop does not turn: nothing is being updated.\n").into_response()
+    }
+}
+
+async fn ready(State(sources): State<Sources>) -> Response {
+    let snapshot = sources.snapshots.borrow().clone();
+    if snapshot.is_ready() {
+        return "Ready.\n".into_response();
+    }
+    let untried = snapshot.zones.iter().filter(|zone| zone.last_poll.is_none()).count();
+    let message = format!("{untried} of {} zones were not polled yet.\n", snapshot.zones.len());
+    (StatusCode::SERVICE_UNAVAILABLE, message).into_response()
+}

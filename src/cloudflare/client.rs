@@ -112,6 +112,8 @@ impl Client {
         let fetch = async |number: usize| {
             let query = format!("status=all&per_page={PER_PAGE}&page={number}");
             let url = self.settings.base_url.join(&format!("/zones/{}/{segment}", zone.id), Some(&query));
+            // Once page 1 is there, the zone answers.
+            let lane = if number == 1 { lane } else { Lane::Proven };
             (number, self.get(endpoint, url, read, lane, RetryPolicy::LISTING).await)
         };
         let mut paging = Paging::default();

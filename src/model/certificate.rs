@@ -206,6 +206,13 @@ impl Listing {
         self.rejected[rejection as usize]
     }
 
+    /// The soonest expiry that is not over, among those that are not revoked.
+    #[must_use]
+    pub fn next_expiry(&self, now: i64) -> Option<i64> {
+        let usable = self.certificates.iter().filter(|certificate| certificate.status != Status::Revoked);
+        usable.filter_map(Certificate::not_after).find(|&time| time >= now)
+    }
+
     /// Whether another active certificate of the same name expires later.
     ///
     /// Never for a name that says nothing of its holder, and never where more than two unexpired

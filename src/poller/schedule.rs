@@ -1,0 +1,127 @@
+//! When each zone is due.
+
+use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::model::Failure;
+
+/// A zone that failed is tried again after this, or after its interval if that is shorter.
+const FIRST_RETRY: Duration = Duration::from_secs(300);
+
+/// A zone that a person has to mend is tried at least this often, or at its interval if that is longer.
+const RAREST_RETRY: Duration = Duration::from_secs(6 * 3600);
+
+/// The due times of all zones, by their place in the snapshot.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    zones: Vec<Timing>,
+    /// Soonest first. What no longer is a zone's due time is skipped when it comes up.
+    queue: BinaryHeap<Reverse<(Instant, usize)>>,
+}
+
+#[derive(Debug)]
+struct Timing {
+    interval: Duration,
+    /// Where in its interval the zone has its place, so that zones do not come in bunches.
+    first_tick: Instant,
+    /// `None` while a poll runs: polls of a zone never overlap.
+    due: Option<Instant>,
+    /// The wait after the last failure, unless the last poll was good.
+    backoff: Option<Duration>,
+    /// It decides for its credential, so it is not moved.
+    probes: bool,
+}
+
+impl Schedule {
+    /// Every zone is due at once; from the second poll on they are spread over their intervals.
+    pub(super) fn new(intervals: impl ExactSizeIterator<Item = Duration>, now: Instant) -> Self {
+        let count = u32::try_from(intervals.len()).unwrap_or(u32::MAX);
+        let zones: Vec<_> = intervals
+            .zip(1_u32..)
+            .map(|(interval, place)| Timing {
+                interval,
+                first_tick: now + interval.mul_f64(f64::from(place) / f64::from(count)),
+                due: Some(now),
+                backoff: None,
+                probes: false,
+            })
+            .collect();
+        let queue = (0..zones.len()).map(|index| Reverse((now, index))).collect();
+        Self { zones, queue }
+    }
+
+    /// Takes the zone that is due longest; its poll has to be started now.
+    pub(super) fn start_due(&mut self, now: Instant) -> Option<usize> {
+        let &Reverse((due, index)) = self.next()?;
+        if due > now {
+            return None;
+        }
+        self.queue.pop();
+        self.zones[index].due = None;
+        Some(index)
+    }
+
+    /// Waits until a zone is due, for ever if all are being polled.
+    pub(super) async fn wait(&mut self) {
+        match self.next() {
+            Some(&Reverse((due, _))) => sleep_until(due).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn next(&mut self) -> Option<&Reverse<(Instant, usize)>> {
+        while let Some(&Reverse((due, index))) = self.queue.peek() {
+            if self.zones[index].due == Some(due) {
+                break;
+            }
+            self.queue.pop();
+        }
+        self.queue.peek()
+    }
+
+    /// A poll was good: the zone goes back to its place in the interval.
+    pub(super) fn succeeded(&mut self, index: usize, now: Instant) {
+        let zone = &mut self.zones[index];
+        zone.backoff = None;
+        zone.probes = false;
+        let late = now.saturating_duration_since(zone.first_tick);
+        let due = if now < zone.first_tick {
+            zone.first_tick
+        } else {
+            // The next tick after now: what was missed is not made up for.
+            let into_interval = u64::try_from(late.as_nanos() % zone.interval.as_nanos()).unwrap_or_default();
+            now + zone.interval - Duration::from_nanos(into_interval)
+        };
+        self.put(index, due);
+    }
+
+    /// A poll failed: the zone is tried again sooner than usual, then ever more rarely.
+    pub(super) fn failed(&mut self, index: usize, failure: &Failure, now: Instant) {
+        let zone = &mut self.zones[index];
+        let rarest = if failure.reason.needs_a_person() { zone.interval.max(RAREST_RETRY) } else { zone.interval };
+        let first = zone.interval.min(FIRST_RETRY);
+        let wait = zone.backoff.map_or(first, |wait| wait * 2).min(rarest);
+        zone.probes = failure.probes_next;
+        let wait_at_least = failure.wait_at_least;
+        if zone.probes {
+            self.put(index, now + wait_at_least);
+        } else {
+            zone.backoff = Some(wait);
+            self.put(index, now + wait.max(wait_at_least));
+        }
+    }
+
+    /// The zone is due at once, unless it is being polled, and its failures are forgotten.
+    pub(super) fn revive(&mut self, index: usize, now: Instant) {
+        self.zones[index].backoff = None;
+        if self.zones[index].due.is_some() {
+            self.put(index, now);
+        }
+    }
+
+    fn put(&mut self, index: usize, due: Instant) {
+        self.zones[index].due = Some(due);
+        self.queue.push(Reverse((due, index)));
+    }
+}

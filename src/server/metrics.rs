@@ -1,0 +1,98 @@
+//! The exposition as an HTTP response.
+
+use std::io::Write as _;
+
+use axum::{
+    extract::State,
+    http::{
+        HeaderMap, HeaderValue, StatusCode,
+        header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, VARY},
+    },
+    response::{IntoResponse as _, Response},
+};
+use flate2::{Compression, write::GzEncoder};
+use prometheus::TextEncoder;
+
+use super::Sources;
+use crate::exposition;
+
+/// Without it, Prometheus 3 refuses the scrape.
+const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+pub(super) async fn metrics(State(sources): State<Sources>, headers: HeaderMap) -> Response {
+    let gzip = accepts_gzip(&headers);
+    // Off the threads that serve: a hundred thousand certificates take a while.
+    let rendered = tokio::task::spawn_blocking(move || render(&sources, gzip)).await;
+    match rendered.map_err(std::io::Error::other).and_then(|rendered| rendered) {
+        Ok(body) => {
+            let mut response = body.into_response();
+            response.headers_mut().insert(CONTENT_TYPE, TEXT_FORMAT);
+            response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
+            if gzip {
+                response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            }
+            response
+        }
+        Err(error) => {
+            tracing::error!(%error, "The metrics cannot be rendered. Please report this.");
+            (StatusCode::INTERNAL_SERVER_ERROR, "The metrics cannot be rendered; the log says why.\n").into_response()
+        }
+    }
+}
+
+fn render(sources: &Sources, gzip: bool) -> std::io::Result<Vec<u8>> {
+    let snapshot = sources.snapshots.borrow().clone();
+    let mut text = exposition::render(&snapshot, &sources.series, (sources.now)().timestamp());
+    TextEncoder::new().encode_utf8(&sources.registry.gather(), &mut text).map_err(std::io::Error::other)?;
+    if !gzip {
+        return Ok(text.into_bytes());
+    }
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(text.as_bytes())?;
+    encoder.finish()
+}
+
+/// Whether gzip is named, or everything is, and not with a quality of zero.
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let quality_of = |wanted: &str| {
+        headers
+            .get_all(ACCEPT_ENCODING)
+            .iter()
+            .filter_map(|line| line.to_str().ok())
+            .flat_map(|line| line.split(','))
+            .find_map(|item| {
+                let (coding, parameters) = item.split_once(';').unwrap_or((item, ""));
+                let quality = parameters.trim().strip_prefix("q=").map_or(Some(1.0), |q| q.trim().parse::<f64>().ok());
+                coding.trim().eq_ignore_ascii_case(wanted).then_some(quality.unwrap_or(0.0))
+            })
+    };
+    quality_of("gzip").or_else(|| quality_of("*")).is_some_and(|quality| quality > 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_is_sent_to_whom_accepts_it() {
+        for (accept, gzip) in [
+            ("gzip", true),
+            ("GZIP", true),
+            ("deflate, gzip;q=0.5", true),
+            ("*", true),
+            ("gzip;q=1.0, identity; q=0.5, *;q=0", true),
+            ("identity", false),
+            ("", false),
+            ("gzip;q=0", false),
+            ("gzip; q=0.000", false),
+            ("*, gzip;q=0", false),
+            ("*;q=0", false),
+            ("gzip;q=x", false),
+            ("br, xgzip", false),
+        ] {
+            let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(accept))]);
+            assert_eq!(accepts_gzip(&headers), gzip, "{accept:?}");
+        }
+        assert!(!accepts_gzip(&HeaderMap::new()));
+    }
+}

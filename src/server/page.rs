@@ -1,0 +1,92 @@
+//! The page at `/`: what a person wants to see at a glance.
+
+use std::time::Duration;
+
+use askama::Template;
+use axum::{
+    http::{
+        HeaderName, HeaderValue, StatusCode,
+        header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE},
+    },
+    response::{IntoResponse as _, Response},
+};
+
+use super::Sources;
+use crate::model::{SECONDS_PER_DAY, Status, ZoneState};
+
+const HTML: (HeaderName, HeaderValue) = (CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+
+/// Names come from whoever made a signing request: nothing on the page may run or load anything.
+const POLICY: (HeaderName, HeaderValue) =
+    (CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'"));
+
+pub(super) fn page(sources: &Sources, metrics_link: &str) -> Response {
+    let snapshot = sources.snapshots.borrow().clone();
+    let now = (sources.now)().timestamp();
+    let page = Page {
+        version: env!("CARGO_PKG_VERSION"),
+        notice: sources.notice,
+        metrics_link,
+        zones: snapshot.zones.iter().map(|zone| Row::new(zone, now)).collect(),
+    };
+    match page.render() {
+        Ok(html) => ([HTML, POLICY], html).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "The page cannot be rendered. Please report this.");
+            (StatusCode::INTERNAL_SERVER_ERROR, "The page cannot be rendered; the log says why.\n").into_response()
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "page.html")]
+struct Page<'a> {
+    version: &'static str,
+    notice: Option<&'static str>,
+    metrics_link: &'a str,
+    zones: Vec<Row<'a>>,
+}
+
+/// A zone in words.
+struct Row<'a> {
+    name: &'a str,
+    active: String,
+    next_expiry: String,
+    listed: String,
+    state: String,
+    failed: bool,
+}
+
+impl<'a> Row<'a> {
+    fn new(zone: &'a ZoneState, now: i64) -> Self {
+        let nothing = || "–".to_owned();
+        let failure = zone.last_poll.as_ref().map(|poll| poll.failure.as_ref());
+        let (active, next_expiry, listed) = match &zone.listing {
+            None => (nothing(), nothing(), "never".into()),
+            Some((listing, time)) => {
+                let days = |time: i64| format!("in {} days", (time - now).div_euclid(SECONDS_PER_DAY));
+                let next_expiry = listing.next_expiry(now).map_or_else(nothing, days);
+                (listing.count(Status::Active).to_string(), next_expiry, age(now - time))
+            }
+        };
+        Self {
+            name: &zone.name,
+            active,
+            next_expiry,
+            listed,
+            failed: matches!(failure, Some(Some(_))),
+            state: match failure {
+                None => "not polled yet".into(),
+                Some(None) => "good".into(),
+                Some(Some(failure)) => failure.to_string(),
+            },
+        }
+    }
+}
+
+/// How long ago, in the largest unit alone.
+fn age(seconds: i64) -> String {
+    let seconds = u64::try_from(seconds).unwrap_or_default();
+    let unit = [86_400, 3_600, 60, 1].into_iter().find(|&unit| seconds >= unit).unwrap_or(1);
+    format!("{} ago", humantime::format_duration(Duration::from_secs(seconds - seconds % unit)))
+}
