@@ -18,4 +18,6 @@ mod wire;
 pub use client::{Client, ClientError};
 pub use credential::{Credential, CredentialError, Scheme, SecretSource};
 pub use pace::Lane;
+#[cfg(test)]
+pub(crate) use pace::Pace;
 pub use settings::{ApiSettings, BaseUrl, InvalidBaseUrl, InvalidRoots, read_roots};

@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-pub use demand::Demand;
+pub use demand::{Demand, Outlook};
 use schedule::Schedule;
 
 use crate::{
@@ -227,3 +227,6 @@ impl Memory {
         self.said = Some((failure.clone(), Instant::now()));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,13 +4,13 @@
 //! asked, and waits on tokio's clock alone.
 
 use std::{
-    collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{
-    sync::{Notify, Semaphore, SemaphorePermit},
+    sync::Notify,
     time::{Instant, sleep_until},
 };
 
@@ -38,14 +38,19 @@ const RAREST_PROBE: Duration = Duration::from_secs(3600);
 
 /// Paces the requests of one credential.
 #[derive(Debug)]
-pub(super) struct Pace {
-    budget: usize,
-    /// Requests in flight; first come, first served.
-    all: Semaphore,
-    /// Of these, how many may be for zones that may never answer.
-    doubtful: Semaphore,
+pub(crate) struct Pace {
+    limits: Limits,
     state: Mutex<State>,
-    changed: Notify,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Requests in any [`WINDOW`].
+    budget: usize,
+    /// Requests in flight.
+    concurrency: usize,
+    /// Of these, how many may be for zones that may never answer.
+    doubtful: usize,
 }
 
 /// Whether a zone is likely to hold up what waits behind it.
@@ -60,7 +65,13 @@ pub enum Lane {
 
 #[derive(Debug, Default)]
 struct State {
+    /// Who waits, by the number drawn when coming: those who came first go first, whatever their
+    /// lane, unless all places of the doubtful lane are taken.
+    proven: BTreeMap<u64, Arc<Notify>>,
+    doubtful: BTreeMap<u64, Arc<Notify>>,
+    drawn: u64,
     in_flight: usize,
+    doubtful_in_flight: usize,
     /// When the requests of the last window ended, oldest first.
     ended: VecDeque<Instant>,
     closure: Option<Closure>,
@@ -80,7 +91,7 @@ struct Closure {
 
 /// Why no request may go out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Why {
+pub(crate) enum Why {
     /// What is left is the owner's.
     Low,
     /// Cloudflare said 429.
@@ -91,7 +102,7 @@ pub(super) enum Why {
 
 /// The credential is closed for longer than anybody waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Closed {
+pub(crate) struct Closed {
     pub(super) why: Why,
     /// How long it will stay so.
     pub(super) wait: Duration,
@@ -119,56 +130,47 @@ pub(super) struct Effect {
 
 /// Leave to send one request. It counts against the budget until a window after it is dropped.
 #[derive(Debug)]
-pub(super) struct Ticket<'a> {
+pub(crate) struct Ticket<'a> {
     pace: &'a Pace,
+    lane: Lane,
     probe: bool,
-    /// How long the budget was waited for.
+    /// How long the budget was waited for, once it was this request's turn.
     pub(super) waited: Duration,
-    _all: SemaphorePermit<'a>,
-    _doubtful: Option<SemaphorePermit<'a>>,
 }
 
 impl Pace {
     /// At most `requests_per_5m` in five minutes, and `concurrency` at a time.
-    pub(super) fn new(requests_per_5m: u32, concurrency: u32) -> Self {
+    pub(crate) fn new(requests_per_5m: u32, concurrency: u32) -> Self {
         let concurrency = concurrency as usize;
-        Self {
-            budget: requests_per_5m as usize,
-            all: Semaphore::new(concurrency),
-            doubtful: Semaphore::new((concurrency - 1).max(1)),
-            state: Mutex::default(),
-            changed: Notify::new(),
-        }
+        let limits = Limits { budget: requests_per_5m as usize, concurrency, doubtful: (concurrency - 1).max(1) };
+        Self { limits, state: Mutex::default() }
     }
 
     /// Waits until one more request may go out.
     ///
     /// # Errors
     /// If the credential is closed for longer than [`PATIENCE`], or its token is dead.
-    pub(super) async fn admit(&self, lane: Lane) -> Result<Ticket<'_>, Closed> {
-        const OPEN: &str = "the semaphores are never closed";
-        let doubtful = match lane {
-            Lane::Proven => None,
-            Lane::Doubtful => Some(self.doubtful.acquire().await.expect(OPEN)),
-        };
-        let all = self.all.acquire().await.expect(OPEN);
-        let came = Instant::now();
+    pub(crate) async fn admit(&self, lane: Lane) -> Result<Ticket<'_>, Closed> {
+        let place = Place::take(self, lane);
+        // Since when it is this request's turn and only the budget is missing.
+        let mut turn = None;
         loop {
-            let mut changed = std::pin::pin!(self.changed.notified());
-            // Before looking, so that no change after the look is missed.
-            changed.as_mut().enable();
             let now = Instant::now();
-            let look = self.state().look(now, self.budget);
+            let look = self.state().look(place.number, lane, self.limits, now);
             match look {
                 Look::Go { probe } => {
-                    return Ok(Ticket { pace: self, probe, waited: now - came, _all: all, _doubtful: doubtful });
+                    let waited = turn.map_or(Duration::ZERO, |turn| now - turn);
+                    return Ok(Ticket { pace: self, lane, probe, waited });
                 }
                 Look::Closed(closed) => return Err(closed),
-                Look::Until(Some(time)) => tokio::select! {
-                    () = sleep_until(time) => {}
-                    () = changed => {}
-                },
-                Look::Until(None) => changed.await,
+                Look::Until(time) => {
+                    turn.get_or_insert(now);
+                    tokio::select! {
+                        () = sleep_until(time) => {}
+                        () = place.called.notified() => {}
+                    }
+                }
+                Look::Wait => place.called.notified().await,
             }
         }
     }
@@ -180,13 +182,40 @@ impl Pace {
         if state.closure.is_some_and(|closure| closure.why == Why::Unauthorized) {
             state.closure = None;
         }
-        drop(state);
-        self.changed.notify_waiters();
+        state.call_next(self.limits);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Every change is complete before anything in it could panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place in the queue, left when it is dropped.
+struct Place<'a> {
+    pace: &'a Pace,
+    lane: Lane,
+    number: u64,
+    called: Arc<Notify>,
+}
+
+impl<'a> Place<'a> {
+    fn take(pace: &'a Pace, lane: Lane) -> Self {
+        let called = Arc::new(Notify::new());
+        let mut state = pace.state();
+        state.drawn += 1;
+        let number = state.drawn;
+        state.queue(lane).insert(number, called.clone());
+        drop(state);
+        Self { pace, lane, number, called }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut state = self.pace.state();
+        state.queue(self.lane).remove(&self.number);
+        state.call_next(self.pace.limits);
     }
 }
 
@@ -196,30 +225,58 @@ enum Look {
         probe: bool,
     },
     Closed(Closed),
-    /// Nothing changes before this time, unless somebody says so.
-    Until(Option<Instant>),
+    /// Nothing before this time, unless called.
+    Until(Instant),
+    /// Nothing unless called.
+    Wait,
 }
 
 impl State {
-    fn look(&mut self, now: Instant, budget: usize) -> Look {
+    fn queue(&mut self, lane: Lane) -> &mut BTreeMap<u64, Arc<Notify>> {
+        match lane {
+            Lane::Proven => &mut self.proven,
+            Lane::Doubtful => &mut self.doubtful,
+        }
+    }
+
+    /// Whose turn it is.
+    fn next(&self, limits: Limits) -> Option<(&u64, &Arc<Notify>)> {
+        let doubtful = self.doubtful.first_key_value().filter(|_| self.doubtful_in_flight < limits.doubtful);
+        let proven = self.proven.first_key_value();
+        [doubtful, proven].into_iter().flatten().min_by_key(|(number, _)| **number)
+    }
+
+    /// Lets whose turn it is look again. Each change ends with this.
+    fn call_next(&self, limits: Limits) {
+        if let Some((_, next)) = self.next(limits) {
+            next.notify_one();
+        }
+    }
+
+    fn look(&mut self, number: u64, lane: Lane, limits: Limits, now: Instant) -> Look {
         let mut probe = false;
         if let Some(closure) = &self.closure {
             let wait = closure.until.saturating_duration_since(now);
             match closure.why {
+                // Whoever it is: there is no point in queueing.
                 Why::Unauthorized if !wait.is_zero() => return Look::Closed(Closed { why: closure.why, wait }),
                 Why::RateLimited if wait > PATIENCE => return Look::Closed(Closed { why: closure.why, wait }),
-                _ if !wait.is_zero() => return Look::Until(Some(closure.until)),
-                _ if closure.probing => return Look::Until(None),
+                _ if !wait.is_zero() => return Look::Until(closure.until),
+                _ if closure.probing => return Look::Wait,
                 _ => probe = true,
             }
+        }
+        if self.next(limits).is_none_or(|(next, _)| *next != number) || self.in_flight >= limits.concurrency {
+            return Look::Wait;
         }
         while self.ended.front().is_some_and(|&ended| ended + WINDOW <= now) {
             self.ended.pop_front();
         }
-        if self.in_flight + self.ended.len() >= budget {
-            return Look::Until(self.ended.front().map(|&ended| ended + WINDOW));
+        if self.in_flight + self.ended.len() >= limits.budget {
+            return self.ended.front().map_or(Look::Wait, |&ended| Look::Until(ended + WINDOW));
         }
         self.in_flight += 1;
+        self.doubtful_in_flight += usize::from(lane == Lane::Doubtful);
         if let Some(closure) = self.closure.as_mut().filter(|_| probe) {
             closure.probing = true;
         }
@@ -289,13 +346,236 @@ impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         let mut state = self.pace.state();
         state.in_flight -= 1;
+        state.doubtful_in_flight -= usize::from(self.lane == Lane::Doubtful);
         state.ended.push_back(Instant::now());
         if self.probe
             && let Some(closure) = &mut state.closure
         {
             closure.probing = false;
         }
-        drop(state);
-        self.pace.changed.notify_waiters();
+        state.call_next(self.pace.limits);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+    use proptest::prelude::*;
+    use tokio::time::{advance, sleep};
+
+    use super::*;
+
+    fn status(status: u16) -> Answer {
+        Answer { status: Some(status), ..Answer::default() }
+    }
+
+    fn too_many(retry_after: Option<u64>) -> Answer {
+        Answer { rate_limited: true, retry_after: retry_after.map(Duration::from_secs), ..status(429) }
+    }
+
+    fn left(remaining: u64, reset: u64) -> Answer {
+        let limit = RateLimit {
+            policy: "default".into(),
+            quota: Some(1200),
+            remaining: Some(remaining),
+            reset: Duration::from_secs(reset),
+        };
+        Answer { limits: vec![limit], ..status(200) }
+    }
+
+    /// Sends a request that is answered at once.
+    async fn send(pace: &Pace, answer: Answer) -> Effect {
+        pace.admit(Lane::Proven).await.unwrap().report(&answer)
+    }
+
+    /// How long it takes until a request may go out.
+    async fn time_to_send(pace: &Pace) -> Duration {
+        let started = Instant::now();
+        send(pace, status(200)).await;
+        started.elapsed()
+    }
+
+    /// Sends `requests` as fast as it may, each with the latency that `latency` draws, and returns when each was sent.
+    async fn run(pace: &Pace, requests: usize, mut latency: impl FnMut() -> Duration) -> Vec<Instant> {
+        let sent = RefCell::new(Vec::new());
+        let mut running: FuturesUnordered<_> = (0..requests)
+            .map(|_| {
+                let latency = latency();
+                let sent = &sent;
+                async move {
+                    let ticket = pace.admit(Lane::Proven).await.unwrap();
+                    sent.borrow_mut().push(Instant::now());
+                    sleep(latency).await;
+                    ticket.report(&status(200));
+                }
+            })
+            .collect();
+        while running.next().await.is_some() {}
+        drop(running);
+        sent.into_inner()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_five_minutes_hold_more_requests_than_the_budget_and_little_of_it_is_wasted() {
+        let (budget, days) = (600, 1);
+        let pace = Pace::new(budget, 4);
+        let requests = budget as usize * 12 * 24 * days;
+        let mut random = fastrand::Rng::with_seed(1);
+        let started = Instant::now();
+        let sent = run(&pace, requests, || Duration::from_millis(random.u64(20..500))).await;
+        for (first, beyond) in sent.iter().zip(&sent[budget as usize..]) {
+            assert!(*beyond - *first > Duration::from_secs(300));
+        }
+        let ideal = Duration::from_secs(days as u64 * 24 * 3600).as_secs_f64();
+        let used = ideal / started.elapsed().as_secs_f64();
+        assert!(used >= 0.95, "only {used:.3} of the budget was used");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn the_budget_holds_whatever_the_latencies_are(budget in 1..40_u32, concurrency in 1..20_u32, seed: u64) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            runtime.block_on(async {
+                let pace = Pace::new(budget, concurrency);
+                let mut random = fastrand::Rng::with_seed(seed);
+                let sent = run(&pace, 300, || Duration::from_millis(random.u64(0..40_000))).await;
+                // As it arrives over there: up to a second late.
+                let mut arrived: Vec<_> = sent.iter().map(|time| *time + Duration::from_millis(random.u64(0..1000))).collect();
+                arrived.sort_unstable();
+                for (first, beyond) in arrived.iter().zip(&arrived[budget as usize..]) {
+                    assert!(*beyond - *first >= Duration::from_secs(300));
+                }
+            });
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_so_many_requests_are_out_at_a_time() {
+        let pace = Pace::new(600, 3);
+        let tickets: Vec<_> = (0..3).map(|_| pace.admit(Lane::Proven).now_or_never().unwrap().unwrap()).collect();
+        assert!(pace.admit(Lane::Proven).now_or_never().is_none());
+        drop(tickets);
+        assert!(pace.admit(Lane::Proven).now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn zones_that_may_hang_leave_a_place_free() {
+        for (concurrency, doubtful) in [(1, 1), (2, 1), (4, 3)] {
+            let pace = Pace::new(600, concurrency);
+            let hanging: Vec<_> =
+                std::iter::from_fn(|| pace.admit(Lane::Doubtful).now_or_never()).take(10).map(Result::unwrap).collect();
+            assert_eq!(hanging.len(), doubtful);
+            assert_eq!(pace.admit(Lane::Proven).now_or_never().is_some(), concurrency > 1, "{concurrency}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_left_below_a_fifth_is_the_owners() {
+        let pace = Pace::new(600, 4);
+        send(&pace, left(240, 1)).await;
+        assert_eq!(time_to_send(&pace).await, Duration::ZERO);
+        for (reset, seconds) in [(30, 30), (0, 1), (100_000, 300)] {
+            send(&pace, left(239, reset)).await;
+            assert_eq!(time_to_send(&pace).await, Duration::from_secs(seconds), "{reset}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_pause_one_request_looks_before_others_follow() {
+        let pace = Pace::new(600, 4);
+        send(&pace, left(100, 10)).await;
+        let probe = pace.admit(Lane::Proven).await.unwrap();
+        advance(Duration::from_secs(5)).await;
+        assert!(pace.admit(Lane::Proven).now_or_never().is_none());
+        // Still low: everything waits again. No word: likewise, for a second.
+        assert_eq!(probe.report(&left(100, 20)).closed, Some(Closed { why: Why::Low, wait: Duration::from_secs(20) }));
+        let probe = pace.admit(Lane::Proven).await.unwrap();
+        probe.report(&Answer::default());
+        let probe = pace.admit(Lane::Proven).await.unwrap();
+        assert!(pace.admit(Lane::Proven).now_or_never().is_none());
+        probe.report(&left(1000, 1));
+        let open: Vec<_> = (0..4).map(|_| pace.admit(Lane::Proven).now_or_never().unwrap()).collect();
+        assert_eq!(open.len(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_is_given_up_lets_another_one_look() {
+        let pace = Pace::new(600, 4);
+        send(&pace, left(100, 10)).await;
+        drop(pace.admit(Lane::Proven).await.unwrap());
+        assert_eq!(time_to_send(&pace).await, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_429_stops_the_credential_as_a_whole() {
+        for (retry_after, seconds) in [(Some(0), 1), (Some(60), 60), (Some(61), 61), (None, 300), (Some(3600), 3600)] {
+            let pace = Pace::new(600, 4);
+            let under_way = pace.admit(Lane::Proven).await.unwrap();
+            let wait = Duration::from_secs(seconds);
+            assert_eq!(send(&pace, too_many(retry_after)).await.closed, Some(Closed { why: Why::RateLimited, wait }));
+            // What was sent before does not open it again.
+            under_way.report(&status(200));
+            if wait > PATIENCE {
+                let closed = pace.admit(Lane::Proven).now_or_never().unwrap().unwrap_err();
+                assert_eq!(closed, Closed { why: Why::RateLimited, wait });
+                advance(wait).await;
+            } else {
+                assert_eq!(time_to_send(&pace).await, wait);
+            }
+            assert_eq!(time_to_send(&pace).await, Duration::ZERO);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_when_a_long_block_begins_is_told() {
+        let pace = Pace::new(1, 2);
+        let first = pace.admit(Lane::Proven).await.unwrap();
+        let mut waiting = std::pin::pin!(pace.admit(Lane::Proven));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        first.report(&too_many(Some(600)));
+        assert!(waiting.await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_token_is_tried_ever_more_rarely() {
+        let pace = Pace::new(600, 4);
+        assert_eq!(send(&pace, status(401)).await, Effect::default());
+        assert_eq!(send(&pace, status(401)).await, Effect::default());
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            let closed = send(&pace, status(401)).await.closed.unwrap();
+            assert_eq!(pace.admit(Lane::Proven).now_or_never().unwrap().unwrap_err(), closed);
+            assert_eq!(closed.why, Why::Unauthorized);
+            advance(closed.wait - Duration::from_secs(1)).await;
+            assert!(pace.admit(Lane::Proven).now_or_never().unwrap().is_err());
+            advance(Duration::from_secs(1)).await;
+            waits.push(closed.wait.as_secs());
+        }
+        assert_eq!(waits, [60, 120, 240, 480, 960, 1920, 3600, 3600]);
+        assert!(send(&pace, status(200)).await.revived);
+        assert_eq!(time_to_send(&pace).await, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn anything_between_two_401_shows_that_the_token_lives() {
+        let pace = Pace::new(600, 4);
+        for other in [status(200), status(403), status(500), Answer::default()] {
+            for answer in [status(401), status(401), other] {
+                assert_eq!(send(&pace, answer).await, Effect::default());
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_token_is_tried_at_once() {
+        let pace = Pace::new(600, 4);
+        for _ in 0..3 {
+            send(&pace, status(401)).await;
+        }
+        pace.token_changed();
+        assert_eq!(time_to_send(&pace).await, Duration::ZERO);
     }
 }

@@ -7,98 +7,175 @@ use crate::model::Zone;
 /// Cloudflare lists this many certificates for one request.
 const CERTIFICATES_PER_REQUEST: usize = 50;
 
-const FIVE_MINUTES: Duration = Duration::from_secs(300);
+const FIVE_MINUTES: f64 = 300.0;
 
-/// The demand is said again when it differs this much from what was said.
+/// An outlook is said again when its interval differs this much from what was said.
 const WORTH_SAYING: f64 = 0.25;
 
 /// What the zones of each credential need, against what each credential is allowed.
 #[derive(Debug)]
 pub struct Demand {
-    allowed: f64,
-    /// Credential, interval and requests of each zone.
-    zones: Vec<(Arc<str>, Duration, usize)>,
-    credentials: BTreeMap<Arc<str>, Load>,
+    requests_per_5m: u32,
+    zones: Vec<Cost>,
+    changed: bool,
+    /// The stretched interval in seconds that was said last of each credential that has one.
+    said: BTreeMap<Arc<str>, f64>,
 }
 
-#[derive(Debug, Default)]
-struct Load {
-    /// Requests per five minutes.
-    needed: f64,
-    /// What was said of it; nothing if it was never too much.
-    said: Option<f64>,
+#[derive(Debug)]
+struct Cost {
+    credential: Arc<str>,
+    /// Seconds.
+    interval: f64,
+    /// Requests of one poll.
+    requests: f64,
+}
+
+/// How a credential's budget and its zones go together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outlook {
+    /// The credential's name.
+    pub credential: Arc<str>,
+    /// Requests per five minutes that its zones need.
+    pub needed_per_5m: f64,
+    /// Requests per five minutes that it may send.
+    pub allowed_per_5m: u32,
+    /// If that is too few: how often the zones with a shorter interval will really be listed.
+    pub interval_becomes: Option<Duration>,
 }
 
 impl Demand {
     /// Takes every zone to cost one request a poll, until it was listed.
     pub fn new<'a>(requests_per_5m: u32, zones: impl IntoIterator<Item = &'a Zone>) -> Self {
-        let zones: Vec<_> = zones.into_iter().map(|zone| (zone.credential.clone(), zone.interval, 1)).collect();
-        let mut credentials = BTreeMap::<_, Load>::new();
-        for (credential, interval, requests) in &zones {
-            credentials.entry(credential.clone()).or_default().needed += rate(*requests, *interval);
-        }
-        Self { allowed: f64::from(requests_per_5m), zones, credentials }
+        let cost = |zone: &Zone| Cost {
+            credential: zone.credential.clone(),
+            interval: zone.interval.as_secs_f64(),
+            requests: 1.0,
+        };
+        let zones = zones.into_iter().map(cost).collect();
+        Self { requests_per_5m, zones, changed: true, said: BTreeMap::new() }
     }
 
-    /// Each credential with the requests per five minutes that its zones need.
-    pub fn needed(&self) -> impl Iterator<Item = (&str, f64)> {
-        self.credentials.iter().map(|(credential, load)| (&**credential, load.needed))
+    /// The outlook of each credential, by name.
+    #[must_use]
+    pub fn outlook(&self) -> Vec<Outlook> {
+        let mut by_credential = BTreeMap::<&Arc<str>, Vec<&Cost>>::new();
+        for cost in &self.zones {
+            by_credential.entry(&cost.credential).or_default().push(cost);
+        }
+        by_credential
+            .into_iter()
+            .map(|(credential, zones)| Outlook {
+                credential: credential.clone(),
+                needed_per_5m: rounded(zones.iter().map(|zone| zone.rate()).sum::<f64>() * FIVE_MINUTES),
+                allowed_per_5m: self.requests_per_5m,
+                interval_becomes: stretched(zones, f64::from(self.requests_per_5m) / FIVE_MINUTES),
+            })
+            .collect()
     }
 
     /// A zone turned out to hold so many certificates.
     pub(super) fn sized(&mut self, index: usize, certificates: usize) {
-        let (credential, interval, requests) = &mut self.zones[index];
-        let before = rate(*requests, *interval);
-        *requests = certificates.div_ceil(CERTIFICATES_PER_REQUEST).max(1);
-        if let Some(load) = self.credentials.get_mut(credential) {
-            load.needed += rate(*requests, *interval) - before;
-        }
+        let requests = certificates.div_ceil(CERTIFICATES_PER_REQUEST).max(1);
+        #[expect(clippy::cast_precision_loss, reason = "a zone costs far fewer than 2^53 requests")]
+        let requests = requests as f64;
+        self.changed |= self.zones[index].requests != requests;
+        self.zones[index].requests = requests;
     }
 
     /// Says where the budget is not enough, where that changed much, and where it is enough again.
     pub(super) fn say_changes(&mut self) {
-        let allowed = self.allowed;
-        for (credential, load) in &mut self.credentials {
-            let factor = load.needed / allowed;
-            match load.said {
-                None if factor <= 1.0 => {}
-                Some(_) if factor <= 1.0 => {
-                    load.said = None;
-                    tracing::info!(%credential, needed_per_5m = load.needed.ceil(), allowed_per_5m = allowed, "The request budget is enough for the configured intervals again.");
+        if !std::mem::take(&mut self.changed) {
+            return;
+        }
+        for Outlook { credential, needed_per_5m, allowed_per_5m, interval_becomes } in self.outlook() {
+            let needed_per_5m = needed_per_5m.ceil();
+            let said = self.said.get(&credential).copied();
+            match (interval_becomes, said) {
+                (None, None) => {}
+                (None, Some(_)) => {
+                    self.said.remove(&credential);
+                    tracing::info!(%credential, needed_per_5m, allowed_per_5m, "The request budget is enough for the configured intervals again.");
                 }
-                Some(said) if (load.needed - said).abs() < said * WORTH_SAYING => {}
-                _ => {
-                    load.said = Some(load.needed);
-                    let intervals = self
-                        .zones
-                        .iter()
-                        .filter(|(name, ..)| name == credential)
-                        .map(|(_, interval, _)| *interval)
-                        .min()
-                        .map(|interval| {
-                            let real = Duration::from_secs(interval.mul_f64(factor).as_secs());
-                            format!(
-                                "{} becomes {}",
-                                humantime::format_duration(interval),
-                                humantime::format_duration(real)
-                            )
-                        });
-                    tracing::warn!(
-                        %credential,
-                        needed_per_5m = load.needed.ceil(),
-                        allowed_per_5m = allowed,
-                        interval = intervals.unwrap_or_default(),
-                        "The request budget cannot carry the zones at their intervals, so they are listed less often; raise the intervals or api.requests_per_5m."
-                    );
+                (Some(interval), Some(said)) if (interval.as_secs_f64() / said - 1.0).abs() < WORTH_SAYING => {}
+                (Some(interval), _) => {
+                    self.said.insert(credential.clone(), interval.as_secs_f64());
+                    let interval_becomes = humantime::format_duration(interval).to_string();
+                    tracing::warn!(%credential, needed_per_5m, allowed_per_5m, interval_becomes, "The request budget cannot carry the zones at their intervals: those with a shorter one are listed this often. Raise the intervals or api.requests_per_5m.");
                 }
             }
         }
     }
 }
 
-/// Requests per five minutes.
-fn rate(requests: usize, interval: Duration) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "a zone costs far fewer than 2^53 requests")]
-    let requests = requests as f64;
-    requests * FIVE_MINUTES.as_secs_f64() / interval.as_secs_f64()
+impl Cost {
+    /// Requests per second.
+    fn rate(&self) -> f64 {
+        self.requests / self.interval
+    }
+}
+
+/// Without the dust that adding up thousands of fractions leaves.
+fn rounded(sum: f64) -> f64 {
+    (sum * 1e6).round() / 1e6
+}
+
+/// How often zones are listed that take turns because `allowed` requests per second are not enough for all.
+///
+/// A zone with a long interval keeps it while those with shorter ones wait for each other.
+fn stretched(mut zones: Vec<&Cost>, allowed: f64) -> Option<Duration> {
+    let mut others: f64 = zones.iter().map(|zone| zone.rate()).sum();
+    if rounded(others) <= rounded(allowed) {
+        return None;
+    }
+    zones.sort_by(|a, b| a.interval.total_cmp(&b.interval));
+    let mut in_turn = 0.0;
+    let mut turns = zones.iter().peekable();
+    while let Some(zone) = turns.next() {
+        in_turn += zone.requests;
+        others -= zone.rate();
+        let round = in_turn / (allowed - others).max(f64::MIN_POSITIVE);
+        if allowed > others && turns.peek().is_none_or(|next| round <= next.interval) {
+            return Some(Duration::from_secs(Duration::try_from_secs_f64(round).unwrap_or(Duration::MAX).as_secs()));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Zones as `(how many, interval in seconds, certificates in each)`.
+    fn outlook(zones: &[(usize, u64, usize)]) -> (f64, Option<u64>) {
+        let configured: Vec<_> = zones
+            .iter()
+            .flat_map(|&(count, interval, certificates)| {
+                std::iter::repeat_n((super::super::tests::zone(0, Duration::from_secs(interval)), certificates), count)
+            })
+            .collect();
+        let mut demand = Demand::new(600, configured.iter().map(|(zone, _)| zone));
+        for (index, (_, certificates)) in configured.iter().enumerate() {
+            demand.sized(index, *certificates);
+        }
+        let outlook = demand.outlook().remove(0);
+        (outlook.needed_per_5m.ceil(), outlook.interval_becomes.map(|interval| interval.as_secs()))
+    }
+
+    #[test]
+    fn the_outlook_is_in_numbers() {
+        for (zones, expected) in [
+            (&[(1, 3600, 0)][..], (1.0, None)),
+            (&[(12, 3600, 50)], (1.0, None)),
+            (&[(600, 300, 50)], (600.0, None)),
+            (&[(601, 300, 50)], (601.0, Some(300))),
+            (&[(600, 300, 51)], (1200.0, Some(600))),
+            (&[(10_000, 3600, 1)], (834.0, Some(5000))),
+            (&[(1, 1, 5000)], (30_000.0, Some(50))),
+            // 300 zones an hour need 25 requests; the rest is for the others, which take 313 s a round.
+            (&[(600, 60, 1), (300, 3600, 1)], (3025.0, Some(313))),
+        ] {
+            assert_eq!(outlook(zones), expected, "{zones:?}");
+        }
+    }
 }

@@ -23,8 +23,8 @@ pub(super) struct Schedule {
 #[derive(Debug)]
 struct Timing {
     interval: Duration,
-    /// Where in its interval the zone has its place, so that zones do not come in bunches.
-    first_tick: Instant,
+    /// When the poll after the next good one is due, if all goes as it should.
+    tick: Instant,
     /// `None` while a poll runs: polls of a zone never overlap.
     due: Option<Instant>,
     /// The wait after the last failure, unless the last poll was good.
@@ -41,7 +41,7 @@ impl Schedule {
             .zip(1_u32..)
             .map(|(interval, place)| Timing {
                 interval,
-                first_tick: now + interval.mul_f64(f64::from(place) / f64::from(count)),
+                tick: now + interval.mul_f64(f64::from(place) / f64::from(count)),
                 due: Some(now),
                 backoff: None,
                 probes: false,
@@ -80,19 +80,19 @@ impl Schedule {
         self.queue.peek()
     }
 
-    /// A poll was good: the zone goes back to its place in the interval.
+    /// A poll was good: the zone keeps its place in the interval.
     pub(super) fn succeeded(&mut self, index: usize, now: Instant) {
         let zone = &mut self.zones[index];
-        zone.backoff = None;
-        zone.probes = false;
-        let late = now.saturating_duration_since(zone.first_tick);
-        let due = if now < zone.first_tick {
-            zone.first_tick
-        } else {
-            // The next tick after now: what was missed is not made up for.
-            let into_interval = u64::try_from(late.as_nanos() % zone.interval.as_nanos()).unwrap_or_default();
-            now + zone.interval - Duration::from_nanos(into_interval)
-        };
+        let failed_before = zone.backoff.take().is_some() || std::mem::take(&mut zone.probes);
+        if failed_before {
+            // What was missed meanwhile is not made up for.
+            let missed = now.saturating_duration_since(zone.tick).as_nanos().div_ceil(zone.interval.as_nanos());
+            zone.tick += zone.interval.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
+        }
+        // A zone that is late because the budget is short queues up again at once, so that no request of the
+        // budget is lost and all such zones take turns.
+        let due = zone.tick.max(now);
+        zone.tick = due + zone.interval;
         self.put(index, due);
     }
 

@@ -1,0 +1,309 @@
+//! Simulated days: tokio's clock is paused, so it jumps to whatever is waited for next.
+
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
+
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+
+use super::*;
+use crate::{
+    cloudflare::Pace,
+    model::{Kind, Reason},
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+pub(super) fn zone(number: usize, interval: Duration) -> Zone {
+    Zone {
+        kind: Kind::Client,
+        id: format!("{number:032x}").parse().unwrap(),
+        name: Some(format!("zone-{number}.example").into()),
+        credential: "default".into(),
+        interval,
+    }
+}
+
+fn zones(count: usize, interval: Duration) -> Vec<Zone> {
+    (0..count).map(|number| zone(number, interval)).collect()
+}
+
+fn good() -> Result<Fetched, Failure> {
+    Ok(Fetched { listing: Listing::default(), name: Name::Unknown })
+}
+
+/// When each zone was polled, since the start.
+type Polls = HashMap<Arc<str>, Vec<Duration>>;
+
+/// A poller and its ends.
+struct Running {
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    revive: mpsc::UnboundedSender<Arc<str>>,
+    polls: Rc<RefCell<Polls>>,
+    started: Instant,
+}
+
+impl Running {
+    fn polls(&self, zone: &str) -> Vec<Duration> {
+        self.polls.borrow().get(zone).cloned().unwrap_or_default()
+    }
+
+    fn seconds(&self, zone: &str) -> Vec<u64> {
+        self.polls(zone).iter().map(Duration::as_secs).collect()
+    }
+
+    fn state(&self, index: usize) -> Arc<ZoneState> {
+        self.snapshots.borrow().zones[index].clone()
+    }
+}
+
+/// Polls for so long; `fetch` gets the job and how often the zone was polled before.
+async fn run_with<P>(
+    zones: Vec<Zone>,
+    time: Duration,
+    fetch: impl Fn(Job, usize) -> P,
+    meanwhile: impl AsyncFn(&Running),
+) -> Running
+where
+    P: Future<Output = Result<Fetched, Failure>>,
+{
+    let states = zones.into_iter().map(|zone| Arc::new(ZoneState::new(Arc::new(zone)))).collect();
+    let (snapshots, latest) = watch::channel(Arc::new(Snapshot { zones: states }));
+    let (revive, revived) = mpsc::unbounded_channel();
+    let poller = Poller { snapshots, revived, pulse: watch::Sender::new(Instant::now()), requests_per_5m: 600 };
+    let running = Running { snapshots: latest, revive, polls: Rc::default(), started: Instant::now() };
+    let recorded = |job: Job| {
+        let mut polls = running.polls.borrow_mut();
+        let polls = polls.entry(job.zone.name.clone().unwrap_or_else(|| job.zone.id.as_str().into())).or_default();
+        polls.push(running.started.elapsed());
+        fetch(job, polls.len() - 1)
+    };
+    let polling = poller.run(recorded, || DateTime::UNIX_EPOCH);
+    let _ = timeout(time, async { tokio::join!(polling, meanwhile(&running)) }).await;
+    running
+}
+
+async fn run<P>(zones: Vec<Zone>, time: Duration, fetch: impl Fn(Job, usize) -> P) -> Running
+where
+    P: Future<Output = Result<Fetched, Failure>>,
+{
+    run_with(zones, time, fetch, async |_| {}).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_zones_share_the_budget_for_a_day() {
+    let pace = Pace::new(600, 4);
+    let sent = RefCell::new(Vec::new());
+    let running = run(zones(10_000, HOUR), DAY, |job, _| {
+        let (pace, sent) = (&pace, &sent);
+        async move {
+            let ticket = pace.admit(job.lane).await.unwrap();
+            sent.borrow_mut().push(Instant::now());
+            sleep(Duration::from_millis(50)).await;
+            drop(ticket);
+            good()
+        }
+    })
+    .await;
+    let sent = sent.into_inner();
+    for (first, beyond) in sent.iter().zip(&sent[600..]) {
+        assert!(*beyond - *first > 5 * MINUTE);
+    }
+    let allowed = 600 * 12 * 24;
+    assert!(sent.len() * 100 >= allowed * 95, "{} of {allowed} requests were made", sent.len());
+    // 10,000 requests take 83 minutes, so that is what the hour really becomes.
+    for (zone, polls) in running.polls.borrow().iter() {
+        let longest = polls.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+        assert!(longest < 90 * MINUTE, "{zone} had to wait for {longest:?}");
+    }
+    assert!(running.snapshots.borrow().zones.iter().all(|zone| zone.polls >= 16));
+}
+
+#[tokio::test(start_paused = true)]
+async fn zones_are_polled_at_once_and_then_spread_over_their_interval() {
+    let running = run(zones(4, HOUR), 3 * HOUR, async |_, _| good()).await;
+    for (zone, seconds) in [
+        ("zone-0.example", vec![0, 900, 4500, 8100]),
+        ("zone-1.example", vec![0, 1800, 5400, 9000]),
+        ("zone-2.example", vec![0, 2700, 6300, 9900]),
+        ("zone-3.example", vec![0, 3600, 7200]),
+    ] {
+        assert_eq!(running.seconds(zone)[..seconds.len()], seconds, "{zone}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_zone_keeps_its_own_interval() {
+    let running = run(vec![zone(0, MINUTE), zone(1, HOUR)], DAY - Duration::from_secs(1), async |_, _| good()).await;
+    assert_eq!(running.polls("zone-0.example").len(), 1 + 24 * 60);
+    assert_eq!(running.polls("zone-1.example").len(), 24);
+}
+
+#[tokio::test(start_paused = true)]
+async fn polls_of_a_zone_never_overlap_and_a_slow_zone_holds_up_no_other() {
+    let running = run(zones(2, MINUTE), HOUR, async |job, _| {
+        if *job.zone == zone(0, MINUTE) {
+            sleep(10 * MINUTE + Duration::from_secs(1)).await;
+        }
+        good()
+    })
+    .await;
+    assert_eq!(running.seconds("zone-0.example"), [0, 601, 1202, 1803, 2404, 3005]);
+    assert_eq!(running.seconds("zone-1.example"), (0..=60).map(|minute| minute * 60).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_that_fails_is_tried_sooner_and_then_ever_more_rarely() {
+    let minutes = |reason: Reason, interval: Duration| async move {
+        let running = run(zones(1, interval), 2 * DAY, async |_, _| Err(Failure::new(reason, "no"))).await;
+        let polls = running.polls("zone-0.example");
+        polls.windows(2).map(|pair| (pair[1] - pair[0]).as_secs() / 60).take(9).collect::<Vec<_>>()
+    };
+    // What a person has to mend: five minutes, doubling to six hours.
+    for reason in [Reason::Unauthorized, Reason::Forbidden, Reason::NotFound, Reason::Decode] {
+        assert_eq!(minutes(reason, HOUR).await, [5, 10, 20, 40, 80, 160, 320, 360, 360], "{reason:?}");
+    }
+    // The interval, where it is shorter than five minutes or longer than six hours.
+    assert_eq!(minutes(Reason::Forbidden, 2 * MINUTE).await, [2, 4, 8, 16, 32, 64, 128, 256, 360]);
+    assert_eq!(minutes(Reason::Forbidden, DAY).await, [5, 10, 20, 40, 80, 160, 320, 640, 1280]);
+    // What passes by itself: never longer than the interval.
+    assert_eq!(minutes(Reason::ServerError, HOUR).await, [5, 10, 20, 40, 60, 60, 60, 60, 60]);
+    assert_eq!(minutes(Reason::Connect, MINUTE).await, [1, 1, 1, 1, 1, 1, 1, 1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_resets_the_waiting_and_the_zone_returns_to_its_place() {
+    let fails = [true, true, true, false, true, false];
+    let running = run(zones(1, HOUR), 4 * HOUR, async |_, poll| {
+        if *fails.get(poll).unwrap_or(&false) { Err(Failure::new(Reason::Forbidden, "no")) } else { good() }
+    })
+    .await;
+    let minutes: Vec<_> = running.polls("zone-0.example").iter().map(|time| time.as_secs() / 60).collect();
+    assert_eq!(minutes, [0, 5, 15, 35, 60, 65, 120, 180, 240]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_server_is_waited_for_as_long_as_it_says() {
+    let running = run(zones(1, MINUTE), 3 * HOUR, async |_, poll| {
+        let wait_at_least = if poll == 0 { HOUR } else { Duration::ZERO };
+        Err(Failure { wait_at_least, ..Failure::new(Reason::RateLimited, "no") })
+    })
+    .await;
+    assert_eq!(running.seconds("zone-0.example")[..3], [0, 3600, 3660]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_zone_that_decides_for_its_credential_is_due_when_it_has_to_decide() {
+    let running = run(zones(1, HOUR), HOUR, async |_, poll| {
+        let failure = Failure::new(Reason::Unauthorized, "no");
+        Err(if poll == 1 { Failure { wait_at_least: MINUTE, probes_next: true, ..failure } } else { failure })
+    })
+    .await;
+    assert_eq!(running.seconds("zone-0.example")[..4], [0, 300, 360, 960]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_credential_that_works_again_revives_the_zones_that_failed_because_of_it() {
+    let mut all = zones(4, DAY);
+    all[3].credential = "other".into();
+    let running = run_with(
+        all,
+        HOUR,
+        async |job, poll| match (&**job.zone.name.as_ref().unwrap(), poll) {
+            ("zone-0.example" | "zone-3.example", 0..3) => Err(Failure::new(Reason::Unauthorized, "no")),
+            ("zone-1.example", 0) => Err(Failure::new(Reason::Timeout, "no")),
+            _ => good(),
+        },
+        async |running| {
+            sleep(16 * MINUTE).await;
+            running.revive.send("default".into()).unwrap();
+        },
+    )
+    .await;
+    let minutes = |zone| running.polls(zone).iter().map(|time| time.as_secs() / 60).collect::<Vec<_>>();
+    assert_eq!(minutes("zone-0.example"), [0, 5, 15, 16]);
+    assert_eq!(minutes("zone-1.example"), [0, 5]);
+    assert_eq!(minutes("zone-2.example"), [0]);
+    assert_eq!(minutes("zone-3.example"), [0, 5, 15, 35]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_poll_keeps_the_last_good_listing_and_counts() {
+    let running = run(zones(1, HOUR), HOUR + 30 * MINUTE, async |_, poll| {
+        sleep(Duration::from_secs(2)).await;
+        if poll == 0 { good() } else { Err(Failure::new(Reason::Forbidden, "no")) }
+    })
+    .await;
+    let state = running.state(0);
+    // After an hour, then 5, 10 and 20 minutes apart.
+    assert_eq!((state.polls, state.failures(Reason::Forbidden), state.failures(Reason::Timeout)), (4, 3, 0));
+    assert!(state.listing.is_some());
+    let last = state.last_poll.as_ref().unwrap();
+    assert_eq!(last.duration, Duration::from_secs(2));
+    assert_eq!(last.failure.as_ref().map(|failure| failure.reason), Some(Reason::Forbidden));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_is_asked_for_until_it_is_known_or_refused() {
+    let unnamed = |number| Zone { name: None, ..zone(number, HOUR) };
+    let asked = RefCell::new(HashMap::<_, Vec<bool>>::new());
+    let running = run(vec![unnamed(0), unnamed(1), zone(2, HOUR)], 4 * HOUR, |job, poll| {
+        asked.borrow_mut().entry(job.zone.id.clone()).or_default().push(job.wants_name);
+        async move {
+            let name = match (&job.zone.id, poll) {
+                (_, 0) => Name::Unknown,
+                (id, _) if *id == zone(0, HOUR).id => Name::Known("found.example".into()),
+                _ => Name::Refused,
+            };
+            Ok(Fetched { listing: Listing::default(), name })
+        }
+    })
+    .await;
+    let asked = asked.into_inner();
+    assert_eq!(asked[&zone(0, HOUR).id][..3], [true, true, false]);
+    assert_eq!(asked[&zone(1, HOUR).id][..3], [true, true, false]);
+    assert_eq!(asked[&zone(2, HOUR).id][..3], [false, false, false]);
+    let names: Vec<_> = running.snapshots.borrow().zones.iter().map(|zone| zone.name.to_string()).collect();
+    assert_eq!(names, ["found.example", zone(1, HOUR).id.as_str(), "zone-2.example"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn zones_that_failed_go_in_the_doubtful_lane() {
+    let lanes = RefCell::new(Vec::new());
+    run(zones(1, HOUR), 3 * HOUR, |job, poll| {
+        lanes.borrow_mut().push(job.lane);
+        async move { if poll == 1 { Err(Failure::new(Reason::Timeout, "no")) } else { good() } }
+    })
+    .await;
+    use Lane::{Doubtful, Proven};
+    assert_eq!(lanes.into_inner(), [Doubtful, Proven, Doubtful, Proven, Proven]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn zones_are_listed_as_often_as_the_outlook_says() {
+    let mut all = zones(300, HOUR);
+    all.extend((300..900).map(|number| zone(number, MINUTE)));
+    let outlook = Demand::new(600, &all).outlook().remove(0);
+    let pace = Pace::new(600, 4);
+    let running = run(all, 12 * HOUR, async |job, _| {
+        let ticket = pace.admit(job.lane).await.unwrap();
+        sleep(Duration::from_millis(50)).await;
+        drop(ticket);
+        good()
+    })
+    .await;
+    let average = |number: usize| {
+        let polls = running.polls(&format!("zone-{number}.example"));
+        (polls[polls.len() - 1] - polls[2]).as_secs_f64() / (polls.len() - 3) as f64
+    };
+    let expected = outlook.interval_becomes.unwrap().as_secs_f64();
+    for often in [300, 555, 899] {
+        assert!((average(often) / expected - 1.0).abs() < 0.05, "{} instead of {expected}", average(often));
+    }
+    for rarely in [0, 150, 299] {
+        assert!((average(rarely) / 3600.0 - 1.0).abs() < 0.05, "{} instead of an hour", average(rarely));
+    }
+}
