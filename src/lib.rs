@@ -1,6 +1,7 @@
 //! A Prometheus exporter for the mTLS client certificates that Cloudflare issues.
 
 pub mod cloudflare;
+pub mod config;
 pub mod exposition;
 pub mod model;
 pub mod poller;

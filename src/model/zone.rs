@@ -1,6 +1,6 @@
 //! What is polled: a zone, how often, and with which credential.
 
-use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{fmt, ops::RangeInclusive, str::FromStr, sync::Arc, time::Duration};
 
 use thiserror::Error;
 
@@ -34,8 +34,13 @@ pub struct Zone {
     pub name: Option<Arc<str>>,
     /// The name of the credential that lists it.
     pub credential: Arc<str>,
-    /// How often it is listed.
+    /// How often it is listed; within [`Zone::INTERVAL`].
     pub interval: Duration,
+}
+
+impl Zone {
+    /// What `interval` can be.
+    pub const INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
 }
 
 /// A zone id: 32 hexadecimal digits, kept in lower case as Cloudflare writes them.

@@ -1,0 +1,706 @@
+//! The configuration file, as the settings that the rest of the program takes.
+//!
+//! Every key, its default and the report of all mistakes in one go belong here. What a setting may
+//! be is known where it is used, and checked there; this only calls it. Nobody below sees a `Config`.
+
+mod credentials;
+mod document;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    error::Error,
+    fmt,
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    cloudflare::{ApiSettings, BaseUrl, Credential, read_roots},
+    exposition::SeriesSettings,
+    model::{Kind, Status, Zone, ZoneId, clean},
+    server::{ListenAddress, TelemetryPath},
+};
+use document::{
+    Entry, Mistake, Place, Report, Section, duration, integer, key_text, may_be_secret, parsed, quoted, text_as,
+};
+
+/// A configuration in which every setting is valid.
+#[derive(Debug)]
+pub struct Config {
+    /// Where is listened.
+    pub listen_addresses: Vec<ListenAddress>,
+    /// Where the metrics are served.
+    pub telemetry_path: TelemetryPath,
+    /// How the API is reached.
+    pub api: ApiSettings,
+    /// Which series there are.
+    pub series: SeriesSettings,
+    /// Every credential, read, in the order of their names.
+    pub credentials: Vec<Arc<Credential>>,
+    /// Every zone, in the order of the file; each names one of the credentials.
+    pub zones: Vec<Arc<Zone>>,
+}
+
+/// Why a file is no configuration: every mistake in it.
+#[derive(Debug)]
+pub struct ConfigErrors {
+    file: PathBuf,
+    mistakes: Vec<Mistake>,
+}
+
+impl Config {
+    /// Reads the file, and the secrets and certificates that it names.
+    ///
+    /// # Errors
+    /// With every mistake, if there is one.
+    pub fn load(path: &Path, environment: &impl Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
+        let fail = |mistakes| ConfigErrors { file: path.to_owned(), mistakes };
+        let text = read_text(path).map_err(|mistake| fail(vec![mistake]))?;
+        let (report, table) = document::parse(&text);
+        let context = Context {
+            report: &report,
+            folder: path.parent().unwrap_or(Path::new("")),
+            environment: &|name| environment(name).filter(|value| !value.is_empty()),
+        };
+        let config = context.read(Section::root(&table, &report));
+        let mistakes = report.into_mistakes();
+        if mistakes.is_empty() { Ok(config) } else { Err(fail(mistakes)) }
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Mistake { line, key, text }) in self.mistakes.iter().enumerate() {
+            f.write_str(if index == 0 { "" } else { "\n" })?;
+            write!(f, "{}:", self.file.display())?;
+            if let Some(line) = line {
+                write!(f, "{line}:")?;
+            }
+            if !key.is_empty() {
+                write!(f, " {key}:")?;
+            }
+            write!(f, " {text}")?;
+        }
+        match self.mistakes.len() {
+            0 | 1 => Ok(()),
+            several => write!(f, "\n{several} mistakes in {}", self.file.display()),
+        }
+    }
+}
+
+impl Error for ConfigErrors {}
+
+/// Far more than any configuration or bundle of certificates needs.
+const MAX_FILE_BYTES: u64 = 10 * 1024 * 1024;
+
+fn read_text(path: &Path) -> Result<String, Mistake> {
+    let mistake = |line, what: String| {
+        let text =
+            format!("{what}; --config.file FILE or CLOUDFLARE_CERT_EXPORTER_CONFIG_FILE names the configuration");
+        Mistake { line, key: String::new(), text }
+    };
+    let bytes = read_file(path).map_err(|error| mistake(None, format!("the file cannot be read: {error}")))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        mistake(Some(line), "the file is not UTF-8 text".to_owned())
+    })
+}
+
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(io::Error::other("it is larger than 10 MiB, so it is some other file"));
+    }
+    Ok(bytes)
+}
+
+/// What the sections are read with.
+struct Context<'a> {
+    report: &'a Report,
+    /// Where relative paths start.
+    folder: &'a Path,
+    /// A variable's value, if it has one.
+    environment: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl Context<'_> {
+    /// Reads every section. Where one has a mistake the default stands in, so that the rest is read too.
+    fn read(&self, mut root: Section<'_>) -> Config {
+        let (listen_addresses, telemetry_path) = self.read_server(root.section("server"));
+        let (api, poll, metrics) = (root.section("api"), root.section("poll"), root.section("metrics"));
+        let (api, interval) = self.read_api_and_poll(api, poll);
+        let series = read_metrics(metrics);
+        let (credentials, names) = self.read_credentials(&root.section("credentials"));
+        let zones = self.read_zones(root.take("zones"), interval, &names);
+        root.finish();
+        Config { listen_addresses, telemetry_path, api, series, credentials, zones }
+    }
+
+    fn read_server(&self, mut server: Section<'_>) -> (Vec<ListenAddress>, TelemetryPath) {
+        let listen_addresses = server.take("listen_addresses").and_then(|entry| {
+            let addresses = entry.list(parsed)?;
+            if addresses.is_empty() {
+                self.report.mistake(&entry.place, "it must hold at least one address, such as \"127.0.0.1:10199\"");
+            }
+            Some(addresses)
+        });
+        let telemetry_path = server.read("telemetry_path", parsed);
+        server.finish();
+        (
+            listen_addresses
+                .unwrap_or_else(|| vec!["127.0.0.1:10199".parse().expect("the default is an address to listen on")]),
+            telemetry_path.unwrap_or_else(|| "/metrics".parse().expect("the default is a telemetry path")),
+        )
+    }
+
+    fn read_api_and_poll(&self, mut api: Section<'_>, mut poll: Section<'_>) -> (ApiSettings, Duration) {
+        let roots = |path: &str| {
+            let remedy = "name a PEM file of certificate authorities that this user can read";
+            let pem = read_file(&self.folder.join(path)).map_err(|error| self.unusable_file(path, &error, remedy))?;
+            read_roots(&pem).map_err(|error| self.unusable_file(path, &error, remedy))
+        };
+        let settings = ApiSettings {
+            base_url: api.read("base_url", text_as(BaseUrl::try_new)).unwrap_or_else(|| {
+                BaseUrl::try_new("https://api.cloudflare.com/client/v4").expect("the default is a base URL")
+            }),
+            timeout: api.read("timeout", duration(ApiSettings::TIMEOUT)).unwrap_or(Duration::from_secs(30)),
+            requests_per_5m: api.read("requests_per_5m", integer(ApiSettings::REQUESTS_PER_5M)).unwrap_or(600),
+            extra_roots: api.read("ca_file", text_as(roots)).unwrap_or_default(),
+            concurrency: poll.read("concurrency", integer(ApiSettings::CONCURRENCY)).unwrap_or(4),
+        };
+        let interval = poll.read("interval", duration(Zone::INTERVAL)).unwrap_or(Duration::from_secs(60 * 60));
+        api.finish();
+        poll.finish();
+        (settings, interval)
+    }
+
+    /// What to say of a file; its name is part of it, unless a secret was pasted for it.
+    fn unusable_file(&self, path: &str, error: &dyn fmt::Display, remedy: &str) -> String {
+        if may_be_secret(path) {
+            format!("the file (name not shown, it may be a secret) cannot be used: {error}; {remedy}")
+        } else {
+            format!("{} cannot be used: {error}; {remedy}", self.folder.join(path).display())
+        }
+    }
+
+    fn read_zones(&self, entry: Option<Entry<'_>>, interval: Duration, names: &BTreeSet<&str>) -> Vec<Arc<Zone>> {
+        let place = entry.as_ref().map_or_else(|| Place::absent("zones"), |entry| entry.place.clone());
+        let rule = "each zone must be a section of its own, [[zones]] in double brackets";
+        let Some(entries) = entry.map_or_else(|| Some(Vec::new()), |entry| entry.items(rule)) else {
+            return Vec::new();
+        };
+        if entries.is_empty() {
+            self.report.missing(&place, NO_ZONES);
+        }
+        let mut first_lines = HashMap::new();
+        let sections = entries.into_iter().map(|entry| entry.section(rule)).filter(Section::is_table);
+        sections.filter_map(|section| self.read_zone(section, interval, names, &mut first_lines)).collect()
+    }
+
+    fn read_zone(
+        &self,
+        mut section: Section<'_>,
+        interval: Duration,
+        names: &BTreeSet<&str>,
+        first_lines: &mut HashMap<ZoneId, usize>,
+    ) -> Option<Arc<Zone>> {
+        let id = section.take("id");
+        if id.is_none() {
+            let text = "a zone needs its id, id = \"...\", as on the zone's overview page in the dashboard";
+            self.report.missing(&section.place, text);
+        }
+        let id = id.and_then(|entry| {
+            let id: ZoneId = entry.read(parsed)?;
+            let line = self.report.line(&entry.place)?;
+            if let Some(first) = first_lines.get(&id) {
+                let text = format!("{id} is there already, in line {first}; remove one of the two");
+                self.report.mistake(&entry.place, text);
+            }
+            first_lines.entry(id.clone()).or_insert(line);
+            Some(id)
+        });
+        let name = section.read("name", text_as(|name| check_name(name).map(|()| Arc::from(name))));
+        let credential = self.read_credential_name(&mut section, names);
+        let interval = section.read("interval", duration(Zone::INTERVAL)).unwrap_or(interval);
+        section.finish();
+        Some(Arc::new(Zone { kind: Kind::Client, id: id?, name, credential: credential?, interval }))
+    }
+
+    /// Which credential a zone has; there must be one of that name.
+    fn read_credential_name(&self, zone: &mut Section<'_>, names: &BTreeSet<&str>) -> Option<Arc<str>> {
+        let entry = zone.take("credentials");
+        let name = entry.as_ref().map_or_else(|| Some(DEFAULT.to_owned()), |entry| entry.read(parsed))?;
+        // Where no section has a name, the report says so already.
+        if !names.is_empty() && !names.contains(&*name) {
+            let known = names.iter().map(|name| key_text(name)).collect::<Vec<_>>().join(", ");
+            let place = entry.as_ref().map_or(&zone.place, |entry| &entry.place);
+            let text = format!(
+                "there is no section [credentials.{}]; say credentials = \"...\" with one of {known}",
+                key_text(&name)
+            );
+            self.report.missing(place, text);
+        }
+        Some(name.into())
+    }
+}
+
+const NO_ZONES: &str = "\
+there is none; add these three lines for each, with the id from the zone's overview page in the dashboard:
+    [[zones]]
+    id = \"023e105f4ecef8ad9ca31a8372d0c353\"
+    name = \"example.com\"";
+
+/// The credential of a zone that names none.
+const DEFAULT: &str = "default";
+
+fn read_metrics(mut metrics: Section<'_>) -> SeriesSettings {
+    let status = |word: &str| {
+        let known = || Status::ALL.map(Status::label).join(", ");
+        Status::from_label(word).ok_or_else(|| format!("{} is no status; the statuses are {}", quoted(word), known()))
+    };
+    let settings = SeriesSettings {
+        statuses: metrics
+            .take("statuses")
+            .and_then(|entry| entry.list(text_as(status)))
+            .unwrap_or_else(|| Status::ALL.into_iter().filter(|&status| status != Status::Revoked).collect()),
+        max_certificates_per_zone: metrics
+            .read("max_certificates_per_zone", integer(SeriesSettings::MAX_CERTIFICATES))
+            .unwrap_or(5000) as usize,
+        expiring_within_days: metrics
+            .take("expiring_within_days")
+            .and_then(|entry| entry.list(integer(SeriesSettings::WITHIN_DAYS)))
+            .unwrap_or_else(|| vec![7, 14, 30, 90]),
+        forget_expired_after: metrics
+            .read("forget_expired_after", duration(SeriesSettings::FORGET_AFTER))
+            .unwrap_or(Duration::from_secs(90 * 86_400)),
+    };
+    metrics.finish();
+    settings
+}
+
+/// Names are label values, and nobody should have to guess what they are made of.
+fn check_name(name: &str) -> Result<(), &'static str> {
+    if name.trim().is_empty() {
+        Err("a name may not be empty")
+    } else if *clean(name) != *name {
+        Err("a name may hold no control or bidirectional characters, and at most 256 in all")
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ZONE: &str = "[[zones]]\nid = \"023e105f4ecef8ad9ca31a8372d0c353\"\n";
+    const EXAMPLE: &str = include_str!("../config.example.toml");
+    /// As long as one of Cloudflare's, and made of the same characters.
+    const SECRET: &str = "Zs3cretZs3cretZs3cretZs3cretZs3cretZs3cr";
+
+    /// Loads `config.toml` in a folder of its own, which the report calls DIR.
+    fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().to_str().unwrap();
+        std::fs::write(folder.path().join("token"), format!("{SECRET}\n")).unwrap();
+        std::fs::write(folder.path().join("empty"), "\n").unwrap();
+        std::fs::write(folder.path().join("not-a-certificate.pem"), "hello").unwrap();
+        std::fs::write(folder.path().join("config.toml"), text.replace("DIR", dir)).unwrap();
+        let variable =
+            |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| value.replace("DIR", dir));
+        Config::load(&folder.path().join("config.toml"), &variable)
+            .map_err(|errors| errors.to_string().replace(dir, "DIR"))
+    }
+
+    fn with_token(text: &str) -> Result<Config, String> {
+        load(text, &[("CLOUDFLARE_API_TOKEN", SECRET)])
+    }
+
+    fn report(text: &str) -> String {
+        with_token(text).map(|_| ()).unwrap_err()
+    }
+
+    /// The whole of a configuration: secrets are redacted in it.
+    fn debug(config: Result<Config, String>) -> String {
+        format!("{:#?}", config.unwrap())
+    }
+
+    #[test]
+    fn the_example_holds_every_default() {
+        assert_eq!(debug(with_token(EXAMPLE)), debug(with_token(ZONE)));
+    }
+
+    #[test]
+    fn the_example_holds_every_key_and_no_other() {
+        // A comment is a sentence, and a sentence is no TOML.
+        let keys = |line: &str| line.parse::<toml::Table>().is_ok_and(|table| !table.is_empty());
+        let bare = |line: &'static str| line.strip_prefix("# ").filter(|rest| keys(rest)).unwrap_or(line);
+        let lines: Vec<&str> = EXAMPLE.lines().map(bare).collect();
+        let report = report(&lines.join("\n"));
+        assert!(report.contains("credentials.default: it has api_token_file and api_token_env"), "{report}");
+        assert!(!report.contains("unknown") && !report.contains("TOML"), "{report}");
+        let found: Vec<_> =
+            lines.iter().filter(|line| keys(line)).map(|line| line.split(" =").next().unwrap()).collect();
+        assert_eq!(
+            found.join(" "),
+            "\
+            [server] listen_addresses telemetry_path \
+            [api] base_url timeout requests_per_5m ca_file \
+            [poll] interval concurrency \
+            [metrics] statuses max_certificates_per_zone expiring_within_days forget_expired_after \
+            [credentials.default] api_token_file api_token_env api_email api_key_file api_key_env \
+            [[zones]] id name credentials interval"
+        );
+    }
+
+    #[test]
+    fn what_is_set_is_what_is_used() {
+        let config = load(
+            "\
+[server]
+listen_addresses = [\":9100\", \"[::1]:9100\"]
+telemetry_path = \"/m\"
+[api]
+base_url = \"http://127.0.0.1:8080\"
+timeout = \"10m\"
+requests_per_5m = 1_000_000
+[poll]
+interval = \"30d\"
+concurrency = 0x64
+[metrics]
+statuses = [\"revoked\"]
+max_certificates_per_zone = 0
+expiring_within_days = [1, 36500]
+forget_expired_after = \"0s\"
+[credentials.file]
+api_token_file = \"token\"
+[credentials.\"the other one\"]
+api_email = \"me@example.com\"
+api_key_env = \"KEY\"
+[[zones]]
+id = \"023E105F4ECEF8AD9CA31A8372D0C353\"
+credentials = \"file\"
+[[zones]]
+id = \"123e105f4ecef8ad9ca31a8372d0c353\"
+name = \"münchen.example\"
+credentials = \"the other one\"
+interval = \"1s\"
+",
+            &[("KEY", SECRET)],
+        )
+        .unwrap();
+        assert_eq!(
+            config.listen_addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [":9100", "[::1]:9100"]
+        );
+        assert_eq!(config.telemetry_path.as_str(), "/m");
+        assert_eq!(config.api.base_url, BaseUrl::try_new("http://127.0.0.1:8080").unwrap());
+        assert_eq!(config.api.timeout, Duration::from_secs(600));
+        assert_eq!((config.api.requests_per_5m, config.api.concurrency), (1_000_000, 100));
+        let series = SeriesSettings {
+            statuses: vec![Status::Revoked],
+            max_certificates_per_zone: 0,
+            expiring_within_days: vec![1, 36_500],
+            forget_expired_after: Duration::ZERO,
+        };
+        assert_eq!(config.series, series);
+        assert_eq!(config.credentials.iter().map(|c| &**c.name()).collect::<Vec<_>>(), ["file", "the other one"]);
+        let zone = |id: &str, name: Option<&str>, credential: &str, seconds| {
+            let (id, name, interval) = (id.parse().unwrap(), name.map(Arc::from), Duration::from_secs(seconds));
+            Arc::new(Zone { kind: Kind::Client, id, name, credential: credential.into(), interval })
+        };
+        let first = zone("023e105f4ecef8ad9ca31a8372d0c353", None, "file", 30 * 86_400);
+        let second = zone("123e105f4ecef8ad9ca31a8372d0c353", Some("münchen.example"), "the other one", 1);
+        assert_eq!(config.zones, [first, second]);
+    }
+
+    #[test]
+    fn every_mistake_is_in_one_report() {
+        let text = "\
+top = 1
+[server]
+listen_addresses = [\"127.0.0.1:1\", \"9100\", \"127.0.0.1:1\"]
+telemetry_path = \"/-/x\"
+[api]
+base_url = \"http://user:pass@example.com\"
+timeout = 30
+timout = \"5s\"
+requests_per_5m = 0
+ca_file = \"not-a-certificate.pem\"
+[poll]
+interval = \"0s\"
+concurrency = -1
+[metrics]
+statuses = [
+  \"active\",
+  \"actve\",
+  \"active\",
+  1,
+]
+max_certificates_per_zone = 10000001
+expiring_within_days = [7, 0, 7]
+forget_expired_after = \"soon\"
+[credentials.\"a\\nb\"]
+api_token_file = \"nowhere\"
+[credentials.both]
+api_token_file = \"token\"
+api_key_env = \"KEY\"
+[credentials.env]
+api_token_env = \"NOT_SET\"
+[credentials.inline]
+api_token = \"x\"
+[credentials.key]
+api_email = \"no address\"
+api_key_file = \"DIR/empty\"
+[[zones]]
+id = \"023e105f4ecef8ad9ca31a8372d0c353\"
+credentials = \"env\"
+[[zones]]
+id = \"023E105F4ECEF8AD9CA31A8372D0C353\"
+credentials = \"none\"
+[[zones]]
+name = \"\"
+interval = \"31d\"
+[[zones]]
+id = \"example.com\"
+name = \"evil\\u202e\"
+credentials = false
+plan = \"free\"
+[state]
+";
+        let expected = r#"
+DIR/config.toml:1: top: unknown section; the known sections here are server, api, poll, metrics, credentials, zones
+DIR/config.toml:3: server.listen_addresses: "9100" cannot be used: an address to listen on is HOST:PORT, [IPV6]:PORT, or :PORT for all interfaces
+DIR/config.toml:3: server.listen_addresses: "127.0.0.1:1" is in the list twice; remove one
+DIR/config.toml:4: server.telemetry_path: "/-/x" cannot be used: a telemetry path begins with a slash, holds letters, digits, `/`, `.`, `-` and `_`, and is not below /-/
+DIR/config.toml:6: api.base_url: it must begin with https:// (http:// is for a loopback address alone, since a token travels with each request)
+DIR/config.toml:7: api.timeout: it must be a duration in quotes, such as "90s", "15m", "1h" or "7d", not an integer
+DIR/config.toml:8: api.timout: unknown key; the known keys here are base_url, timeout, requests_per_5m, ca_file
+DIR/config.toml:9: api.requests_per_5m: 0 is outside 1 to 1000000
+DIR/config.toml:10: api.ca_file: DIR/not-a-certificate.pem cannot be used: it holds no certificate in PEM form that can be read; name a PEM file of certificate authorities that this user can read
+DIR/config.toml:12: poll.interval: "0s" is outside 1s to 30d
+DIR/config.toml:13: poll.concurrency: -1 is outside 1 to 100
+DIR/config.toml:17: metrics.statuses: "actve" is no status; the statuses are active, pending_reactivation, pending_revocation, revoked, unknown
+DIR/config.toml:18: metrics.statuses: "active" is in the list twice; remove one
+DIR/config.toml:19: metrics.statuses: it must be text in quotes, not an integer
+DIR/config.toml:21: metrics.max_certificates_per_zone: 10000001 is outside 0 to 10000000
+DIR/config.toml:22: metrics.expiring_within_days: 0 is outside 1 to 36500
+DIR/config.toml:22: metrics.expiring_within_days: 7 is in the list twice; remove one
+DIR/config.toml:23: metrics.forget_expired_after: "soon" is no duration; it must be a duration in quotes, such as "90s", "15m", "1h" or "7d"
+DIR/config.toml:24: credentials.(not shown): a name may hold no control or bidirectional characters, and at most 256 in all
+DIR/config.toml:25: credentials.(not shown).api_token_file: DIR/nowhere cannot be used: the file cannot be read: No such file or directory (os error 2); name a file that holds the bare secret and that this user can read
+DIR/config.toml:26: credentials.both: it has api_token_file and api_key_env, but needs exactly one of these: api_token_file, api_token_env, api_email with api_key_file, or api_email with api_key_env
+DIR/config.toml:30: credentials.env.api_token_env: the environment variable that it names is not set, or empty
+DIR/config.toml:31: credentials.inline: it has no known key, but needs exactly one of these: api_token_file, api_token_env, api_email with api_key_file, or api_email with api_key_env
+DIR/config.toml:32: credentials.inline.api_token: unknown key (a secret is never a value in this file: use api_token_file or api_token_env); the known keys here are api_token_file, api_token_env, api_email, api_key_file, api_key_env
+DIR/config.toml:34: credentials.key.api_email: the e-mail address is empty or holds a character that no address has
+DIR/config.toml:35: credentials.key.api_key_file: DIR/empty cannot be used: it is empty; name a file that holds the bare secret and that this user can read
+DIR/config.toml:40: zones.id: 023e105f4ecef8ad9ca31a8372d0c353 is there already, in line 37; remove one of the two
+DIR/config.toml:41: zones.credentials: there is no section [credentials.none]; say credentials = "..." with one of (not shown), both, env, inline, key
+DIR/config.toml:42: zones: a zone needs its id, id = "...", as on the zone's overview page in the dashboard
+DIR/config.toml:42: zones: there is no section [credentials.default]; say credentials = "..." with one of (not shown), both, env, inline, key
+DIR/config.toml:43: zones.name: a name may not be empty
+DIR/config.toml:44: zones.interval: "31d" is outside 1s to 30d
+DIR/config.toml:46: zones.id: "example.com" cannot be used: a zone id is 32 hexadecimal digits, as on the zone's overview page in the dashboard
+DIR/config.toml:47: zones.name: a name may hold no control or bidirectional characters, and at most 256 in all
+DIR/config.toml:48: zones.credentials: it must be text in quotes, not a boolean
+DIR/config.toml:49: zones.plan: unknown key; the known keys here are id, name, credentials, interval
+DIR/config.toml:50: state: unknown section; the known sections here are server, api, poll, metrics, credentials, zones
+37 mistakes in DIR/config.toml"#;
+        assert_eq!(report(text), expected.trim_start());
+    }
+
+    #[test]
+    fn one_mistake_is_told_in_one_line() {
+        for (text, expected) in [
+            ("server = 1", ":1: server: it must be a section, [server], not an integer"),
+            (
+                "server.listen_addresses = []",
+                r#":1: server.listen_addresses: it must hold at least one address, such as "127.0.0.1:10199""#,
+            ),
+            (
+                "server.listen_addresses = ':1'",
+                ":1: server.listen_addresses: it must be a list in square brackets, not a string",
+            ),
+            ("[api]\nbase_url = 'example'", ":2: api.base_url: it is not a URL: relative URL without a base"),
+            (
+                "[api]\nca_file = 'nowhere.pem'",
+                ":2: api.ca_file: DIR/nowhere.pem cannot be used: No such file or directory (os error 2); name a PEM file of certificate authorities that this user can read",
+            ),
+            (
+                "[poll]\nconcurrency = 99999999999999999999",
+                ":2: poll.concurrency: 99999999999999999999 is outside 1 to 100",
+            ),
+            (
+                "[poll]\ninterval = '60'",
+                r#":2: poll.interval: "60" is no duration; it must be a duration in quotes, such as "90s", "15m", "1h" or "7d""#,
+            ),
+            (
+                "[poll]\ninterval = '18446744073709551615s1000ms'",
+                r#":2: poll.interval: "18446744073709551615s1000ms" is no duration; it must be a duration in quotes, such as "90s", "15m", "1h" or "7d""#,
+            ),
+            (
+                "[metrics]\nforget_expired_after = '36501d'",
+                r#":2: metrics.forget_expired_after: "36501d" is outside 0s to 36500d"#,
+            ),
+            (
+                "[credentials]\napi_token_file = 'token'",
+                ":2: credentials.api_token_file: a credential must be a section with a name, such as [credentials.default] (a secret is never a value in this file: use api_token_file or api_token_env), not a string",
+            ),
+            (
+                "[credentials.default]\napi_email = 'me@example.com'",
+                ":1: credentials.default: it has api_email, but needs exactly one of these: api_token_file, api_token_env, api_email with api_key_file, or api_email with api_key_env",
+            ),
+            (
+                "[credentials.default]\napi_token_file = 'token'\napi_token_env = 'TOKEN'",
+                ":1: credentials.default: it has api_token_file and api_token_env, but needs exactly one of these: api_token_file, api_token_env, api_email with api_key_file, or api_email with api_key_env",
+            ),
+            (
+                "[credentials.default]\napi_token_env = 'BLANK'",
+                ":2: credentials.default.api_token_env: the value of the environment variable that it names cannot be used: it holds a blank, a line break or another character that no token has; it must be the bare secret, without `Bearer` or quotes",
+            ),
+            (
+                "[credentials.default]\napi_token_file = '.'",
+                ":2: credentials.default.api_token_file: DIR/. cannot be used: it is not a regular file; name a file that holds the bare secret and that this user can read",
+            ),
+            // Syntax.
+            (
+                "[poll]\ninterval = 1h",
+                ":2: this is not valid TOML: string values must be quoted, expected literal string",
+            ),
+            ("[poll]\n[poll]", ":2: this is not valid TOML: duplicate key"),
+            (
+                "[credentials.default]\napi_token = abc",
+                ":2: this is not valid TOML: string values must be quoted, expected literal string",
+            ),
+        ] {
+            let report = load(&format!("{text}\n{ZONE}"), &[("CLOUDFLARE_API_TOKEN", SECRET), ("BLANK", "a b")]);
+            assert_eq!(report.map(|_| ()).unwrap_err(), format!("DIR/config.toml{expected}"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_syntax_error_hides_no_mistake_before_it_and_makes_none_up() {
+        let text = "[poll]\ninterval = 1s\nconcurrency = 0\nconcurrency = 1\n[api\ntimeout = \"1ms\"\n[[zones]]\nid\n[credentials.default]\n";
+        let expected = "\
+DIR/config.toml:2: this is not valid TOML: string values must be quoted, expected literal string
+DIR/config.toml:3: poll.concurrency: 0 is outside 1 to 100
+DIR/config.toml:4: this is not valid TOML: duplicate key
+DIR/config.toml:5: this is not valid TOML: unclosed table, expected `]`
+DIR/config.toml:8: this is not valid TOML: key with no value, expected `=`
+5 mistakes in DIR/config.toml";
+        assert_eq!(report(text), expected);
+    }
+
+    #[test]
+    fn without_zones_the_report_shows_how_to_write_one() {
+        for (text, place) in [("", ""), ("\nzones = []", "2:")] {
+            let expected = format!("DIR/config.toml:{place} zones: {NO_ZONES}");
+            assert_eq!(report(text), expected);
+        }
+        let rule = "each zone must be a section of its own, [[zones]] in double brackets, not";
+        assert_eq!(report("[zones]"), format!("DIR/config.toml:1: zones: {rule} a table"));
+        assert_eq!(report("zones = [\n'x']"), format!("DIR/config.toml:2: zones: {rule} a string"));
+    }
+
+    #[test]
+    fn without_credentials_the_environment_is_asked() {
+        const TOKEN: (&str, &str) = ("CLOUDFLARE_API_TOKEN", SECRET);
+        const EMAIL: (&str, &str) = ("CLOUDFLARE_EMAIL", "me@example.com");
+        const KEY: (&str, &str) = ("CLOUDFLARE_API_KEY", "0123456789abcdef");
+        let headers = |environment: &[(&str, &str)], file: Option<&str>| {
+            let folder = tempfile::tempdir().unwrap();
+            if let Some(content) = file {
+                std::fs::write(folder.path().join("cloudflare-api-token"), content).unwrap();
+            }
+            let mut environment = environment.to_vec();
+            environment.push(("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap()));
+            let config = load(ZONE, &environment)
+                .map_err(|errors| errors.replace(folder.path().to_str().unwrap(), "CREDENTIALS"))?;
+            let headers = config.credentials[0].headers();
+            Ok::<_, String>(
+                headers.values().map(|value| value.to_str().unwrap().to_owned()).collect::<Vec<_>>().join(" "),
+            )
+        };
+        let bearer = format!("Bearer {SECRET}");
+        for (environment, file, expected) in [
+            (&[TOKEN, EMAIL, KEY][..], Some("file\n"), "Bearer file"),
+            (&[TOKEN, EMAIL, KEY], None, &bearer),
+            (&[TOKEN, EMAIL], None, &bearer),
+            (&[("CLOUDFLARE_API_TOKEN", ""), EMAIL, KEY], None, "me@example.com 0123456789abcdef"),
+        ] {
+            assert_eq!(headers(environment, file).as_deref(), Ok(expected), "{environment:?} {file:?}");
+        }
+        let ways = "add a section [credentials.default] with api_token_file, or set CLOUDFLARE_API_TOKEN, \
+            or both CLOUDFLARE_EMAIL and CLOUDFLARE_API_KEY, in the environment, \
+            or hand over cloudflare-api-token with systemd's LoadCredential=";
+        for (environment, file, expected) in [
+            (&[][..], None, format!("there is none; {ways}")),
+            (&[EMAIL], None, format!("CLOUDFLARE_EMAIL is set without CLOUDFLARE_API_KEY; {ways}")),
+            (&[KEY], None, format!("CLOUDFLARE_API_KEY is set without CLOUDFLARE_EMAIL; {ways}")),
+            (&[("CLOUDFLARE_API_TOKEN", " ")], None, "CLOUDFLARE_API_TOKEN cannot be used: it is empty".to_owned()),
+            (&[TOKEN], Some(""), "CREDENTIALS/cloudflare-api-token cannot be used: it is empty".to_owned()),
+        ] {
+            let expected = format!("DIR/config.toml: credentials: {expected}");
+            assert_eq!(headers(environment, file), Err(expected), "{environment:?} {file:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named_with_the_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.toml");
+        let remedy = "--config.file FILE or CLOUDFLARE_CERT_EXPORTER_CONFIG_FILE names the configuration";
+        for (content, expected) in [
+            (None, ": the file cannot be read: No such file or directory (os error 2)"),
+            (Some(b"a = 1\nb = \"\xff\"".to_vec()), ":2: the file is not UTF-8 text"),
+            (
+                Some(vec![b'#'; 10 * 1024 * 1024 + 1]),
+                ": the file cannot be read: it is larger than 10 MiB, so it is some other file",
+            ),
+        ] {
+            if let Some(content) = content {
+                std::fs::write(&file, content).unwrap();
+            }
+            let errors = Config::load(&file, &|_| None).unwrap_err();
+            assert_eq!(errors.to_string(), format!("{}{expected}; {remedy}", file.display()));
+        }
+    }
+
+    #[test]
+    fn a_secret_in_the_wrong_place_is_never_repeated() {
+        for text in [
+            "SECRET",
+            "SECRET = 1",
+            "a = SECRET",
+            "[SECRET",
+            "[SECRET]\na = 1",
+            "[server]\nlisten_addresses = [\"SECRET\", \"SECRET\"]\ntelemetry_path = \"SECRET\"",
+            "[api]\nbase_url = \"https://x:SECRET@example.com\"\ntimeout = \"SECRET\"\nca_file = \"SECRET\"\nSECRET = 1",
+            "[metrics]\nstatuses = [\"SECRET\"]",
+            "[credentials]\ndefault = \"SECRET\"",
+            "[credentials.SECRET]\nSECRET = \"SECRET\"",
+            "[credentials.default]\nSECRET",
+            "[credentials.default]\napi_token: SECRET",
+            "[credentials.default]\napi_token = SECRET",
+            "[credentials.default]\napi_token = \"SECRET",
+            "[credentials.default]\napi_token = \"\"\"SECRET\n",
+            "[credentials.default]\napi_token = \"SECRET\"",
+            "[credentials.default]\napi_token_file = \"SECRET\"",
+            "[credentials.default]\napi_token_env = \"SECRET\"",
+            "[credentials.default]\napi_email = \"SECRET \"\napi_key_env = \"SECRET\"",
+            "[poll]\ninterval = \"\"\"1h\n[credentials.default]\napi_token = \"SECRET\"",
+            "[[zones]]\nid = \"SECRET\"\nname = \"SECRET\\n\"\ncredentials = \"SECRET\"\ninterval = \"SECRET\"",
+        ] {
+            let report = report(&text.replace("SECRET", SECRET));
+            assert!(!report.contains("s3cret"), "{text}\n{report}");
+        }
+        let config = with_token(ZONE).unwrap();
+        assert!(!format!("{config:?}").contains("s3cret"), "{config:?}");
+    }
+}

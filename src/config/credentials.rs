@@ -1,0 +1,148 @@
+//! The `[credentials.*]` sections, and what stands in for them in the environment.
+//!
+//! No message holds a value of theirs, the paths of files excepted.
+
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+
+use super::{
+    Context, DEFAULT, check_name,
+    document::{Entry, Place, Section, text_as},
+};
+use crate::cloudflare::{Credential, CredentialError, Scheme, SecretSource};
+
+/// The name under which systemd hands over a token.
+const SYSTEMD_CREDENTIAL: &str = "cloudflare-api-token";
+
+impl Context<'_> {
+    /// Every credential that can be used, and the names of all.
+    pub(super) fn read_credentials<'a>(&self, section: &Section<'a>) -> (Vec<Arc<Credential>>, BTreeSet<&'a str>) {
+        if section.is_empty() {
+            return (self.default_credential().into_iter().collect(), BTreeSet::from([DEFAULT]));
+        }
+        let sections = section.sections("a credential must be a section with a name, such as [credentials.default]");
+        let names = sections.iter().map(|(name, _)| *name).collect();
+        let credentials = sections.into_iter().filter_map(|(name, section)| self.read_credential(name, section));
+        (credentials.collect(), names)
+    }
+
+    fn read_credential(&self, name: &str, mut section: Section<'_>) -> Option<Arc<Credential>> {
+        if let Err(mistake) = check_name(name) {
+            self.report.mistake(&section.place, mistake);
+        }
+        let place = section.place.clone();
+        let keys = ["api_token_file", "api_token_env", "api_email", "api_key_file", "api_key_env"];
+        let entries = keys.map(|key| section.take(key));
+        section.finish();
+        match &entries {
+            [Some(file), None, None, None, None] => self.load(name, None, file, Source::File),
+            [None, Some(variable), None, None, None] => self.load(name, None, variable, Source::Variable),
+            [None, None, Some(email), Some(file), None] => self.load(name, Some(email), file, Source::File),
+            [None, None, Some(email), None, Some(variable)] => self.load(name, Some(email), variable, Source::Variable),
+            entries => {
+                let found: Vec<_> =
+                    keys.iter().zip(entries).filter(|(_, e)| e.is_some()).map(|(key, _)| *key).collect();
+                let found = if found.is_empty() { "no known key".to_owned() } else { found.join(" and ") };
+                self.report.missing(
+                    &place,
+                    format!(
+                        "it has {found}, but needs exactly one of these: api_token_file, api_token_env, \
+                         api_email with api_key_file, or api_email with api_key_env"
+                    ),
+                );
+                None
+            }
+        }
+    }
+
+    fn load(
+        &self,
+        name: &str,
+        email: Option<&Entry<'_>>,
+        secret: &Entry<'_>,
+        source: Source,
+    ) -> Option<Arc<Credential>> {
+        let address = email.map(|entry| entry.read(text_as(checked_email)));
+        let credential = secret.read(text_as(|value| {
+            let source = match source {
+                Source::File => SecretSource::File(self.folder.join(value)),
+                Source::Variable => match (self.environment)(value) {
+                    Some(secret) => SecretSource::Fixed(secret.into()),
+                    None => return Err("the environment variable that it names is not set, or empty".to_owned()),
+                },
+            };
+            // Read even where the address is bad, so that every mistake is in the report.
+            let scheme = match &address {
+                None => Scheme::Token(source.clone()),
+                Some(email) => {
+                    Scheme::Key { email: email.clone().unwrap_or_else(|| STAND_IN.to_owned()), key: source.clone() }
+                }
+            };
+            Credential::load(name, scheme).map_err(|error| match source {
+                SecretSource::File(_) => self.unusable_file(
+                    value,
+                    &error,
+                    "name a file that holds the bare secret and that this user can read",
+                ),
+                SecretSource::Fixed(_) => {
+                    format!("the value of the environment variable that it names cannot be used: {error}")
+                }
+            })
+        }))?;
+        Some(Arc::new(credential))
+    }
+
+    /// What a file without credentials takes from the environment.
+    fn default_credential(&self) -> Option<Arc<Credential>> {
+        let variable = |name: &str| (self.environment)(name);
+        let place = Place::absent("credentials");
+        let file = variable("CREDENTIALS_DIRECTORY").map(|folder| PathBuf::from(folder).join(SYSTEMD_CREDENTIAL));
+        let token = variable("CLOUDFLARE_API_TOKEN");
+        let (email, key) = (variable("CLOUDFLARE_EMAIL"), variable("CLOUDFLARE_API_KEY"));
+        let (scheme, origin) = match (file.filter(|file| file.exists()), token, email, key) {
+            (Some(file), ..) => (Scheme::Token(SecretSource::File(file.clone())), file.display().to_string()),
+            (None, Some(token), ..) => {
+                (Scheme::Token(SecretSource::Fixed(token.into())), "CLOUDFLARE_API_TOKEN".to_owned())
+            }
+            (None, None, Some(email), Some(key)) => (
+                Scheme::Key { email, key: SecretSource::Fixed(key.into()) },
+                "CLOUDFLARE_EMAIL with CLOUDFLARE_API_KEY".to_owned(),
+            ),
+            (None, None, email, key) => {
+                let found = match (email, key) {
+                    (Some(_), None) => "CLOUDFLARE_EMAIL is set without CLOUDFLARE_API_KEY",
+                    (None, Some(_)) => "CLOUDFLARE_API_KEY is set without CLOUDFLARE_EMAIL",
+                    _ => "there is none",
+                };
+                self.report.missing(
+                    &place,
+                    format!(
+                        "{found}; add a section [credentials.default] with api_token_file, or set CLOUDFLARE_API_TOKEN, \
+                         or both CLOUDFLARE_EMAIL and CLOUDFLARE_API_KEY, in the environment, \
+                         or hand over {SYSTEMD_CREDENTIAL} with systemd's LoadCredential="
+                    ),
+                );
+                return None;
+            }
+        };
+        Credential::load(DEFAULT, scheme)
+            .map_err(|error| self.report.mistake(&place, format!("{origin} cannot be used: {error}")))
+            .ok()
+            .map(Arc::new)
+    }
+}
+
+/// Where a key says that its secret is.
+#[derive(Clone, Copy)]
+enum Source {
+    File,
+    Variable,
+}
+
+/// For a secret or an address of which it does not matter what it is.
+const STAND_IN: &str = "x";
+
+/// The address, if it can be sent. It is tried without its key, since that may have mistakes of its own.
+fn checked_email(email: &str) -> Result<String, CredentialError> {
+    let key = SecretSource::Fixed(STAND_IN.to_owned().into());
+    Credential::load(DEFAULT, Scheme::Key { email: email.to_owned(), key }).map(|_| email.to_owned())
+}
