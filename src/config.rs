@@ -57,9 +57,17 @@ impl Config {
     /// # Errors
     /// With every mistake, if there is one.
     pub fn load(path: &Path, environment: &impl Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
-        let fail = |mistakes| ConfigErrors { file: path.to_owned(), mistakes };
-        let text = read_text(path).map_err(|mistake| fail(vec![mistake]))?;
-        let (report, table) = document::parse(&text);
+        let text =
+            read_text(path).map_err(|mistake| ConfigErrors { file: path.to_owned(), mistakes: vec![mistake] })?;
+        Self::parse(&text, path, environment)
+    }
+
+    /// Reads the text of a file; `path` is where it comes from, for relative paths and the report.
+    ///
+    /// # Errors
+    /// With every mistake, if there is one.
+    pub fn parse(text: &str, path: &Path, environment: &impl Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
+        let (report, table) = document::parse(text);
         let context = Context {
             report: &report,
             folder: path.parent().unwrap_or(Path::new("")),
@@ -67,7 +75,7 @@ impl Config {
         };
         let config = context.read(Section::root(&table, &report));
         let mistakes = report.into_mistakes();
-        if mistakes.is_empty() { Ok(config) } else { Err(fail(mistakes)) }
+        if mistakes.is_empty() { Ok(config) } else { Err(ConfigErrors { file: path.to_owned(), mistakes }) }
     }
 }
 

@@ -95,13 +95,13 @@ impl Demand {
                 (None, None) => {}
                 (None, Some(_)) => {
                     self.said.remove(&credential);
-                    tracing::info!(%credential, needed_per_5m, allowed_per_5m, "The request budget is enough for the configured intervals again.");
+                    tracing::info!(%credential, %needed_per_5m, allowed_per_5m, "The request budget is enough for the configured intervals again.");
                 }
                 (Some(interval), Some(said)) if (interval.as_secs_f64() / said - 1.0).abs() < WORTH_SAYING => {}
                 (Some(interval), _) => {
                     self.said.insert(credential.clone(), interval.as_secs_f64());
                     let interval_becomes = humantime::format_duration(interval).to_string();
-                    tracing::warn!(%credential, needed_per_5m, allowed_per_5m, interval_becomes, "The request budget cannot carry the zones at their intervals: those with a shorter one are listed this often. Raise the intervals or api.requests_per_5m.");
+                    tracing::warn!(%credential, %needed_per_5m, allowed_per_5m, interval_becomes, "The request budget cannot carry the zones at their intervals: those with a shorter one are listed this often. Raise the intervals or api.requests_per_5m.");
                 }
             }
         }

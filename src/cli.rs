@@ -1,0 +1,189 @@
+//! The commands: arguments, logging, signals and exit codes.
+//!
+//! What the commands do is elsewhere; one file for each that has more to do than to call it.
+
+mod check_config;
+mod daemon;
+mod list;
+mod logging;
+
+use std::{ffi::OsString, io::Write as _, path::PathBuf, process::ExitCode};
+
+use chrono::{DateTime, Utc};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    config::Config,
+    server::{ListenAddress, TelemetryPath},
+};
+
+/// A failure at run time.
+const FAILED: u8 = 1;
+/// Wrong usage; clap uses the same.
+const USAGE: u8 = 2;
+/// `EX_CONFIG` of sysexits: systemd can be told not to restart on it.
+const UNUSABLE_CONFIG: u8 = 78;
+
+const CONFIG_FILE_VARIABLE: &str = "CLOUDFLARE_CERT_EXPORTER_CONFIG_FILE";
+const DEFAULT_CONFIG_FILE: &str = "/etc/cloudflare-cert-exporter/config.toml";
+
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (revision: ",
+    env!("BUILD_REVISION"),
+    ")\n  rust version: ",
+    env!("BUILD_RUSTC")
+);
+
+/// Prometheus exporter for the expiry of Cloudflare's mTLS client certificates (API Shield).
+///
+/// Without a command it runs the daemon: it lists the certificates of every configured zone on a
+/// schedule and serves their expiry and their counts by status on /metrics.
+#[derive(Debug, Parser)]
+#[command(name = "cloudflare-cert-exporter", version = VERSION, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    web: Web,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  Try it without an account, then open http://localhost:10199/
+    cloudflare-cert-exporter demo
+  Check a configuration, then run the daemon with it:
+    cloudflare-cert-exporter check-config --config.file config.toml
+    cloudflare-cert-exporter --config.file config.toml
+  What expires within a month, in all zones:
+    cloudflare-cert-exporter list --expiring-within 30d --config.file config.toml
+
+The token comes from the file or variable that the configuration names, else from CLOUDFLARE_API_TOKEN.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon (as without any command).
+    Run(Web),
+    /// Read everything that the daemon would read, report every mistake at once, and show what it will cost.
+    CheckConfig,
+    /// List the certificates of all zones once, and print them.
+    List(list::Options),
+    /// Run the daemon on a simulated Cloudflare API, to try everything without an account.
+    Demo(daemon::DemoOptions),
+}
+
+/// Options of every command.
+#[expect(clippy::doc_markdown, reason = "this is help for a terminal")]
+#[derive(Debug, Args)]
+struct Common {
+    /// Configuration file [default: /etc/cloudflare-cert-exporter/config.toml, or what the variable
+    /// CLOUDFLARE_CERT_EXPORTER_CONFIG_FILE names].
+    #[arg(long = "config.file", value_name = "FILE", global = true)]
+    config_file: Option<PathBuf>,
+    /// Least severe messages that are logged [default: info for the daemon, warn for other commands].
+    #[arg(long = "log.level", value_name = "LEVEL", global = true)]
+    log_level: Option<LogLevel>,
+    /// How messages are written to stderr.
+    #[arg(long = "log.format", value_name = "FORMAT", global = true, default_value = "logfmt")]
+    log_format: LogFormat,
+}
+
+/// Options of the daemon.
+#[expect(clippy::doc_markdown, reason = "this is help for a terminal")]
+#[derive(Debug, Args, Default)]
+struct Web {
+    /// Address to listen on, HOST:PORT, or :PORT for all interfaces; can be repeated
+    /// [default: server.listen_addresses of the configuration, else 127.0.0.1:10199].
+    #[arg(long = "web.listen-address", value_name = "ADDR")]
+    listen_addresses: Vec<ListenAddress>,
+    /// Path under which the metrics are served
+    /// [default: server.telemetry_path of the configuration, else /metrics].
+    #[arg(long = "web.telemetry-path", value_name = "PATH")]
+    telemetry_path: Option<TelemetryPath>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogLevel {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Logfmt,
+    Json,
+}
+
+/// Does what the command line says. `now` is the wall clock.
+#[must_use]
+pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
+    let Cli { command, common, web } = Cli::parse();
+    let is_daemon = matches!(command, None | Some(Command::Run(_) | Command::Demo(_)));
+    let level = common.log_level.unwrap_or(if is_daemon { LogLevel::Info } else { LogLevel::Warn });
+    logging::init(level, common.log_format);
+    let load = || load(&common);
+    let code = match command {
+        None => load().map(|config| daemon::run(web.apply(config), now)),
+        Some(Command::Run(own)) => load().map(|config| daemon::run(own.apply(web.apply(config)), now)),
+        Some(Command::Demo(options)) => Ok(daemon::demo(options, web, now)),
+        Some(Command::CheckConfig | Command::List(_)) if !web.is_default() => {
+            complain("--web.listen-address and --web.telemetry-path are for the daemon; this command takes neither.");
+            Err(USAGE)
+        }
+        Some(Command::CheckConfig) => load().map(|config| check_config::run(&config)),
+        Some(Command::List(options)) => load().map(|config| list::run(&config, &options, now)),
+    };
+    ExitCode::from(code.unwrap_or_else(|code| code))
+}
+
+/// Reads the configuration; says what is wrong with it.
+fn load(common: &Common) -> Result<Config, u8> {
+    let set = |name: &str| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
+    let file = common.config_file.clone().or_else(|| set(CONFIG_FILE_VARIABLE).map(PathBuf::from));
+    let file = file.unwrap_or_else(|| DEFAULT_CONFIG_FILE.into());
+    Config::load(&file, &|name| std::env::var(name).ok()).map_err(|errors| {
+        complain(&errors.to_string());
+        UNUSABLE_CONFIG
+    })
+}
+
+impl Web {
+    /// What is set on the command line beats what is in the file.
+    fn apply(self, mut config: Config) -> Config {
+        if !self.listen_addresses.is_empty() {
+            config.listen_addresses = self.listen_addresses;
+        }
+        if let Some(path) = self.telemetry_path {
+            config.telemetry_path = path;
+        }
+        config
+    }
+
+    const fn is_default(&self) -> bool {
+        self.listen_addresses.is_empty() && self.telemetry_path.is_none()
+    }
+}
+
+/// Prints a result on stdout; returns the exit code.
+fn print(text: &[u8]) -> u8 {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text).and_then(|()| stdout.flush()) {
+        Ok(()) => 0,
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
+        Err(error) => {
+            complain(&format!("The result cannot be printed: {error}"));
+            FAILED
+        }
+    }
+}
+
+/// Says something to the person at the terminal that is no log line.
+#[expect(clippy::print_stderr, reason = "this is where commands speak to people")]
+fn complain(message: &str) {
+    eprintln!("{message}");
+}

@@ -1,0 +1,35 @@
+//! `check-config`: what the daemon would do with a configuration that is good.
+
+use comfy_table::{Table, presets::NOTHING};
+
+use super::print;
+use crate::{config::Config, poller::Demand};
+
+/// Prints every zone and what each credential has to bear; returns the exit code.
+pub(super) fn run(config: &Config) -> u8 {
+    let mut zones = Table::new();
+    zones.load_style(NOTHING).set_header(["ZONE", "ZONE ID", "CREDENTIAL", "INTERVAL"]);
+    for zone in &config.zones {
+        let interval = humantime::format_duration(zone.interval).to_string();
+        zones.add_row([
+            zone.name.as_deref().unwrap_or("(asked of the API)"),
+            zone.id.as_str(),
+            &zone.credential,
+            &interval,
+        ]);
+    }
+    let mut text = format!("The configuration is good.\n\n{}\n\n", zones.trim_fmt());
+    for outlook in Demand::new(config.api.requests_per_5m, config.zones.iter().map(|zone| &**zone)).outlook() {
+        text.push_str(&format!(
+            "Credential {}: needs at least {:.1} requests in five minutes, with one for every 50 certificates of a zone; {} are allowed.\n",
+            outlook.credential, outlook.needed_per_5m, outlook.allowed_per_5m
+        ));
+        if let Some(interval) = outlook.interval_becomes {
+            text.push_str(&format!(
+                "  That is too few: zones with a shorter interval will be listed every {}. Raise the intervals or api.requests_per_5m.\n",
+                humantime::format_duration(interval)
+            ));
+        }
+    }
+    print(text.as_bytes())
+}

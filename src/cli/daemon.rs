@@ -1,0 +1,169 @@
+//! `run` and `demo`: the daemon, from bound addresses to the last scrape.
+
+use std::{future::Future, io, path::Path, pin::pin};
+
+use chrono::{DateTime, Utc};
+use clap::Args;
+use tokio::{
+    net::TcpListener,
+    runtime::Runtime,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
+
+use super::{FAILED, Web, complain};
+use crate::{
+    cloudflare::ApiSettings,
+    config::{Config, ConfigErrors},
+    demo::{SimulatedApi, World},
+    server::ListenAddress,
+};
+
+/// Options of `demo`.
+#[derive(Debug, Args)]
+pub(super) struct DemoOptions {
+    /// Zones of the simulated API.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    zones: u32,
+    /// Certificates of each zone that has any.
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    certificates: u32,
+    #[command(flatten)]
+    web: Web,
+}
+
+/// Runs until a signal comes, and returns the exit code.
+pub(super) fn run(config: Config, now: fn() -> DateTime<Utc>) -> u8 {
+    block_on(serve(config, now, None))
+}
+
+/// What stands at the top of the page and in the log of a demo.
+const DEMO_NOTICE: &str = "This is a demo: the data is simulated and comes from no Cloudflare account.";
+
+/// Runs on a simulated API until a signal comes, and returns the exit code.
+pub(super) fn demo(options: DemoOptions, web: Web, now: fn() -> DateTime<Utc>) -> u8 {
+    block_on(async {
+        let DemoOptions { zones, certificates, web: own } = options;
+        let mut world = World::demo(now(), zones as usize, certificates as usize);
+        let requests_per_5m = (zones * certificates.div_ceil(50).max(1)).max(600);
+        world.quota.requests = world.quota.requests.max(2 * requests_per_5m as usize);
+        let started = SimulatedApi::start(world).await.map_err(|error| error.to_string());
+        // It runs until it is dropped.
+        let api_and_config = started.and_then(|api| {
+            let config = demo_config(&api, requests_per_5m).map_err(|error| error.to_string())?;
+            Ok((api, config))
+        });
+        match api_and_config {
+            Ok((_api, config)) => {
+                tracing::warn!("{DEMO_NOTICE}");
+                serve(own.apply(web.apply(config)), now, Some(DEMO_NOTICE)).await
+            }
+            Err(error) => {
+                tracing::error!(%error, "The demo cannot be started.");
+                FAILED
+            }
+        }
+    })
+}
+
+/// The configuration that somebody with this account would write.
+fn demo_config(api: &SimulatedApi, requests_per_5m: u32) -> Result<Config, ConfigErrors> {
+    let requests_per_5m = requests_per_5m.min(*ApiSettings::REQUESTS_PER_5M.end());
+    let mut text = format!(
+        "[api]\nbase_url = {:?}\nrequests_per_5m = {requests_per_5m}\n[poll]\ninterval = \"5m\"\n",
+        api.base_url()
+    );
+    let token = api.change(|world| {
+        for zone in &world.zones {
+            text.push_str(&format!("[[zones]]\nid = {:?}\nname = {:?}\n", zone.id, zone.name));
+        }
+        world.token().to_owned()
+    });
+    Config::parse(&text, Path::new("demo"), &|name| (name == "CLOUDFLARE_API_TOKEN").then(|| token.clone()))
+}
+
+/// Runs a command on an asynchronous runtime of its own.
+pub(super) fn block_on(command: impl Future<Output = u8>) -> u8 {
+    match Runtime::new() {
+        Ok(runtime) => {
+            let code = runtime.block_on(command);
+            // A rendering under way keeps nobody waiting.
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => {
+            complain(&format!("The program cannot start its threads: {error}"));
+            FAILED
+        }
+    }
+}
+
+async fn serve(config: Config, now: fn() -> DateTime<Utc>, notice: Option<&'static str>) -> u8 {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        revision = env!("BUILD_REVISION"),
+        zones = config.zones.len(),
+        credentials = config.credentials.len(),
+        "Starting cloudflare-cert-exporter."
+    );
+    let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, "Signals cannot be listened to.");
+            return FAILED;
+        }
+    };
+    let listeners = match bind(&config).await {
+        Ok(listeners) => listeners,
+        Err((address, error)) => {
+            tracing::error!(%address, %error, "This address cannot be listened on: stop what uses it, or choose another with --web.listen-address.");
+            return FAILED;
+        }
+    };
+    let (stop, stopped) = watch::channel(false);
+    let mut running = pin!(crate::run(config, listeners, now, notice, stopped));
+    loop {
+        tokio::select! {
+            ended = &mut running => {
+                return match ended {
+                    Ok(()) => {
+                        tracing::info!("Stopped.");
+                        0
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "The daemon cannot go on.");
+                        FAILED
+                    }
+                };
+            }
+            name = next_signal(&mut terminate, &mut interrupt) => {
+                if stop.send_replace(true) {
+                    tracing::info!(signal = name, "A second signal: ending at once.");
+                    return 0;
+                }
+                tracing::info!(signal = name, "Stopping: scrapes in flight are finished, polls are not.");
+            }
+        }
+    }
+}
+
+async fn bind(config: &Config) -> Result<Vec<TcpListener>, (&ListenAddress, io::Error)> {
+    let mut listeners = Vec::new();
+    for address in &config.listen_addresses {
+        let bound = match address.bind().await {
+            Ok(listener) => listener.local_addr().map(|bound| (listener, bound)),
+            Err(error) => Err(error),
+        };
+        let (listener, bound) = bound.map_err(|error| (address, error))?;
+        tracing::info!(address = %bound, telemetry_path = config.telemetry_path.as_str(), "Listening.");
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+async fn next_signal(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}

@@ -1,0 +1,266 @@
+//! `list`: one sweep over the zones, and every certificate on stdout.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use clap::{Args, ValueEnum};
+use comfy_table::{CellAlignment, Table, presets::NOTHING};
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use indicatif::{ProgressBar, ProgressStyle};
+use prometheus::Registry;
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use super::{FAILED, USAGE, complain, daemon::block_on, print};
+use crate::{
+    clients,
+    cloudflare::{Client, Lane},
+    config::Config,
+    fetch,
+    model::{Certificate, Failure, Listing, Zone},
+    poller::{Fetched, Job, Name},
+};
+
+/// Options of `list`.
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// How the certificates are printed.
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    output: Output,
+    /// Only this zone, by name or id; can be repeated.
+    #[arg(long = "zone", value_name = "NAME_OR_ID")]
+    zones: Vec<String>,
+    /// Only certificates that expire within this time, such as 30d, or have expired.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    expiring_within: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+    Csv,
+}
+
+/// A certificate as it is printed: the labels of `cloudflare_certificate_info`, then the dates.
+#[derive(Debug, Serialize)]
+struct Row<'a> {
+    kind: &'static str,
+    zone: &'a str,
+    certificate_id: &'a str,
+    common_name: &'a str,
+    zone_id: &'a str,
+    status: &'static str,
+    serial_number: &'a str,
+    fingerprint_sha256: &'a str,
+    ski: &'a str,
+    issuer: &'a str,
+    signature: &'a str,
+    organization: &'a str,
+    organizational_unit: &'a str,
+    country: &'a str,
+    state: &'a str,
+    location: &'a str,
+    expires_on: Option<String>,
+    issued_on: Option<String>,
+    days_until_expiry: Option<i64>,
+}
+
+/// Lists and prints; returns the exit code.
+pub(super) fn run(config: &Config, options: &Options, now: fn() -> DateTime<Utc>) -> u8 {
+    block_on(async {
+        let (revive, _nobody) = mpsc::unbounded_channel();
+        let clients = match clients(config, &Registry::new(), now, &revive) {
+            Ok(clients) => clients,
+            Err(error) => {
+                complain(&error.to_string());
+                return FAILED;
+            }
+        };
+        let client = |zone: &Zone| clients[&zone.credential].clone();
+        let requests = || clients.values().map(|client| client.requests_sent()).sum::<u64>();
+        let zones = match chosen(&config.zones, &options.zones, client).await {
+            Ok(zones) => zones,
+            Err(message) => {
+                complain(&message);
+                return USAGE;
+            }
+        };
+        let (listings, failures) = sweep(zones, client, requests).await;
+        let now = now().timestamp();
+        let until = options.expiring_within.map(|within| now.saturating_add_unsigned(within.as_secs()));
+        let mut shown: Vec<_> = listings
+            .iter()
+            .flat_map(|(zone, name, listing)| {
+                listing.certificates().iter().map(move |certificate| (zone, name, certificate))
+            })
+            .filter(|(_, _, certificate)| {
+                until.is_none_or(|until| certificate.not_after().is_some_and(|time| time <= until))
+            })
+            .collect();
+        shown.sort_by_key(|(_, _, certificate)| (certificate.not_after().is_none(), certificate.not_after()));
+        let rows: Vec<_> =
+            shown.into_iter().map(|(zone, name, certificate)| Row::new(zone, name, certificate, now)).collect();
+        let code = match options.output.write(&rows) {
+            Ok(text) => print(&text),
+            Err(error) => {
+                complain(&format!("The list cannot be written: {error}"));
+                FAILED
+            }
+        };
+        for (zone, failure) in &failures {
+            complain(&format!(
+                "{}: {}: {failure}",
+                zone.name.as_deref().unwrap_or(zone.id.as_str()),
+                failure.reason.label()
+            ));
+        }
+        complain(&format!(
+            "{} of {} zones listed with {} requests, {} certificates shown.",
+            listings.len(),
+            listings.len() + failures.len(),
+            requests(),
+            rows.len()
+        ));
+        if failures.is_empty() { code } else { FAILED }
+    })
+}
+
+/// The zones that were asked for; the API is asked for names only if the configuration does not settle it.
+async fn chosen(
+    zones: &[Arc<Zone>],
+    wanted: &[String],
+    client: impl Fn(&Zone) -> Arc<Client>,
+) -> Result<Vec<Arc<Zone>>, String> {
+    if wanted.is_empty() {
+        return Ok(zones.to_vec());
+    }
+    let is = |zone: &Zone, wanted: &str| {
+        zone.id.as_str().eq_ignore_ascii_case(wanted) || zone.name.as_deref().is_some_and(|name| name == wanted)
+    };
+    let mut zones = zones.to_vec();
+    if wanted.iter().any(|wanted| !zones.iter().any(|zone| is(zone, wanted))) {
+        for zone in zones.iter_mut().filter(|zone| zone.name.is_none()) {
+            if let Ok(name) = client(zone).zone_name(&zone.id, Lane::Proven).await {
+                *zone = Arc::new(Zone { name: Some(name.into()), ..Zone::clone(zone) });
+            }
+        }
+    }
+    if let Some(unknown) = wanted.iter().find(|wanted| !zones.iter().any(|zone| is(zone, wanted))) {
+        let known: Vec<_> = zones.iter().map(|zone| zone.name.as_deref().unwrap_or(zone.id.as_str())).collect();
+        return Err(format!("There is no zone {unknown:?} in the configuration; the zones are {}.", known.join(", ")));
+    }
+    zones.retain(|zone| wanted.iter().any(|wanted| is(zone, wanted)));
+    Ok(zones)
+}
+
+type Listed = (Arc<Zone>, Arc<str>, Listing);
+
+/// Lists all zones side by side, with a progress bar on a terminal.
+async fn sweep(
+    zones: Vec<Arc<Zone>>,
+    client: impl Fn(&Zone) -> Arc<Client>,
+    requests: impl Fn() -> u64,
+) -> (Vec<Listed>, Vec<(Arc<Zone>, Failure)>) {
+    let style = "{bar:30} {pos}/{len} zones, {msg} requests, {elapsed}";
+    // It draws on stderr, and only if that is a terminal.
+    let bar = ProgressBar::new(zones.len() as u64)
+        .with_style(ProgressStyle::with_template(style).expect("the template is a constant that a test renders"));
+    let mut running: FuturesUnordered<_> = zones
+        .into_iter()
+        .map(|zone| {
+            let job = Job { zone: zone.clone(), lane: Lane::Proven, wants_name: zone.name.is_none() };
+            let fetched = fetch(client(&zone), job);
+            async move { (zone, fetched.await) }
+        })
+        .collect();
+    let (mut listings, mut failures) = (Vec::new(), Vec::new());
+    let mut redraw = tokio::time::interval(Duration::from_millis(100));
+    loop {
+        tokio::select! {
+            _ = redraw.tick() => bar.set_message(requests().to_string()),
+            next = running.next() => match next {
+                None => break,
+                Some((zone, Ok(Fetched { listing, name }))) => {
+                    let name = match (&zone.name, name) {
+                        (Some(name), _) => name.clone(),
+                        (None, Name::Known(name)) => name.into(),
+                        (None, Name::Unknown | Name::Refused) => zone.id.as_str().into(),
+                    };
+                    listings.push((zone, name, listing));
+                    bar.inc(1);
+                }
+                Some((zone, Err(failure))) => {
+                    failures.push((zone, failure));
+                    bar.inc(1);
+                }
+            },
+        }
+    }
+    bar.finish_and_clear();
+    (listings, failures)
+}
+
+impl<'a> Row<'a> {
+    fn new(zone: &'a Zone, name: &'a str, certificate: &'a Certificate, now: i64) -> Self {
+        Self {
+            kind: zone.kind.label(),
+            zone: name,
+            certificate_id: &certificate.id,
+            common_name: &certificate.common_name,
+            zone_id: zone.id.as_str(),
+            status: certificate.status.label(),
+            serial_number: &certificate.serial_number,
+            fingerprint_sha256: &certificate.fingerprint_sha256,
+            ski: &certificate.ski,
+            issuer: &certificate.issuer,
+            signature: &certificate.signature,
+            organization: &certificate.organization,
+            organizational_unit: &certificate.organizational_unit,
+            country: &certificate.country,
+            state: &certificate.state,
+            location: &certificate.location,
+            expires_on: certificate.not_after().and_then(date),
+            issued_on: certificate.not_before.and_then(date),
+            days_until_expiry: certificate.days_until_expiry(now),
+        }
+    }
+}
+
+fn date(time: i64) -> Option<String> {
+    Some(DateTime::from_timestamp(time, 0)?.to_rfc3339_opts(SecondsFormat::Secs, true))
+}
+
+impl Output {
+    fn write(self, rows: &[Row<'_>]) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+        match self {
+            Self::Table => Ok(table(rows)),
+            Self::Json => {
+                let mut text = serde_json::to_vec_pretty(rows)?;
+                text.push(b'\n');
+                Ok(text)
+            }
+            Self::Csv => {
+                let mut writer = csv::Writer::from_writer(Vec::new());
+                for row in rows {
+                    writer.serialize(row)?;
+                }
+                Ok(writer.into_inner()?)
+            }
+        }
+    }
+}
+
+fn table(rows: &[Row<'_>]) -> Vec<u8> {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["DAYS", "EXPIRES ON", "STATUS", "ZONE", "COMMON NAME", "CERTIFICATE ID"]);
+    if let Some(days) = table.column_mut(0) {
+        days.set_cell_alignment(CellAlignment::Right);
+    }
+    for row in rows {
+        let days = row.days_until_expiry.map_or_else(|| "?".to_owned(), |days| days.to_string());
+        let expires_on = row.expires_on.as_deref().unwrap_or("unknown");
+        table.add_row([&days, expires_on, row.status, row.zone, row.common_name, row.certificate_id]);
+    }
+    format!("{}\n", table.trim_fmt()).into_bytes()
+}

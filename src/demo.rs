@@ -1,0 +1,114 @@
+//! The one simulated Cloudflare API of this project, on a loopback port inside the process.
+//!
+//! It serves the `demo` command, the tests, the benchmarks and the table of faults, and it does what
+//! is publicly known of the real API, oddities included. It knows nothing of this program's own
+//! client: whatever is right against it is right because of what went over the socket.
+//! Not here: starting the daemon on it, and anything that judges what a client made of an answer.
+//!
+//! A [`World`] says what there is to list, who may ask and what goes wrong. It is plain data, made
+//! before the start and altered at any time by [`SimulatedApi::change`].
+
+mod answer;
+mod connection;
+mod fault;
+mod inventory;
+mod router;
+mod world;
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::{AbortHandle, JoinSet},
+    time::sleep,
+};
+
+pub use answer::{ApiError, Canned, Delivery, Ending};
+pub use fault::Fault;
+pub use router::RecordedRequest;
+pub use world::{AcceptedCredential, Quota, SimulatedCertificate, SimulatedZone, World};
+
+use router::State;
+
+/// A running simulation. Dropping it ends it and every connection to it.
+#[derive(Debug)]
+pub struct SimulatedApi {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    accepting: AbortHandle,
+}
+
+impl SimulatedApi {
+    /// Serves the world on a free port of 127.0.0.1.
+    ///
+    /// # Errors
+    /// If no port can be bound.
+    pub async fn start(world: World) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let state = Arc::new(Mutex::new(State::new(world)));
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&state))).abort_handle();
+        Ok(Self { address, state, accepting })
+    }
+
+    /// What stands in for `https://api.cloudflare.com/client/v4`.
+    #[must_use]
+    pub fn base_url(&self) -> String {
+        format!("http://{}/client/v4", self.address)
+    }
+
+    /// The requests so far, in the order of their arrival; at most the last
+    /// [`World::remembered_requests`].
+    #[must_use]
+    pub fn requests(&self) -> Vec<RecordedRequest> {
+        lock(&self.state).requests()
+    }
+
+    /// Alters or reads the world between two requests.
+    pub fn change<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        change(&mut lock(&self.state).world)
+    }
+}
+
+impl Drop for SimulatedApi {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// The lock is never held over an await, and a test that panics in `change` has failed already.
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The connections belong to this task, so that they end with it.
+async fn accept(listener: TcpListener, state: Arc<Mutex<State>>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => { connections.spawn(serve_tcp(stream, Arc::clone(&state))); }
+                // Out of descriptors, most likely: others have to close first.
+                Err(_) => sleep(Duration::from_millis(20)).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// An error here is the peer gone: nobody is left to tell.
+async fn serve_tcp(mut stream: TcpStream, state: Arc<Mutex<State>>) {
+    // Without it one byte at a time would be gathered by the kernel.
+    let _ = stream.set_nodelay(true);
+    if let Ok(Ending::Reset) = connection::serve(&mut stream, &state).await {
+        let _ = stream.set_zero_linger();
+    }
+}
+
+#[cfg(test)]
+mod tests;

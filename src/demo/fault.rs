@@ -1,0 +1,235 @@
+//! What can go wrong, as data: a fault alters the question, the answer or its delivery.
+//!
+//! A new row is a new constructor here if the parts are there, and else a new variant of [`Fault`]
+//! or [`Delivery`]. Sections are those of `facts.md`.
+
+use std::time::Duration;
+
+use super::{
+    answer::{Answer, ApiError, Canned, Content, Delivery},
+    world::SimulatedCertificate,
+};
+
+/// Something that goes wrong. Those that speak of listings leave other answers alone.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// Another answer. One that is no JSON comes from Cloudflare's edge and bears no `Ratelimit`.
+    Instead(Canned),
+    /// A header is added, or replaced.
+    Header(&'static str, String),
+    /// A good listing's `result` is something else: `null` (A.2), an object, a number.
+    Result(serde_json::Value),
+    /// A field of `result_info` says something else, or is missing (A.4).
+    Info(&'static str, Option<serde_json::Value>),
+    /// `result_info` is missing (A.4).
+    NoInfo,
+    /// `page` is ignored: the first page for ever. Whether `result_info.page` admits it is up to the
+    /// row; `GET /accounts` does so for tokens owned by an account (section 0, 7).
+    PageIgnored {
+        /// `result_info.page` is 1, and not what was asked for.
+        admitted: bool,
+    },
+    /// This page and those after it are empty, whatever the totals say (A.4).
+    EmptyFrom(usize),
+    /// Pages have this size, whatever was asked for (A.1).
+    PageSize(usize),
+    /// Each page begins with the last entry of the one before (A.1: no order is guaranteed).
+    Overlap,
+    /// The zone's certificates are altered before each listing request is answered (A.1).
+    Edit(fn(&mut Vec<SimulatedCertificate>)),
+    /// The answer gets onto the wire in another way.
+    Sent(Delivery),
+    /// The answer comes later.
+    Delay(Duration),
+    /// Only when this page of a listing is asked for.
+    OnPage(usize, Box<Fault>),
+    /// Only so many times.
+    Times(usize, Box<Fault>),
+    /// One for each request, in this order, and none any more after the last. An empty
+    /// [`All`](Self::All) stands for a request that goes well.
+    InTurn(Vec<Fault>),
+    /// Together, in this order.
+    All(Vec<Fault>),
+}
+
+impl Fault {
+    /// An error in the usual envelope (B.4).
+    #[must_use]
+    pub fn error(status: u16, code: i64, message: &str) -> Self {
+        ApiError::new(status, code, message).into()
+    }
+
+    /// 200 with `success: false`, which both official SDKs read as an empty list (section 0, 2).
+    #[must_use]
+    pub fn throttled_with_200() -> Self {
+        Self::error(200, 971, THROTTLED)
+    }
+
+    /// 429 in the usual envelope with `Retry-After`: seconds or a date (C).
+    #[must_use]
+    pub fn rate_limited(retry_after: &str) -> Self {
+        let answer: Canned = ApiError::new(429, 971, THROTTLED).into();
+        Self::Instead(answer.header("retry-after", retry_after))
+    }
+
+    /// 429 with the body `null`, without `Retry-After` (section 0, 13).
+    #[must_use]
+    pub fn rate_limited_with_null() -> Self {
+        Self::Instead(Canned::new(429, "application/json", "null"))
+    }
+
+    /// The text of Cloudflare's edge where it limits by itself (C).
+    #[must_use]
+    pub fn edge_rate_limited() -> Self {
+        Self::Instead(Canned::new(429, "text/plain", "error code: 1015").header("retry-after", "30"))
+    }
+
+    /// A page for people with any status. The 522 of 7,318 bytes with `Retry-After: 120` that was
+    /// recorded is [`origin_timed_out`](Self::origin_timed_out) (section 0, 13).
+    #[must_use]
+    pub fn html(status: u16) -> Self {
+        let page = format!("{HTML}{}</body></html>\n", " ".repeat(7318 - HTML.len() - "</body></html>\n".len()));
+        Self::Instead(Canned::new(status, "text/html; charset=UTF-8", page))
+    }
+
+    /// The 522 that was recorded (section 0, 13).
+    #[must_use]
+    pub fn origin_timed_out() -> Self {
+        Self::All(vec![Self::html(522), Self::Header("retry-after", "120".into())])
+    }
+
+    /// A redirect, which would carry `X-Auth-Key` to another host.
+    #[must_use]
+    pub fn redirect(to: &str) -> Self {
+        Self::Instead(Canned::new(302, "text/html", "").header("location", to))
+    }
+
+    /// JSON that ends a parser which calls itself for each level.
+    #[must_use]
+    pub fn brackets() -> Self {
+        Self::Instead(Canned::new(200, "application/json", "[".repeat(200_000)))
+    }
+
+    /// A certificate is issued before each listing request. It comes first, so that all others move
+    /// on by one and the last of a page is the first of the next.
+    #[must_use]
+    pub fn grows() -> Self {
+        Self::Edit(|certificates| {
+            let name = format!("issued-meanwhile-{}", certificates.len());
+            let id = super::world::uuid(&name);
+            let dates = ("2026-01-01T00:00:00Z", "2036-01-01T00:00:00Z");
+            certificates.insert(0, SimulatedCertificate::new(&id, &name, "active", dates.0, dates.1));
+        })
+    }
+
+    /// The first certificate goes before each listing request, so that the first of a page is on the
+    /// page before.
+    #[must_use]
+    pub fn shrinks() -> Self {
+        Self::Edit(|certificates| {
+            if !certificates.is_empty() {
+                certificates.remove(0);
+            }
+        })
+    }
+
+    /// The order is turned round before each listing request.
+    #[must_use]
+    pub fn reorders() -> Self {
+        Self::Edit(|certificates| certificates.reverse())
+    }
+
+    /// The same, so many times.
+    #[must_use]
+    pub fn times(self, times: usize) -> Self {
+        Self::Times(times, Box::new(self))
+    }
+
+    /// The same, on one page of the listing.
+    #[must_use]
+    pub fn on_page(self, page: usize) -> Self {
+        Self::OnPage(page, Box::new(self))
+    }
+
+    /// Appends what applies to a request for this page, and tells whether anything does.
+    pub(super) fn due(&mut self, page: usize, due: &mut Vec<Self>) -> bool {
+        match self {
+            Self::OnPage(only, fault) => *only == page && fault.due(page, due),
+            Self::Times(left, fault) => {
+                let applies = *left > 0 && fault.due(page, due);
+                *left -= usize::from(applies);
+                applies
+            }
+            Self::InTurn(faults) => !faults.is_empty() && faults.remove(0).due(page, due),
+            Self::All(faults) => faults.iter_mut().fold(false, |applies, fault| fault.due(page, due) | applies),
+            one => {
+                due.push(one.clone());
+                true
+            }
+        }
+    }
+
+    /// Alters what has been answered.
+    pub(super) fn alter(self, answer: &mut Answer) {
+        match (self, &mut answer.content) {
+            (Self::Instead(canned), content) => {
+                *content = Content::Bytes(canned.body);
+                answer.status = canned.status;
+                if canned
+                    .headers
+                    .iter()
+                    .any(|(name, value)| *name == "content-type" && !value.starts_with("application/json"))
+                {
+                    answer.headers.retain(|(name, _)| name == "cf-ray");
+                }
+                for (name, value) in canned.headers {
+                    answer.set_header(name, value);
+                }
+            }
+            (Self::Header(name, value), _) => answer.set_header(name, value),
+            (Self::Sent(delivery), _) => answer.delivery = delivery,
+            (Self::Delay(delay), _) => answer.delay += delay,
+            (Self::Result(value), Content::Listing(listing)) => listing.result = Some(value),
+            (Self::NoInfo, Content::Listing(listing)) => listing.result_info = None,
+            (Self::Info(field, value), Content::Listing(listing)) => {
+                if let Some(info) = &mut listing.result_info {
+                    match value {
+                        Some(value) => info.insert(field.to_owned(), value),
+                        None => info.remove(field),
+                    };
+                }
+            }
+            (Self::EmptyFrom(page), Content::Listing(listing)) if listing.page >= page => {
+                listing.certificates.clear();
+                if let Some(info) = &mut listing.result_info {
+                    info.insert("count".to_owned(), 0.into());
+                }
+            }
+            (Self::Overlap, Content::Listing(listing)) => {
+                if let Some(before) = listing.before.take() {
+                    listing.certificates.insert(0, before);
+                }
+            }
+            // These altered the question, or they speak of listings and this is none.
+            _ => {}
+        }
+    }
+}
+
+impl From<ApiError> for Fault {
+    fn from(error: ApiError) -> Self {
+        Self::Instead(error.into())
+    }
+}
+
+impl From<Delivery> for Fault {
+    fn from(delivery: Delivery) -> Self {
+        Self::Sent(delivery)
+    }
+}
+
+/// As recorded in April 2025 (C).
+pub(super) const THROTTLED: &str = "Please wait and consider throttling your request speed";
+
+const HTML: &str = "<!DOCTYPE html>\n<html lang=\"en-US\"><head><title>api.cloudflare.com | \
+    Error</title></head><body><h1>Connection timed out</h1>\n";

@@ -1,0 +1,255 @@
+//! From a request to an answer: who asks, whether they may, and what there is. No I/O, no waiting.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
+
+use serde_json::{Map, json};
+use tokio::time::Instant;
+
+use super::{
+    answer::{Answer, ApiError, Content, Listing},
+    fault::{Fault, THROTTLED},
+    world::{AcceptedCredential, Quota, SimulatedZone, World, dice, hex},
+};
+
+/// A request as it came in.
+#[derive(Debug, Clone)]
+pub struct RecordedRequest {
+    /// `GET`.
+    pub method: String,
+    /// With the `/client/v4` before it.
+    pub path: String,
+    /// As given, without the question mark; empty where there is none.
+    pub query: String,
+    /// Names in lower case, in the order in which they came.
+    pub headers: Vec<(String, String)>,
+    /// When its head was complete.
+    pub at: Instant,
+}
+
+impl RecordedRequest {
+    /// The first header of this name, which is in lower case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The first query parameter of this name, as given.
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, v)| v)
+    }
+
+    fn number(&self, name: &str) -> Option<usize> {
+        self.parameter(name)?.parse().ok()
+    }
+}
+
+/// The world, and what was asked of it.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) world: World,
+    requests: VecDeque<RecordedRequest>,
+    answered: u64,
+    usage: HashMap<String, Usage>,
+}
+
+impl State {
+    pub(super) fn new(world: World) -> Self {
+        Self { world, requests: VecDeque::new(), answered: 0, usage: HashMap::new() }
+    }
+
+    pub(super) fn requests(&self) -> Vec<RecordedRequest> {
+        self.requests.iter().cloned().collect()
+    }
+
+    /// Answers and remembers a request.
+    pub(super) fn answer(&mut self, request: RecordedRequest) -> Answer {
+        let page = request.number("page").unwrap_or(1).max(1);
+        let mut faults = Vec::new();
+        if let Some(fault) = &mut self.world.fault {
+            fault.due(page, &mut faults);
+        }
+        let mut answer = self.answer_user(&request, page, &mut faults);
+        self.answered += 1;
+        let ray = hex(&mut dice(&format!("ray {}", self.answered)), 16);
+        answer.set_header("cf-ray", format!("{ray}-SIM"));
+        answer.set_header("vary", "Accept-Encoding");
+        answer.set_header("api-version", "2026-09-26.epoch");
+        answer.delay = self.world.latency;
+        for fault in faults {
+            fault.alter(&mut answer);
+        }
+
+        self.requests.push_back(request);
+        let surplus = self.requests.len().saturating_sub(self.world.remembered_requests);
+        self.requests.drain(..surplus);
+        answer
+    }
+
+    /// Whoever is not known has spent nothing: the headers are there all the same.
+    fn answer_user(&mut self, request: &RecordedRequest, page: usize, faults: &mut Vec<Fault>) -> Answer {
+        let quota = self.world.quota;
+        let mut allowance = Allowance { remaining: quota.requests, seconds: 1 };
+        let mut answer = match authenticate(&self.world.credentials, request) {
+            Err(error) => error.into(),
+            Ok(user) => match self.usage.entry(user).or_default().spend(&quota, request.at) {
+                Ok(left) => {
+                    allowance = left;
+                    self.route(request, page, faults).unwrap_or_else(Answer::from)
+                }
+                Err(seconds) => {
+                    allowance = Allowance { remaining: 0, seconds };
+                    let mut blocked: Answer = ApiError::new(429, 971, THROTTLED).into();
+                    blocked.set_header("retry-after", seconds.to_string());
+                    blocked
+                }
+            },
+        };
+        let Allowance { remaining, seconds } = allowance;
+        answer.set_header("ratelimit", format!("\"{}\";r={remaining};t={seconds}", quota.name));
+        let policy = format!("\"{}\";q={};w={}", quota.name, quota.requests, whole_seconds(quota.window));
+        answer.set_header("ratelimit-policy", policy);
+        answer
+    }
+
+    fn route(&mut self, request: &RecordedRequest, page: usize, faults: &mut Vec<Fault>) -> Result<Answer, ApiError> {
+        let path = request.path.strip_prefix("/client/v4/").unwrap_or_default();
+        let parts: Vec<&str> = path.split('/').collect();
+        let (id, lists) = match *parts {
+            ["zones", id] => (id, false),
+            ["zones", id, "client_certificates"] => (id, true),
+            _ => return Err(no_route(&request.path)),
+        };
+        let zone = self.world.zones.iter_mut().find(|zone| zone.id == id).ok_or_else(|| no_route(&request.path))?;
+        if zone.denied {
+            return Err(ApiError::new(403, 10_000, "Authentication error"));
+        }
+        let fault = if lists { &mut zone.fault } else { &mut zone.name_fault };
+        if let Some(fault) = fault {
+            fault.due(page, faults);
+        }
+        Ok(if lists { list(zone, request, page, faults) } else { Answer::result(&zone.fields()) })
+    }
+}
+
+/// One page of a zone's certificates (facts, sections A.1 and A.4).
+fn list(zone: &mut SimulatedZone, request: &RecordedRequest, asked: usize, faults: &[Fault]) -> Answer {
+    let mut per_page = request.number("per_page").unwrap_or(20).clamp(5, 50);
+    let (mut page, mut shown) = (asked, asked);
+    for fault in faults {
+        match fault {
+            Fault::PageSize(size) => per_page = (*size).max(1),
+            Fault::PageIgnored { admitted } => (page, shown) = (1, if *admitted { 1 } else { asked }),
+            Fault::Edit(edit) => edit(&mut zone.certificates),
+            _ => {}
+        }
+    }
+
+    // The trap that most clients fall into: without a status only the active ones are listed.
+    let status = request.parameter("status").unwrap_or("active");
+    let matching: Vec<_> =
+        zone.certificates.iter().filter(|certificate| status == "all" || certificate.has_status(status)).collect();
+    let start = (page - 1).saturating_mul(per_page);
+    let certificates: Vec<_> = matching.iter().skip(start).take(per_page).copied().cloned().collect();
+    let before = start.checked_sub(1).filter(|_| !certificates.is_empty()).map(|last| matching[last].clone());
+
+    let mut result_info = Map::new();
+    result_info.insert("count".to_owned(), json!(certificates.len()));
+    result_info.insert("page".to_owned(), json!(shown));
+    result_info.insert("per_page".to_owned(), json!(per_page));
+    // "Total results available without any search parameters", taken at its word.
+    result_info.insert("total_count".to_owned(), json!(zone.certificates.len()));
+    if !matching.is_empty() {
+        result_info.insert("total_pages".to_owned(), json!(matching.len().div_ceil(per_page)));
+    }
+    let listing = Listing { page: asked, certificates, before, result_info: Some(result_info), result: None };
+    Answer::new(200, Content::Listing(listing))
+}
+
+fn no_route(path: &str) -> ApiError {
+    let message = format!("Could not route to {path}, perhaps your object identifier is invalid?");
+    let errors = json!([
+        { "code": 7003, "message": message },
+        { "code": 7000, "message": "No route for that URI" },
+    ]);
+    ApiError { status: 404, errors }
+}
+
+/// The secret that tells one user from another, or the refusal (facts, section B.4). The shape of a
+/// token is not checked beyond what a header can hold: it has changed before.
+fn authenticate(accepted: &[AcceptedCredential], request: &RecordedRequest) -> Result<String, ApiError> {
+    let is_bare = |secret: &str| !secret.is_empty() && secret.bytes().all(|b| b.is_ascii_graphic() && b != b'"');
+    let malformed = |code, message| Err(ApiError::new(400, 6003, "Invalid request headers").because(code, message));
+    let (given, refusal) = match ["authorization", "x-auth-email", "x-auth-key"].map(|name| request.header(name)) {
+        [Some(authorization), ..] => match authorization.strip_prefix("Bearer ") {
+            Some(token) if is_bare(token) => {
+                (AcceptedCredential::Token(token.to_owned()), ApiError::new(401, 1000, "Invalid API Token"))
+            }
+            _ => return malformed(6111, "Invalid format for Authorization header"),
+        },
+        [None, Some(email), Some(key)] => match (email.contains('@'), is_bare(key)) {
+            (false, _) => return malformed(6102, "Invalid format for X-Auth-Email header"),
+            (_, false) => return malformed(6103, "Invalid format for X-Auth-Key header"),
+            _ => (
+                AcceptedCredential::Key { email: email.to_owned(), key: key.to_owned() },
+                ApiError::new(403, 9103, "Unknown X-Auth-Key or X-Auth-Email"),
+            ),
+        },
+        _ => {
+            return Err(ApiError::new(400, 9106, "Missing X-Auth-Key, X-Auth-Email or Authorization headers"));
+        }
+    };
+    if !accepted.contains(&given) {
+        return Err(refusal);
+    }
+    let (AcceptedCredential::Token(secret) | AcceptedCredential::Key { key: secret, .. }) = given;
+    Ok(secret)
+}
+
+/// What one user asked lately.
+#[derive(Debug, Default)]
+struct Usage {
+    recent: VecDeque<Instant>,
+    blocked_until: Option<Instant>,
+}
+
+/// `r` and `t` of the `Ratelimit` header.
+#[derive(Debug, Clone, Copy)]
+struct Allowance {
+    remaining: usize,
+    /// Until there is some capacity: 1 as long as there is any (facts, section C).
+    seconds: u64,
+}
+
+impl Usage {
+    /// Counts a request, or tells how many seconds the block goes on. Requests during a block do not
+    /// prolong it; whether they do in reality is not known (facts, section H).
+    fn spend(&mut self, quota: &Quota, now: Instant) -> Result<Allowance, u64> {
+        if let Some(left) = self.blocked_until.map(|until| until - now).filter(|left| !left.is_zero()) {
+            return Err(whole_seconds(left));
+        }
+        while self.recent.front().is_some_and(|&first| now - first >= quota.window) {
+            self.recent.pop_front();
+        }
+        let limit = quota.requests.saturating_sub(quota.spent_elsewhere);
+        if self.recent.len() >= limit {
+            self.blocked_until = Some(now + quota.window);
+            return Err(whole_seconds(quota.window));
+        }
+        self.recent.push_back(now);
+        let remaining = limit - self.recent.len();
+        let seconds = match self.recent.front() {
+            Some(&first) if remaining == 0 => whole_seconds(first + quota.window - now),
+            _ => 1,
+        };
+        Ok(Allowance { remaining, seconds })
+    }
+}
+
+/// Rounded up, so that who waits as told has waited long enough.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
