@@ -1,6 +1,6 @@
 //! The snapshot and the time, as the text that Prometheus reads.
 //!
-//! A pure function, written straight into one buffer: 100,000 certificates take milliseconds so, and
+//! [`render`] is a pure function, written straight into one buffer: 100,000 certificates take milliseconds so, and
 //! a third of a second through the structures of a metrics library. Text format 0.0.4.
 //! What requests add up to is not here but in the registry of the `prometheus` crate.
 
@@ -37,7 +37,7 @@ impl SeriesSettings {
     pub const FORGET_AFTER: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(36_500 * 86_400);
 }
 
-/// Writes every metric that the snapshot and the process have; `now` is Unix seconds.
+/// Writes every metric of the zones and their certificates; `now` is Unix seconds.
 #[must_use]
 pub fn render(snapshot: &Snapshot, settings: &SeriesSettings, now: i64) -> String {
     let zones = view(snapshot, settings, now);
@@ -45,17 +45,23 @@ pub fn render(snapshot: &Snapshot, settings: &SeriesSettings, now: i64) -> Strin
     certificates(&mut text, &zones, now);
     listings(&mut text, &zones, settings, now);
     polls(&mut text, &zones);
-    text.family(BUILD_INFO, "gauge", "Always 1; the labels say which build this is.");
+    text.0
+}
+
+/// Writes every metric of the program itself that is not in the registry.
+#[must_use]
+pub fn render_program() -> String {
+    let mut text = Text::default();
+    let name = "cloudflare_cert_exporter_build_info";
+    text.family(name, "gauge", "Always 1; the labels say which build this is.");
     let labels = Labels::default()
         .with("version", env!("CARGO_PKG_VERSION"))
         .with("revision", env!("BUILD_REVISION"))
         .with("rustversion", env!("BUILD_RUSTC"));
-    text.sample(BUILD_INFO, &labels.0, 1);
+    text.sample(name, &labels.0, 1);
     process::render(&mut text);
     text.0
 }
-
-const BUILD_INFO: &str = "cloudflare_cert_exporter_build_info";
 
 /// A zone, with what this rendering shows of it.
 struct ZoneView<'a> {
@@ -341,3 +347,6 @@ impl std::fmt::Write for Escaped<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,7 +47,7 @@ pub(super) enum Body<T> {
 
 /// Reads a page of client certificates.
 pub(super) fn client_certificates(body: &[u8]) -> Body<Page> {
-    read(body, |envelope: Envelope<Vec<Loose<Item<'_>>>>| {
+    read(&lossy(body), |envelope: Envelope<Vec<Loose<Item<'_>>>>| {
         let info = envelope.result_info.unwrap_or_default();
         let entries = match (envelope.result, info.total_count) {
             (Some(items), _) => items.into_iter().map(|item| item.0.unwrap_or_default().into()).collect(),
@@ -65,7 +65,7 @@ pub(super) fn zone_name(body: &[u8]) -> Body<Box<str>> {
         #[serde(borrow, default)]
         name: Option<&'a RawValue>,
     }
-    read(body, |envelope: Envelope<ZoneResult<'_>>| {
+    read(&lossy(body), |envelope: Envelope<ZoneResult<'_>>| {
         let name = clean(text(envelope.result.and_then(|zone| zone.name)).unwrap_or_default().trim());
         if name.is_empty() { Err("it has no zone name") } else { Ok(name) }
     })
@@ -73,17 +73,21 @@ pub(super) fn zone_name(body: &[u8]) -> Body<Box<str>> {
 
 /// Reads what the body of a failed request says of the reason, if it says anything.
 pub(super) fn refusal(body: &[u8]) -> Refusal {
-    match read(body, |_: Envelope<IgnoredAny>| Ok(())) {
+    match read(&lossy(body), |_: Envelope<IgnoredAny>| Ok(())) {
         Body::Refused(refusal) => refusal,
         Body::Good(()) | Body::Unreadable(_) => Refusal::default(),
     }
 }
 
+/// A byte that is no text spoils the name that it is in, and nothing else.
+fn lossy(body: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(body)
+}
+
 fn read<'a, R: Deserialize<'a>, T>(
-    body: &'a [u8],
+    body: &'a str,
     result: impl FnOnce(Envelope<R>) -> Result<T, &'static str>,
 ) -> Body<T> {
-    let Ok(body) = std::str::from_utf8(body) else { return Body::Unreadable("it is not UTF-8") };
     match serde_json::from_str::<Envelope<R>>(body) {
         Ok(envelope) => match envelope.success {
             Some(true) => result(envelope).map_or_else(Body::Unreadable, Body::Good),
@@ -335,5 +339,286 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Loose<T> {
             }
         }
         deserializer.deserialize_any(Anything(std::marker::PhantomData))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn page(body: &Value) -> Page {
+        match client_certificates(body.to_string().as_bytes()) {
+            Body::Good(page) => page,
+            other => panic!("{other:?} from {body}"),
+        }
+    }
+
+    fn entry(item: Value) -> Certificate {
+        page(&json!({"success": true, "result": [item]})).entries.remove(0)
+    }
+
+    /// An entry of which nothing is known.
+    fn nothing() -> Certificate {
+        Certificate {
+            id: "".into(),
+            common_name: "".into(),
+            status: Status::Unknown,
+            expiry: Expiry::Missing,
+            not_before: None,
+            serial_number: "".into(),
+            fingerprint_sha256: "".into(),
+            ski: "".into(),
+            issuer: "".into(),
+            signature: "".into(),
+            organization: "".into(),
+            organizational_unit: "".into(),
+            country: "".into(),
+            state: "".into(),
+            location: "".into(),
+        }
+    }
+
+    #[test]
+    fn the_documented_answer_is_read() {
+        let answer = json!({
+            "errors": [], "messages": [], "success": true,
+            "result": [{
+                "id": "7bf7f70c-7600-42e1-81c4-e4c0da9aa515",
+                "certificate": "-----BEGIN CERTIFICATE-----\nMIIDmDCCAoC...dhDDE\n-----END CERTIFICATE-----",
+                "certificate_authority": {"id": "568b6b74", "name": "Cloudflare Managed CA for account 11cb"},
+                "common_name": "Cloudflare", "country": "US",
+                "csr": "-----BEGIN CERTIFICATE REQUEST-----\r\nMIICY....\r\n-----END CERTIFICATE REQUEST-----",
+                "expires_on": "2033-02-20T23:18:00Z", "fingerprint_sha256": "256c24", "issued_on": "2023-02-23T23:18:00Z",
+                "location": "Somewhere", "organization": "Organization", "organizational_unit": "Organizational Unit",
+                "serial_number": "3bb94f", "signature": "SHA256WithRSA", "ski": "8e375a", "state": "CA",
+                "status": "active", "validity_days": 3650,
+            }],
+            "result_info": {"count": 1, "page": 1, "per_page": 20, "total_count": 2000, "total_pages": 100},
+        });
+        let expected = Certificate {
+            id: "7bf7f70c-7600-42e1-81c4-e4c0da9aa515".into(),
+            common_name: "Cloudflare".into(),
+            status: Status::Active,
+            expiry: Expiry::At(1_992_554_280),
+            not_before: Some(1_677_194_280),
+            serial_number: "3bb94f".into(),
+            fingerprint_sha256: "256c24".into(),
+            ski: "8e375a".into(),
+            issuer: "Cloudflare Managed CA for account 11cb".into(),
+            signature: "SHA256WithRSA".into(),
+            organization: "Organization".into(),
+            organizational_unit: "Organizational Unit".into(),
+            country: "US".into(),
+            state: "CA".into(),
+            location: "Somewhere".into(),
+        };
+        assert_eq!(page(&answer), Page { entries: vec![expected], total_count: Some(2000), total_pages: Some(100) });
+    }
+
+    #[test]
+    fn one_odd_entry_hides_no_other() {
+        let good = json!({"id": "good"});
+        for odd in
+            [json!(null), json!(1), json!(-1.5), json!("text"), json!([]), json!([["id", 1]]), json!(true), json!({})]
+        {
+            let page = page(&json!({"success": true, "result": [good, odd, good]}));
+            let expected = Certificate { id: "good".into(), ..nothing() };
+            assert_eq!(page.entries, [expected.clone(), nothing(), expected], "{odd}");
+        }
+        let bytes = b"{\"success\":true,\"result\":[{\"id\":\"good\"},{\"id\":\"\xff\"}]}";
+        assert!(matches!(client_certificates(bytes), Body::Good(page) if *page.entries[1].id == *"\u{fffd}"));
+        let fields = [
+            "id",
+            "common_name",
+            "status",
+            "issued_on",
+            "serial_number",
+            "fingerprint_sha256",
+            "ski",
+            "certificate_authority",
+            "signature",
+            "organization",
+            "organizational_unit",
+            "country",
+            "state",
+            "location",
+        ];
+        for odd in [json!(null), json!(0), json!(1e300), json!({"name": 1}), json!(["x"]), json!(false)] {
+            for field in fields {
+                assert_eq!(entry(json!({ field: odd })), nothing(), "{field}: {odd}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_status_that_is_not_documented_is_unknown() {
+        for (status, expected) in [
+            (json!("active"), Status::Active),
+            (json!("pending_reactivation"), Status::PendingReactivation),
+            (json!("pending_revocation"), Status::PendingRevocation),
+            (json!("revoked"), Status::Revoked),
+            (json!("unknown"), Status::Unknown),
+            (json!("Active"), Status::Unknown),
+            (json!("expired"), Status::Unknown),
+            (json!(null), Status::Unknown),
+        ] {
+            assert_eq!(entry(json!({"status": status})).status, expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn an_expiry_is_a_date_or_missing_or_invalid() {
+        for (expires_on, expected) in [
+            (json!("2033-02-20T23:18:00Z"), Expiry::At(1_992_554_280)),
+            (json!(""), Expiry::Missing),
+            (json!(null), Expiry::Missing),
+            (json!("0001-01-01T00:00:00Z"), Expiry::Missing),
+            (json!("soon"), Expiry::Invalid),
+            (json!(1_992_554_280), Expiry::Invalid),
+            (json!({}), Expiry::Invalid),
+        ] {
+            assert_eq!(entry(json!({"expires_on": expires_on})).expiry, expected, "{expires_on}");
+        }
+        assert_eq!(entry(json!({})).expiry, Expiry::Missing);
+    }
+
+    #[test]
+    fn hostile_text_is_made_harmless_and_half_a_surrogate_pair_breaks_nothing() {
+        for (json, expected) in [
+            (r#""a\nb\u202e\u0000""#, "a\u{fffd}b\u{fffd}\u{fffd}"),
+            (r#""x\ud800y""#, "x\u{fffd}\u{fffd}\u{fffd}y"),
+            (r#""\udc00\ud83d\ude00""#, "\u{fffd}\u{fffd}\u{fffd}😀"),
+            (r#""\"{{ x }}<b>\\""#, "\"{{ x }}<b>\\"),
+        ] {
+            let body = format!(r#"{{"success":true,"result":[{{"common_name":{json},"csr":"\ud800"}}]}}"#);
+            match client_certificates(body.as_bytes()) {
+                Body::Good(page) => assert_eq!(&*page.entries[0].common_name, expected, "{json}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn no_result_is_an_empty_list_only_where_the_count_says_so() {
+        for (body, entries) in [
+            (json!({"success": true, "result": null, "result_info": {"total_count": 0}}), Some(0)),
+            (json!({"success": true, "result": [], "result_info": {"page": 1, "count": 0, "total_count": 0}}), Some(0)),
+            (json!({"success": true, "result": []}), Some(0)),
+            (json!({"success": true, "result": null, "result_info": {"total_count": 1}}), None),
+            (json!({"success": true, "result": null}), None),
+            (json!({"success": true}), None),
+        ] {
+            let read = match client_certificates(body.to_string().as_bytes()) {
+                Body::Good(page) => Some(page.entries.len()),
+                Body::Unreadable(_) => None,
+                Body::Refused(refusal) => panic!("{refusal:?}"),
+            };
+            assert_eq!(read, entries, "{body}");
+        }
+    }
+
+    #[test]
+    fn totals_of_a_wrong_type_are_unknown() {
+        for (odd, read) in [
+            (json!(7), Some(7)),
+            (json!(-1), None),
+            (json!("7"), None),
+            (json!(1.5), None),
+            (json!(null), None),
+            (json!([]), None),
+        ] {
+            let page =
+                page(&json!({"success": true, "result": [], "result_info": {"total_count": odd, "total_pages": odd}}));
+            assert_eq!((page.total_count, page.total_pages), (read, read), "{odd}");
+        }
+        assert_eq!(page(&json!({"success": true, "result": [], "result_info": 3})).total_count, None);
+    }
+
+    #[test]
+    fn what_the_api_says_when_it_says_no_is_put_into_words() {
+        for (body, codes, words) in [
+            (
+                json!({"success": false, "errors": [{"code": 10000, "message": "Authentication error"}]}),
+                vec![10000],
+                "code 10000: Authentication error",
+            ),
+            (
+                json!({"success": false, "result": {"any": "shape"}, "errors": [{
+                    "code": 6003, "message": "Invalid request headers",
+                    "error_chain": [{"code": 6111, "message": "Invalid format for Authorization header"}],
+                }]}),
+                vec![6003, 6111],
+                "code 6003: Invalid request headers, because of code 6111: Invalid format for Authorization header",
+            ),
+            (
+                json!({"success": false, "errors": [
+                    {"code": 7003, "message": "Could not route", "documentation_url": "https://developers.example/x", "source": {"pointer": "/zone_id"}},
+                    {"message": "No route\nfor that URI"},
+                ]}),
+                vec![7003],
+                "code 7003: Could not route, at /zone_id, see https://developers.example/x; No route\u{fffd}for that URI",
+            ),
+            (json!({"success": false, "errors": [{"code": "x"}]}), vec![], "no message"),
+            (json!({"success": false, "errors": null}), vec![], ""),
+            (json!({"success": false}), vec![], ""),
+        ] {
+            let expected = Refusal { codes, words: words.into() };
+            assert_eq!(refusal(body.to_string().as_bytes()), expected, "{body}");
+            assert_eq!(client_certificates(body.to_string().as_bytes()), Body::Refused(expected), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_of_the_api_is_unreadable() {
+        let brackets = "[".repeat(200_000);
+        for body in [
+            "",
+            "null",
+            "[]",
+            "{}",
+            "error code: 1015",
+            "<html></html>",
+            "{\"success\":true",
+            r#"{"success":"true","result":[]}"#,
+            r#"{"success":true,"result":{}}"#,
+            r#"{"success":true,"result":"x"}"#,
+            "\u{feff}{}",
+            &brackets,
+        ] {
+            assert!(matches!(client_certificates(body.as_bytes()), Body::Unreadable(_)), "{body:.40}");
+            assert_eq!(refusal(body.as_bytes()), Refusal::default(), "{body:.40}");
+        }
+    }
+
+    #[test]
+    fn a_zone_has_a_name() {
+        let name = |result: Value| zone_name(json!({"success": true, "result": result}).to_string().as_bytes());
+        assert_eq!(name(json!({"id": "x", "name": " example.com "})), Body::Good("example.com".into()));
+        for nameless in
+            [json!({}), json!({"name": ""}), json!({"name": null}), json!({"name": 1}), json!(null), json!([])]
+        {
+            assert!(matches!(name(nameless.clone()), Body::Unreadable(_)), "{nameless}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_too_odd(bytes in any::<Vec<u8>>()) {
+            client_certificates(&bytes);
+            zone_name(&bytes);
+            refusal(&bytes);
+        }
+
+        #[test]
+        fn any_json_in_any_place_is_read_or_refused(
+            json in prop_oneof![Just("null"), Just("1e999"), Just("[{}]"), Just("{\"id\":\"\\ud800\"}"), Just("\"\\udfff\""), Just("[[[]]]"), Just("-0")],
+            place in prop_oneof![Just("success"), Just("errors"), Just("result"), Just("result_info")],
+        ) {
+            let body = format!(r#"{{"success":true,"result":[],"{place}":{json}}}"#);
+            client_certificates(body.as_bytes());
+        }
     }
 }

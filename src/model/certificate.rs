@@ -231,3 +231,72 @@ impl Listing {
 fn names_one_holder(common_name: &str) -> bool {
     !common_name.is_empty() && common_name != "Cloudflare"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_795_521_600;
+    const DAY: i64 = SECONDS_PER_DAY;
+
+    fn certificate(id: &str, common_name: &str, status: Status, days: i64) -> Certificate {
+        Certificate {
+            id: id.into(),
+            common_name: common_name.into(),
+            status,
+            expiry: Expiry::At(NOW + days * DAY),
+            not_before: None,
+            serial_number: "".into(),
+            fingerprint_sha256: "".into(),
+            ski: "".into(),
+            issuer: "".into(),
+            signature: "".into(),
+            organization: "".into(),
+            organizational_unit: "".into(),
+            country: "".into(),
+            state: "".into(),
+            location: "".into(),
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_superseded_by_a_later_active_one_of_its_name() {
+        use Status::{Active, PendingRevocation, Revoked};
+        type Row = (&'static str, Vec<(&'static str, Status, i64)>, Vec<bool>);
+        let rows: Vec<Row> = vec![
+            ("alone", vec![("x", Active, 5)], vec![false]),
+            ("renewed", vec![("x", Active, 5), ("x", Active, 365)], vec![true, false]),
+            ("another name", vec![("x", Active, 5), ("y", Active, 365)], vec![false, false]),
+            ("expired and renewed", vec![("x", Active, -5), ("x", Active, 365)], vec![true, false]),
+            ("both expired", vec![("x", Active, -5), ("x", Active, -1)], vec![true, false]),
+            ("at the same time", vec![("x", Active, 5), ("x", Active, 5)], vec![false, false]),
+            ("by a revoked one", vec![("x", Active, 5), ("x", Revoked, 365)], vec![false, false]),
+            ("being revoked", vec![("x", PendingRevocation, 5), ("x", Active, 365)], vec![true, false]),
+            ("a fleet", vec![("x", Active, 5), ("x", Active, 6), ("x", Active, 365)], vec![false, false, false]),
+            ("renewed twice", vec![("x", Active, -5), ("x", Active, 6), ("x", Active, 365)], vec![true, true, false]),
+            ("no name", vec![("", Active, 5), ("", Active, 365)], vec![false, false]),
+            ("made by the dashboard", vec![("Cloudflare", Active, 5), ("Cloudflare", Active, 365)], vec![false, false]),
+        ];
+        for (name, entries, expected) in rows {
+            let entries = entries.into_iter().enumerate();
+            let listing = Listing::new(
+                entries.map(|(n, (cn, status, days))| certificate(&n.to_string(), cn, status, days)).collect(),
+            );
+            let superseded: Vec<_> = listing.certificates().iter().map(|c| listing.is_superseded(c, NOW)).collect();
+            assert_eq!(superseded, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_id_that_is_listed_twice_is_one_certificate_as_it_was_read_last() {
+        let listing = Listing::new(vec![
+            certificate("same", "", Status::Active, 5),
+            certificate("other", "", Status::Active, 5),
+            certificate("same", "", Status::Revoked, 5),
+            certificate("", "", Status::Active, 5),
+            certificate("", "", Status::Active, 5),
+        ]);
+        assert_eq!((listing.count(Status::Active), listing.count(Status::Revoked)), (3, 1));
+        assert_eq!((listing.rejected(Rejection::DuplicateId), listing.rejected(Rejection::MissingId)), (1, 2));
+    }
+}

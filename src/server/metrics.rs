@@ -43,6 +43,7 @@ pub(super) async fn metrics(State(sources): State<Sources>, headers: HeaderMap) 
 fn render(sources: &Sources, gzip: bool) -> std::io::Result<Vec<u8>> {
     let snapshot = sources.snapshots.borrow().clone();
     let mut text = exposition::render(&snapshot, &sources.series, (sources.now)().timestamp());
+    text.push_str(&exposition::render_program());
     TextEncoder::new().encode_utf8(&sources.registry.gather(), &mut text).map_err(std::io::Error::other)?;
     if !gzip {
         return Ok(text.into_bytes());
