@@ -21,7 +21,7 @@ pub(super) fn run(config: &Config) -> u8 {
     let mut text = format!("The configuration is good.\n\n{}\n\n", zones.trim_fmt());
     for outlook in Demand::new(config.api.requests_per_5m, config.zones.iter().map(|zone| &**zone)).outlook() {
         text.push_str(&format!(
-            "Credential {}: needs at least {:.1} requests in five minutes, with one for every 50 certificates of a zone; {} are allowed.\n",
+            "Credential {}: needs at least {:.1} requests in five minutes, one for every 50 certificates of a zone. Its budget is {}.\n",
             outlook.credential, outlook.needed_per_5m, outlook.allowed_per_5m
         ));
         if let Some(interval) = outlook.interval_becomes {

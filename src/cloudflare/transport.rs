@@ -61,10 +61,11 @@ pub(super) async fn exchange(request: RequestBuilder) -> Result<Response, Failur
 
 fn failure(error: &reqwest::Error) -> Failure {
     let mut causes = Vec::new();
-    let mut tls = false;
+    let (mut tls, mut garbled) = (false, false);
     let mut next = error.source();
     while let Some(cause) = next {
         tls |= is_tls(cause);
+        garbled |= is_garbled(cause);
         let text = cause.to_string();
         // Each layer tends to repeat the one below.
         if !causes.iter().any(|known: &String| known.contains(&text)) {
@@ -80,7 +81,7 @@ fn failure(error: &reqwest::Error) -> Failure {
         Failure::new(Reason::Tls, message)
     } else if error.is_timeout() {
         Failure::new(Reason::Timeout, format!("No answer from Cloudflare in time ({causes})."))
-    } else if error.is_decode() {
+    } else if garbled {
         Failure::new(Reason::Decode, format!("Cloudflare's answer cannot be unpacked ({causes})."))
     } else {
         Failure::new(Reason::Connect, format!("No connection to Cloudflare, or it broke ({causes})."))
@@ -91,4 +92,10 @@ fn failure(error: &reqwest::Error) -> Failure {
 fn is_tls(cause: &(dyn std::error::Error + 'static)) -> bool {
     let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
     cause.is::<rustls::Error>() || inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
+}
+
+/// What the decompression says of bytes that it cannot read; reqwest calls a broken connection a decoding error too.
+fn is_garbled(cause: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind::{InvalidData, InvalidInput};
+    cause.downcast_ref::<std::io::Error>().is_some_and(|error| matches!(error.kind(), InvalidData | InvalidInput))
 }

@@ -356,7 +356,7 @@ mod tests {
         }
     }
 
-    fn entry(item: Value) -> Certificate {
+    fn entry(item: &Value) -> Certificate {
         page(&json!({"success": true, "result": [item]})).entries.remove(0)
     }
 
@@ -448,7 +448,7 @@ mod tests {
         ];
         for odd in [json!(null), json!(0), json!(1e300), json!({"name": 1}), json!(["x"]), json!(false)] {
             for field in fields {
-                assert_eq!(entry(json!({ field: odd })), nothing(), "{field}: {odd}");
+                assert_eq!(entry(&json!({ field: odd })), nothing(), "{field}: {odd}");
             }
         }
     }
@@ -465,7 +465,7 @@ mod tests {
             (json!("expired"), Status::Unknown),
             (json!(null), Status::Unknown),
         ] {
-            assert_eq!(entry(json!({"status": status})).status, expected, "{status}");
+            assert_eq!(entry(&json!({"status": status})).status, expected, "{status}");
         }
     }
 
@@ -480,9 +480,9 @@ mod tests {
             (json!(1_992_554_280), Expiry::Invalid),
             (json!({}), Expiry::Invalid),
         ] {
-            assert_eq!(entry(json!({"expires_on": expires_on})).expiry, expected, "{expires_on}");
+            assert_eq!(entry(&json!({"expires_on": expires_on})).expiry, expected, "{expires_on}");
         }
-        assert_eq!(entry(json!({})).expiry, Expiry::Missing);
+        assert_eq!(entry(&json!({})).expiry, Expiry::Missing);
     }
 
     #[test]

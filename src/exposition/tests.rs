@@ -252,14 +252,13 @@ proptest! {
             let of_zone = |name: &str| -> f64 {
                 series.iter().filter(|((family, labels), _)| family == name && labels["zone_id"] == format!("{id:032x}")).map(|(_, value)| value).sum()
             };
-            prop_assert_eq!(of_zone("cloudflare_certificates") as usize, listing.certificates().len());
-            let rejected = of_zone("cloudflare_certificates_rejected") as usize;
-            prop_assert_eq!(rejected, Rejection::ALL.into_iter().map(|reason| listing.rejected(reason) as usize).sum::<usize>());
+            prop_assert_eq!(of_zone("cloudflare_certificates"), listing.certificates().len() as f64);
+            prop_assert_eq!(of_zone("cloudflare_certificates_rejected"), Rejection::ALL.into_iter().map(|reason| listing.rejected(reason) as f64).sum::<f64>());
             if names[0] != names[1] {
                 let forgotten = listing.certificates().iter().filter(|c| c.rejection().is_none() && c.status != Status::Revoked && c.not_after() < Some(now.saturating_sub(90 * DAY))).count();
                 let usable = listing.certificates().iter().filter(|c| c.rejection().is_none()).count();
                 let shown = of_zone("cloudflare_certificate_info") + of_zone("cloudflare_certificates_hidden");
-                prop_assert_eq!(shown as usize, usable - forgotten);
+                prop_assert_eq!(shown, (usable - forgotten) as f64);
             }
         }
     }

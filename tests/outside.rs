@@ -1,0 +1,755 @@
+//! The program from outside: the real binary against the simulated API, over real sockets.
+
+mod support;
+
+use std::{collections::HashMap, time::Duration};
+
+use cloudflare_cert_exporter::demo::{
+    AcceptedCredential, ApiError, Delivery, Ending, Fault, SimulatedApi, SimulatedCertificate, SimulatedZone, World,
+};
+use support::Daemon;
+
+/// What a file says that polls this world, with `more` at its end.
+fn config(api: &SimulatedApi, more: &str) -> String {
+    let mut text = format!("[api]\nbase_url = {:?}\n", api.base_url());
+    if !more.contains("[server]") {
+        text.insert_str(0, "[server]\nlisten_addresses = [\"127.0.0.1:0\"]\n");
+    }
+    text.push_str(more);
+    text.push('\n');
+    api.change(|world| {
+        for zone in &world.zones {
+            text.push_str(&format!("[[zones]]\nid = {:?}\nname = {:?}\n", zone.id, zone.name));
+        }
+    });
+    text
+}
+
+/// Polls this world with its token; `more` is added to the section `[api]` and after it.
+async fn start(world: World, more: &str) -> (SimulatedApi, Daemon) {
+    let api = SimulatedApi::start(world).await.unwrap();
+    let token = api.change(|world| world.token().to_owned());
+    let daemon = Daemon::start(&config(&api, more), &[], &[("CLOUDFLARE_API_TOKEN", &token)]);
+    (api, daemon)
+}
+
+/// The metrics, each line by what is before its value.
+struct Metrics(HashMap<String, f64>);
+
+impl Metrics {
+    async fn of(daemon: &Daemon) -> Self {
+        let (status, body) = daemon.get("/metrics").await;
+        assert_eq!(status, 200);
+        Self::read(&body)
+    }
+
+    fn read(body: &str) -> Self {
+        let samples = body.lines().filter(|line| !line.starts_with('#')).map(|line| {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            (series.to_owned(), value.parse().unwrap())
+        });
+        Self(samples.collect())
+    }
+
+    /// The value of the only series of this family whose labels contain all of these.
+    fn get(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let found: Vec<_> = self.all(name, labels).collect();
+        assert!(found.len() < 2, "{name} {labels:?}: {found:?}");
+        found.first().map(|(_, value)| *value)
+    }
+
+    fn all<'a>(&'a self, name: &'a str, labels: &'a [(&'a str, &'a str)]) -> impl Iterator<Item = (&'a str, f64)> {
+        self.0.iter().filter_map(move |(series, value)| {
+            let (family, rest) = series.split_once('{').unwrap_or((series, ""));
+            let has = |(label, value): &(&str, &str)| {
+                let pair = format!("{label}={value:?}");
+                rest.match_indices(&pair).any(|(at, _)| at == 0 || rest.as_bytes()[at - 1] == b',')
+            };
+            (family == name && labels.iter().all(has)).then_some((series.as_str(), *value))
+        })
+    }
+
+    /// The counts of a zone by status, in the order of the documentation.
+    fn counts(&self, zone: &str) -> [Option<f64>; 5] {
+        ["active", "pending_reactivation", "pending_revocation", "revoked", "unknown"]
+            .map(|status| self.get("cloudflare_certificates", &[("zone", zone), ("status", status)]))
+    }
+
+    fn up(&self, zone: &str) -> Option<f64> {
+        self.get("cloudflare_certificates_up", &[("zone", zone)])
+    }
+
+    /// The reasons for which polls of a zone failed.
+    fn reasons(&self, zone: &str) -> Vec<String> {
+        let failed = self.all("cloudflare_certificates_poll_failures_total", &[]);
+        let of_zone = format!("zone={zone:?}");
+        let failed = failed.filter(|(series, value)| *value > 0.0 && series.contains(&of_zone));
+        failed.map(|(series, _)| series.split("reason=\"").nth(1).unwrap().trim_end_matches("\"}").to_owned()).collect()
+    }
+}
+
+/// Waits for something that comes by itself; a minute is only reached if it never comes.
+async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    for _ in 0..600 {
+        if let Some(found) = look().await {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("a minute passed without {what}");
+}
+
+#[tokio::test]
+async fn a_zone_costs_one_request_for_fifty_certificates() {
+    let sizes = [(237, 5), (50, 1), (0, 1), (1, 1), (51, 2)];
+    let zones = sizes.map(|(size, _)| SimulatedZone::of_size(&format!("{size}.example"), size));
+    let (api, daemon) = start(World::of(zones), "").await;
+    daemon.ready().await;
+    let metrics = Metrics::of(&daemon).await;
+    for (size, requests) in sizes {
+        let zone = format!("{size}.example");
+        let id = api.change(|world| world.zones.iter().find(|other| other.name == zone).unwrap().id.clone());
+        let made: Vec<_> = api.requests().into_iter().filter(|request| request.path.contains(&id)).collect();
+        assert_eq!(made.len(), requests, "{zone}");
+        for request in made {
+            assert_eq!((request.parameter("status"), request.parameter("per_page")), (Some("all"), Some("50")));
+            assert!(request.path.ends_with("/client_certificates"));
+        }
+        assert_eq!(metrics.counts(&zone)[0], Some(size as f64), "{zone}");
+        assert_eq!(metrics.all("cloudflare_certificate_days_until_expiry", &[("zone", &zone)]).count(), size);
+        assert_eq!(metrics.up(&zone), Some(1.0));
+    }
+}
+
+#[tokio::test]
+async fn what_is_odd_about_certificates_is_shown_and_counted() {
+    let certificate = |id: &str, status: &str| {
+        SimulatedCertificate::new(id, &format!("cn-{id}"), status, "2026-01-01T00:00:00Z", "2099-01-01T00:00:00Z")
+    };
+    let mut zone = SimulatedZone::new("odd.example");
+    zone.certificates = vec![
+        certificate("active", "active"),
+        certificate("reactivating", "pending_reactivation"),
+        certificate("revoking", "pending_revocation"),
+        certificate("revoked", "revoked"),
+        certificate("unheard-of", "hibernating"),
+        certificate("no-status", "").without("status"),
+        certificate("go-date", "active").with("expires_on", "2099-01-01 00:00:00 +0000 UTC"),
+        certificate("fraction", "active").with("expires_on", "2099-01-01T00:00:00.123456Z"),
+        certificate("offset", "active").with("expires_on", "2099-01-01T02:00:00+02:00"),
+        certificate("past", "active").with("expires_on", "2026-11-01T00:00:00Z"),
+        certificate("zero-date", "active").with("expires_on", "0001-01-01T00:00:00Z"),
+        certificate("empty-date", "active").with("expires_on", ""),
+        certificate("null-date", "active").with("expires_on", serde_json::Value::Null),
+        certificate("absent-date", "active").without("expires_on"),
+        certificate("word-date", "active").with("expires_on", "soon"),
+        certificate("number-date", "active").with("expires_on", 4_070_908_800_u64),
+        certificate("", "active").without("id"),
+        certificate("no-issued", "active").without("issued_on"),
+        certificate("bare", "active").without("certificate_authority").without("csr").without("certificate"),
+        certificate("twice", "active"),
+        certificate("twice", "active"),
+        certificate("hostile", "active").with("common_name", "a\"b\\c\nd\u{202e}{{ e }}<b>"),
+    ];
+    let (_api, daemon) = start(World::of([zone]), "").await;
+    daemon.ready().await;
+    let metrics = Metrics::of(&daemon).await;
+    let zone = [("zone", "odd.example")];
+    assert_eq!(metrics.counts("odd.example"), [16.0, 1.0, 1.0, 1.0, 2.0].map(Some));
+    let shown = [
+        "active",
+        "reactivating",
+        "revoking",
+        "unheard-of",
+        "no-status",
+        "go-date",
+        "fraction",
+        "offset",
+        "past",
+        "no-issued",
+        "bare",
+        "twice",
+        "hostile",
+    ];
+    for id in shown {
+        let labels = [("zone", "odd.example"), ("certificate_id", id)];
+        let expected = if id == "past" { 1_793_491_200.0 } else { 4_070_908_800.0 };
+        assert_eq!(metrics.get("cloudflare_certificate_not_after_timestamp_seconds", &labels), Some(expected), "{id}");
+        let issued = metrics.get("cloudflare_certificate_not_before_timestamp_seconds", &labels);
+        assert_eq!(issued, (id != "no-issued").then_some(1_767_225_600.0), "{id}");
+    }
+    assert_eq!(metrics.all("cloudflare_certificate_info", &zone).count(), shown.len());
+    for (reason, count) in
+        [("missing_id", 1.0), ("missing_expiry", 4.0), ("invalid_expiry", 2.0), ("duplicate_id", 1.0)]
+    {
+        let labels = [("zone", "odd.example"), ("reason", reason)];
+        assert_eq!(metrics.get("cloudflare_certificates_rejected", &labels), Some(count), "{reason}");
+    }
+    let (_, body) = daemon.get("/metrics").await;
+    assert!(body.contains("common_name=\"a\\\"b\\\\c\u{fffd}d\u{fffd}{{ e }}<b>\""));
+}
+
+/// A fault, the reason that is counted (none: the listing is good all the same), and a word from the log.
+type FaultRow = (&'static str, Fault, &'static str, &'static str);
+
+fn faults() -> Vec<FaultRow> {
+    let error = Fault::error;
+    vec![
+        ("unauthorized", error(401, 1000, "Invalid API Token"), "unauthorized", "code 1000: Invalid API Token"),
+        ("forbidden", error(403, 10_000, "Authentication error"), "forbidden", "SSL and Certificates: Read"),
+        (
+            "forbidden-here",
+            error(403, 9109, "Cannot use the access token from location: 192.0.2.1"),
+            "forbidden",
+            "from location: 192.0.2.1",
+        ),
+        (
+            "not-found",
+            error(404, 7003, "Could not route to /zones/x, perhaps your object identifier is invalid?"),
+            "not_found",
+            "code 7003",
+        ),
+        (
+            "chained",
+            ApiError::new(400, 6003, "Invalid request headers")
+                .because(6111, "Invalid format for Authorization header")
+                .into(),
+            "api_error",
+            "because of code 6111",
+        ),
+        ("no-success", error(200, 1004, "Something"), "api_error", "code 1004: Something"),
+        (
+            "codeless",
+            Fault::Instead(cloudflare_cert_exporter::demo::Canned::new(
+                200,
+                "application/json",
+                r#"{"success":false,"errors":[{"message":"No code"}]}"#,
+            )),
+            "api_error",
+            "No code",
+        ),
+        ("teapot", error(418, 1, "Teapot"), "api_error", "418"),
+        ("redirect", Fault::redirect("http://127.0.0.1:9/"), "api_error", "redirects are not followed"),
+        ("html", Fault::html(200), "decode", "not the JSON of the API"),
+        ("null", Fault::Result(serde_json::Value::Null), "decode", "no result"),
+        ("object", Fault::Result(serde_json::json!({"a": 1})), "decode", "another shape"),
+        ("brackets", Fault::brackets(), "decode", "not the JSON of the API"),
+        ("endless", Delivery::Endless.into(), "too_large", "larger than 8388608 bytes"),
+        ("bomb", Delivery::GzipBomb(300_000_000).into(), "too_large", "larger than 8388608 bytes"),
+        ("origin", Fault::origin_timed_out(), "server_error", "522"),
+        ("500", error(500, 1000, "Internal Server Error"), "server_error", "code 1000: Internal Server Error"),
+        ("unanswered", Delivery::Unanswered(Ending::Close).into(), "connect", "or it broke"),
+        ("reset", Delivery::Half(Ending::Reset).into(), "connect", "or it broke"),
+        ("truncated", Delivery::Half(Ending::Close).into(), "connect", "or it broke"),
+        ("understated", Delivery::Understated.into(), "connect", "or it broke"),
+        ("hanging", Delivery::Unanswered(Ending::Hang).into(), "timeout", "within 1s (api.timeout)"),
+        ("half-hanging", Delivery::Half(Ending::Hang).into(), "timeout", "within 1s (api.timeout)"),
+        ("slow", Delivery::ByteByByte(Duration::from_millis(100)).into(), "timeout", "within 1s (api.timeout)"),
+        ("same-page", Fault::PageIgnored { admitted: false }, "incomplete", "ends early"),
+        ("same-page-admitted", Fault::PageIgnored { admitted: true }, "incomplete", "ends early"),
+        ("empty-page", Fault::EmptyFrom(2), "incomplete", "ends early"),
+        ("promises", Fault::Info("total_count", Some(500.into())), "incomplete", "ends early"),
+        ("grows", Fault::grows(), "incomplete", "changed while it was read"),
+        ("shrinks", Fault::shrinks(), "incomplete", "changed while it was read"),
+        ("no-info", Fault::NoInfo, "", ""),
+        ("no-pages", Fault::Info("total_pages", None), "", ""),
+        ("low-count", Fault::Info("total_count", Some(10.into())), "", "more certificates than it says"),
+        ("page-size", Fault::PageSize(7), "", ""),
+        ("overlap", Fault::Overlap, "", "more certificates than it says"),
+        ("reordered-once", Fault::reorders().times(1), "", ""),
+        ("forbidden-once", error(500, 10_001, "internal error").times(1), "", ""),
+        ("reset-once", Fault::from(Delivery::Half(Ending::Reset)).times(1), "", ""),
+        ("grows-once", Fault::grows().times(2), "", ""),
+    ]
+}
+
+#[tokio::test]
+async fn each_fault_has_its_reason_disturbs_no_other_zone_and_passes_by_itself() {
+    let faults = faults();
+    let mut zones: Vec<_> = faults
+        .iter()
+        .map(|(name, fault, ..)| SimulatedZone::of_size(&format!("{name}.example"), 120).with_fault(fault.clone()))
+        .collect();
+    zones.push(SimulatedZone::of_size("healthy.example", 120));
+    let polls = "timeout = \"1s\"\nrequests_per_5m = 100000\n[poll]\nconcurrency = 100\ninterval = \"2s\"";
+    let mut world = World::of(zones);
+    world.quota.requests = 1_000_000;
+    let (api, daemon) = start(world, polls).await;
+    daemon.ready().await;
+    let metrics = Metrics::of(&daemon).await;
+    let log = daemon.log();
+    for (name, _, reason, word) in &faults {
+        let zone = format!("{name}.example");
+        let line = log.lines().find(|line| line.contains(&format!("zone={zone}")) && line.contains(word));
+        if reason.is_empty() {
+            assert_eq!((metrics.up(&zone), metrics.reasons(&zone)), (Some(1.0), vec![]), "{name}");
+            let shown = metrics.all("cloudflare_certificate_info", &[("zone", &zone)]).count();
+            assert!((120..=122).contains(&shown), "{name}: {shown}");
+            continue;
+        }
+        assert_eq!((metrics.up(&zone), metrics.reasons(&zone)), (Some(0.0), vec![(*reason).to_owned()]), "{name}");
+        assert_eq!(metrics.counts(&zone), [None; 5], "{name}: a zone without a good listing has no listing series");
+        let line = line.unwrap_or_else(|| panic!("{name}: nothing in the log with {word:?}:\n{log}"));
+        assert!(line.contains("level=warn") && line.contains(&format!("reason={reason}")), "{line}");
+        if ["unauthorized", "forbidden", "not_found", "api_error", "decode", "server_error"].contains(reason) {
+            assert!(line.contains("cf-ray ") && line.contains("-SIM"), "{line}");
+        }
+    }
+    assert_eq!((metrics.up("healthy.example"), metrics.reasons("healthy.example")), (Some(1.0), vec![]));
+    // All is well again, without anybody's help.
+    api.change(|world| world.zones.iter_mut().for_each(|zone| zone.fault = None));
+    until("every zone being listed again", async || {
+        let metrics = Metrics::of(&daemon).await;
+        let down = metrics.all("cloudflare_certificates_up", &[]).filter(|(_, up)| *up == 0.0).count();
+        (down == 0).then_some(())
+    })
+    .await;
+    let metrics = Metrics::of(&daemon).await;
+    for (name, ..) in &faults {
+        let zone = format!("{name}.example");
+        let count = api.change(|world| world.zones.iter().find(|other| other.name == zone).unwrap().certificates.len());
+        assert_eq!(metrics.counts(&zone)[0], Some(count as f64), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_failed_poll_keeps_the_last_good_listing_and_a_good_one_replaces_it() {
+    let zones = ["a.example", "b.example"].map(|name| SimulatedZone::of_size(name, 60));
+    let (api, daemon) = start(World::of(zones), "[poll]\ninterval = \"1s\"").await;
+    daemon.ready().await;
+    let first = Metrics::of(&daemon).await;
+    api.change(|world| {
+        world.zones[0].fault = Some(Fault::error(403, 10_000, "Authentication error"));
+        world.zones[1].certificates.truncate(10);
+        world.zones[1].certificates[0].set("status", "revoked");
+    });
+    let metrics = until("zone a failing and zone b being smaller", async || {
+        let metrics = Metrics::of(&daemon).await;
+        (metrics.up("a.example") == Some(0.0) && metrics.counts("b.example")[0] == Some(9.0)).then_some(metrics)
+    })
+    .await;
+    assert_eq!(metrics.reasons("a.example"), ["forbidden"]);
+    assert_eq!(metrics.counts("a.example"), first.counts("a.example"));
+    let ids = |metrics: &Metrics, zone| {
+        let mut series: Vec<_> = metrics
+            .all("cloudflare_certificate_info", &[("zone", zone)])
+            .map(|(series, _)| series.to_owned())
+            .collect();
+        series.sort();
+        series
+    };
+    assert_eq!(ids(&metrics, "a.example"), ids(&first, "a.example"));
+    assert_eq!(metrics.counts("b.example"), [9.0, 0.0, 0.0, 1.0, 0.0].map(Some));
+    assert_eq!(ids(&metrics, "b.example").len(), 9);
+    assert_eq!((metrics.up("b.example"), metrics.reasons("b.example")), (Some(1.0), vec![]));
+}
+
+#[tokio::test]
+async fn a_429_stops_its_credential_and_no_other() {
+    for (name, fault, seconds) in [
+        ("seconds", Fault::rate_limited("300"), 300),
+        ("date", Fault::rate_limited("Fri, 31 Dec 9999 23:59:59 GMT"), 86_400),
+        ("no body", Fault::rate_limited_with_null(), 300),
+        ("status 200", Fault::throttled_with_200(), 300),
+        ("the edge", Fault::Header("retry-after", "300".into()), 300),
+    ] {
+        let fault = if name == "the edge" { Fault::All(vec![Fault::edge_rate_limited(), fault]) } else { fault };
+        let mut zones: Vec<_> = (0..5).map(|n| SimulatedZone::of_size(&format!("{n}.example"), 1)).collect();
+        zones[0].fault = Some(fault);
+        zones.iter_mut().skip(1).take(3).for_each(|zone| zone.fault = Some(Fault::Delay(Duration::from_millis(300))));
+        let mut world = World::of(zones);
+        world.credentials.push(AcceptedCredential::Token("another-simulated-token".into()));
+        let api = SimulatedApi::start(world).await.unwrap();
+        let token = api.change(|world| world.token().to_owned());
+        let mut text = config(
+            &api,
+            "[poll]\nconcurrency = 1\n[credentials.first]\napi_token_env = \"FIRST\"\n[credentials.second]\napi_token_env = \"SECOND\"",
+        );
+        for n in 0..5 {
+            let credential = if n == 4 { "second" } else { "first" };
+            let name = format!("name = \"{n}.example\"\n");
+            text = text.replace(&name, &format!("{name}credentials = \"{credential}\"\n"));
+        }
+        let daemon = Daemon::start(&text, &[], &[("FIRST", &token), ("SECOND", "another-simulated-token")]);
+        daemon.ready().await;
+        let metrics = Metrics::of(&daemon).await;
+        for n in 0..4 {
+            assert_eq!(metrics.reasons(&format!("{n}.example")), ["rate_limited"], "{name}: {n}");
+        }
+        assert_eq!(metrics.up("4.example"), Some(1.0), "{name}");
+        let asked =
+            api.requests().iter().filter(|request| request.header("authorization").unwrap().ends_with(&token)).count();
+        assert_eq!(asked, 1, "{name}: the zones that were not asked yet are not asked");
+        assert!(daemon.log().contains(&format!("wait={seconds}s")), "{name}: {}", daemon.log());
+    }
+}
+
+#[tokio::test]
+async fn a_dead_token_is_not_hammered_by_every_zone_and_a_new_one_is_used_at_once() {
+    let zones = (0..20).map(|n| SimulatedZone::of_size(&format!("{n}.example"), 1));
+    let api = SimulatedApi::start(World::of(zones)).await.unwrap();
+    let token = api.change(|world| world.token().to_owned());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "a-token-that-was-revoked").unwrap();
+    let credentials = format!("[poll]\nconcurrency = 2\n[credentials.default]\napi_token_file = {file:?}");
+    let daemon = Daemon::start(&config(&api, &credentials), &[], &[]);
+    daemon.ready().await;
+    let metrics = Metrics::of(&daemon).await;
+    for n in 0..20 {
+        assert_eq!(metrics.reasons(&format!("{n}.example")), ["unauthorized"]);
+    }
+    // Three in a row stop it; a fourth could be under way by then.
+    let asked = api.requests().len();
+    assert!((3..=4).contains(&asked), "{asked} requests with a dead token");
+    // As a rotation does it: another file in its place.
+    std::fs::write(folder.path().join("new"), format!("{token}\n")).unwrap();
+    std::fs::rename(folder.path().join("new"), &file).unwrap();
+    until("all zones being listed with the new token", async || {
+        let metrics = Metrics::of(&daemon).await;
+        (0..20).all(|n| metrics.up(&format!("{n}.example")) == Some(1.0)).then_some(())
+    })
+    .await;
+    assert!(!daemon.log().contains(&token) && !daemon.log().contains("revoked-token"));
+}
+
+#[tokio::test]
+async fn both_of_cloudflares_schemes_sign_requests_and_one_alone_is_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("cloudflare-api-token"), "token-from-systemd\n").unwrap();
+    let systemd = folder.path().to_str().unwrap();
+    let (email, key) = ("user@example.com", "c2547eb745079dac9320b638f5e225cf483cc5cfdda41");
+    for (environment, expected) in [
+        (vec![("CLOUDFLARE_API_TOKEN", "token-from-environment")], (Some("Bearer token-from-environment"), None, None)),
+        (
+            vec![("CREDENTIALS_DIRECTORY", systemd), ("CLOUDFLARE_API_TOKEN", "x")],
+            (Some("Bearer token-from-systemd"), None, None),
+        ),
+        (vec![("CLOUDFLARE_EMAIL", email), ("CLOUDFLARE_API_KEY", key)], (None, Some(email), Some(key))),
+    ] {
+        let mut world = World::of([SimulatedZone::of_size("a.example", 1)]);
+        world.credentials = vec![
+            AcceptedCredential::Token("token-from-environment".into()),
+            AcceptedCredential::Token("token-from-systemd".into()),
+            AcceptedCredential::Key { email: email.into(), key: key.into() },
+        ];
+        let api = SimulatedApi::start(world).await.unwrap();
+        let daemon = Daemon::start(&config(&api, ""), &[], &environment);
+        daemon.ready().await;
+        assert_eq!(Metrics::of(&daemon).await.up("a.example"), Some(1.0), "{environment:?}");
+        let request = api.requests().remove(0);
+        let sent = (request.header("authorization"), request.header("x-auth-email"), request.header("x-auth-key"));
+        assert_eq!(sent, expected);
+        assert_eq!(request.header("accept"), Some("application/json"));
+        assert!(request.header("user-agent").unwrap().starts_with("cloudflare-cert-exporter/"));
+        assert!(request.header("accept-encoding").unwrap().contains("gzip"));
+    }
+}
+
+#[tokio::test]
+async fn the_budget_holds_all_zones_together() {
+    let zones = (0..20).map(|n| SimulatedZone::of_size(&format!("{n}.example"), 1));
+    let (api, daemon) =
+        start(World::of(zones), "requests_per_5m = 7\n[poll]\nconcurrency = 3\ninterval = \"1s\"").await;
+    until("the budget being spent", async || (api.requests().len() >= 7).then_some(())).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(api.requests().len(), 7);
+    assert_eq!(daemon.get("/-/ready").await, (503, "13 of 20 zones were not polled yet.\n".into()));
+    assert_eq!(daemon.get("/-/healthy").await.0, 200);
+    let log = daemon.log();
+    let line = log.lines().find(|line| line.contains("cannot carry")).unwrap();
+    for fact in ["needed_per_5m=6000", "allowed_per_5m=7", "interval_becomes=\"14m 17s\""] {
+        assert!(line.contains(fact), "{fact} is missing in {line}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_for_the_owner_is_left() {
+    let zones = (0..50).map(|n| SimulatedZone::of_size(&format!("{n}.example"), 1));
+    let mut world = World::of(zones);
+    // A fifth of a hundred is twenty, and the owner has used sixty.
+    world.quota.requests = 100;
+    world.quota.spent_elsewhere = 60;
+    let (api, daemon) = start(world, "[poll]\nconcurrency = 1").await;
+    until("less than a fifth being left", async || (api.requests().len() >= 21).then_some(())).await;
+    let then = api.requests().len();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    // It looks again once a second, and no more.
+    let looked = api.requests().len() - then;
+    assert!((1..=4).contains(&looked), "{looked} looks in three seconds");
+    let metrics = Metrics::of(&daemon).await;
+    let policy = [("credentials", "default"), ("policy", "default")];
+    assert_eq!(metrics.get("cloudflare_api_rate_limit_quota", &policy), Some(100.0));
+    assert!(metrics.get("cloudflare_api_rate_limit_remaining", &policy) < Some(20.0));
+    assert!(metrics.get("cloudflare_api_throttled_seconds_total", &policy[..1]) > Some(0.0));
+}
+
+#[tokio::test]
+async fn names_are_asked_for_once_and_an_id_stands_in_where_none_is_told() {
+    let mut zones = ["told.example", "refused.example"].map(|name| SimulatedZone::of_size(name, 1));
+    zones[1].name_fault = Some(Fault::error(403, 9109, "Unauthorized to access requested resource"));
+    let [told, refused] = zones.clone().map(|zone| zone.id);
+    let api = SimulatedApi::start(World::of(zones)).await.unwrap();
+    let token = api.change(|world| world.token().to_owned());
+    let text: String = config(&api, "[poll]\ninterval = \"1s\"")
+        .lines()
+        .filter(|line| !line.starts_with("name"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let daemon = Daemon::start(&text, &[], &[("CLOUDFLARE_API_TOKEN", &token)]);
+    daemon.ready().await;
+    let metrics = until("three polls", async || {
+        let metrics = Metrics::of(&daemon).await;
+        (metrics.get("cloudflare_certificates_polls_total", &[("zone_id", &refused)]) >= Some(3.0)).then_some(metrics)
+    })
+    .await;
+    assert_eq!(metrics.up("told.example"), Some(1.0));
+    assert_eq!(metrics.get("cloudflare_certificates_up", &[("zone", &refused), ("zone_id", &refused)]), Some(1.0));
+    for id in [told, refused] {
+        let asked = api.requests().iter().filter(|request| request.path.ends_with(&id)).count();
+        assert_eq!(asked, 1, "{id}");
+    }
+}
+
+#[tokio::test]
+async fn the_server_answers_as_prometheus_and_people_expect() {
+    let (_api, daemon) = start(World::of([SimulatedZone::of_size("<b>a.example", 60)]), "").await;
+    daemon.ready().await;
+    // It would unpack by itself what it asked for.
+    let client = reqwest::Client::builder().no_proxy().no_gzip().build().unwrap();
+    let metrics = client.get(daemon.url("/metrics")).send().await.unwrap();
+    assert_eq!(metrics.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    assert!(!metrics.headers().contains_key("content-encoding"));
+    let plain = metrics.bytes().await.unwrap();
+    let packed = client.get(daemon.url("/metrics")).header("accept-encoding", "gzip").send().await.unwrap();
+    assert_eq!(packed.headers()["content-encoding"], "gzip");
+    let packed = packed.bytes().await.unwrap();
+    let mut unpacked = String::new();
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&packed[..]), &mut unpacked).unwrap();
+    let certificates = |text: &str| {
+        text.lines().filter(|line| line.starts_with("cloudflare_certificate")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(certificates(&unpacked), certificates(std::str::from_utf8(&plain).unwrap()));
+    let head = client.head(daemon.url("/metrics")).send().await.unwrap();
+    assert_eq!(
+        (head.status().as_u16(), head.headers()["content-type"].to_str().unwrap()),
+        (200, "text/plain; version=0.0.4; charset=utf-8")
+    );
+    assert!(head.bytes().await.unwrap().is_empty());
+    for (method, path, status) in [
+        ("GET", "/-/healthy", 200),
+        ("GET", "/-/ready", 200),
+        ("GET", "/", 200),
+        ("GET", "/metrics/", 404),
+        ("GET", "/favicon.ico", 404),
+        ("GET", "/-/reload", 404),
+        ("POST", "/metrics", 405),
+        ("DELETE", "/", 405),
+        ("PUT", "/-/healthy", 405),
+    ] {
+        let answer = client.request(method.parse().unwrap(), daemon.url(path)).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), status, "{method} {path}");
+    }
+    let page = client.get(daemon.url("/")).send().await.unwrap();
+    assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
+    assert!(page.headers()["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'"));
+    let page = page.text().await.unwrap();
+    for part in [
+        "cloudflare-cert-exporter",
+        env!("CARGO_PKG_VERSION"),
+        "href=\"metrics\"",
+        "&#60;b&#62;a.example",
+        "<td>60</td>",
+    ] {
+        assert!(page.contains(part), "{part} is missing in {page}");
+    }
+}
+
+#[tokio::test]
+async fn a_signal_ends_it_in_order() {
+    for signal in ["TERM", "INT"] {
+        let mut zone = SimulatedZone::of_size("a.example", 1);
+        zone.fault = Some(Delivery::Unanswered(Ending::Hang).into());
+        let (api, mut daemon) = start(World::of([zone]), "").await;
+        until("a poll being under way", async || (!api.requests().is_empty()).then_some(())).await;
+        daemon.signal(signal);
+        assert_eq!(daemon.wait(), Some(0), "{signal}");
+        let log = daemon.log();
+        assert!(log.contains(&format!("signal=SIG{signal}")) && log.contains("message=Stopped."), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let (_api, mut daemon) = start(World::of([SimulatedZone::of_size("a.example", 1)]), "").await;
+    daemon.ready().await;
+    // A scrape that never finishes: its answer is not read.
+    let address = daemon.url("").strip_prefix("http://").unwrap().to_owned();
+    let mut slow = std::net::TcpStream::connect(&address).unwrap();
+    std::io::Write::write_all(&mut slow, b"GET /metrics HTTP/1.1\r\n").unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    daemon.signal("TERM");
+    until("the first signal being heard", async || daemon.log().contains("Stopping").then_some(())).await;
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(), Some(0));
+    drop(slow);
+}
+
+#[tokio::test]
+async fn no_secret_is_in_any_log_page_metric_or_error() {
+    let secret = "s3cret-s3cret-s3cret-s3cret-s3cret-s3cret";
+    let mut zones: Vec<_> =
+        faults().into_iter().map(|(name, fault, ..)| SimulatedZone::of_size(name, 60).with_fault(fault)).collect();
+    zones.push(SimulatedZone::of_size("healthy", 60));
+    let mut world = World::of(zones);
+    world.credentials = vec![
+        AcceptedCredential::Token(secret.into()),
+        AcceptedCredential::Key { email: "user@example.com".into(), key: secret.into() },
+    ];
+    let api = SimulatedApi::start(world).await.unwrap();
+    for (format, environment) in [
+        ("logfmt", vec![("CLOUDFLARE_API_TOKEN", secret)]),
+        ("json", vec![("CLOUDFLARE_EMAIL", "user@example.com"), ("CLOUDFLARE_API_KEY", secret)]),
+    ] {
+        let text = config(&api, "timeout = \"1s\"\nrequests_per_5m = 100000\n[poll]\nconcurrency = 100");
+        let arguments = ["--log.level", "debug", "--log.format", format];
+        let mut daemon = Daemon::start(&text, &arguments, &environment);
+        daemon.ready().await;
+        for path in ["/metrics", "/", "/-/ready", "/-/healthy", "/nothing"] {
+            assert!(!daemon.get(path).await.1.contains(secret), "{path}");
+        }
+        daemon.signal("TERM");
+        assert_eq!(daemon.wait(), Some(0));
+        let log = daemon.log();
+        assert!(log.contains("sent again") && log.lines().count() > 20, "{log}");
+        assert!(!log.contains("s3cret"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_work_ends_before_it_begins() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let zone = "[[zones]]\nid = \"023e105f4ecef8ad9ca31a8372d0c353\"\n";
+    let free = "[server]\nlisten_addresses = [\"127.0.0.1:0\"]\n";
+    let token = [("CLOUDFLARE_API_TOKEN", "x")];
+    for (text, arguments, environment, code, words) in [
+        (
+            format!("{free}[poll]\ninterval = \"0s\"\nconcurency = 4\n[[zones]]\nid = \"x\"\n"),
+            vec![],
+            &token[..],
+            78,
+            vec![":4: poll.interval: ", ":5: poll.concurency: unknown key", ":7: zones.id: ", "3 mistakes in "],
+        ),
+        (format!("{free}{zone}"), vec![], &[], 78, vec!["CLOUDFLARE_API_TOKEN", "api_token_file"]),
+        (format!("{free}{zone}"), vec!["check-config"], &[], 78, vec!["CLOUDFLARE_API_TOKEN"]),
+        (
+            format!("{free}{zone}"),
+            vec!["--web.listen-address", &address],
+            &token,
+            1,
+            vec!["cannot be listened on", &address, "--web.listen-address"],
+        ),
+        (format!("{free}{zone}"), vec!["--no-such-flag"], &token, 2, vec!["--no-such-flag"]),
+        (format!("{free}{zone}"), vec!["--web.telemetry-path", "metrics"], &token, 2, vec!["begins with a slash"]),
+        (format!("{free}{zone}"), vec!["--web.listen-address", ":1", "list"], &token, 2, vec!["are for the daemon"]),
+        (format!("{free}{zone}"), vec!["list", "--zone", "nowhere.example"], &token, 2, vec!["nowhere.example"]),
+    ] {
+        let output = support::run(&text, &arguments, environment);
+        assert_eq!(output.code, Some(code), "{arguments:?} {text} {}", output.stderr);
+        for word in words {
+            assert!(output.stderr.contains(word), "{word:?} is missing in {}", output.stderr);
+        }
+        assert!(!output.stderr.contains("Listening"), "{}", output.stderr);
+        assert_eq!(output.stdout, "");
+    }
+}
+
+#[tokio::test]
+async fn check_config_shows_what_the_daemon_would_do() {
+    let text = "[credentials.a]\napi_token_env = \"CLOUDFLARE_API_TOKEN\"\n[[zones]]\nid = \"023e105f4ecef8ad9ca31a8372d0c353\"\nname = \"a.example\"\ncredentials = \"a\"\ninterval = \"15m\"\n[[zones]]\nid = \"123e105f4ecef8ad9ca31a8372d0c353\"\ncredentials = \"a\"\n[api]\nrequests_per_5m = 1\n[poll]\ninterval = \"5m\"";
+    let output = support::run(text, &["check-config"], &[("CLOUDFLARE_API_TOKEN", "x")]);
+    assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""));
+    insta::assert_snapshot!(output.stdout, @"
+    The configuration is good.
+
+     ZONE                ZONE ID                           CREDENTIAL  INTERVAL
+     a.example           023e105f4ecef8ad9ca31a8372d0c353  a           15m
+     (asked of the API)  123e105f4ecef8ad9ca31a8372d0c353  a           5m
+
+    Credential a: needs at least 1.3 requests in five minutes, one for every 50 certificates of a zone. Its budget is 1.
+      That is too few: zones with a shorter interval will be listed every 7m 30s. Raise the intervals or api.requests_per_5m.
+    ");
+}
+
+#[tokio::test]
+async fn list_prints_every_certificate_once() {
+    let mut zone = SimulatedZone::of_size("a.example", 60);
+    zone.certificates[3].set("status", "revoked");
+    zone.certificates[4].set("expires_on", "2026-01-01T00:00:00Z");
+    zone.certificates[5].remove("expires_on");
+    zone.certificates[6].set("common_name", "=1+1, \"quoted\"");
+    let api = SimulatedApi::start(World::of([zone, SimulatedZone::of_size("b.example", 1)])).await.unwrap();
+    let token = api.change(|world| world.token().to_owned());
+    let list = |arguments: &'static [&'static str]| {
+        let text = config(&api, "");
+        let token = token.clone();
+        // In another thread, since the simulated API lives in this one.
+        tokio::task::spawn_blocking(move || {
+            support::run(&text, &[&["list"], arguments].concat(), &[("CLOUDFLARE_API_TOKEN", &token)])
+        })
+    };
+    let json = list(&["--output", "json"]).await.unwrap();
+    assert_eq!(json.code, Some(0), "{}", json.stderr);
+    assert!(json.stderr.contains("2 of 2 zones listed with 3 requests, 61 certificates shown."), "{}", json.stderr);
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(rows.len(), 61);
+    assert_eq!((&rows[0]["expires_on"], &rows[0]["status"]), (&"2026-01-01T00:00:00Z".into(), &"active".into()));
+    assert!(rows[0]["days_until_expiry"].as_i64().unwrap() < 0);
+    assert_eq!(
+        (&rows[60]["expires_on"], &rows[60]["days_until_expiry"]),
+        (&serde_json::Value::Null, &serde_json::Value::Null)
+    );
+    assert_eq!(rows.iter().filter(|row| row["status"] == "revoked").count(), 1);
+    let fields: Vec<_> = rows[0].as_object().unwrap().keys().map(String::as_str).collect();
+    for field in [
+        "kind",
+        "zone",
+        "zone_id",
+        "certificate_id",
+        "common_name",
+        "status",
+        "serial_number",
+        "fingerprint_sha256",
+        "ski",
+        "issuer",
+        "signature",
+        "organization",
+        "organizational_unit",
+        "country",
+        "state",
+        "location",
+        "expires_on",
+        "issued_on",
+        "days_until_expiry",
+    ] {
+        assert!(fields.contains(&field), "{field} is missing in {fields:?}");
+    }
+    let csv = list(&["--output", "csv", "--zone", "a.example"]).await.unwrap();
+    assert_eq!(csv.stdout.lines().count(), 61);
+    assert!(
+        csv.stdout.starts_with("kind,zone,certificate_id,common_name,zone_id,status,")
+            && csv.stdout.contains("\"=1+1, \"\"quoted\"\"\"")
+    );
+    let table = list(&["--expiring-within", "30d"]).await.unwrap();
+    assert_eq!(table.stdout.lines().count(), 2, "{}", table.stdout);
+    // One zone that fails fails the command, and hides no other.
+    api.change(|world| world.zones[1].denied = true);
+    let failed = list(&[]).await.unwrap();
+    assert_eq!((failed.code, failed.stdout.lines().count()), (Some(1), 61));
+    assert!(
+        failed.stderr.contains("b.example: forbidden: ") && failed.stderr.contains("1 of 2 zones listed"),
+        "{}",
+        failed.stderr
+    );
+}

@@ -1,0 +1,133 @@
+//! The real program as a process of its own, for tests that look at it from outside.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+/// How long anything is waited for that comes by itself; only reached if it never comes.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A daemon that listens on a free port. It is killed when this is dropped.
+pub(crate) struct Daemon {
+    child: Child,
+    address: String,
+    log: Arc<Mutex<String>>,
+    /// Holds the configuration.
+    _folder: tempfile::TempDir,
+}
+
+/// What a command printed, and how it ended.
+pub(crate) struct Output {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs the program to its end with this configuration.
+pub(crate) fn run(config: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let output = command(folder.path(), config, arguments, environment).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Output { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// Nothing of this environment may change what a test sees.
+fn command(folder: &std::path::Path, config: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
+    let file = folder.join("config.toml");
+    std::fs::write(&file, config).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cloudflare-cert-exporter"));
+    command.env_clear().envs(environment.iter().copied()).arg("--config.file").arg(file).args(arguments);
+    command
+}
+
+impl Daemon {
+    /// Starts it and waits until it listens; the configuration has to say port 0.
+    pub(crate) fn start(config: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = command(folder.path(), config, arguments, environment);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let log = Arc::new(Mutex::new(String::new()));
+        let collected = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let mut log = collected.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        let mut daemon = Self { child, address: String::new(), log, _folder: folder };
+        let started = Instant::now();
+        while daemon.address.is_empty() {
+            assert!(started.elapsed() < DEADLINE && daemon.child.try_wait().unwrap().is_none(), "{}", daemon.log());
+            std::thread::sleep(Duration::from_millis(10));
+            let log = daemon.log();
+            let found = log.lines().filter(|line| line.contains("Listening.")).find_map(|line| {
+                let rest = &line[line.find("127.0.0.1:")?..];
+                Some(rest.split([' ', '"']).next()?.to_owned())
+            });
+            daemon.address = found.unwrap_or_default();
+        }
+        daemon
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Status and body of a GET.
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let answer = client.get(self.url(path)).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// Waits until every zone was tried once.
+    pub(crate) async fn ready(&self) {
+        let started = Instant::now();
+        while self.get("/-/ready").await.0 != 200 {
+            assert!(started.elapsed() < DEADLINE, "not ready in a minute:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Everything that it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal, such as `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for its end; the exit code, or `None` if a signal killed it.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(started.elapsed() < DEADLINE, "it does not end:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Fails if it has ended already, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
