@@ -1,0 +1,64 @@
+//! How long a listing of 10,000 certificates takes, against the floor that latency sets.
+//!
+//! `cargo bench --bench sweep` prints it; nothing here is asserted, since a busy machine is slow.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use cloudflare_cert_exporter::{
+    cloudflare::{ApiSettings, BaseUrl, Client, Credential, Lane, Scheme, SecretSource},
+    demo::{SimulatedApi, SimulatedZone, World},
+    model::{Kind, Zone},
+};
+use tokio::{sync::mpsc, time::Instant};
+
+const CERTIFICATES: usize = 10_000;
+const CONCURRENCY: u32 = 16;
+const LATENCY: Duration = Duration::from_millis(50);
+const ROUNDS: usize = 5;
+
+#[tokio::main]
+async fn main() {
+    let zone = SimulatedZone::of_size("a.example", CERTIFICATES);
+    let id = zone.id.parse().expect("the simulation makes valid ids");
+    let world = World { latency: LATENCY, ..World::of([zone]) };
+    let token = world.token().to_owned();
+    let api = SimulatedApi::start(world).await.expect("a loopback port is free");
+    let settings = ApiSettings {
+        base_url: BaseUrl::try_new(&api.base_url()).expect("loopback is allowed"),
+        timeout: Duration::from_secs(30),
+        requests_per_5m: 1_000_000,
+        concurrency: CONCURRENCY,
+        extra_roots: Vec::new(),
+    };
+    api.change(|world| world.quota.requests = 1_000_000);
+    let credential = Credential::load("default", Scheme::Token(SecretSource::Fixed(token.into()))).expect("it is bare");
+    let (revived, _) = mpsc::unbounded_channel();
+    let client = Client::new(
+        &settings,
+        Arc::new(credential),
+        &prometheus::Registry::new(),
+        || DateTime::<Utc>::UNIX_EPOCH,
+        revived,
+    )
+    .expect("nothing else is registered");
+    let zone =
+        Zone { kind: Kind::Client, id, name: None, credential: "default".into(), interval: Duration::from_secs(3600) };
+
+    let pages = u32::try_from(CERTIFICATES.div_ceil(50)).expect("it is small");
+    let floor = LATENCY * (1 + (pages - 1).div_ceil(CONCURRENCY));
+    let mut times = Vec::new();
+    for _ in 0..ROUNDS {
+        let before = client.requests_sent();
+        let started = Instant::now();
+        let listing = client.list(&zone, Lane::Proven).await.expect("the simulation has no fault");
+        times.push(started.elapsed());
+        assert_eq!((listing.certificates().len(), client.requests_sent() - before), (CERTIFICATES, u64::from(pages)));
+    }
+    times.sort();
+    let median = times[ROUNDS / 2];
+    println!(
+        "{CERTIFICATES} certificates, {LATENCY:?} latency, concurrency {CONCURRENCY}: median {median:?} of {ROUNDS}, floor {floor:?}, ratio {:.2}",
+        median.as_secs_f64() / floor.as_secs_f64()
+    );
+}

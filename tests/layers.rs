@@ -1,0 +1,109 @@
+//! The rooms of ARCHITECTURE.md: imports point down only, and each outside library is known in one room.
+
+use std::{fs, path::Path};
+
+/// From the top down. A room may use those below it.
+const ROOMS: [&str; 9] = ["main", "cli", "lib", "config", "server", "poller", "exposition", "cloudflare", "model"];
+
+/// Stands beside them and uses none: it plays the other side.
+const SIMULATION: &str = "demo";
+
+/// Libraries, and the room that knows them.
+const KNOWN_IN: [(&str, &str); 7] = [
+    ("reqwest", "cloudflare"),
+    ("rustls", "cloudflare"),
+    ("sfv", "cloudflare"),
+    ("axum", "server"),
+    ("askama", "server"),
+    ("toml", "config"),
+    ("clap", "cli"),
+];
+
+/// Each source file without its tests: room, path and text.
+fn sources() -> Vec<(String, String, String)> {
+    fn visit(folder: &Path, found: &mut Vec<(String, String, String)>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                visit(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let text = text.split("\n#[cfg(test)]\nmod tests").next().unwrap().to_owned();
+                let inside = path.strip_prefix(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap();
+                let room = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
+                found.push((room, inside.display().to_string(), text));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    visit(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut found);
+    assert!(found.len() > 20, "the sources are not where they were");
+    found
+}
+
+/// The names right behind each `crate::`, with those in braces.
+fn used_rooms(text: &str) -> Vec<String> {
+    let mut used = Vec::new();
+    for (at, prefix) in text.match_indices("crate::") {
+        if text[..at].ends_with("pub(") || text[..at].ends_with('_') {
+            continue;
+        }
+        let rest = &text[at + prefix.len()..];
+        let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+        let Some(group) = rest.strip_prefix('{') else {
+            used.push(word(rest));
+            continue;
+        };
+        let (mut depth, mut starts) = (0, true);
+        for (at, c) in group.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => starts = true,
+                c if c.is_whitespace() => {}
+                _ => {
+                    if depth == 0 && std::mem::take(&mut starts) {
+                        used.push(word(&group[at..]));
+                    }
+                }
+            }
+        }
+    }
+    used
+}
+
+#[test]
+fn imports_point_down_only() {
+    let rank = |room: &str| ROOMS.iter().position(|other| *other == room);
+    for (room, file, text) in sources() {
+        for used in used_rooms(&text) {
+            if room == SIMULATION {
+                panic!("{file} uses {used}: the simulated API knows nothing of the program");
+            }
+            // What is no room is a function of lib.rs.
+            let below = match used.as_str() {
+                SIMULATION => "model",
+                name => ROOMS.iter().find(|other| **other == name).unwrap_or(&"lib"),
+            };
+            assert!(below == room || rank(below) > rank(&room), "{file} uses {used}, which is above it");
+        }
+    }
+}
+
+#[test]
+fn each_library_is_known_in_one_room() {
+    for (room, file, text) in sources() {
+        for (library, known_in) in KNOWN_IN {
+            let named = [format!("use {library}::"), format!("{library}::")];
+            let uses = named.iter().any(|name| {
+                text.match_indices(name.as_str()).any(|(at, _)| {
+                    !text[..at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '/' | '`'))
+                })
+            });
+            assert!(!uses || room == known_in, "{file} uses {library}, which only {known_in} knows");
+        }
+        let clock = text.contains("Utc::now") || text.contains("SystemTime::now");
+        assert!(!clock || room == "main", "{file} reads the wall clock, which only main does");
+    }
+}
