@@ -15,9 +15,9 @@ mod settings;
 mod transport;
 mod wire;
 
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, Revival};
 pub use credential::{Credential, CredentialError, Scheme, SecretSource};
-pub use pace::Lane;
 #[cfg(test)]
 pub(crate) use pace::Pace;
+pub use pace::{Lane, Turn};
 pub use settings::{ApiSettings, BaseUrl, InvalidBaseUrl, InvalidRoots, read_roots};

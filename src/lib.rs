@@ -24,19 +24,22 @@ use std::{collections::HashMap, io, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use prometheus::Registry;
 use tokio::{
-    net::TcpListener,
     sync::{mpsc, watch},
     task::{JoinError, JoinSet},
     time::{Instant, timeout},
 };
 
-use cloudflare::{Client, ClientError};
+use cloudflare::{Client, ClientError, Revival};
 use config::Config;
-use model::{Failure, Snapshot, ZoneState};
+use model::{Failure, Reason, Snapshot, ZoneState};
 use poller::{Fetched, Job, Name, Poller};
+use server::BindError;
 
 /// How long a scrape in flight may take to finish once the program has to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// How long a finished listing waits for its zone's name, so that its series need not change their label.
+const NAME_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the daemon ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +47,9 @@ pub enum RunError {
     /// Before anything was sent.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// Nothing could be served.
+    #[error(transparent)]
+    Bind(#[from] BindError),
     /// A listener broke.
     #[error("the HTTP server ended: {0}")]
     Server(#[source] io::Error),
@@ -52,7 +58,7 @@ pub enum RunError {
     Task(#[from] JoinError),
 }
 
-/// Polls and serves until `stop` turns true, then finishes the scrapes in flight.
+/// Listens, polls and serves until `stop` turns true, then finishes the scrapes in flight.
 ///
 /// `notice` is for the top of the page.
 ///
@@ -60,7 +66,6 @@ pub enum RunError {
 /// If it cannot start, or a part of it ends by itself.
 pub async fn run(
     config: Config,
-    listeners: Vec<TcpListener>,
     now: fn() -> DateTime<Utc>,
     notice: Option<&'static str>,
     mut stop: watch::Receiver<bool>,
@@ -68,6 +73,7 @@ pub async fn run(
     let registry = Registry::new();
     let (revive, revived) = mpsc::unbounded_channel();
     let clients = clients(&config, &registry, now, &revive)?;
+    let listeners = server::bind(&config.listen_addresses, &config.telemetry_path).await?;
     let zones = config.zones.iter().map(|zone| Arc::new(ZoneState::new(zone.clone()))).collect();
     let (snapshots, latest) = watch::channel(Arc::new(Snapshot { zones }));
     let pulse = watch::Sender::new(Instant::now());
@@ -79,12 +85,12 @@ pub async fn run(
 
     // Dropped at the end, which cancels what is in it.
     let mut polling = JoinSet::new();
-    for client in clients.values() {
+    for client in clients.values().filter(|client| client.credential().is_in_a_file()) {
         let client = client.clone();
         polling.spawn(async move { client.watch_credential().await });
     }
     let poller = Poller { snapshots, revived, pulse, requests_per_5m: config.api.requests_per_5m };
-    polling.spawn(poller.run(move |job| fetch(clients[&job.zone.credential].clone(), job), now));
+    polling.spawn(poller.run(move |job| fetch(clients[&job.zone.credential].clone(), job, now)));
 
     tokio::select! {
         ended = &mut server => return ended?.map_err(RunError::Server),
@@ -110,7 +116,7 @@ pub fn clients(
     config: &Config,
     registry: &Registry,
     now: fn() -> DateTime<Utc>,
-    revive: &mpsc::UnboundedSender<Arc<str>>,
+    revive: &mpsc::UnboundedSender<(Arc<str>, Revival)>,
 ) -> Result<HashMap<Arc<str>, Arc<Client>>, ClientError> {
     config
         .credentials
@@ -125,19 +131,23 @@ pub fn clients(
 /// One poll: the listing and, where it is wanted, the zone's name.
 ///
 /// # Errors
-/// If the zone cannot be listed. A name that cannot be had fails nothing.
-pub async fn fetch(client: Arc<Client>, job: Job) -> Result<Fetched, Failure> {
-    let listing = client.list(&job.zone, job.lane).await?;
+/// If the zone cannot be listed. A name that cannot be had fails nothing, and is not waited for long.
+pub async fn fetch(client: Arc<Client>, job: Job, now: fn() -> DateTime<Utc>) -> Result<Fetched, Failure> {
+    let turn = client.turn();
+    let listing = client.list(&job.zone, turn, job.lane).await?;
+    let completed = now().timestamp();
     let name = if job.wants_name {
-        match client.zone_name(&job.zone.id, job.lane).await {
+        let named = timeout(NAME_PATIENCE, client.zone_name(&job.zone.id, turn, job.lane)).await;
+        named.map_or(Name::Unknown, |named| match named {
             Ok(name) => Name::Known(name),
             Err(failure) => {
-                tracing::debug!(zone_id = %job.zone.id, error = %failure, "The zone's name is not known; its id stands in.");
-                if failure.reason.needs_a_person() { Name::Refused } else { Name::Unknown }
+                tracing::debug!(zone_id = %job.zone.id, error = %failure, "The name of the zone is not known; its id stands in.");
+                let told = matches!(failure.reason, Reason::Unauthorized | Reason::Forbidden | Reason::NotFound);
+                if told && failure.dead_token.is_none() { Name::Refused } else { Name::Unknown }
             }
-        }
+        })
     } else {
         Name::Unknown
     };
-    Ok(Fetched { listing, name })
+    Ok(Fetched { listing, completed, name })
 }

@@ -10,7 +10,7 @@ mod text;
 mod zone;
 
 pub use certificate::{Certificate, Expiry, Listing, Rejection, SECONDS_PER_DAY, Status};
-pub use failure::{Failure, Reason};
+pub use failure::{DeadToken, Failure, Reason};
 pub use snapshot::{LastPoll, Snapshot, ZoneState};
 pub use text::{MAX_TEXT_CHARS, clean};
 pub use zone::{InvalidZoneId, Kind, Zone, ZoneId};

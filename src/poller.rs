@@ -8,7 +8,6 @@ mod schedule;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
     sync::{mpsc::UnboundedReceiver, watch},
@@ -19,8 +18,8 @@ pub use demand::{Demand, Outlook};
 use schedule::Schedule;
 
 use crate::{
-    cloudflare::Lane,
-    model::{Failure, Listing, Snapshot, Zone, ZoneState},
+    cloudflare::{Lane, Revival},
+    model::{DeadToken, Failure, Listing, Snapshot, Zone, ZoneState},
 };
 
 /// A failure that lasts is said again this often.
@@ -45,6 +44,8 @@ pub struct Job {
 pub struct Fetched {
     /// The whole listing.
     pub listing: Listing,
+    /// When it was completed, in Unix seconds.
+    pub completed: i64,
     /// What was found out of the zone's name.
     pub name: Name,
 }
@@ -66,7 +67,7 @@ pub struct Poller {
     /// Where snapshots are published; it starts with a state for each zone.
     pub snapshots: watch::Sender<Arc<Snapshot>>,
     /// Credentials whose failing zones deserve another try at once.
-    pub revived: UnboundedReceiver<Arc<str>>,
+    pub revived: UnboundedReceiver<(Arc<str>, Revival)>,
     /// Shows that the loop lives: the time at which it last turned.
     pub pulse: watch::Sender<Instant>,
     /// The budget of each credential, in requests per five minutes.
@@ -78,7 +79,7 @@ impl Poller {
     ///
     /// Polls run side by side within this one task: the credential's pace decides how many requests
     /// are out, and lets them go in the order in which the polls started.
-    pub async fn run<F, P>(mut self, fetch: F, now: fn() -> DateTime<Utc>)
+    pub async fn run<F, P>(mut self, fetch: F)
     where
         F: Fn(Job) -> P,
         P: Future<Output = Result<Fetched, Failure>>,
@@ -96,9 +97,9 @@ impl Poller {
             }
             tokio::select! {
                 Some((index, started, outcome)) = running.next(), if !running.is_empty() => {
-                    zones.ended(index, started.elapsed(), outcome, now().timestamp());
+                    zones.ended(index, started.elapsed(), outcome);
                 }
-                Some(credential) = self.revived.recv() => zones.revive(&credential),
+                Some((credential, revival)) = self.revived.recv() => zones.revive(&credential, revival),
                 () = zones.schedule.wait() => {}
                 _ = pulse.tick() => {
                     self.pulse.send_replace(Instant::now());
@@ -122,6 +123,8 @@ struct Zones {
 /// What is remembered of a zone besides what is published.
 struct Memory {
     wants_name: bool,
+    /// When it was last chosen to try a refused credential.
+    probed: Option<Instant>,
     /// The failure that was last said, and when.
     said: Option<(Failure, Instant)>,
 }
@@ -131,7 +134,9 @@ impl Zones {
         let states = snapshots.borrow().zones.clone();
         let zones = || states.iter().map(|state| &*state.zone);
         Self {
-            memories: zones().map(|zone| Memory { wants_name: zone.name.is_none(), said: None }).collect(),
+            memories: zones()
+                .map(|zone| Memory { wants_name: zone.name.is_none(), probed: None, said: None })
+                .collect(),
             schedule: Schedule::new(zones().map(|zone| zone.interval), Instant::now()),
             demand: Demand::new(requests_per_5m, zones()),
             untried: states.iter().filter(|state| state.last_poll.is_none()).count(),
@@ -145,32 +150,35 @@ impl Zones {
 
     fn job(&self, index: usize) -> Job {
         let state = self.state(index);
-        let proven = state.last_poll.as_ref().is_some_and(|poll| poll.failure.is_none());
         Job {
             zone: state.zone.clone(),
-            lane: if proven { Lane::Proven } else { Lane::Doubtful },
+            lane: if state.failure().is_some() { Lane::Doubtful } else { Lane::Proven },
             wants_name: self.memories[index].wants_name,
         }
     }
 
-    /// Applies what came of a poll, and publishes it; `now` is Unix seconds.
-    fn ended(&mut self, index: usize, duration: Duration, outcome: Result<Fetched, Failure>, now: i64) {
+    /// Applies what came of a poll, and publishes it.
+    fn ended(&mut self, index: usize, duration: Duration, outcome: Result<Fetched, Failure>) {
         let before = self.state(index);
         let memory = &mut self.memories[index];
         let after = match outcome {
-            Ok(Fetched { listing, name }) => {
+            Ok(Fetched { listing, completed, name }) => {
                 self.schedule.succeeded(index, Instant::now());
                 self.demand.sized(index, listing.certificates().len());
                 memory.wants_name &= name == Name::Unknown;
-                let mut state = before.succeeded(listing, now, duration);
+                let mut state = before.succeeded(listing, completed, duration);
                 if let Name::Known(name) = name {
                     state.name = name.into();
                 }
-                memory.say_success(&state);
+                memory.say_success(&before, &state);
                 state
             }
             Err(failure) => {
                 self.schedule.failed(index, &failure, Instant::now());
+                if let Some(DeadToken::TryAfter(wait)) = failure.dead_token {
+                    self.choose_prober(&before.zone.credential, wait);
+                }
+                let memory = &mut self.memories[index];
                 memory.say_failure(&before, &failure);
                 before.failed(failure, duration)
             }
@@ -184,13 +192,35 @@ impl Zones {
         }
     }
 
-    /// Lets the zones of a credential try again at once that failed because of something a person had to mend.
-    fn revive(&mut self, credential: &str) {
+    /// Chooses the zone that tries a refused credential next.
+    ///
+    /// A zone that was listed before tells more than one that may have no permission of its own, and
+    /// they take turns, so that a single odd zone cannot keep the others from being asked.
+    fn choose_prober(&mut self, credential: &str, wait: Duration) {
+        let prober = (0..self.memories.len())
+            .filter(|&index| *self.state(index).zone.credential == *credential && self.schedule.is_waiting(index))
+            .min_by_key(|&index| {
+                let state = self.state(index);
+                let asked = state.failure().is_some_and(|failure| failure.dead_token != Some(DeadToken::NotAsked));
+                (state.listing.is_none(), self.memories[index].probed, asked)
+            });
+        if let Some(prober) = prober {
+            self.memories[prober].probed = Some(Instant::now());
+            self.schedule.set_due(prober, Instant::now() + wait);
+        }
+    }
+
+    /// Lets zones of a credential that failed try again at once.
+    fn revive(&mut self, credential: &str, revival: Revival) {
         for index in 0..self.memories.len() {
             let state = self.state(index);
-            let failure = state.last_poll.as_ref().and_then(|poll| poll.failure.as_ref());
-            if *state.zone.credential == *credential && failure.is_some_and(|failure| failure.reason.needs_a_person()) {
-                self.schedule.revive(index, Instant::now());
+            let Some(failure) = state.failure().filter(|_| *state.zone.credential == *credential) else { continue };
+            if revival == Revival::NewSecret {
+                self.schedule.forget_failures(index);
+                self.memories[index].wants_name |= state.zone.name.is_none() && *state.name == *state.zone.id.as_str();
+            }
+            if revival == Revival::NewSecret || failure.dead_token == Some(DeadToken::NotAsked) {
+                self.schedule.set_due(index, Instant::now());
             }
         }
     }
@@ -204,7 +234,12 @@ impl Zones {
 }
 
 impl Memory {
-    fn say_success(&mut self, state: &ZoneState) {
+    fn say_success(&mut self, before: &ZoneState, state: &ZoneState) {
+        let promised_less =
+            |state: &ZoneState| state.listing.as_ref().is_some_and(|(listing, _)| listing.more_than_promised);
+        if promised_less(state) && !promised_less(before) {
+            tracing::warn!(zone = %state.name, zone_id = %state.zone.id, "The listing holds more certificates than it says.");
+        }
         let certificates = state.listing.as_ref().map_or(0, |(listing, _)| listing.certificates().len());
         if self.said.take().is_some() {
             tracing::info!(zone = %state.name, zone_id = %state.zone.id, certificates, "The zone is listed again.");

@@ -45,6 +45,30 @@ pub struct Sources {
     pub notice: Option<&'static str>,
 }
 
+/// An address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("{address} cannot be listened on: {error}; stop what uses it, or choose another with --web.listen-address")]
+pub struct BindError {
+    address: ListenAddress,
+    error: io::Error,
+}
+
+/// Starts to listen on every address.
+///
+/// # Errors
+/// With the first address that cannot be listened on.
+pub async fn bind(addresses: &[ListenAddress], telemetry_path: &TelemetryPath) -> Result<Vec<TcpListener>, BindError> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        let fail = |error| BindError { address: address.clone(), error };
+        let listener = address.bind().await.map_err(fail)?;
+        let bound = listener.local_addr().map_err(fail)?;
+        tracing::info!(address = %bound, telemetry_path = telemetry_path.as_str(), "Listening.");
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
 /// Serves until `stop` turns true, then finishes the requests in flight.
 ///
 /// # Errors

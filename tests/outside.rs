@@ -1,5 +1,7 @@
 //! The program from outside: the real binary against the simulated API, over real sockets.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a test that fails panics")]
+
 mod support;
 
 use std::{collections::HashMap, time::Duration};
@@ -605,6 +607,9 @@ async fn no_secret_is_in_any_log_page_metric_or_error() {
     let mut zones: Vec<_> =
         faults().into_iter().map(|(name, fault, ..)| SimulatedZone::of_size(name, 60).with_fault(fault)).collect();
     zones.push(SimulatedZone::of_size("healthy", 60));
+    // A proxy in the way that echoes what it got.
+    let echo = ApiError::new(400, 1, &format!("bad header: Authorization: Bearer {secret}"));
+    zones.push(SimulatedZone::of_size("echo", 60).with_fault(echo.into()));
     let mut world = World::of(zones);
     world.credentials = vec![
         AcceptedCredential::Token(secret.into()),
@@ -626,7 +631,7 @@ async fn no_secret_is_in_any_log_page_metric_or_error() {
         assert_eq!(daemon.wait(), Some(0));
         let log = daemon.log();
         assert!(log.contains("sent again") && log.lines().count() > 20, "{log}");
-        assert!(!log.contains("s3cret"), "{log}");
+        assert!(log.contains("Bearer [secret]") && !log.contains("s3cret"), "{log}");
     }
 }
 
@@ -747,6 +752,9 @@ async fn list_prints_every_certificate_once() {
     );
     let table = list(&["--expiring-within", "30d"]).await.unwrap();
     assert_eq!(table.stdout.lines().count(), 2, "{}", table.stdout);
+    let nothing = list(&["--output", "csv", "--expiring-within", "0s", "--zone", "b.example"]).await.unwrap();
+    assert_eq!((nothing.code, nothing.stdout.lines().count()), (Some(0), 1));
+    assert_eq!(nothing.stdout.lines().next(), csv.stdout.lines().next());
     // One zone that fails fails the command, and hides no other.
     api.change(|world| world.zones[1].denied = true);
     let failed = list(&[]).await.unwrap();
@@ -756,4 +764,42 @@ async fn list_prints_every_certificate_once() {
         "{}",
         failed.stderr
     );
+}
+
+#[tokio::test]
+async fn the_demo_needs_neither_an_account_nor_certificate_authorities() {
+    let arguments = ["demo", "--web.listen-address", "127.0.0.1:0", "--zones", "3", "--certificates", "70"];
+    let daemon = Daemon::start("", &arguments, &[("SSL_CERT_FILE", "/dev/null"), ("SSL_CERT_DIR", "/nonexistent")]);
+    daemon.ready().await;
+    let metrics = Metrics::of(&daemon).await;
+    for (zone, certificates) in [("shop.example", 70.0), ("iot.example", 70.0), ("partners.example", 0.0)] {
+        assert_eq!(metrics.counts(zone).into_iter().flatten().sum::<f64>(), certificates, "{zone}");
+        assert_eq!(metrics.up(zone), Some(1.0));
+    }
+    let says = "This is a demo: the data is simulated";
+    assert!(daemon.log().contains(says) && daemon.get("/").await.1.contains(says));
+}
+
+#[test]
+fn it_says_what_it_is_and_how_it_is_used() {
+    let version = support::run("", &["--version"], &[]);
+    assert!(version.stdout.starts_with(concat!(
+        "cloudflare-cert-exporter ",
+        env!("CARGO_PKG_VERSION"),
+        " (revision: "
+    )));
+    let help = support::run("", &["--help"], &[]);
+    for word in [
+        "check-config",
+        "list",
+        "demo",
+        "--config.file",
+        "--web.listen-address",
+        "--web.telemetry-path",
+        "--log.level",
+        "--log.format",
+        "Examples:",
+    ] {
+        assert!(help.stdout.contains(word), "{word} is missing in {}", help.stdout);
+    }
 }

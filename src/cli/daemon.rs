@@ -1,11 +1,10 @@
 //! `run` and `demo`: the daemon, from bound addresses to the last scrape.
 
-use std::{future::Future, io, path::Path, pin::pin};
+use std::{future::Future, path::Path, pin::pin};
 
 use chrono::{DateTime, Utc};
 use clap::Args;
 use tokio::{
-    net::TcpListener,
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
@@ -16,7 +15,6 @@ use crate::{
     cloudflare::ApiSettings,
     config::{Config, ConfigErrors},
     demo::{SimulatedApi, World},
-    server::ListenAddress,
 };
 
 /// Options of `demo`.
@@ -113,15 +111,8 @@ async fn serve(config: Config, now: fn() -> DateTime<Utc>, notice: Option<&'stat
             return FAILED;
         }
     };
-    let listeners = match bind(&config).await {
-        Ok(listeners) => listeners,
-        Err((address, error)) => {
-            tracing::error!(%address, %error, "This address cannot be listened on: stop what uses it, or choose another with --web.listen-address.");
-            return FAILED;
-        }
-    };
     let (stop, stopped) = watch::channel(false);
-    let mut running = pin!(crate::run(config, listeners, now, notice, stopped));
+    let mut running = pin!(crate::run(config, now, notice, stopped));
     loop {
         tokio::select! {
             ended = &mut running => {
@@ -145,20 +136,6 @@ async fn serve(config: Config, now: fn() -> DateTime<Utc>, notice: Option<&'stat
             }
         }
     }
-}
-
-async fn bind(config: &Config) -> Result<Vec<TcpListener>, (&ListenAddress, io::Error)> {
-    let mut listeners = Vec::new();
-    for address in &config.listen_addresses {
-        let bound = match address.bind().await {
-            Ok(listener) => listener.local_addr().map(|bound| (listener, bound)),
-            Err(error) => Err(error),
-        };
-        let (listener, bound) = bound.map_err(|error| (address, error))?;
-        tracing::info!(address = %bound, telemetry_path = config.telemetry_path.as_str(), "Listening.");
-        listeners.push(listener);
-    }
-    Ok(listeners)
 }
 
 async fn next_signal(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {

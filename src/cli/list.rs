@@ -86,7 +86,7 @@ pub(super) fn run(config: &Config, options: &Options, now: fn() -> DateTime<Utc>
                 return USAGE;
             }
         };
-        let (listings, failures) = sweep(zones, client, requests).await;
+        let (listings, failures) = sweep(zones, client, requests, now).await;
         let now = now().timestamp();
         let until = options.expiring_within.map(|within| now.saturating_add_unsigned(within.as_secs()));
         let mut shown: Vec<_> = listings
@@ -141,7 +141,8 @@ async fn chosen(
     let mut zones = zones.to_vec();
     if wanted.iter().any(|wanted| !zones.iter().any(|zone| is(zone, wanted))) {
         for zone in zones.iter_mut().filter(|zone| zone.name.is_none()) {
-            if let Ok(name) = client(zone).zone_name(&zone.id, Lane::Proven).await {
+            let client = client(zone);
+            if let Ok(name) = client.zone_name(&zone.id, client.turn(), Lane::Proven).await {
                 *zone = Arc::new(Zone { name: Some(name.into()), ..Zone::clone(zone) });
             }
         }
@@ -161,6 +162,7 @@ async fn sweep(
     zones: Vec<Arc<Zone>>,
     client: impl Fn(&Zone) -> Arc<Client>,
     requests: impl Fn() -> u64,
+    now: fn() -> DateTime<Utc>,
 ) -> (Vec<Listed>, Vec<(Arc<Zone>, Failure)>) {
     let style = "{bar:30} {pos}/{len} zones, {msg} requests, {elapsed}";
     // It draws on stderr, and only if that is a terminal.
@@ -170,7 +172,7 @@ async fn sweep(
         .into_iter()
         .map(|zone| {
             let job = Job { zone: zone.clone(), lane: Lane::Proven, wants_name: zone.name.is_none() };
-            let fetched = fetch(client(&zone), job);
+            let fetched = fetch(client(&zone), job, now);
             async move { (zone, fetched.await) }
         })
         .collect();
@@ -181,7 +183,7 @@ async fn sweep(
             _ = redraw.tick() => bar.set_message(requests().to_string()),
             next = running.next() => match next {
                 None => break,
-                Some((zone, Ok(Fetched { listing, name }))) => {
+                Some((zone, Ok(Fetched { listing, name, .. }))) => {
                     let name = match (&zone.name, name) {
                         (Some(name), _) => name.clone(),
                         (None, Name::Known(name)) => name.into(),
@@ -202,6 +204,28 @@ async fn sweep(
 }
 
 impl<'a> Row<'a> {
+    const FIELDS: [&'static str; 19] = [
+        "kind",
+        "zone",
+        "certificate_id",
+        "common_name",
+        "zone_id",
+        "status",
+        "serial_number",
+        "fingerprint_sha256",
+        "ski",
+        "issuer",
+        "signature",
+        "organization",
+        "organizational_unit",
+        "country",
+        "state",
+        "location",
+        "expires_on",
+        "issued_on",
+        "days_until_expiry",
+    ];
+
     fn new(zone: &'a Zone, name: &'a str, certificate: &'a Certificate, now: i64) -> Self {
         Self {
             kind: zone.kind.label(),
@@ -241,7 +265,9 @@ impl Output {
                 Ok(text)
             }
             Self::Csv => {
-                let mut writer = csv::Writer::from_writer(Vec::new());
+                // The header is there for no certificates too.
+                let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+                writer.write_record(Row::FIELDS)?;
                 for row in rows {
                     writer.serialize(row)?;
                 }

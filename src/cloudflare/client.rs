@@ -24,16 +24,19 @@ use super::{
     ApiSettings, Credential,
     limits::{RateLimit, rate_limits, retry_after},
     metrics::{ApiMetrics, Endpoint},
-    pace::{Answer, BLOCK, Closed, Effect, Lane, Pace, Why},
+    pace::{Answer, BLOCK, Closed, Effect, Lane, Pace, Turn, Why},
     paging::{Next, PER_PAGE, Paging},
     retry::RetryPolicy,
     transport::{self, Response},
     wire::{self, Body, Page},
 };
-use crate::model::{Failure, Kind, Listing, Reason, Zone, ZoneId};
+use crate::model::{DeadToken, Failure, Kind, Listing, Reason, Zone, ZoneId};
 
 /// Cloudflare's codes for too many requests; they come with any status, often 200.
 const RATE_LIMIT_CODES: [i64; 3] = [971, 10_100, 10_429];
+
+/// A low rate limit that lasts is said this often.
+const SAY_LOW_EVERY: Duration = Duration::from_secs(3600);
 
 /// How often it is looked whether a secret's file changed.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -48,8 +51,18 @@ pub struct Client {
     metrics: ApiMetrics,
     limits: Mutex<Vec<RateLimit>>,
     requests_sent: AtomicU64,
+    said_low: Mutex<Option<Instant>>,
     now: fn() -> DateTime<Utc>,
-    revived: UnboundedSender<Arc<str>>,
+    revived: UnboundedSender<(Arc<str>, Revival)>,
+}
+
+/// Why zones that failed deserve another try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revival {
+    /// There is another secret: whatever failed may go well now.
+    NewSecret,
+    /// The secret is accepted again: those that were not asked meanwhile can be.
+    Reopened,
 }
 
 /// A client cannot be made.
@@ -57,7 +70,7 @@ pub struct Client {
 pub enum ClientError {
     /// The machine's certificate authorities cannot be read, for example.
     #[error("the HTTP client cannot be set up: {0}")]
-    Http(#[source] reqwest::Error),
+    Http(String),
     /// There is another client for this credential in the same registry.
     #[error("the metrics of a credential cannot be registered: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -76,7 +89,7 @@ impl Client {
         credential: Arc<Credential>,
         registry: &Registry,
         now: fn() -> DateTime<Utc>,
-        revived: UnboundedSender<Arc<str>>,
+        revived: UnboundedSender<(Arc<str>, Revival)>,
     ) -> Result<Self, ClientError> {
         Ok(Self {
             http: transport::http_client(settings).map_err(ClientError::Http)?,
@@ -86,6 +99,7 @@ impl Client {
             credential,
             limits: Mutex::default(),
             requests_sent: AtomicU64::new(0),
+            said_low: Mutex::default(),
             now,
             revived,
         })
@@ -103,18 +117,22 @@ impl Client {
         self.requests_sent.load(Ordering::Relaxed)
     }
 
+    /// Draws a poll's place in the queue: whoever draws first is asked for first.
+    #[must_use]
+    pub fn turn(&self) -> Turn {
+        self.pace.turn()
+    }
+
     /// Reads the whole listing of a zone.
     ///
     /// # Errors
     /// If not every page could be read, or they do not fit together.
-    pub async fn list(&self, zone: &Zone, lane: Lane) -> Result<Listing, Failure> {
+    pub async fn list(&self, zone: &Zone, turn: Turn, lane: Lane) -> Result<Listing, Failure> {
         let (endpoint, segment, read) = source(zone.kind);
         let fetch = async |number: usize| {
             let query = format!("status=all&per_page={PER_PAGE}&page={number}");
             let url = self.settings.base_url.join(&format!("/zones/{}/{segment}", zone.id), Some(&query));
-            // Once page 1 is there, the zone answers.
-            let lane = if number == 1 { lane } else { Lane::Proven };
-            (number, self.get(endpoint, url, read, lane, RetryPolicy::LISTING).await)
+            (number, self.get(endpoint, url, read, turn, lane, RetryPolicy::LISTING).await)
         };
         let mut paging = Paging::default();
         let mut in_flight = FuturesUnordered::new();
@@ -129,10 +147,9 @@ impl Client {
                     }
                 }
                 Next::Done(whole) => {
-                    if whole.more_than_promised {
-                        tracing::warn!(zone = %zone.id, certificates = whole.entries.len(), "The listing holds more certificates than it says.");
-                    }
-                    return Ok(Listing::new(whole.entries));
+                    let mut listing = Listing::new(whole.entries);
+                    listing.more_than_promised = whole.more_than_promised;
+                    return Ok(listing);
                 }
                 Next::Failed(unfit) => return Err(Failure::new(unfit.reason(), format!("{unfit}."))),
             }
@@ -143,30 +160,33 @@ impl Client {
     ///
     /// # Errors
     /// If the token may not see it, or no answer came.
-    pub async fn zone_name(&self, zone: &ZoneId, lane: Lane) -> Result<Box<str>, Failure> {
+    pub async fn zone_name(&self, zone: &ZoneId, turn: Turn, lane: Lane) -> Result<Box<str>, Failure> {
         let url = self.settings.base_url.join(&format!("/zones/{zone}"), None);
-        self.get(Endpoint::Zone, url, wire::zone_name, lane, RetryPolicy::ONCE).await
+        self.get(Endpoint::Zone, url, wire::zone_name, turn, lane, RetryPolicy::ONCE).await
     }
 
     /// Reads the credential again whenever its file changes. Never ends.
     pub async fn watch_credential(&self) {
-        let credential = self.credential.name();
+        let name = self.credential.name();
         let mut reported = None;
         loop {
             sleep(WATCH_EVERY).await;
-            match self.credential.refresh() {
+            let credential = Arc::clone(&self.credential);
+            // A file can be on a disk that hangs.
+            let refreshed = tokio::task::spawn_blocking(move || credential.refresh()).await;
+            match refreshed.map_err(|bug| bug.to_string()).and_then(|result| result.map_err(|error| error.to_string()))
+            {
                 Ok(changed) => {
                     if changed {
-                        tracing::info!(%credential, "The secret changed and is used from now on.");
+                        tracing::info!(credential = %name, "The secret changed and is used from now on.");
                         self.pace.token_changed();
-                        self.revive();
+                        self.revive(Revival::NewSecret);
                     }
                     reported = None;
                 }
                 Err(error) => {
-                    let error = error.to_string();
                     if reported.as_ref() != Some(&error) {
-                        tracing::warn!(%credential, %error, "The secret's file cannot be used. The secret read before stays in use.");
+                        tracing::warn!(credential = %name, %error, "The file of the secret cannot be used. The secret read before stays in use.");
                         reported = Some(error);
                     }
                 }
@@ -175,8 +195,8 @@ impl Client {
     }
 
     /// Nobody listens where a listing is read just once.
-    fn revive(&self) {
-        let _ = self.revived.send(self.credential.name().clone());
+    fn revive(&self, revival: Revival) {
+        let _ = self.revived.send((self.credential.name().clone(), revival));
     }
 
     /// Sends a request until it is answered or given up.
@@ -185,26 +205,32 @@ impl Client {
         endpoint: Endpoint,
         url: Url,
         read: Read<T>,
-        lane: Lane,
+        turn: Turn,
+        mut lane: Lane,
         policy: RetryPolicy,
     ) -> Result<T, Failure> {
         let mut spent = Duration::ZERO;
         let mut tried = 0;
         loop {
-            let ticket = self.pace.admit(lane).await.map_err(|closed| self.closed(closed))?;
+            let ticket = self.pace.admit(turn, lane).await.map_err(|closed| self.closed(closed))?;
             self.metrics.throttled(ticket.waited);
             let started = Instant::now();
+            let mut request = self.metrics.request(endpoint);
             // Boxed, since thousands of zones may wait for their ticket and few hold one.
             let response = Box::pin(self.send(url.clone())).await;
-            let took = started.elapsed();
-            tried += 1;
-            spent += took;
             let mut answer = self.answer(&response);
-            self.metrics.requested(endpoint, answer.status, took);
+            request.status = answer.status;
+            drop(request);
+            tried += 1;
+            spent += started.elapsed();
             let judged = self.judge(response, read).await;
             if let Err(Failure { reason: Reason::RateLimited, .. }) = judged {
                 answer.rate_limited = true;
                 answer.retry_after = Some(answer.retry_after.unwrap_or(BLOCK));
+            }
+            if endpoint == Endpoint::Zone && answer.status == Some(401) {
+                // A name is asked for after a listing that went well: this is about the zone and not the token.
+                answer.status = Some(403);
             }
             let effect = ticket.report(&answer);
             self.tell(effect);
@@ -212,19 +238,20 @@ impl Client {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
             };
-            if let Some(wait) = policy.wait(failure.reason, tried, spent, answer.retry_after) {
-                tracing::debug!(credential = %self.credential.name(), %url, %failure, ?wait, "A request failed and will be sent again.");
-                self.metrics.retried();
-                sleep(wait).await;
-                spent += wait;
-                continue;
-            }
-            failure.wait_at_least = answer.retry_after.unwrap_or_default();
+            failure.message = self.credential.redact(failure.message);
             if let Some(Closed { why: Why::Unauthorized, wait }) = effect.closed {
-                failure.wait_at_least = wait;
-                failure.probes_next = true;
+                failure.dead_token = Some(DeadToken::TryAfter(wait));
+                return Err(failure);
             }
-            return Err(failure);
+            let Some(wait) = policy.wait(failure.reason, tried, spent, answer.retry_after) else {
+                failure.wait_at_least = answer.retry_after.unwrap_or_default();
+                return Err(failure);
+            };
+            tracing::debug!(credential = %self.credential.name(), %url, %failure, ?wait, "A request failed and will be sent again.");
+            self.metrics.retried();
+            sleep(wait).await;
+            spent += wait;
+            lane = Lane::Doubtful;
         }
     }
 
@@ -270,28 +297,23 @@ impl Client {
         let judged = tokio::spawn(async move { judge(response, read, &credential) }).await;
         judged.unwrap_or_else(|bug| {
             tracing::error!(%bug, "Reading an answer failed in a way that it never should. Please report this.");
-            Err(Failure::new(Reason::Decode, "Cloudflare's answer cannot be read, through a fault of this program."))
+            Err(Failure::new(Reason::Decode, "The answer cannot be read, through a fault of this program."))
         })
     }
 
     /// The failure of a request that was not sent.
     fn closed(&self, Closed { why, wait }: Closed) -> Failure {
         let credential = self.credential.name();
-        let (reason, message) = match why {
-            Why::Unauthorized => (
-                Reason::Unauthorized,
-                format!(
-                    "Not asked: Cloudflare refused the secret of credential {credential:?} three times in a row, so a single zone tries it now and then."
-                ),
-            ),
-            Why::RateLimited | Why::Low => (
-                Reason::RateLimited,
-                format!("Not asked: Cloudflare blocks the user of credential {credential:?} for too many requests."),
-            ),
-        };
-        // A dead token may be replaced at any time, so nothing says when the next try is worth it.
-        let wait_at_least = if why == Why::Unauthorized { Duration::ZERO } else { wait };
-        Failure { wait_at_least, ..Failure::new(reason, message) }
+        if why == Why::Unauthorized {
+            let message = format!(
+                "Not asked: Cloudflare refuses the secret of credential {credential:?}, so a single zone tries it now and then."
+            );
+            Failure { dead_token: Some(DeadToken::NotAsked), ..Failure::new(Reason::Unauthorized, message) }
+        } else {
+            let message =
+                format!("Not asked: Cloudflare blocks the user of credential {credential:?} for too many requests.");
+            Failure { wait_at_least: wait, ..Failure::new(Reason::RateLimited, message) }
+        }
     }
 
     fn tell(&self, effect: Effect) {
@@ -301,16 +323,21 @@ impl Client {
                 tracing::warn!(%credential, ?wait, "Cloudflare says that there were too many requests: none is sent with this credential for a while.");
             }
             Some(Closed { why: Why::Unauthorized, wait }) => {
-                tracing::warn!(%credential, ?wait, "Cloudflare refuses this credential: it is tried again with a single request after a while, or when it changes.");
+                tracing::warn!(%credential, ?wait, "Cloudflare refuses this credential: a single zone tries it again after a while, or when it changes.");
             }
             Some(Closed { why: Why::Low, wait }) => {
-                tracing::debug!(%credential, ?wait, "Less than a fifth of the API's rate limit is left: waiting.");
+                // It comes and goes with each look, so it is said now and then.
+                let mut said = self.said_low.lock().unwrap_or_else(PoisonError::into_inner);
+                if said.is_none_or(|said| said.elapsed() >= SAY_LOW_EVERY) {
+                    *said = Some(Instant::now());
+                    tracing::warn!(%credential, ?wait, "Less than a fifth of the rate limit is left, by whatever else this user runs: waiting, so that the rest stays for the owner.");
+                }
             }
             None => {}
         }
         if effect.revived {
             tracing::info!(%credential, "Cloudflare accepts this credential again.");
-            self.revive();
+            self.revive(Revival::Reopened);
         }
     }
 }
@@ -324,7 +351,7 @@ fn judge<T>(response: Response, read: Read<T>, credential: &str) -> Result<T, Fa
             Body::Good(value) => return Ok(value),
             Body::Refused(refusal) => (Reason::ApiError, refusal),
             Body::Unreadable(why) => {
-                let message = format!("Cloudflare's answer cannot be read: {why}.");
+                let message = format!("The answer cannot be read: {why}.");
                 return Err(failed(Failure::new(Reason::Decode, message)));
             }
         }
@@ -342,7 +369,9 @@ fn judge<T>(response: Response, read: Read<T>, credential: &str) -> Result<T, Fa
     let limited = refusal.codes.iter().any(|code| RATE_LIMIT_CODES.contains(code));
     let reason = if limited { Reason::RateLimited } else { reason };
     let words = if refusal.words.is_empty() { String::new() } else { format!(" ({})", refusal.words) };
-    let message = format!("Cloudflare answered {status}{words}{}", remedy(reason, status, credential));
+    let known = status.canonical_reason().map(|known| format!(" {known}")).unwrap_or_default();
+    let message =
+        format!("Cloudflare answered {}{known}{words}{}", status.as_u16(), remedy(reason, status, credential));
     Err(failed(Failure::new(reason, message)))
 }
 
@@ -356,7 +385,7 @@ fn remedy(reason: Reason, status: reqwest::StatusCode, credential: &str) -> Stri
             ": the token of credential {credential:?} needs the permission SSL and Certificates: Read on this zone."
         ),
         Reason::NotFound => {
-            ": there is no zone with this id; check it on the zone's overview page in the dashboard.".into()
+            ": there is no zone with this id; check it on the overview page of the zone in the dashboard.".into()
         }
         Reason::RateLimited => {
             ": too many requests by this user, in the dashboard and other tools too; see api.requests_per_5m.".into()

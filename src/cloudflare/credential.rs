@@ -1,7 +1,7 @@
 //! The secrets that Cloudflare is asked with, and nothing that decides when to ask.
 //!
 //! A secret is checked when it is read, redacted wherever it is formatted, and leaves its type
-//! in one function: [`Credential::headers`].
+//! in one function: [`Credential::headers`]. Should an answer echo it, [`Credential::redact`] takes it out again.
 
 use std::{
     io::Read as _,
@@ -75,6 +75,7 @@ pub struct Credential {
 
 #[derive(Debug)]
 struct Current {
+    secret: SecretString,
     /// Marked sensitive, so that their `Debug` is redacted.
     headers: HeaderMap,
     /// When the file that they were read from was written.
@@ -99,7 +100,7 @@ impl Credential {
     pub fn load(name: &str, scheme: Scheme) -> Result<Self, CredentialError> {
         let (secret, version) = scheme.secret().read()?;
         let headers = scheme.sign(&secret)?;
-        Ok(Self { name: name.into(), scheme, current: RwLock::new(Current { headers, version }) })
+        Ok(Self { name: name.into(), scheme, current: RwLock::new(Current { secret, headers, version }) })
     }
 
     /// The name that the configuration gives it: a label value.
@@ -112,6 +113,20 @@ impl Credential {
     #[must_use]
     pub fn headers(&self) -> HeaderMap {
         self.current().headers.clone()
+    }
+
+    /// The text without the secret, should it be in there: a proxy that is in the way may echo a request.
+    #[must_use]
+    pub fn redact(&self, text: String) -> String {
+        let current = self.current();
+        let secret = current.secret.expose_secret();
+        if text.contains(secret) { text.replace(secret, "[secret]") } else { text }
+    }
+
+    /// Whether the secret is in a file, which can change.
+    #[must_use]
+    pub const fn is_in_a_file(&self) -> bool {
+        matches!(self.scheme.secret(), SecretSource::File(_))
     }
 
     /// Reads the file again if it changed, and tells whether the secret is another one now.
@@ -128,7 +143,7 @@ impl Credential {
         let headers = self.scheme.sign(&secret)?;
         let mut current = self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let changed = current.headers != headers;
-        *current = Current { headers, version };
+        *current = Current { secret, headers, version };
         Ok(changed)
     }
 

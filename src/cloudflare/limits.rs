@@ -28,13 +28,19 @@ pub(super) struct RateLimit {
     pub(super) reset: Duration,
 }
 
-impl RateLimit {
-    /// Whether less is left than the owner's share.
-    ///
-    /// A fifth of the quota stays for the dashboard, Terraform and whatever else the owner runs.
-    pub(super) fn is_low(&self) -> bool {
-        matches!((self.quota, self.remaining), (Some(quota), Some(remaining)) if remaining.saturating_mul(5) < quota)
-    }
+/// If less is left of any policy than the owner's share: how long until there is more of it.
+///
+/// A fifth of the quota stays for the dashboard, Terraform and whatever else the owner runs.
+pub(super) fn lowest_reset(limits: &[RateLimit]) -> Option<Duration> {
+    // A policy without a quota of its own is measured by the largest: in Cloudflare's own example
+    // the names in the two headers differ.
+    let largest = limits.iter().filter_map(|limit| limit.quota).max();
+    let is_low = |limit: &&RateLimit| match (limit.remaining, limit.quota.or(largest)) {
+        (Some(remaining), Some(quota)) => remaining.saturating_mul(5) < quota,
+        (Some(remaining), None) => remaining == 0,
+        (None, _) => false,
+    };
+    limits.iter().filter(is_low).map(|limit| limit.reset).max()
 }
 
 /// Reads both headers, each a list of any length over any number of lines.
@@ -139,18 +145,23 @@ mod tests {
 
     #[test]
     fn a_fifth_of_the_quota_belongs_to_the_owner() {
-        for (quota, remaining, low) in [
-            (Some(1200), Some(240), false),
-            (Some(1200), Some(239), true),
-            (Some(1200), Some(0), true),
-            (Some(1), Some(0), true),
-            (Some(0), Some(0), false),
-            (None, Some(0), false),
-            (Some(1200), None, false),
-            (Some(u64::MAX), Some(u64::MAX), false),
+        let limit =
+            |quota, remaining| RateLimit { policy: "p".into(), quota, remaining, reset: Duration::from_secs(7) };
+        for (limits, low) in [
+            (vec![limit(Some(1200), Some(240))], false),
+            (vec![limit(Some(1200), Some(239))], true),
+            (vec![limit(Some(1200), Some(0))], true),
+            (vec![limit(Some(1), Some(0))], true),
+            (vec![limit(Some(0), Some(0))], false),
+            (vec![limit(None, Some(0))], true),
+            (vec![limit(None, Some(1))], false),
+            (vec![limit(Some(1200), None)], false),
+            (vec![limit(Some(u64::MAX), Some(u64::MAX))], false),
+            (vec![limit(None, Some(50)), limit(Some(1200), None)], true),
+            (vec![limit(Some(100), Some(90)), limit(Some(1200), Some(90))], true),
+            (vec![], false),
         ] {
-            let limit = RateLimit { policy: "p".into(), quota, remaining, reset: Duration::ZERO };
-            assert_eq!(limit.is_low(), low, "{limit:?}");
+            assert_eq!(lowest_reset(&limits), low.then_some(Duration::from_secs(7)), "{limits:?}");
         }
     }
 

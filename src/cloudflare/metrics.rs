@@ -9,6 +9,8 @@ use prometheus::{
     Counter, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, core::Collector,
 };
 
+use tokio::time::Instant;
+
 use super::limits::RateLimit;
 
 /// An endpoint of the API: the value of the `endpoint` label.
@@ -67,7 +69,7 @@ impl ApiMetrics {
             ))?,
             throttled: Counter::with_opts(opts(
                 "cloudflare_api_throttled_seconds_total",
-                "Time that requests waited for the request budget.",
+                "Time for which the next request waited for the request budget.",
             ))?,
             quota: GaugeVec::new(
                 opts(
@@ -98,11 +100,9 @@ impl ApiMetrics {
         Ok(metrics)
     }
 
-    /// A request ended, with this status if it was answered.
-    pub(super) fn requested(&self, endpoint: Endpoint, status: Option<u16>, took: Duration) {
-        let code = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
-        self.requests.with_label_values(&[endpoint.label(), &code]).inc();
-        self.duration.with_label_values(&[endpoint.label()]).observe(took.as_secs_f64());
+    /// Counts a request when it is dropped, so that one that is given up under way counts too.
+    pub(super) fn request(&self, endpoint: Endpoint) -> Request<'_> {
+        Request { metrics: self, endpoint, started: Instant::now(), status: None }
     }
 
     pub(super) fn retried(&self) {
@@ -133,5 +133,23 @@ impl ApiMetrics {
                 }
             }
         }
+    }
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub(super) struct Request<'a> {
+    metrics: &'a ApiMetrics,
+    endpoint: Endpoint,
+    started: Instant,
+    /// The HTTP status, once it is answered.
+    pub(super) status: Option<u16>,
+}
+
+impl Drop for Request<'_> {
+    fn drop(&mut self) {
+        let (endpoint, code) = (self.endpoint.label(), self.status.map(|status| status.to_string()));
+        self.metrics.requests.with_label_values(&[endpoint, code.as_deref().unwrap_or("none")]).inc();
+        self.metrics.duration.with_label_values(&[endpoint]).observe(self.started.elapsed().as_secs_f64());
     }
 }

@@ -14,13 +14,13 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::limits::RateLimit;
+use super::limits::{RateLimit, lowest_reset};
 
 /// Cloudflare counts requests over five minutes. A second more, and requests that took unequally
 /// long to arrive still fall into different windows over there.
 const WINDOW: Duration = Duration::from_secs(301);
 
-/// How long Cloudflare blocks a user that asked too often; no pause for lack of budget is longer.
+/// How long Cloudflare blocks a user that asked too often.
 pub(super) const BLOCK: Duration = Duration::from_secs(300);
 
 /// No pause is shorter: a server that says "at once" does not mean at once.
@@ -63,12 +63,20 @@ pub enum Lane {
     Doubtful,
 }
 
+/// A place in the order of polls. All requests of a poll share one, so that a zone of many pages is
+/// read in one go and not page by page between others, while its listing changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Turn(u64);
+
+/// The turn, and a number of its own for each request.
+type Number = (Turn, u64);
+
 #[derive(Debug, Default)]
 struct State {
-    /// Who waits, by the number drawn when coming: those who came first go first, whatever their
-    /// lane, unless all places of the doubtful lane are taken.
-    proven: BTreeMap<u64, Arc<Notify>>,
-    doubtful: BTreeMap<u64, Arc<Notify>>,
+    /// Who waits: those of the earliest turn go first, whatever their lane, unless all places of the
+    /// doubtful lane are taken.
+    proven: BTreeMap<Number, Arc<Notify>>,
+    doubtful: BTreeMap<Number, Arc<Notify>>,
     drawn: u64,
     in_flight: usize,
     doubtful_in_flight: usize,
@@ -111,7 +119,7 @@ pub(crate) struct Closed {
 /// What the answer to a request means for the pace.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Answer {
-    /// The HTTP status, if there was an answer.
+    /// The HTTP status, if there was an answer. 401 says that the token is not accepted.
     pub(super) status: Option<u16>,
     /// It says that there were too many requests, in whatever way.
     pub(super) rate_limited: bool,
@@ -134,7 +142,7 @@ pub(crate) struct Ticket<'a> {
     pace: &'a Pace,
     lane: Lane,
     probe: bool,
-    /// How long the budget was waited for, once it was this request's turn.
+    /// How long the budget was waited for while this request was the next one.
     pub(super) waited: Duration,
 }
 
@@ -146,31 +154,39 @@ impl Pace {
         Self { limits, state: Mutex::default() }
     }
 
+    /// Draws the next turn.
+    pub(crate) fn turn(&self) -> Turn {
+        Turn(self.state().draw())
+    }
+
     /// Waits until one more request may go out.
     ///
     /// # Errors
     /// If the credential is closed for longer than [`PATIENCE`], or its token is dead.
-    pub(crate) async fn admit(&self, lane: Lane) -> Result<Ticket<'_>, Closed> {
-        let place = Place::take(self, lane);
-        // Since when it is this request's turn and only the budget is missing.
-        let mut turn = None;
+    pub(crate) async fn admit(&self, turn: Turn, lane: Lane) -> Result<Ticket<'_>, Closed> {
+        let place = Place::take(self, turn, lane);
+        // Since when nothing but the budget is missing.
+        let mut since = None;
         loop {
             let now = Instant::now();
             let look = self.state().look(place.number, lane, self.limits, now);
             match look {
                 Look::Go { probe } => {
-                    let waited = turn.map_or(Duration::ZERO, |turn| now - turn);
+                    let waited = since.map_or(Duration::ZERO, |since| now - since);
                     return Ok(Ticket { pace: self, lane, probe, waited });
                 }
                 Look::Closed(closed) => return Err(closed),
                 Look::Until(time) => {
-                    turn.get_or_insert(now);
+                    since.get_or_insert(now);
                     tokio::select! {
                         () = sleep_until(time) => {}
                         () = place.called.notified() => {}
                     }
                 }
-                Look::Wait => place.called.notified().await,
+                Look::Wait => {
+                    since = None;
+                    place.called.notified().await;
+                }
             }
         }
     }
@@ -195,16 +211,15 @@ impl Pace {
 struct Place<'a> {
     pace: &'a Pace,
     lane: Lane,
-    number: u64,
+    number: Number,
     called: Arc<Notify>,
 }
 
 impl<'a> Place<'a> {
-    fn take(pace: &'a Pace, lane: Lane) -> Self {
+    fn take(pace: &'a Pace, turn: Turn, lane: Lane) -> Self {
         let called = Arc::new(Notify::new());
         let mut state = pace.state();
-        state.drawn += 1;
-        let number = state.drawn;
+        let number = (turn, state.draw());
         state.queue(lane).insert(number, called.clone());
         drop(state);
         Self { pace, lane, number, called }
@@ -232,7 +247,12 @@ enum Look {
 }
 
 impl State {
-    fn queue(&mut self, lane: Lane) -> &mut BTreeMap<u64, Arc<Notify>> {
+    fn draw(&mut self) -> u64 {
+        self.drawn += 1;
+        self.drawn
+    }
+
+    fn queue(&mut self, lane: Lane) -> &mut BTreeMap<Number, Arc<Notify>> {
         match lane {
             Lane::Proven => &mut self.proven,
             Lane::Doubtful => &mut self.doubtful,
@@ -240,7 +260,7 @@ impl State {
     }
 
     /// Whose turn it is.
-    fn next(&self, limits: Limits) -> Option<(&u64, &Arc<Notify>)> {
+    fn next(&self, limits: Limits) -> Option<(&Number, &Arc<Notify>)> {
         let doubtful = self.doubtful.first_key_value().filter(|_| self.doubtful_in_flight < limits.doubtful);
         let proven = self.proven.first_key_value();
         [doubtful, proven].into_iter().flatten().min_by_key(|(number, _)| **number)
@@ -253,7 +273,7 @@ impl State {
         }
     }
 
-    fn look(&mut self, number: u64, lane: Lane, limits: Limits, now: Instant) -> Look {
+    fn look(&mut self, number: Number, lane: Lane, limits: Limits, now: Instant) -> Look {
         let mut probe = false;
         if let Some(closure) = &self.closure {
             let wait = closure.until.saturating_duration_since(now);
@@ -285,45 +305,46 @@ impl State {
 
     /// What an answer changes. `probe` is the single request that a closure lets through.
     fn learn(&mut self, answer: &Answer, probe: bool, now: Instant) -> Effect {
-        let unauthorized = answer.status == Some(401);
-        self.unauthorized_in_a_row = if unauthorized { self.unauthorized_in_a_row + 1 } else { 0 };
         let before = self.closure;
-        let close = |why, pause| Some(Closure { why, until: now + pause, pause, probing: false });
-        let next = if answer.rate_limited {
-            close(Why::RateLimited, answer.retry_after.unwrap_or(BLOCK).max(SHORTEST_PAUSE))
-        } else if unauthorized && self.unauthorized_in_a_row >= UNAUTHORIZED_TO_STOP {
-            let pause = match before {
-                Some(closure) if closure.why == Why::Unauthorized => (closure.pause * 2).min(RAREST_PROBE),
-                _ => FIRST_PROBE,
+        let was_dead = before.is_some_and(|closure| closure.why == Why::Unauthorized);
+        self.unauthorized_in_a_row = if answer.status == Some(401) { self.unauthorized_in_a_row + 1 } else { 0 };
+        let next = self.closed_by(answer, probe && was_dead, now);
+        // Answers to what was sent before the doors closed do not open them, nor make it longer but for a 429.
+        let decides = before.is_none_or(|closure| probe && closure.until <= now);
+        if decides {
+            self.closure = next;
+            return Effect {
+                closed: next.map(Closure::told),
+                revived: was_dead && next.is_none_or(|next| next.why != Why::Unauthorized),
             };
-            close(Why::Unauthorized, pause)
-        } else if let Some(reset) = answer.limits.iter().filter(|limit| limit.is_low()).map(|limit| limit.reset).max() {
-            // Nothing says that all is over when the time is: so one request looks.
-            close(Why::Low, reset.clamp(SHORTEST_PAUSE, BLOCK))
-        } else if answer.status.is_none_or(|status| status >= 500) {
-            // No word from the API itself: what was true before still is.
-            before.and_then(|closure| match closure.why {
-                Why::Unauthorized => close(closure.why, closure.pause),
-                Why::Low | Why::RateLimited => close(closure.why, SHORTEST_PAUSE),
-            })
-        } else {
-            None
-        };
+        }
         match (before, next) {
-            // Answers to what was sent before the doors closed do not open them, nor make it longer but for a 429.
-            (Some(closure), next) if !probe => {
-                if let Some(next) = next.filter(|next| next.why == Why::RateLimited && next.until > closure.until) {
-                    self.closure = Some(Closure { probing: closure.probing, ..next });
-                    return Effect { closed: Some(next.told()), revived: false };
-                }
-                Effect::default()
+            (Some(before), Some(next))
+                if next.why == Why::RateLimited && next.until > before.until + SHORTEST_PAUSE =>
+            {
+                self.closure = Some(Closure { probing: before.probing, ..next });
+                Effect { closed: Some(next.told()), revived: false }
             }
-            (before, next) => {
-                self.closure = next;
-                let was_dead = before.is_some_and(|closure| closure.why == Why::Unauthorized);
-                let is_dead = next.is_some_and(|closure| closure.why == Why::Unauthorized);
-                Effect { closed: next.map(Closure::told), revived: was_dead && !is_dead }
+            _ => Effect::default(),
+        }
+    }
+
+    /// The closure that follows from an answer alone; `of_the_dead` if it tried a token that was dead before.
+    fn closed_by(&self, answer: &Answer, of_the_dead: bool, now: Instant) -> Option<Closure> {
+        let close = |why, pause| Some(Closure { why, until: now + pause, pause, probing: false });
+        let before = self.closure.map_or(Duration::ZERO, |closure| closure.pause);
+        match answer.status {
+            _ if answer.rate_limited => {
+                close(Why::RateLimited, answer.retry_after.unwrap_or(BLOCK).max(SHORTEST_PAUSE))
             }
+            // A dead token can be told by a 403 too: "Max auth failures reached", for one.
+            Some(401 | 403) if of_the_dead => close(Why::Unauthorized, (before * 2).min(RAREST_PROBE)),
+            Some(401) if self.unauthorized_in_a_row >= UNAUTHORIZED_TO_STOP => close(Why::Unauthorized, FIRST_PROBE),
+            // No word from the API itself: what was true before still is.
+            None | Some(500..) if of_the_dead => close(Why::Unauthorized, before),
+            None | Some(500..) if self.closure.is_some() => close(Why::Low, SHORTEST_PAUSE),
+            // Nothing says that all is over when the time is: so one request looks.
+            _ => close(Why::Low, lowest_reset(&answer.limits)?.max(SHORTEST_PAUSE)),
         }
     }
 }
@@ -387,7 +408,7 @@ mod tests {
 
     /// Sends a request that is answered at once.
     async fn send(pace: &Pace, answer: Answer) -> Effect {
-        pace.admit(Lane::Proven).await.unwrap().report(&answer)
+        pace.admit(pace.turn(), Lane::Proven).await.unwrap().report(&answer)
     }
 
     /// How long it takes until a request may go out.
@@ -405,7 +426,7 @@ mod tests {
                 let latency = latency();
                 let sent = &sent;
                 async move {
-                    let ticket = pace.admit(Lane::Proven).await.unwrap();
+                    let ticket = pace.admit(pace.turn(), Lane::Proven).await.unwrap();
                     sent.borrow_mut().push(Instant::now());
                     sleep(latency).await;
                     ticket.report(&status(200));
@@ -455,20 +476,27 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_so_many_requests_are_out_at_a_time() {
         let pace = Pace::new(600, 3);
-        let tickets: Vec<_> = (0..3).map(|_| pace.admit(Lane::Proven).now_or_never().unwrap().unwrap()).collect();
-        assert!(pace.admit(Lane::Proven).now_or_never().is_none());
+        let tickets: Vec<_> =
+            (0..3).map(|_| pace.admit(pace.turn(), Lane::Proven).now_or_never().unwrap().unwrap()).collect();
+        assert!(pace.admit(pace.turn(), Lane::Proven).now_or_never().is_none());
         drop(tickets);
-        assert!(pace.admit(Lane::Proven).now_or_never().is_some());
+        assert!(pace.admit(pace.turn(), Lane::Proven).now_or_never().is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn zones_that_may_hang_leave_a_place_free() {
         for (concurrency, doubtful) in [(1, 1), (2, 1), (4, 3)] {
             let pace = Pace::new(600, concurrency);
-            let hanging: Vec<_> =
-                std::iter::from_fn(|| pace.admit(Lane::Doubtful).now_or_never()).take(10).map(Result::unwrap).collect();
+            let hanging: Vec<_> = std::iter::from_fn(|| pace.admit(pace.turn(), Lane::Doubtful).now_or_never())
+                .take(10)
+                .map(Result::unwrap)
+                .collect();
             assert_eq!(hanging.len(), doubtful);
-            assert_eq!(pace.admit(Lane::Proven).now_or_never().is_some(), concurrency > 1, "{concurrency}");
+            assert_eq!(
+                pace.admit(pace.turn(), Lane::Proven).now_or_never().is_some(),
+                concurrency > 1,
+                "{concurrency}"
+            );
         }
     }
 
@@ -477,7 +505,7 @@ mod tests {
         let pace = Pace::new(600, 4);
         send(&pace, left(240, 1)).await;
         assert_eq!(time_to_send(&pace).await, Duration::ZERO);
-        for (reset, seconds) in [(30, 30), (0, 1), (100_000, 300)] {
+        for (reset, seconds) in [(30, 30), (0, 1), (3000, 3000)] {
             send(&pace, left(239, reset)).await;
             assert_eq!(time_to_send(&pace).await, Duration::from_secs(seconds), "{reset}");
         }
@@ -487,17 +515,17 @@ mod tests {
     async fn after_a_pause_one_request_looks_before_others_follow() {
         let pace = Pace::new(600, 4);
         send(&pace, left(100, 10)).await;
-        let probe = pace.admit(Lane::Proven).await.unwrap();
+        let probe = pace.admit(pace.turn(), Lane::Proven).await.unwrap();
         advance(Duration::from_secs(5)).await;
-        assert!(pace.admit(Lane::Proven).now_or_never().is_none());
+        assert!(pace.admit(pace.turn(), Lane::Proven).now_or_never().is_none());
         // Still low: everything waits again. No word: likewise, for a second.
         assert_eq!(probe.report(&left(100, 20)).closed, Some(Closed { why: Why::Low, wait: Duration::from_secs(20) }));
-        let probe = pace.admit(Lane::Proven).await.unwrap();
+        let probe = pace.admit(pace.turn(), Lane::Proven).await.unwrap();
         probe.report(&Answer::default());
-        let probe = pace.admit(Lane::Proven).await.unwrap();
-        assert!(pace.admit(Lane::Proven).now_or_never().is_none());
+        let probe = pace.admit(pace.turn(), Lane::Proven).await.unwrap();
+        assert!(pace.admit(pace.turn(), Lane::Proven).now_or_never().is_none());
         probe.report(&left(1000, 1));
-        let open: Vec<_> = (0..4).map(|_| pace.admit(Lane::Proven).now_or_never().unwrap()).collect();
+        let open: Vec<_> = (0..4).map(|_| pace.admit(pace.turn(), Lane::Proven).now_or_never().unwrap()).collect();
         assert_eq!(open.len(), 4);
     }
 
@@ -505,7 +533,7 @@ mod tests {
     async fn a_look_that_is_given_up_lets_another_one_look() {
         let pace = Pace::new(600, 4);
         send(&pace, left(100, 10)).await;
-        drop(pace.admit(Lane::Proven).await.unwrap());
+        drop(pace.admit(pace.turn(), Lane::Proven).await.unwrap());
         assert_eq!(time_to_send(&pace).await, Duration::ZERO);
     }
 
@@ -513,13 +541,13 @@ mod tests {
     async fn a_429_stops_the_credential_as_a_whole() {
         for (retry_after, seconds) in [(Some(0), 1), (Some(60), 60), (Some(61), 61), (None, 300), (Some(3600), 3600)] {
             let pace = Pace::new(600, 4);
-            let under_way = pace.admit(Lane::Proven).await.unwrap();
+            let under_way = pace.admit(pace.turn(), Lane::Proven).await.unwrap();
             let wait = Duration::from_secs(seconds);
             assert_eq!(send(&pace, too_many(retry_after)).await.closed, Some(Closed { why: Why::RateLimited, wait }));
             // What was sent before does not open it again.
             under_way.report(&status(200));
             if wait > PATIENCE {
-                let closed = pace.admit(Lane::Proven).now_or_never().unwrap().unwrap_err();
+                let closed = pace.admit(pace.turn(), Lane::Proven).now_or_never().unwrap().unwrap_err();
                 assert_eq!(closed, Closed { why: Why::RateLimited, wait });
                 advance(wait).await;
             } else {
@@ -532,8 +560,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_waits_when_a_long_block_begins_is_told() {
         let pace = Pace::new(1, 2);
-        let first = pace.admit(Lane::Proven).await.unwrap();
-        let mut waiting = std::pin::pin!(pace.admit(Lane::Proven));
+        let first = pace.admit(pace.turn(), Lane::Proven).await.unwrap();
+        let mut waiting = std::pin::pin!(pace.admit(pace.turn(), Lane::Proven));
         assert!(waiting.as_mut().now_or_never().is_none());
         first.report(&too_many(Some(600)));
         assert!(waiting.await.is_err());
@@ -547,10 +575,10 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..8 {
             let closed = send(&pace, status(401)).await.closed.unwrap();
-            assert_eq!(pace.admit(Lane::Proven).now_or_never().unwrap().unwrap_err(), closed);
+            assert_eq!(pace.admit(pace.turn(), Lane::Proven).now_or_never().unwrap().unwrap_err(), closed);
             assert_eq!(closed.why, Why::Unauthorized);
             advance(closed.wait - Duration::from_secs(1)).await;
-            assert!(pace.admit(Lane::Proven).now_or_never().unwrap().is_err());
+            assert!(pace.admit(pace.turn(), Lane::Proven).now_or_never().unwrap().is_err());
             advance(Duration::from_secs(1)).await;
             waits.push(closed.wait.as_secs());
         }
@@ -559,8 +587,72 @@ mod tests {
         assert_eq!(time_to_send(&pace).await, Duration::ZERO);
     }
 
+    /// A credential that was refused three times, a minute ago.
+    async fn refused() -> Pace {
+        let pace = Pace::new(600, 4);
+        for _ in 0..3 {
+            send(&pace, status(401)).await;
+        }
+        advance(FIRST_PROBE).await;
+        pace
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn anything_between_two_401_shows_that_the_token_lives() {
+    async fn only_a_good_answer_brings_a_dead_token_back() {
+        let dead = |seconds| Effect {
+            closed: Some(Closed { why: Why::Unauthorized, wait: Duration::from_secs(seconds) }),
+            revived: false,
+        };
+        for (answers, effects) in [
+            (vec![status(403)], vec![dead(120)]),
+            (vec![status(503), status(401)], vec![dead(60), dead(120)]),
+            (vec![Answer::default(), status(401), status(401)], vec![dead(60), dead(120), dead(240)]),
+            (vec![status(503), status(200)], vec![dead(60), Effect { closed: None, revived: true }]),
+            (vec![status(404)], vec![Effect { closed: None, revived: true }]),
+        ] {
+            let pace = refused().await;
+            for (answer, effect) in answers.iter().zip(effects) {
+                assert_eq!(send(&pace, answer.clone()).await, effect, "{answers:?}");
+                advance(effect.closed.map_or(Duration::ZERO, |closed| closed.wait)).await;
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_does_not_open_what_a_429_closed_meanwhile() {
+        let pace = Pace::new(600, 4);
+        let under_way = pace.admit(pace.turn(), Lane::Proven).await.unwrap();
+        send(&pace, left(100, 1)).await;
+        let probe = pace.admit(pace.turn(), Lane::Proven).await.unwrap();
+        under_way.report(&too_many(Some(3600)));
+        assert_eq!(probe.report(&status(200)), Effect::default());
+        assert!(pace.admit(pace.turn(), Lane::Proven).now_or_never().unwrap().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_requests_of_a_poll_go_before_those_of_later_polls() {
+        let pace = Pace::new(600, 1);
+        let first = pace.turn();
+        let under_way = pace.admit(first, Lane::Proven).await.unwrap();
+        let order = RefCell::new(Vec::new());
+        let (pace, order) = (&pace, &order);
+        let wait = async |name: &'static str, turn: Turn| {
+            drop(pace.admit(turn, Lane::Proven).await.unwrap());
+            order.borrow_mut().push(name);
+        };
+        let later = pace.turn();
+        let mut waiting: FuturesUnordered<_> = [("later", later), ("page 2", first), ("page 3", first)]
+            .map(|(name, turn)| wait(name, turn))
+            .into_iter()
+            .collect();
+        assert!(waiting.next().now_or_never().is_none());
+        drop(under_way);
+        while waiting.next().await.is_some() {}
+        assert_eq!(*order.borrow(), ["page 2", "page 3", "later"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn anything_between_two_401_begins_the_count_anew() {
         let pace = Pace::new(600, 4);
         for other in [status(200), status(403), status(500), Answer::default()] {
             for answer in [status(401), status(401), other] {

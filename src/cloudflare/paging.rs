@@ -51,13 +51,13 @@ pub(super) struct Whole {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unfit {
     /// Twice.
-    #[error("the listing changed while it was read, and again while it was read once more")]
+    #[error("The listing changed while it was read, and again while it was read once more")]
     Changing,
     /// Twice.
-    #[error("the listing ends early: it holds fewer certificates than it says, also when read once more")]
+    #[error("The listing ends early: it holds fewer certificates than it says, also when read once more")]
     Short,
     /// More than [`MAX_PAGES`].
-    #[error("the listing has no end within {MAX_PAGES} pages")]
+    #[error("The listing has no end within {MAX_PAGES} pages")]
     Endless,
 }
 

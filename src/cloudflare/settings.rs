@@ -3,6 +3,10 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use reqwest::Url;
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
 use thiserror::Error;
 
 /// What the client needs to know besides a credential.
@@ -34,6 +38,11 @@ impl ApiSettings {
 /// # Errors
 /// If a certificate in it is broken, or there is none.
 pub fn read_roots(pem: &[u8]) -> Result<Vec<reqwest::Certificate>, InvalidRoots> {
+    // reqwest looks at what is inside of the PEM only when the first connection is made.
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        store.add(certificate.map_err(|_| InvalidRoots)?).map_err(|_| InvalidRoots)?;
+    }
     match reqwest::Certificate::from_pem_bundle(pem) {
         Ok(roots) if !roots.is_empty() => Ok(roots),
         _ => Err(InvalidRoots),
@@ -138,5 +147,15 @@ mod tests {
             assert_eq!(url.as_str(), "https://api.example/client/v4/zones/x?page=1");
         }
         assert_eq!(BaseUrl::try_new("http://[::1]:8").unwrap().join("/zones", None).as_str(), "http://[::1]:8/zones");
+    }
+
+    #[test]
+    fn a_certificate_has_to_be_one_inside_too() {
+        let pem = |content: &str| format!("-----BEGIN CERTIFICATE-----\n{content}\n-----END CERTIFICATE-----\n");
+        for wrong in
+            [String::new(), "no PEM".into(), pem("aGVsbG8="), pem("!"), pem("").replace("CERTIFICATE", "PRIVATE KEY")]
+        {
+            assert_eq!(read_roots(wrong.as_bytes()).map(|roots| roots.len()), Err(InvalidRoots), "{wrong}");
+        }
     }
 }

@@ -22,18 +22,24 @@ pub(super) struct Response {
     pub(super) body: Result<Vec<u8>, Failure>,
 }
 
-/// A client that follows no redirect, because the secret would travel along.
-pub(super) fn http_client(settings: &ApiSettings) -> reqwest::Result<reqwest::Client> {
+/// A client that follows no redirect, because the secret would travel along, and repeats nothing by itself.
+///
+/// # Errors
+/// In words, if the machine's certificate authorities cannot be read, for example.
+pub(super) fn http_client(settings: &ApiSettings) -> Result<reqwest::Client, String> {
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
         .redirect(Policy::none())
-        .pool_max_idle_per_host(settings.concurrency as usize)
-        .tls_certs_merge(settings.extra_roots.iter().cloned());
-    if settings.base_url.is_plain() {
-        // Plain text is for this machine; a proxy would carry the secret out of it.
-        builder = builder.no_proxy();
-    }
-    builder.build()
+        .retry(reqwest::retry::never())
+        .pool_max_idle_per_host(settings.concurrency as usize);
+    builder = if settings.base_url.is_plain() {
+        // Plain text is for this machine: a proxy would carry the secret out of it, and a machine
+        // without any certificate authority can still run the demo.
+        builder.no_proxy().tls_certs_only([])
+    } else {
+        builder.tls_certs_merge(settings.extra_roots.iter().cloned())
+    };
+    builder.build().map_err(|error| causes(&error).join(": "))
 }
 
 /// Sends a request and takes its answer in.
@@ -46,10 +52,7 @@ pub(super) async fn exchange(request: RequestBuilder) -> Result<Response, Failur
     let body = loop {
         match response.chunk().await {
             Ok(Some(chunk)) if body.len() + chunk.len() > limit => {
-                break Err(Failure::new(
-                    Reason::TooLarge,
-                    format!("Cloudflare's answer is larger than {limit} bytes."),
-                ));
+                break Err(Failure::new(Reason::TooLarge, format!("The answer is larger than {limit} bytes.")));
             }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => break Ok(body),
@@ -59,21 +62,26 @@ pub(super) async fn exchange(request: RequestBuilder) -> Result<Response, Failur
     Ok(Response { status, headers, body })
 }
 
-fn failure(error: &reqwest::Error) -> Failure {
-    let mut causes = Vec::new();
-    let (mut tls, mut garbled) = (false, false);
-    let mut next = error.source();
-    while let Some(cause) = next {
-        tls |= is_tls(cause);
-        garbled |= is_garbled(cause);
-        let text = cause.to_string();
-        // Each layer tends to repeat the one below.
-        if !causes.iter().any(|known: &String| known.contains(&text)) {
-            causes.push(text);
+/// What is behind an error, from the top down.
+fn chain<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(error.source(), |cause| (*cause).source())
+}
+
+/// The same in words. Each layer tends to repeat the one below.
+fn causes(error: &reqwest::Error) -> Vec<String> {
+    let mut causes: Vec<String> = Vec::new();
+    for cause in chain(error).map(ToString::to_string) {
+        if !causes.iter().any(|known| known.contains(&cause)) {
+            causes.push(cause);
         }
-        next = cause.source();
     }
-    let causes = crate::model::clean(&causes.join(": ")).into_string();
+    causes
+}
+
+fn failure(error: &reqwest::Error) -> Failure {
+    let tls = chain(error).any(is_tls);
+    let garbled = chain(error).any(is_garbled);
+    let causes = crate::model::clean(&causes(error).join(": ")).into_string();
     if tls {
         let message = format!(
             "The connection to Cloudflare is not secure ({causes}): check the clock of this machine, and api.ca_file if a proxy inspects the connection."
@@ -82,7 +90,7 @@ fn failure(error: &reqwest::Error) -> Failure {
     } else if error.is_timeout() {
         Failure::new(Reason::Timeout, format!("No answer from Cloudflare in time ({causes})."))
     } else if garbled {
-        Failure::new(Reason::Decode, format!("Cloudflare's answer cannot be unpacked ({causes})."))
+        Failure::new(Reason::Decode, format!("The answer cannot be unpacked ({causes})."))
     } else {
         Failure::new(Reason::Connect, format!("No connection to Cloudflare, or it broke ({causes})."))
     }

@@ -7,7 +7,7 @@ use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
+    de::{DeserializeOwned, IgnoredAny, Visitor},
 };
 use serde_json::value::RawValue;
 
@@ -47,10 +47,11 @@ pub(super) enum Body<T> {
 
 /// Reads a page of client certificates.
 pub(super) fn client_certificates(body: &[u8]) -> Body<Page> {
-    read(&lossy(body), |envelope: Envelope<Vec<Loose<Item<'_>>>>| {
-        let info = envelope.result_info.unwrap_or_default();
-        let entries = match (envelope.result, info.total_count) {
-            (Some(items), _) => items.into_iter().map(|item| item.0.unwrap_or_default().into()).collect(),
+    read(&lossy(body), |result: Option<Vec<&RawValue>>, info| {
+        let entries = match (result, info.total_count) {
+            (Some(items), _) => {
+                items.into_iter().map(|item| parsed::<Item<'_>>(Some(item)).unwrap_or_default().into()).collect()
+            }
             (None, Some(0)) => Vec::new(),
             (None, _) => return Err("it has no result, and does not say that the listing is empty"),
         };
@@ -61,22 +62,21 @@ pub(super) fn client_certificates(body: &[u8]) -> Body<Page> {
 /// Reads the name of a zone.
 pub(super) fn zone_name(body: &[u8]) -> Body<Box<str>> {
     #[derive(Deserialize)]
-    struct ZoneResult<'a> {
+    struct Named<'a> {
         #[serde(borrow, default)]
         name: Option<&'a RawValue>,
     }
-    read(&lossy(body), |envelope: Envelope<ZoneResult<'_>>| {
-        let name = clean(text(envelope.result.and_then(|zone| zone.name)).unwrap_or_default().trim());
+    read(&lossy(body), |result: Option<Named<'_>>, _| {
+        let name = clean(text(result.and_then(|zone| zone.name)).unwrap_or_default().trim());
         if name.is_empty() { Err("it has no zone name") } else { Ok(name) }
     })
 }
 
 /// Reads what the body of a failed request says of the reason, if it says anything.
 pub(super) fn refusal(body: &[u8]) -> Refusal {
-    match read(&lossy(body), |_: Envelope<IgnoredAny>| Ok(())) {
-        Body::Refused(refusal) => refusal,
-        Body::Good(()) | Body::Unreadable(_) => Refusal::default(),
-    }
+    let body = lossy(body);
+    let envelope = serde_json::from_str::<Envelope<IgnoredAny>>(&body);
+    envelope.map(|envelope| Refusal::new(&envelope.errors)).unwrap_or_default()
 }
 
 /// A byte that is no text spoils the name that it is in, and nothing else.
@@ -86,19 +86,20 @@ fn lossy(body: &[u8]) -> Cow<'_, str> {
 
 fn read<'a, R: Deserialize<'a>, T>(
     body: &'a str,
-    result: impl FnOnce(Envelope<R>) -> Result<T, &'static str>,
+    result: impl FnOnce(Option<R>, ResultInfo) -> Result<T, &'static str>,
 ) -> Body<T> {
     match serde_json::from_str::<Envelope<R>>(body) {
         Ok(envelope) => match envelope.success {
-            Some(true) => result(envelope).map_or_else(Body::Unreadable, Body::Good),
-            Some(false) => Body::Refused(Refusal::new(&envelope.errors.unwrap_or_default())),
+            Some(true) => {
+                let info = envelope.result_info.unwrap_or_default();
+                result(envelope.result, info).map_or_else(Body::Unreadable, Body::Good)
+            }
+            Some(false) => Body::Refused(Refusal::new(&envelope.errors)),
             None => Body::Unreadable("it does not say whether it succeeded"),
         },
         // An answer that says no may carry a result of any shape.
         Err(_) => match serde_json::from_str::<Envelope<IgnoredAny>>(body) {
-            Ok(envelope) if envelope.success == Some(false) => {
-                Body::Refused(Refusal::new(&envelope.errors.unwrap_or_default()))
-            }
+            Ok(envelope) if envelope.success == Some(false) => Body::Refused(Refusal::new(&envelope.errors)),
             Ok(_) => Body::Unreadable("its result is of another shape"),
             Err(_) => Body::Unreadable("it is not the JSON of the API"),
         },
@@ -110,8 +111,8 @@ fn read<'a, R: Deserialize<'a>, T>(
 struct Envelope<R> {
     #[serde(default, deserialize_with = "loose")]
     success: Option<bool>,
-    #[serde(default, deserialize_with = "loose")]
-    errors: Option<Vec<Error>>,
+    #[serde(default, deserialize_with = "loose_list")]
+    errors: Vec<Error>,
     #[serde(default = "Option::default")]
     result: Option<R>,
     #[serde(default, deserialize_with = "loose")]
@@ -136,8 +137,8 @@ struct Error {
     documentation_url: Option<String>,
     #[serde(default, deserialize_with = "loose")]
     source: Option<Source>,
-    #[serde(default, deserialize_with = "loose")]
-    error_chain: Option<Vec<Error>>,
+    #[serde(default, deserialize_with = "loose_list")]
+    error_chain: Vec<Error>,
 }
 
 #[derive(Deserialize)]
@@ -158,7 +159,7 @@ impl Refusal {
             }
             refusal.add(error);
             // The chain names the real cause. It is not documented; one level is all that was seen.
-            for cause in error.error_chain.iter().flatten().take(Self::MAX_ERRORS) {
+            for cause in error.error_chain.iter().take(Self::MAX_ERRORS) {
                 refusal.words.push_str(", because of ");
                 refusal.add(cause);
             }
@@ -205,7 +206,7 @@ struct Item<'a> {
     #[serde(borrow)]
     ski: Option<&'a RawValue>,
     #[serde(borrow)]
-    certificate_authority: Loose<Authority<'a>>,
+    certificate_authority: Option<&'a RawValue>,
     #[serde(borrow)]
     signature: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -245,7 +246,7 @@ impl From<Item<'_>> for Certificate {
             serial_number: shown(item.serial_number),
             fingerprint_sha256: shown(item.fingerprint_sha256),
             ski: shown(item.ski),
-            issuer: shown(item.certificate_authority.0.and_then(|authority| authority.name)),
+            issuer: shown(parsed::<Authority<'_>>(item.certificate_authority).and_then(|authority| authority.name)),
             signature: shown(item.signature),
             organization: shown(item.organization),
             organizational_unit: shown(item.organizational_unit),
@@ -280,66 +281,24 @@ fn text(raw: Option<&RawValue>) -> Option<Cow<'_, str>> {
     if json.starts_with('"') { serde_json::Deserializer::from_str(json).deserialize_bytes(Bytes).ok() } else { None }
 }
 
+/// A value of any type, `None` unless it is the object that is wanted.
+fn parsed<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
+    let json = raw?.get();
+    // A struct would be read from an array too, field by field.
+    if json.starts_with('{') { serde_json::from_str(json).ok() } else { None }
+}
+
 /// A small value of any type, `None` unless it is the type that is wanted.
 fn loose<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
     let raw = <&RawValue>::deserialize(deserializer)?;
     Ok(serde_json::from_str(raw.get()).ok())
 }
 
-/// An object of which anything else than an object is `None`, without parsing it twice.
-struct Loose<T>(Option<T>);
-
-impl<T> Default for Loose<T> {
-    fn default() -> Self {
-        Self(None)
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Loose<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Anything<T>(std::marker::PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Anything<T> {
-            type Value = Loose<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("anything")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(|object| Loose(Some(object)))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Loose(None))
-            }
-
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Loose(None))
-            }
-
-            fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-                Ok(Loose(None))
-            }
-
-            fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-                Ok(Loose(None))
-            }
-
-            fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-                Ok(Loose(None))
-            }
-
-            fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-                Ok(Loose(None))
-            }
-
-            fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-                Ok(Loose(None))
-            }
-        }
-        deserializer.deserialize_any(Anything(std::marker::PhantomData))
-    }
+/// What is right in a list, and nothing if it is no list.
+fn loose_list<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let raw = <&RawValue>::deserialize(deserializer)?;
+    let items: Vec<&RawValue> = serde_json::from_str(raw.get()).unwrap_or_default();
+    Ok(items.into_iter().filter_map(|item| serde_json::from_str(item.get()).ok()).collect())
 }
 
 #[cfg(test)]
@@ -427,6 +386,21 @@ mod tests {
             let page = page(&json!({"success": true, "result": [good, odd, good]}));
             let expected = Certificate { id: "good".into(), ..nothing() };
             assert_eq!(page.entries, [expected.clone(), nothing(), expected], "{odd}");
+        }
+        for odd in [
+            r#"{"id":"a","id":"b"}"#,
+            r#"{"id":"a","certificate_authority":{"name":1,"name":2}}"#,
+            "1e999",
+            r#""\ud800""#,
+            r#"{"\ud800":1}"#,
+        ] {
+            let body = format!(r#"{{"success":true,"result":[{{"id":"good"}},{odd},{{"id":"good"}}]}}"#);
+            match client_certificates(body.as_bytes()) {
+                Body::Good(page) => {
+                    assert_eq!(page.entries.iter().filter(|entry| *entry.id == *"good").count(), 2, "{odd}");
+                }
+                other => panic!("{odd}: {other:?}"),
+            }
         }
         let bytes = b"{\"success\":true,\"result\":[{\"id\":\"good\"},{\"id\":\"\xff\"}]}";
         assert!(matches!(client_certificates(bytes), Body::Good(page) if *page.entries[1].id == *"\u{fffd}"));
@@ -562,6 +536,7 @@ mod tests {
                 "code 7003: Could not route, at /zone_id, see https://developers.example/x; No route\u{fffd}for that URI",
             ),
             (json!({"success": false, "errors": [{"code": "x"}]}), vec![], "no message"),
+            (json!({"success": false, "errors": [null, 7, {"code": 971}]}), vec![971], "code 971: no message"),
             (json!({"success": false, "errors": null}), vec![], ""),
             (json!({"success": false}), vec![], ""),
         ] {

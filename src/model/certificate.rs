@@ -155,6 +155,8 @@ pub struct Listing {
     certificates: Vec<Certificate>,
     by_status: [u64; Status::ALL.len()],
     rejected: [u64; Rejection::ALL.len()],
+    /// The API said that there would be fewer entries.
+    pub more_than_promised: bool,
     /// Sorted expiries of the active certificates of each name that can be renewed.
     renewals: HashMap<Box<str>, Vec<i64>>,
 }

@@ -95,14 +95,23 @@ pub struct Failure {
     pub cf_ray: Option<String>,
     /// How long the next try has to wait at least.
     pub wait_at_least: Duration,
-    /// This zone's next try decides for its whole credential, and is due when `wait_at_least` is over.
-    pub probes_next: bool,
+    /// What the failure has to do with its credential being refused as a whole.
+    pub dead_token: Option<DeadToken>,
+}
+
+/// A credential that Cloudflare refused again and again is tried with one zone at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeadToken {
+    /// The zone was not asked, because another one tries the credential.
+    NotAsked,
+    /// This very answer stopped the credential, or left it stopped: one zone has to try it after this time.
+    TryAfter(Duration),
 }
 
 impl Failure {
     /// A failure that nothing more is known of.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), cf_ray: None, wait_at_least: Duration::ZERO, probes_next: false }
+        Self { reason, message: message.into(), cf_ray: None, wait_at_least: Duration::ZERO, dead_token: None }
     }
 }
 

@@ -52,6 +52,12 @@ impl ZoneState {
         Self { zone, name, listing: None, last_poll: None, polls: 0, failures: [0; Reason::ALL.len()] }
     }
 
+    /// Why the last poll failed, if it did.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Failure> {
+        self.last_poll.as_ref()?.failure.as_ref()
+    }
+
     /// How many polls failed for this reason.
     #[must_use]
     pub const fn failures(&self, reason: Reason) -> u64 {

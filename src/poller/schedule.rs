@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 
-use crate::model::Failure;
+use crate::model::{DeadToken, Failure};
 
 /// A zone that failed is tried again after this, or after its interval if that is shorter.
 const FIRST_RETRY: Duration = Duration::from_secs(300);
@@ -29,8 +29,6 @@ struct Timing {
     due: Option<Instant>,
     /// The wait after the last failure, unless the last poll was good.
     backoff: Option<Duration>,
-    /// It decides for its credential, so it is not moved.
-    probes: bool,
 }
 
 impl Schedule {
@@ -44,7 +42,6 @@ impl Schedule {
                 tick: now + interval.mul_f64(f64::from(place) / f64::from(count)),
                 due: Some(now),
                 backoff: None,
-                probes: false,
             })
             .collect();
         let queue = (0..zones.len()).map(|index| Reverse((now, index))).collect();
@@ -83,8 +80,7 @@ impl Schedule {
     /// A poll was good: the zone keeps its place in the interval.
     pub(super) fn succeeded(&mut self, index: usize, now: Instant) {
         let zone = &mut self.zones[index];
-        let failed_before = zone.backoff.take().is_some() || std::mem::take(&mut zone.probes);
-        if failed_before {
+        if zone.backoff.take().is_some() {
             // What was missed meanwhile is not made up for.
             let missed = now.saturating_duration_since(zone.tick).as_nanos().div_ceil(zone.interval.as_nanos());
             zone.tick += zone.interval.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
@@ -101,22 +97,32 @@ impl Schedule {
         let zone = &mut self.zones[index];
         let rarest = if failure.reason.needs_a_person() { zone.interval.max(RAREST_RETRY) } else { zone.interval };
         let first = zone.interval.min(FIRST_RETRY);
-        let wait = zone.backoff.map_or(first, |wait| wait * 2).min(rarest);
-        zone.probes = failure.probes_next;
-        let wait_at_least = failure.wait_at_least;
-        if zone.probes {
-            self.put(index, now + wait_at_least);
-        } else {
-            zone.backoff = Some(wait);
-            self.put(index, now + wait.max(wait_at_least));
+        let wait = match zone.backoff {
+            // It is not this zone's fault, and costs nothing to find out.
+            Some(before) if failure.dead_token == Some(DeadToken::NotAsked) => before,
+            Some(before) => (before * 2).clamp(first, rarest),
+            None => first,
+        };
+        zone.backoff = Some(wait);
+        self.put(index, now + wait.max(failure.wait_at_least));
+    }
+
+    /// Whether no poll of the zone runs.
+    pub(super) fn is_waiting(&self, index: usize) -> bool {
+        self.zones[index].due.is_some()
+    }
+
+    /// The zone is due at this time, unless it is being polled.
+    pub(super) fn set_due(&mut self, index: usize, due: Instant) {
+        if self.is_waiting(index) {
+            self.put(index, due);
         }
     }
 
-    /// The zone is due at once, unless it is being polled, and its failures are forgotten.
-    pub(super) fn revive(&mut self, index: usize, now: Instant) {
-        self.zones[index].backoff = None;
-        if self.zones[index].due.is_some() {
-            self.put(index, now);
+    /// The next failure is like a first one.
+    pub(super) fn forget_failures(&mut self, index: usize) {
+        if let Some(backoff) = &mut self.zones[index].backoff {
+            *backoff = Duration::ZERO;
         }
     }
 

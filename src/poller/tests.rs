@@ -32,7 +32,7 @@ fn zones(count: usize, interval: Duration) -> Vec<Zone> {
 }
 
 fn good() -> Result<Fetched, Failure> {
-    Ok(Fetched { listing: Listing::default(), name: Name::Unknown })
+    Ok(Fetched { listing: Listing::default(), completed: 0, name: Name::Unknown })
 }
 
 /// When each zone was polled, since the start.
@@ -41,7 +41,7 @@ type Polls = HashMap<Arc<str>, Vec<Duration>>;
 /// A poller and its ends.
 struct Running {
     snapshots: watch::Receiver<Arc<Snapshot>>,
-    revive: mpsc::UnboundedSender<Arc<str>>,
+    revive: mpsc::UnboundedSender<(Arc<str>, Revival)>,
     polls: Rc<RefCell<Polls>>,
     started: Instant,
 }
@@ -81,7 +81,7 @@ where
         polls.push(running.started.elapsed());
         fetch(job, polls.len() - 1)
     };
-    let polling = poller.run(recorded, || DateTime::UNIX_EPOCH);
+    let polling = poller.run(recorded);
     let _ = timeout(time, async { tokio::join!(polling, meanwhile(&running)) }).await;
     running
 }
@@ -100,7 +100,7 @@ async fn ten_thousand_zones_share_the_budget_for_a_day() {
     let running = run(zones(10_000, HOUR), DAY, |job, _| {
         let (pace, sent) = (&pace, &sent);
         async move {
-            let ticket = pace.admit(job.lane).await.unwrap();
+            let ticket = pace.admit(pace.turn(), job.lane).await.unwrap();
             sent.borrow_mut().push(Instant::now());
             sleep(Duration::from_millis(50)).await;
             drop(ticket);
@@ -196,38 +196,67 @@ async fn the_server_is_waited_for_as_long_as_it_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_zone_that_decides_for_its_credential_is_due_when_it_has_to_decide() {
-    let running = run(zones(1, HOUR), HOUR, async |_, poll| {
-        let failure = Failure::new(Reason::Unauthorized, "no");
-        Err(if poll == 1 { Failure { wait_at_least: MINUTE, probes_next: true, ..failure } } else { failure })
+async fn a_refused_credential_is_tried_by_one_zone_after_the_other_those_that_were_listed_first() {
+    let dead = |try_after: Option<u64>| {
+        let dead_token =
+            try_after.map_or(DeadToken::NotAsked, |seconds| DeadToken::TryAfter(Duration::from_secs(seconds)));
+        Err(Failure { dead_token: Some(dead_token), ..Failure::new(Reason::Unauthorized, "no") })
+    };
+    let tries = RefCell::new(Vec::new());
+    let started = Instant::now();
+    // Zone 0 never worked, and stops the credential with its third poll; nothing works from then on.
+    run(zones(3, 4 * HOUR), HOUR, |job, poll| {
+        let name = job.zone.name.clone().unwrap();
+        let zone: usize = name[5..6].parse().unwrap();
+        let minutes = started.elapsed().as_secs() / 60;
+        let outcome = match (zone, poll, minutes) {
+            (0, 0 | 1, _) => Err(Failure::new(Reason::Unauthorized, "no")),
+            (_, 0, _) => good(),
+            (0, 2, _) => dead(Some(60)),
+            (_, _, 16 | 18 | 22) => {
+                tries.borrow_mut().push((minutes, zone));
+                dead(Some(if minutes == 16 { 120 } else { 240 }))
+            }
+            _ => dead(None),
+        };
+        async move { outcome }
     })
     .await;
-    assert_eq!(running.seconds("zone-0.example")[..4], [0, 300, 360, 960]);
+    assert_eq!(tries.into_inner(), [(16, 1), (18, 2), (22, 1)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_credential_that_works_again_revives_the_zones_that_failed_because_of_it() {
-    let mut all = zones(4, DAY);
-    all[3].credential = "other".into();
-    let running = run_with(
-        all,
-        HOUR,
-        async |job, poll| match (&**job.zone.name.as_ref().unwrap(), poll) {
-            ("zone-0.example" | "zone-3.example", 0..3) => Err(Failure::new(Reason::Unauthorized, "no")),
-            ("zone-1.example", 0) => Err(Failure::new(Reason::Timeout, "no")),
-            _ => good(),
-        },
-        async |running| {
-            sleep(16 * MINUTE).await;
-            running.revive.send("default".into()).unwrap();
-        },
-    )
-    .await;
-    let minutes = |zone| running.polls(zone).iter().map(|time| time.as_secs() / 60).collect::<Vec<_>>();
-    assert_eq!(minutes("zone-0.example"), [0, 5, 15, 16]);
-    assert_eq!(minutes("zone-1.example"), [0, 5]);
-    assert_eq!(minutes("zone-2.example"), [0]);
-    assert_eq!(minutes("zone-3.example"), [0, 5, 15, 35]);
+    for (revival, first, second) in [
+        (Revival::NewSecret, vec![0, 5, 15, 16], vec![0, 5, 10, 15, 16]),
+        (Revival::Reopened, vec![0, 5, 15, 35], vec![0, 5, 10, 15, 16]),
+    ] {
+        let mut all = zones(5, DAY);
+        all[4].credential = "other".into();
+        let running = run_with(
+            all,
+            HOUR - Duration::from_secs(1),
+            async |job, poll| match (&**job.zone.name.as_ref().unwrap(), poll) {
+                ("zone-0.example" | "zone-4.example", 0..3) => Err(Failure::new(Reason::Unauthorized, "no")),
+                ("zone-1.example", 0..4) => {
+                    Err(Failure { dead_token: Some(DeadToken::NotAsked), ..Failure::new(Reason::Unauthorized, "no") })
+                }
+                ("zone-2.example", 0) => Err(Failure::new(Reason::Timeout, "no")),
+                _ => good(),
+            },
+            async |running| {
+                sleep(16 * MINUTE).await;
+                running.revive.send(("default".into(), revival)).unwrap();
+            },
+        )
+        .await;
+        let minutes = |zone| running.polls(zone).iter().map(|time| time.as_secs() / 60).collect::<Vec<_>>();
+        assert_eq!(minutes("zone-0.example"), first, "{revival:?}");
+        assert_eq!(minutes("zone-1.example"), second, "{revival:?}");
+        assert_eq!(minutes("zone-2.example"), [0, 5]);
+        assert_eq!(minutes("zone-3.example"), [0]);
+        assert_eq!(minutes("zone-4.example"), [0, 5, 15, 35]);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -258,7 +287,7 @@ async fn a_name_is_asked_for_until_it_is_known_or_refused() {
                 (id, _) if *id == zone(0, HOUR).id => Name::Known("found.example".into()),
                 _ => Name::Refused,
             };
-            Ok(Fetched { listing: Listing::default(), name })
+            Ok(Fetched { listing: Listing::default(), completed: 0, name })
         }
     })
     .await;
@@ -279,7 +308,7 @@ async fn zones_that_failed_go_in_the_doubtful_lane() {
     })
     .await;
     use Lane::{Doubtful, Proven};
-    assert_eq!(lanes.into_inner(), [Doubtful, Proven, Doubtful, Proven, Proven]);
+    assert_eq!(lanes.into_inner(), [Proven, Proven, Doubtful, Proven, Proven]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -289,7 +318,7 @@ async fn zones_are_listed_as_often_as_the_outlook_says() {
     let outlook = Demand::new(600, &all).outlook().remove(0);
     let pace = Pace::new(600, 4);
     let running = run(all, 12 * HOUR, async |job, _| {
-        let ticket = pace.admit(job.lane).await.unwrap();
+        let ticket = pace.admit(pace.turn(), job.lane).await.unwrap();
         sleep(Duration::from_millis(50)).await;
         drop(ticket);
         good()

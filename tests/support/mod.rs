@@ -6,8 +6,10 @@ use std::{
     io::{BufRead as _, BufReader},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 /// How long anything is waited for that comes by itself; only reached if it never comes.
 const DEADLINE: Duration = Duration::from_secs(60);
