@@ -119,12 +119,8 @@ fn eligible<'a>(state: &'a ZoneState, settings: &SeriesSettings, now: i64) -> Ve
         certificate.rejection().is_none() && settings.statuses.contains(&certificate.status) && !forgotten
     };
     let certificates = listing.certificates();
-    let (expired, unexpired) = certificates.split_at(certificates.partition_point(|c| is_expired(c, now)));
+    let (expired, unexpired) = certificates.split_at(certificates.partition_point(|c| c.is_expired(now)));
     unexpired.iter().chain(expired.iter().rev()).filter(wanted).collect()
-}
-
-fn is_expired(certificate: &Certificate, now: i64) -> bool {
-    certificate.not_after().is_some_and(|time| time < now)
 }
 
 /// The series of single certificates.
@@ -198,8 +194,7 @@ fn listings(text: &mut Text, zones: &[ZoneView<'_>], settings: &SeriesSettings, 
     let name = "cloudflare_certificates_expired";
     text.family(name, "gauge", "Certificates that have expired and are not revoked, at the scrape. Polled and cached.");
     for (zone, listing) in listed() {
-        let expired = listing.certificates().iter().filter(usable).filter(|c| is_expired(c, now)).count();
-        text.sample(name, &zone.labels.0, expired);
+        text.sample(name, &zone.labels.0, listing.expired(now));
     }
     let name = "cloudflare_certificates_expiring";
     text.family(name, "gauge", "Certificates that are neither revoked nor expired and expire within so many days, at the scrape. Polled and cached.");

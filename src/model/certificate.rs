@@ -60,6 +60,12 @@ impl Certificate {
         }
     }
 
+    /// Whether its expiry is over; a certificate is good through its last second.
+    #[must_use]
+    pub fn is_expired(&self, now: i64) -> bool {
+        self.not_after().is_some_and(|time| time < now)
+    }
+
     /// Whole days from `now` to the expiry, rounded down.
     #[must_use]
     pub fn days_until_expiry(&self, now: i64) -> Option<i64> {
@@ -206,6 +212,13 @@ impl Listing {
     #[must_use]
     pub const fn rejected(&self, rejection: Rejection) -> u64 {
         self.rejected[rejection as usize]
+    }
+
+    /// How many have expired, among those that are not revoked.
+    #[must_use]
+    pub fn expired(&self, now: i64) -> usize {
+        let usable = self.certificates.iter().filter(|certificate| certificate.status != Status::Revoked);
+        usable.filter(|certificate| certificate.is_expired(now)).count()
     }
 
     /// The soonest expiry that is not over, among those that are not revoked.

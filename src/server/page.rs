@@ -51,6 +51,7 @@ struct Page<'a> {
 struct Row<'a> {
     name: &'a str,
     active: String,
+    expired: String,
     next_expiry: String,
     listed: String,
     state: String,
@@ -61,17 +62,18 @@ impl<'a> Row<'a> {
     fn new(zone: &'a ZoneState, now: i64) -> Self {
         let nothing = || "–".to_owned();
         let failure = zone.last_poll.as_ref().map(|poll| poll.failure.as_ref());
-        let (active, next_expiry, listed) = match &zone.listing {
-            None => (nothing(), nothing(), "never".into()),
+        let (active, expired, next_expiry, listed) = match &zone.listing {
+            None => (nothing(), nothing(), nothing(), "never".into()),
             Some((listing, time)) => {
-                let days = |time: i64| format!("in {} days", (time - now).div_euclid(SECONDS_PER_DAY));
-                let next_expiry = listing.next_expiry(now).map_or_else(nothing, days);
-                (listing.count(Status::Active).to_string(), next_expiry, age(now - time))
+                let next_expiry = listing.next_expiry(now).map_or_else(nothing, |time| ahead(time - now));
+                let (active, expired) = (listing.count(Status::Active).to_string(), listing.expired(now).to_string());
+                (active, expired, next_expiry, age(now - time))
             }
         };
         Self {
             name: &zone.name,
             active,
+            expired,
             next_expiry,
             listed,
             failed: matches!(failure, Some(Some(_))),
@@ -81,6 +83,15 @@ impl<'a> Row<'a> {
                 Some(Some(failure)) => failure.to_string(),
             },
         }
+    }
+}
+
+/// How far ahead, in whole days.
+fn ahead(seconds: i64) -> String {
+    match seconds.div_euclid(SECONDS_PER_DAY) {
+        0 => "within a day".into(),
+        1 => "in 1 day".into(),
+        days => format!("in {days} days"),
     }
 }
 
