@@ -6,6 +6,7 @@
 mod client;
 mod credential;
 mod date;
+mod judge;
 mod limits;
 mod metrics;
 mod pace;

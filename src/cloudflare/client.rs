@@ -1,4 +1,4 @@
-//! One credential's way to the API: what is asked, how an answer is judged, and what is done about it.
+//! One credential's way to the API: what is asked, when it is asked again, and what is told of it.
 
 use std::{
     sync::{
@@ -13,7 +13,7 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use prometheus::Registry;
 use reqwest::{
     Url,
-    header::{ACCEPT, HeaderMap, HeaderValue},
+    header::{ACCEPT, HeaderValue},
 };
 use tokio::{
     sync::mpsc::UnboundedSender,
@@ -22,18 +22,16 @@ use tokio::{
 
 use super::{
     ApiSettings, Credential,
+    judge::{Read, judge},
     limits::{RateLimit, rate_limits, retry_after},
     metrics::{ApiMetrics, Endpoint},
     pace::{Answer, BLOCK, Closed, Effect, Lane, Pace, Turn, Why},
     paging::{Next, PER_PAGE, Paging},
     retry::RetryPolicy,
     transport::{self, Response},
-    wire::{self, Body, Page},
+    wire::{self, Page},
 };
 use crate::model::{DeadToken, Failure, Kind, Listing, Reason, Zone, ZoneId};
-
-/// Cloudflare's codes for too many requests; they come with any status, often 200.
-const RATE_LIMIT_CODES: [i64; 3] = [971, 10_100, 10_429];
 
 /// A low rate limit that lasts is said this often.
 const SAY_LOW_EVERY: Duration = Duration::from_secs(3600);
@@ -342,62 +340,6 @@ impl Client {
     }
 }
 
-/// Turns status and body into a value or a failure: the one place that does.
-fn judge<T>(response: Response, read: Read<T>, credential: &str) -> Result<T, Failure> {
-    let Response { status, headers, body } = response;
-    let failed = |failure| Failure { cf_ray: cf_ray(&headers), ..failure };
-    let (reason, refusal) = if status.is_success() {
-        match read(&body.map_err(failed)?) {
-            Body::Good(value) => return Ok(value),
-            Body::Refused(refusal) => (Reason::ApiError, refusal),
-            Body::Unreadable(why) => {
-                let message = format!("The answer cannot be read: {why}.");
-                return Err(failed(Failure::new(Reason::Decode, message)));
-            }
-        }
-    } else {
-        let reason = match status.as_u16() {
-            401 => Reason::Unauthorized,
-            403 => Reason::Forbidden,
-            404 => Reason::NotFound,
-            429 => Reason::RateLimited,
-            500.. => Reason::ServerError,
-            _ => Reason::ApiError,
-        };
-        (reason, body.map(|body| wire::refusal(&body)).unwrap_or_default())
-    };
-    let limited = refusal.codes.iter().any(|code| RATE_LIMIT_CODES.contains(code));
-    let reason = if limited { Reason::RateLimited } else { reason };
-    let words = if refusal.words.is_empty() { String::new() } else { format!(" ({})", refusal.words) };
-    let known = status.canonical_reason().map(|known| format!(" {known}")).unwrap_or_default();
-    let message =
-        format!("Cloudflare answered {}{known}{words}{}", status.as_u16(), remedy(reason, status, credential));
-    Err(failed(Failure::new(reason, message)))
-}
-
-/// How the sentence goes on: what to do about it.
-fn remedy(reason: Reason, status: reqwest::StatusCode, credential: &str) -> String {
-    match reason {
-        Reason::Unauthorized => format!(
-            ": the secret of credential {credential:?} is not accepted; check that it is whole, neither expired nor revoked, and allowed from this address."
-        ),
-        Reason::Forbidden => format!(
-            ": the token of credential {credential:?} needs the permission SSL and Certificates: Read on this zone."
-        ),
-        Reason::NotFound => {
-            ": there is no zone with this id; check it on the overview page of the zone in the dashboard.".into()
-        }
-        Reason::RateLimited => {
-            ": too many requests by this user, in the dashboard and other tools too; see api.requests_per_5m.".into()
-        }
-        _ if status.is_redirection() => ": redirects are not followed; check api.base_url.".into(),
-        _ => ".".into(),
-    }
-}
-
-/// Reads a body.
-type Read<T> = fn(&[u8]) -> Body<T>;
-
 /// Where the certificates of a kind are listed, and how a page of them is read.
 ///
 /// Another kind is another line here, and its wire types.
@@ -405,8 +347,4 @@ fn source(kind: Kind) -> (Endpoint, &'static str, Read<Page>) {
     match kind {
         Kind::Client => (Endpoint::ClientCertificates, "client_certificates", wire::client_certificates),
     }
-}
-
-fn cf_ray(headers: &HeaderMap) -> Option<String> {
-    headers.get("cf-ray")?.to_str().ok().map(|ray| crate::model::clean(ray).into())
 }
