@@ -211,8 +211,9 @@ impl Pass {
             return false;
         }
         let short = if last == 1 {
-            // Nothing to compare its length with but what was asked for, and that may not be honoured.
-            size < PER_PAGE && self.promise.pages == Some(1)
+            // Nothing to compare its length with but what was asked for, and that may not be honoured;
+            // a count that is wrong already speaks against the number of pages too.
+            size < PER_PAGE && self.promise.pages == Some(1) && self.promise.entries.is_none()
         } else {
             self.page_size.is_some_and(|full| size < full)
         };
@@ -354,6 +355,7 @@ mod tests {
                 12,
             ),
             ("count too low", Box::new(|p, _| page(slice(120, 50, p), Some(10), Some(1))), Ok(120), 3),
+            ("count zero, pages of 27", Box::new(|p, _| page(slice(47, 27, p), Some(0), Some(1))), Ok(47), 2),
             ("count zero", Box::new(|p, _| page(slice(120, 50, p), Some(0), None)), Ok(120), 3),
             ("pages too high", Box::new(|p, _| page(slice(60, 50, p), Some(60), Some(99))), Ok(60), 2),
             (
