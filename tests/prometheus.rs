@@ -1,0 +1,369 @@
+//! End to end with Debian's tools: promtool reads the metrics, and a real Prometheus scrapes the
+//! daemon and is asked what it has understood.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
+
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::Write as _,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedCertificate, SimulatedZone, World};
+use serde_json::Value;
+use support::Daemon;
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+/// How long anything is waited for that comes by itself; only reached if it never comes.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn promtool_complains_of_the_one_known_name_only() {
+    if !is_installed("promtool") {
+        return;
+    }
+    for world in [World::demo(now(), 5, 60), world_of_edge_cases(now())] {
+        let api = SimulatedApi::start(world).await.unwrap();
+        let daemon = start(&api);
+        daemon.ready().await;
+        let (status, metrics) = daemon.get("/metrics").await;
+        assert_eq!(status, 200);
+
+        let mut promtool = Command::new("promtool");
+        promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut promtool = promtool.spawn().unwrap();
+        promtool.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
+        let output = promtool.wait_with_output().unwrap();
+        // "Days" is no base unit; the name is what this program is for, and stays.
+        let known = "cloudflare_certificate_days_until_expiry use base unit \"seconds\" instead of \"days\"\n";
+        assert_eq!(
+            (output.status.code(), String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)),
+            (Some(3), "".into(), known.into())
+        );
+    }
+}
+
+#[tokio::test]
+async fn prometheus_gets_the_numbers_of_the_demo_right() {
+    if !is_installed("prometheus") {
+        return;
+    }
+    let before = now();
+    let world = World::demo(before, 5, 60);
+    let api = SimulatedApi::start(world.clone()).await.unwrap();
+    let daemon = start(&api);
+    daemon.ready().await;
+    let prometheus = Prometheus::start(&daemon).await;
+
+    prometheus.expect_whole_scrape(&daemon).await;
+    prometheus.expect_world(&world, before).await;
+}
+
+#[tokio::test]
+async fn prometheus_gets_the_edge_cases_right_and_forgets_what_is_gone() {
+    if !is_installed("prometheus") {
+        return;
+    }
+    let before = now();
+    let mut world = world_of_edge_cases(before);
+    let api = SimulatedApi::start(world.clone()).await.unwrap();
+    let daemon = start(&api);
+    daemon.ready().await;
+    let prometheus = Prometheus::start(&daemon).await;
+
+    prometheus.expect_whole_scrape(&daemon).await;
+    prometheus.expect_world(&world, before).await;
+    let superseded = prometheus.query("cloudflare_certificate_superseded == 1").await;
+    let superseded: Vec<_> = superseded.iter().map(|series| series.label("certificate_id")).collect();
+    assert_eq!(superseded, ["renewed"]);
+    let failures = prometheus.query("cloudflare_certificates_poll_failures_total > 0").await;
+    let failures: Vec<_> = failures.iter().map(|series| (series.label("zone"), series.label("reason"))).collect();
+    assert_eq!(failures, [("denied.example", "forbidden")]);
+
+    let gone = api.change(|world| changing(world).certificates.remove(1));
+    changing(&mut world).certificates.remove(1);
+    let of_it = format!("{{certificate_id={:?}}}", text(&gone, "id"));
+    prometheus.wait_for("the removed certificate to be gone", &of_it, <[Series]>::is_empty).await;
+    prometheus.expect_world(&world, before).await;
+}
+
+/// Whether a tool is there; it has to be where every test is asked for.
+fn is_installed(tool: &str) -> bool {
+    let installed = Command::new(tool).arg("--version").output().is_ok();
+    if !installed {
+        let all = std::env::var("CLOUDFLARE_CERT_EXPORTER_TEST_ALL").is_ok_and(|value| value == "1");
+        assert!(!all, "{tool} is not installed: it is in Debian's package prometheus");
+        // The test runner swallows what a test that passes says by `eprintln`.
+        let notice = format!("NOT TESTED: {tool} is not installed; it is in Debian's package prometheus.\n");
+        let _ = std::io::stderr().write_all(notice.as_bytes());
+    }
+    installed
+}
+
+#[expect(clippy::disallowed_methods, reason = "the processes under test read the wall clock")]
+fn now() -> DateTime<Utc> {
+    Utc::now()
+}
+
+/// The zone of [`world_of_edge_cases`] that is listed every second.
+const CHANGING: &str = "changing.example";
+
+fn changing(world: &mut World) -> &mut SimulatedZone {
+    world.zones.iter_mut().find(|zone| zone.name == CHANGING).unwrap()
+}
+
+/// What the demo does not have, or not by itself.
+fn world_of_edge_cases(now: DateTime<Utc>) -> World {
+    let certificate = |id: &str, common_name: &str, status: &str, days_left: i64| {
+        let date = |days| (now + TimeDelta::days(days) + TimeDelta::hours(1)).format("%Y-%m-%dT%H:%M:%SZ").to_string();
+        SimulatedCertificate::new(id, common_name, status, &date(days_left - 365), &date(days_left))
+    };
+    let zone = |name: &str, certificates| SimulatedZone { certificates, ..SimulatedZone::new(name) };
+    World::of([
+        zone(
+            "renewal.example",
+            vec![certificate("renewed", "billing", "active", 5), certificate("renewal", "billing", "active", 364)],
+        ),
+        zone(
+            "expired.example",
+            vec![
+                certificate("an-hour-left", "a", "active", 0),
+                certificate("today", "b", "active", -1),
+                certificate("last-month", "c", "active", -40),
+                certificate("last-year", "d", "active", -400),
+            ],
+        ),
+        zone(
+            "statuses.example",
+            vec![
+                certificate("active", "a", "active", 10),
+                certificate("pending-reactivation", "b", "pending_reactivation", 20),
+                certificate("pending-revocation", "c", "pending_revocation", 30),
+                certificate("revoked", "d", "revoked", 40),
+                certificate("unheard-of", "e", "pending_deployment", 50),
+                certificate("without-status", "f", "active", 60).without("status"),
+                certificate("without-expiry", "g", "active", 70).without("expires_on"),
+            ],
+        ),
+        zone(
+            "names.example",
+            vec![
+                certificate("quotes", r#"a "quoted" \ name, {with="labels"} 1"#, "active", 80),
+                certificate("letters", "Zürich 証明書", "active", 90),
+                certificate("no-name", "", "active", 100),
+            ],
+        ),
+        SimulatedZone::of_size("fleet.example", 237),
+        SimulatedZone { denied: true, ..SimulatedZone::of_size("denied.example", 3) },
+        SimulatedZone::of_size(CHANGING, 3),
+    ])
+}
+
+/// A daemon that polls this world.
+fn start(api: &SimulatedApi) -> Daemon {
+    let mut config =
+        format!("[server]\nlisten_addresses = [\"127.0.0.1:0\"]\n[api]\nbase_url = {:?}\n", api.base_url());
+    let token = api.change(|world| {
+        for zone in &world.zones {
+            config.push_str(&format!("[[zones]]\nid = {:?}\nname = {:?}\n", zone.id, zone.name));
+            if zone.name == CHANGING {
+                config.push_str("interval = \"1s\"\n");
+            }
+        }
+        world.token().to_owned()
+    });
+    Daemon::start(&config, &[], &[("CLOUDFLARE_API_TOKEN", &token)])
+}
+
+/// A field as it is listed; empty where it is absent.
+fn text(certificate: &SimulatedCertificate, field: &str) -> String {
+    certificate.fields().get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// The status that the metrics have to show.
+fn status(certificate: &SimulatedCertificate) -> &'static str {
+    let listed = text(certificate, "status");
+    STATUSES.into_iter().find(|known| *known == listed).unwrap_or("unknown")
+}
+
+const STATUSES: [&str; 5] = ["active", "pending_reactivation", "pending_revocation", "revoked", "unknown"];
+
+/// A running Prometheus that scrapes one target every second. It is killed when this is dropped.
+struct Prometheus {
+    child: Child,
+    address: String,
+    client: reqwest::Client,
+    folder: TempDir,
+}
+
+/// A series and its value at the time of the question.
+#[derive(Debug)]
+struct Series {
+    labels: BTreeMap<String, String>,
+    value: f64,
+}
+
+impl Series {
+    fn label(&self, name: &str) -> &str {
+        self.labels.get(name).map_or("", String::as_str)
+    }
+}
+
+impl Prometheus {
+    /// Returns after the first scrape.
+    async fn start(daemon: &Daemon) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let target = daemon.url("").replace("http://", "");
+        let config = folder.path().join("prometheus.yml");
+        let text = format!(
+            "global:\n  scrape_interval: 1s\nscrape_configs:\n  - job_name: cloudflare\n    static_configs:\n      - targets: [{target:?}]\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut command = Command::new("prometheus");
+        command
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
+            .arg("--web.listen-address=127.0.0.1:0")
+            .stdout(Stdio::null())
+            .stderr(File::create(folder.path().join("log")).unwrap());
+        let child = command.spawn().unwrap();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let mut prometheus = Self { child, address: String::new(), client, folder };
+        let started = Instant::now();
+        while prometheus.address.is_empty() {
+            let ended = prometheus.child.try_wait().unwrap().is_some();
+            assert!(!ended && started.elapsed() < DEADLINE, "it does not listen:\n{}", prometheus.log());
+            sleep(Duration::from_millis(20)).await;
+            let log = prometheus.log();
+            // Not "Start listening for connections", which says port 0.
+            let found = log.lines().filter(|line| line.contains("Listening on")).find_map(|line| {
+                let address = &line[line.find("127.0.0.1:")?..];
+                Some(address.split([' ', '"']).next()?.to_owned())
+            });
+            prometheus.address = found.unwrap_or_default();
+        }
+        while prometheus.get("/-/ready").await.0 != 200 {
+            assert!(started.elapsed() < DEADLINE, "it does not get ready:\n{}", prometheus.log());
+            sleep(Duration::from_millis(20)).await;
+        }
+        prometheus.wait_for("the first scrape", "up", |series| !series.is_empty()).await;
+        prometheus
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    async fn get(&self, path_and_query: &str) -> (u16, String) {
+        let answer = self.client.get(format!("http://{}{path_and_query}", self.address)).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// What this expression is now.
+    async fn query(&self, expression: &str) -> Vec<Series> {
+        let encoded = reqwest::Url::parse_with_params("http://prometheus", [("query", expression)]).unwrap();
+        let (status, body) = self.get(&format!("/api/v1/query?{}", encoded.query().unwrap())).await;
+        assert_eq!(status, 200, "{expression}: {body}");
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        let series = answer["data"]["result"].as_array().unwrap().iter().map(|series| Series {
+            labels: serde_json::from_value(series["metric"].clone()).unwrap(),
+            value: series["value"][1].as_str().unwrap().parse().unwrap(),
+        });
+        series.collect()
+    }
+
+    async fn wait_for(&self, what: &str, expression: &str, arrived: impl Fn(&[Series]) -> bool) {
+        let started = Instant::now();
+        loop {
+            let series = self.query(expression).await;
+            if arrived(&series) {
+                return;
+            }
+            assert!(started.elapsed() < DEADLINE, "waited for {what}, but {series:?}\n{}", self.log());
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// The scrape succeeded, and every line of it has become a series of its own.
+    async fn expect_whole_scrape(&self, daemon: &Daemon) {
+        let (_, metrics) = daemon.get("/metrics").await;
+        let lines = metrics.lines().filter(|line| !line.starts_with('#')).count();
+        let value = async |expression: &str| match &self.query(expression).await[..] {
+            [series] => series.value,
+            other => panic!("{expression}: {other:?}"),
+        };
+        assert_eq!(value("up").await, 1.0, "{}", self.log());
+        let lines = f64::from(u32::try_from(lines).unwrap());
+        assert_eq!(value("scrape_samples_scraped").await, lines);
+        // Of two lines with equal labels Prometheus keeps the first and says nothing.
+        assert_eq!(value(r#"count({job="cloudflare", __name__!~"up|scrape_.*"})"#).await, lines);
+    }
+
+    /// The numbers are those of the world, of which nothing expired between `before` and now but by the clock.
+    async fn expect_world(&self, world: &World, before: DateTime<Utc>) {
+        let mut days = BTreeMap::new();
+        for series in self.query("cloudflare_certificate_days_until_expiry").await {
+            let labels = ["zone", "certificate_id", "common_name"].map(|name| series.label(name).to_owned());
+            days.insert(labels, series.value);
+        }
+        let mut not_after = BTreeMap::new();
+        for series in self.query("cloudflare_certificate_not_after_timestamp_seconds").await {
+            not_after.insert(["zone", "certificate_id"].map(|name| series.label(name).to_owned()), series.value);
+        }
+        let mut counts = BTreeMap::new();
+        for series in self.query("cloudflare_certificates").await {
+            counts.insert(["zone", "status"].map(|name| series.label(name).to_owned()), series.value);
+        }
+        let mut up = BTreeMap::new();
+        for series in self.query("cloudflare_certificates_up").await {
+            up.insert(series.label("zone").to_owned(), series.value);
+        }
+        let after = now();
+
+        let (mut expected_counts, mut expected_up) = (BTreeMap::new(), BTreeMap::new());
+        for zone in &world.zones {
+            expected_up.insert(zone.name.clone(), if zone.denied { 0.0 } else { 1.0 });
+            if zone.denied {
+                continue;
+            }
+            for wanted in STATUSES {
+                let count = zone.certificates.iter().filter(|certificate| status(certificate) == wanted).count();
+                let count = f64::from(u32::try_from(count).unwrap());
+                expected_counts.insert([zone.name.clone(), wanted.to_owned()], count);
+            }
+            for certificate in &zone.certificates {
+                let Ok(expiry) = DateTime::parse_from_rfc3339(&text(certificate, "expires_on")) else { continue };
+                // Revoked ones, and those that expired more than 90 days ago, are only counted.
+                if status(certificate) == "revoked" || before - expiry.to_utc() > TimeDelta::days(90) {
+                    continue;
+                }
+                let [id, common_name] = ["id", "common_name"].map(|field| text(certificate, field));
+                let seconds = not_after.remove(&[zone.name.clone(), id.clone()]);
+                assert_eq!(seconds.map(|seconds| seconds.to_string()), Some(expiry.timestamp().to_string()), "{id}");
+                let shown = days.remove(&[zone.name.clone(), id.clone(), common_name]);
+                let shown = shown.unwrap_or_else(|| panic!("{} has no series for {id}", zone.name));
+                // One value, unless a day ended meanwhile.
+                let days_at = |time: DateTime<Utc>| (expiry.to_utc() - time).as_seconds_f64() / 86_400.0;
+                let (least, most) = (days_at(after).floor(), days_at(before).floor());
+                assert!((least..=most).contains(&shown), "{id}: {shown} days, not {least} to {most}");
+            }
+        }
+        assert_eq!((days, not_after), Default::default(), "these are not in the world");
+        assert_eq!(counts, expected_counts);
+        assert_eq!(up, expected_up);
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        // Fails if it has ended already, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
