@@ -42,6 +42,7 @@ async fn main() {
         &prometheus::Registry::new(),
         || DateTime::<Utc>::UNIX_EPOCH,
         revived,
+        None,
     )
     .expect("nothing else is registered");
     let zone =

@@ -38,6 +38,8 @@ pub struct Config {
     pub api: ApiSettings,
     /// Which series there are.
     pub series: SeriesSettings,
+    /// Where state is kept over a restart, if anywhere.
+    pub state_directory: Option<PathBuf>,
     /// Every credential, read, in the order of their names.
     pub credentials: Vec<Arc<Credential>>,
     /// Every zone, in the order of the file; each names one of the credentials.
@@ -143,10 +145,11 @@ impl Context<'_> {
         let (api, poll, metrics) = (root.section("api"), root.section("poll"), root.section("metrics"));
         let (api, interval) = self.read_api_and_poll(api, poll);
         let series = read_metrics(metrics);
+        let state_directory = self.read_state(root.section("state"));
         let (credentials, names) = self.read_credentials(&root.section("credentials"));
         let zones = self.read_zones(root.take("zones"), interval, &names);
         root.finish();
-        Config { listen_addresses, telemetry_path, api, series, credentials, zones }
+        Config { listen_addresses, telemetry_path, api, series, state_directory, credentials, zones }
     }
 
     fn read_server(&self, mut server: Section<'_>) -> (Vec<ListenAddress>, TelemetryPath) {
@@ -185,6 +188,18 @@ impl Context<'_> {
         api.finish();
         poll.finish();
         (settings, interval)
+    }
+
+    fn read_state(&self, mut state: Section<'_>) -> Option<PathBuf> {
+        let path = |text: &str| match text {
+            "" => Err("it may not be empty; leave it out, and state is kept only where $STATE_DIRECTORY says so"),
+            path => Ok(self.folder.join(path)),
+        };
+        let directory = state.read("directory", text_as(path));
+        state.finish();
+        // systemd separates several by colons; the unit of this program has one.
+        let systemd = || Some((self.environment)("STATE_DIRECTORY")?.split(':').next()?.into());
+        directory.or_else(systemd)
     }
 
     /// What to say of a file; its name is part of it, unless a secret was pasted for it.
@@ -361,6 +376,7 @@ mod tests {
             [api] base_url timeout requests_per_5m ca_file \
             [poll] interval concurrency \
             [metrics] statuses max_certificates_per_zone expiring_within_days forget_expired_after \
+            [state] directory \
             [credentials.default] api_token_file api_token_env api_email api_key_file api_key_env \
             [[zones]] id name credentials interval"
         );
@@ -385,6 +401,8 @@ statuses = [\"revoked\"]
 max_certificates_per_zone = 0
 expiring_within_days = [1, 36500]
 forget_expired_after = \"0s\"
+[state]
+directory = \"state\"
 [credentials.file]
 api_token_file = \"token\"
 [credentials.\"the other one\"]
@@ -417,6 +435,7 @@ interval = \"1s\"
             forget_expired_after: Duration::ZERO,
         };
         assert_eq!(config.series, series);
+        assert!(config.state_directory.unwrap().ends_with("state"));
         assert_eq!(config.credentials.iter().map(|c| &**c.name()).collect::<Vec<_>>(), ["file", "the other one"]);
         let zone = |id: &str, name: Option<&str>, credential: &str, seconds| {
             let (id, name, interval) = (id.parse().unwrap(), name.map(Arc::from), Duration::from_secs(seconds));
@@ -425,6 +444,21 @@ interval = \"1s\"
         let first = zone("023e105f4ecef8ad9ca31a8372d0c353", None, "file", 30 * 86_400);
         let second = zone("123e105f4ecef8ad9ca31a8372d0c353", Some("münchen.example"), "the other one", 1);
         assert_eq!(config.zones, [first, second]);
+    }
+
+    #[test]
+    fn state_is_kept_where_the_file_or_else_systemd_says() {
+        for (text, environment, expected) in [
+            ("", vec![], None),
+            ("", vec![("STATE_DIRECTORY", "/var/lib/x:/var/lib/y")], Some("/var/lib/x")),
+            ("", vec![("STATE_DIRECTORY", "")], None),
+            ("[state]\ndirectory = \"/a\"\n", vec![("STATE_DIRECTORY", "/var/lib/x")], Some("/a")),
+        ] {
+            let environment = [vec![("CLOUDFLARE_API_TOKEN", SECRET)], environment].concat();
+            let config = load(&format!("{text}{ZONE}"), &environment).unwrap();
+            assert_eq!(config.state_directory.as_deref(), expected.map(Path::new), "{text} {environment:?}");
+        }
+        assert!(report(&format!("[state]\ndirectory = \"\"\n{ZONE}")).contains("state.directory: it may not be empty"));
     }
 
     #[test]
@@ -479,10 +513,10 @@ id = \"example.com\"
 name = \"evil\\u202e\"
 credentials = false
 plan = \"free\"
-[state]
+[[state]]
 ";
         let expected = r#"
-DIR/config.toml:1: top: unknown section; the known sections here are server, api, poll, metrics, credentials, zones
+DIR/config.toml:1: top: unknown section; the known sections here are server, api, poll, metrics, state, credentials, zones
 DIR/config.toml:3: server.listen_addresses: "9100" cannot be used: an address to listen on is HOST:PORT, [IPV6]:PORT, or :PORT for all interfaces
 DIR/config.toml:3: server.listen_addresses: "127.0.0.1:1" is in the list twice; remove one
 DIR/config.toml:4: server.telemetry_path: "/-/x" cannot be used: a telemetry path begins with a slash, holds letters, digits, `/`, `.`, `-` and `_`, and is not below /-/
@@ -518,7 +552,7 @@ DIR/config.toml:46: zones.id: "example.com" cannot be used: a zone id is 32 hexa
 DIR/config.toml:47: zones.name: a name may hold no control or bidirectional characters, and at most 256 in all
 DIR/config.toml:48: zones.credentials: it must be text in quotes, not a boolean
 DIR/config.toml:49: zones.plan: unknown key; the known keys here are id, name, credentials, interval
-DIR/config.toml:50: state: unknown section; the known sections here are server, api, poll, metrics, credentials, zones
+DIR/config.toml:50: state: it must be a section, [state], not an array
 37 mistakes in DIR/config.toml"#;
         assert_eq!(report(text), expected.trim_start());
     }

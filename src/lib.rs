@@ -8,6 +8,7 @@
 //! - [`config`]: the configuration file; [`server`]: HTTP; [`demo`]: a simulated Cloudflare API.
 //! - [`poller`]: which zone is due; [`exposition`]: the text that Prometheus reads.
 //! - [`cloudflare`]: the client of the API.
+//! - [`state`]: files that survive a restart.
 //! - [`model`]: pure data.
 
 pub mod cli;
@@ -18,22 +19,24 @@ pub mod exposition;
 pub mod model;
 pub mod poller;
 pub mod server;
+pub mod state;
 
 use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use prometheus::Registry;
+use prometheus::{IntCounter, Registry};
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinError, JoinSet},
     time::{Instant, timeout},
 };
 
-use cloudflare::{Client, ClientError, Revival};
+use cloudflare::{Client, ClientError, Lane, Revival};
 use config::Config;
-use model::{Failure, Reason, Snapshot, ZoneState};
+use model::{Failure, Reason, Snapshot, Zone, ZoneState};
 use poller::{Fetched, Job, Name, Poller};
 use server::BindError;
+use state::{Directory, InUse, SavedZone};
 
 /// How long a scrape in flight may take to finish once the program has to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -44,6 +47,9 @@ const NAME_PATIENCE: Duration = Duration::from_secs(5);
 /// Why the daemon ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// Two processes would write over each other's state.
+    #[error(transparent)]
+    State(#[from] InUse),
     /// Before anything was sent.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -71,10 +77,20 @@ pub async fn run(
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
     let registry = Registry::new();
+    let write_failures = IntCounter::new(
+        "cloudflare_cert_exporter_state_write_failures_total",
+        "Writes to the state directory that failed; what they held would not survive a restart.",
+    )
+    .and_then(|counter| registry.register(Box::new(counter.clone())).map(|()| counter))
+    .map_err(ClientError::from)?;
+    let directory = config.state_directory.as_deref().map(|path| Directory::open(path, write_failures)).transpose()?;
     let (revive, revived) = mpsc::unbounded_channel();
-    let clients = clients(&config, &registry, now, &revive)?;
+    let clients = clients(&config, &registry, now, &revive, directory.as_ref())?;
     let listeners = server::bind(&config.listen_addresses, &config.telemetry_path).await?;
-    let zones = config.zones.iter().map(|zone| Arc::new(ZoneState::new(zone.clone()))).collect();
+    let (zones, due_in) = match &directory {
+        Some(directory) => restore(directory, &config, now().timestamp()),
+        None => (config.zones.iter().map(|zone| Arc::new(ZoneState::new(zone.clone()))).collect(), Vec::new()),
+    };
     let (snapshots, latest) = watch::channel(Arc::new(Snapshot { zones }));
     let pulse = watch::Sender::new(Instant::now());
     let sources =
@@ -89,8 +105,19 @@ pub async fn run(
         let client = client.clone();
         polling.spawn(async move { client.watch_credential().await });
     }
-    let poller = Poller { snapshots, revived, pulse, requests_per_5m: config.api.requests_per_5m };
-    polling.spawn(poller.run(move |job| fetch(clients[&job.zone.credential].clone(), job, now)));
+    let poller = Poller { snapshots, due_in, revived, pulse, requests_per_5m: config.api.requests_per_5m };
+    let poll = move |job: Job| {
+        let (client, directory) = (clients[&job.zone.credential].clone(), directory.clone());
+        async move {
+            let fetched = fetch(client, &job.zone, job.lane, job.wants_name, now).await?;
+            // Before it is shown: what was shown once is there after a restart too.
+            if let Some(directory) = directory {
+                save(&directory, &job, &fetched, now).await;
+            }
+            Ok(fetched)
+        }
+    };
+    polling.spawn(poller.run(poll, move || now().timestamp()));
 
     tokio::select! {
         ended = &mut server => return ended?.map_err(RunError::Server),
@@ -108,7 +135,8 @@ pub async fn run(
     }
 }
 
-/// A client for each credential, by its name. `revive` is told which credentials work again.
+/// A client for each credential, by its name. `revive` is told which credentials work again; in
+/// `directory` is what is known of their budgets.
 ///
 /// # Errors
 /// If the machine cannot make TLS connections.
@@ -117,12 +145,14 @@ pub fn clients(
     registry: &Registry,
     now: fn() -> DateTime<Utc>,
     revive: &mpsc::UnboundedSender<(Arc<str>, Revival)>,
+    directory: Option<&Directory>,
 ) -> Result<HashMap<Arc<str>, Arc<Client>>, ClientError> {
     config
         .credentials
         .iter()
         .map(|credential| {
-            let client = Client::new(&config.api, credential.clone(), registry, now, revive.clone())?;
+            let slot = directory.map(|directory| directory.credential(credential.name()));
+            let client = Client::new(&config.api, credential.clone(), registry, now, revive.clone(), slot)?;
             Ok((credential.name().clone(), Arc::new(client)))
         })
         .collect()
@@ -132,16 +162,22 @@ pub fn clients(
 ///
 /// # Errors
 /// If the zone cannot be listed. A name that cannot be had fails nothing, and is not waited for long.
-pub async fn fetch(client: Arc<Client>, job: Job, now: fn() -> DateTime<Utc>) -> Result<Fetched, Failure> {
+pub async fn fetch(
+    client: Arc<Client>,
+    zone: &Zone,
+    lane: Lane,
+    wants_name: bool,
+    now: fn() -> DateTime<Utc>,
+) -> Result<Fetched, Failure> {
     let turn = client.turn();
-    let listing = client.list(&job.zone, turn, job.lane).await?;
+    let listing = client.list(zone, turn, lane).await?;
     let completed = now().timestamp();
-    let name = if job.wants_name {
-        let named = timeout(NAME_PATIENCE, client.zone_name(&job.zone.id, turn, job.lane)).await;
+    let name = if wants_name {
+        let named = timeout(NAME_PATIENCE, client.zone_name(&zone.id, turn, lane)).await;
         named.map_or(Name::Unknown, |named| match named {
             Ok(name) => Name::Known(name),
             Err(failure) => {
-                tracing::debug!(zone_id = %job.zone.id, error = %failure, "The name of the zone is not known; its id stands in.");
+                tracing::debug!(zone_id = %zone.id, error = %failure, "The name of the zone is not known; its id stands in.");
                 let told = matches!(failure.reason, Reason::Unauthorized | Reason::Forbidden | Reason::NotFound);
                 if told && failure.dead_token.is_none() { Name::Refused } else { Name::Unknown }
             }
@@ -149,5 +185,48 @@ pub async fn fetch(client: Arc<Client>, job: Job, now: fn() -> DateTime<Utc>) ->
     } else {
         Name::Unknown
     };
-    Ok(Fetched { listing, completed, name })
+    Ok(Fetched { listing: Arc::new(listing), completed, name })
+}
+
+/// Every zone as the process before left it, with in how many seconds it is due; what is no longer
+/// configured is removed.
+fn restore(directory: &Directory, config: &Config, now: i64) -> (Vec<Arc<ZoneState>>, Vec<Option<i64>>) {
+    let zones = config.zones.iter().map(|zone| directory.zone(zone));
+    directory
+        .keep_only(zones.chain(config.credentials.iter().map(|credential| directory.credential(credential.name()))));
+    let restored = |zone: &Arc<Zone>| {
+        let Some(saved) = directory.zone(zone).load(|saved: &SavedZone| saved.id == zone.id) else {
+            return (Arc::new(ZoneState::new(zone.clone())), None);
+        };
+        let SavedZone { name, listing, completed, due, .. } = saved;
+        if completed > now {
+            tracing::warn!(zone_id = %zone.id, "The saved listing comes from the future, so the clock was wrong then or is now; it counts as completed at this start.");
+        }
+        let state = ZoneState::restored(zone.clone(), listing, completed.min(now), name);
+        (Arc::new(state), Some(due.saturating_sub(now)))
+    };
+    let (zones, due_in): (Vec<_>, Vec<_>) = config.zones.iter().map(restored).unzip();
+    let restored = due_in.iter().flatten().count();
+    if restored > 0 {
+        tracing::info!(restored, zones = zones.len(), "The last good listings were restored.");
+    }
+    (zones, due_in)
+}
+
+/// Puts a good listing on disk.
+async fn save(directory: &Directory, job: &Job, fetched: &Fetched, now: fn() -> DateTime<Utc>) {
+    let zone = &job.zone;
+    let name = match &fetched.name {
+        Name::Known(name) => Some(Arc::from(name.clone())),
+        Name::Unknown | Name::Refused => Some(job.name.clone()).filter(|name| **name != *zone.id.as_str()),
+    };
+    let due_in = job.next_due.saturating_duration_since(Instant::now());
+    let saved = SavedZone {
+        id: zone.id.clone(),
+        name: name.filter(|_| zone.name.is_none()),
+        listing: fetched.listing.clone(),
+        completed: fetched.completed,
+        due: now().timestamp().saturating_add_unsigned(due_in.as_secs()),
+    };
+    directory.zone(zone).save(saved, true).await;
 }

@@ -33,17 +33,21 @@ pub const PULSE_EVERY: Duration = Duration::from_secs(10);
 pub struct Job {
     /// The zone to list.
     pub zone: Arc<Zone>,
+    /// What it is called so far: its id if nobody has told yet.
+    pub name: Arc<str>,
     /// How much its answers are trusted to come.
     pub lane: Lane,
     /// Ask for the zone's name too.
     pub wants_name: bool,
+    /// When the zone is due after this poll, if it goes well.
+    pub next_due: Instant,
 }
 
 /// What a good poll brings.
 #[derive(Debug)]
 pub struct Fetched {
     /// The whole listing.
-    pub listing: Listing,
+    pub listing: Arc<Listing>,
     /// When it was completed, in Unix seconds.
     pub completed: i64,
     /// What was found out of the zone's name.
@@ -66,6 +70,9 @@ pub enum Name {
 pub struct Poller {
     /// Where snapshots are published; it starts with a state for each zone.
     pub snapshots: watch::Sender<Arc<Snapshot>>,
+    /// In how many seconds each zone would be due if the program had never stopped, negative if that
+    /// was before now; `None` for a zone that was never listed.
+    pub due_in: Vec<Option<i64>>,
     /// Credentials whose failing zones deserve another try at once.
     pub revived: UnboundedReceiver<(Arc<str>, Revival)>,
     /// Shows that the loop lives: the time at which it last turned.
@@ -75,16 +82,16 @@ pub struct Poller {
 }
 
 impl Poller {
-    /// Polls until it is dropped.
+    /// Polls until it is dropped. `now` is the wall clock, in Unix seconds.
     ///
     /// Polls run side by side within this one task: the credential's pace decides how many requests
     /// are out, and lets them go in the order in which the polls started.
-    pub async fn run<F, P>(mut self, fetch: F)
+    pub async fn run<F, P>(mut self, fetch: F, now: impl Fn() -> i64)
     where
         F: Fn(Job) -> P,
         P: Future<Output = Result<Fetched, Failure>>,
     {
-        let mut zones = Zones::new(self.snapshots, self.requests_per_5m);
+        let mut zones = Zones::new(self.snapshots, &self.due_in, self.requests_per_5m, now());
         let mut running = FuturesUnordered::new();
         // Its first tick is at once, which says at the start whether the budget is enough.
         // A loop that was held up has missed its pulse; beating faster later would hide that.
@@ -104,6 +111,7 @@ impl Poller {
                 _ = pulse.tick() => {
                     self.pulse.send_replace(Instant::now());
                     zones.demand.say_changes();
+                    zones.follow_clock(now());
                 }
             }
         }
@@ -123,6 +131,8 @@ struct Zones {
 /// What is remembered of a zone besides what is published.
 struct Memory {
     wants_name: bool,
+    /// When the listing was completed, by a clock that nobody sets.
+    listed: Instant,
     /// When it was last chosen to try a refused credential.
     probed: Option<Instant>,
     /// The failure that was last said, and when.
@@ -130,15 +140,27 @@ struct Memory {
 }
 
 impl Zones {
-    fn new(snapshots: watch::Sender<Arc<Snapshot>>, requests_per_5m: u32) -> Self {
+    fn new(snapshots: watch::Sender<Arc<Snapshot>>, due_in: &[Option<i64>], requests_per_5m: u32, now: i64) -> Self {
         let states = snapshots.borrow().zones.clone();
-        let zones = || states.iter().map(|state| &*state.zone);
+        let instant = Instant::now();
+        let memory = |state: &Arc<ZoneState>| {
+            let age = state.listing.as_ref().map_or(0, |(_, completed)| now.saturating_sub(*completed));
+            let age = Duration::from_secs(age.max(0).unsigned_abs());
+            let listed = instant.checked_sub(age).unwrap_or(instant);
+            Memory { wants_name: state.is_nameless(), listed, probed: None, said: None }
+        };
+        let due_in = due_in.iter().copied().chain(std::iter::repeat(None));
+        let timings: Vec<_> = states.iter().map(|state| state.zone.interval).zip(due_in).collect();
+        let mut demand = Demand::new(requests_per_5m, states.iter().map(|state| &*state.zone));
+        for (index, state) in states.iter().enumerate() {
+            if let Some((listing, _)) = &state.listing {
+                demand.sized(index, listing.certificates().len());
+            }
+        }
         Self {
-            memories: zones()
-                .map(|zone| Memory { wants_name: zone.name.is_none(), probed: None, said: None })
-                .collect(),
-            schedule: Schedule::new(zones().map(|zone| zone.interval), Instant::now()),
-            demand: Demand::new(requests_per_5m, zones()),
+            memories: states.iter().map(memory).collect(),
+            schedule: Schedule::new(timings.into_iter(), instant),
+            demand,
             untried: states.iter().filter(|state| state.last_poll.is_none()).count(),
             snapshots,
         }
@@ -152,8 +174,10 @@ impl Zones {
         let state = self.state(index);
         Job {
             zone: state.zone.clone(),
+            name: state.name.clone(),
             lane: if state.failure().is_some() { Lane::Doubtful } else { Lane::Proven },
             wants_name: self.memories[index].wants_name,
+            next_due: self.schedule.next_due(index),
         }
     }
 
@@ -166,6 +190,7 @@ impl Zones {
                 self.schedule.succeeded(index, Instant::now());
                 self.demand.sized(index, listing.certificates().len());
                 memory.wants_name &= name == Name::Unknown;
+                memory.listed = Instant::now();
                 let mut state = before.succeeded(listing, completed, duration);
                 if let Name::Known(name) = name {
                     state.name = name.into();
@@ -217,12 +242,32 @@ impl Zones {
             let Some(failure) = state.failure().filter(|_| *state.zone.credential == *credential) else { continue };
             if revival == Revival::NewSecret {
                 self.schedule.forget_failures(index);
-                self.memories[index].wants_name |= state.zone.name.is_none() && *state.name == *state.zone.id.as_str();
+                self.memories[index].wants_name |= state.is_nameless();
             }
             if revival == Revival::NewSecret || failure.dead_token == Some(DeadToken::NotAsked) {
                 self.schedule.set_due(index, Instant::now());
             }
         }
+    }
+
+    /// Keeps the age of each listing true where the wall clock was set back: a listing that seems to come
+    /// from the future would pass for a fresh one until the clock is there again.
+    ///
+    /// A clock that was set forward makes listings seem too old until the next poll. That errs on the
+    /// safe side, and cannot be told from a machine that was asleep.
+    fn follow_clock(&self, now: i64) {
+        let is_ahead = |state: &ZoneState| state.listing.as_ref().is_some_and(|(_, completed)| *completed > now);
+        if !self.snapshots.borrow().zones.iter().any(|state| is_ahead(state)) {
+            return;
+        }
+        tracing::warn!("The clock was set back; the times of listings are set back with it.");
+        self.snapshots.send_modify(|snapshot| {
+            for (state, memory) in Arc::make_mut(snapshot).zones.iter_mut().zip(&self.memories) {
+                if let Some((_, completed)) = is_ahead(state).then(|| Arc::make_mut(state).listing.as_mut()).flatten() {
+                    *completed = now.saturating_sub_unsigned(memory.listed.elapsed().as_secs());
+                }
+            }
+        });
     }
 
     fn say_first_round(&self) {

@@ -116,10 +116,10 @@ async fn healthy(State(sources): State<Sources>) -> Response {
 
 async fn ready(State(sources): State<Sources>) -> Response {
     let snapshot = sources.snapshots.borrow().clone();
-    if snapshot.is_ready() {
+    let untried = snapshot.untried();
+    if untried == 0 {
         return "Ready.\n".into_response();
     }
-    let untried = snapshot.zones.iter().filter(|zone| zone.last_poll.is_none()).count();
     let message = format!("{untried} of {} zones were not polled yet.\n", snapshot.zones.len());
     (StatusCode::SERVICE_UNAVAILABLE, message).into_response()
 }

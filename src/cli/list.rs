@@ -18,7 +18,7 @@ use crate::{
     config::Config,
     fetch,
     model::{Certificate, Failure, Listing, Zone},
-    poller::{Fetched, Job, Name},
+    poller::{Fetched, Name},
 };
 
 /// Options of `list`.
@@ -70,7 +70,7 @@ struct Row<'a> {
 pub(super) fn run(config: &Config, options: &Options, now: fn() -> DateTime<Utc>) -> u8 {
     block_on(async {
         let (revive, _nobody) = mpsc::unbounded_channel();
-        let clients = match clients(config, &Registry::new(), now, &revive) {
+        let clients = match clients(config, &Registry::new(), now, &revive, None) {
             Ok(clients) => clients,
             Err(error) => {
                 complain(&error.to_string());
@@ -155,7 +155,7 @@ async fn chosen(
     Ok(zones)
 }
 
-type Listed = (Arc<Zone>, Arc<str>, Listing);
+type Listed = (Arc<Zone>, Arc<str>, Arc<Listing>);
 
 /// Lists all zones side by side, with a progress bar on a terminal.
 async fn sweep(
@@ -171,9 +171,11 @@ async fn sweep(
     let mut running: FuturesUnordered<_> = zones
         .into_iter()
         .map(|zone| {
-            let job = Job { zone: zone.clone(), lane: Lane::Proven, wants_name: zone.name.is_none() };
-            let fetched = fetch(client(&zone), job, now);
-            async move { (zone, fetched.await) }
+            let client = client(&zone);
+            async move {
+                let fetched = fetch(client, &zone, Lane::Proven, zone.name.is_none(), now).await;
+                (zone, fetched)
+            }
         })
         .collect();
     let (mut listings, mut failures) = (Vec::new(), Vec::new());

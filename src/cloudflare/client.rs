@@ -15,6 +15,7 @@ use reqwest::{
     Url,
     header::{ACCEPT, HeaderValue},
 };
+use serde::{Deserialize, Serialize};
 use tokio::{
     sync::mpsc::UnboundedSender,
     time::{Instant, sleep, timeout},
@@ -25,13 +26,16 @@ use super::{
     judge::{Read, judge},
     limits::{RateLimit, rate_limits, retry_after},
     metrics::{ApiMetrics, Endpoint},
-    pace::{Answer, BLOCK, Closed, Effect, Lane, Pace, Turn, Why},
+    pace::{Answer, BLOCK, Closed, Effect, Lane, Pace, PaceRecord, Turn, Why},
     paging::{Next, PER_PAGE, Paging},
     retry::RetryPolicy,
     transport::{self, Response},
     wire::{self, Page},
 };
-use crate::model::{DeadToken, Failure, Kind, Listing, Reason, Zone, ZoneId};
+use crate::{
+    model::{DeadToken, Failure, Kind, Listing, Reason, Zone, ZoneId},
+    state::Slot,
+};
 
 /// A low rate limit that lasts is said this often.
 const SAY_LOW_EVERY: Duration = Duration::from_secs(3600);
@@ -52,6 +56,14 @@ pub struct Client {
     said_low: Mutex<Option<Instant>>,
     now: fn() -> DateTime<Utc>,
     revived: UnboundedSender<(Arc<str>, Revival)>,
+    slot: Option<Slot>,
+}
+
+/// What survives of a credential's pace.
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedPace {
+    credential: String,
+    pace: PaceRecord,
 }
 
 /// Why zones that failed deserve another try.
@@ -77,8 +89,9 @@ pub enum ClientError {
 impl Client {
     /// Sets everything up, and sends nothing yet.
     ///
-    /// `now` is only used to read dates in headers. `revived` is told the credential's name when
-    /// zones that failed because of it deserve another try at once.
+    /// `now` is only used to read dates in headers and to save times. `revived` is told the credential's
+    /// name when zones that failed because of it deserve another try at once. In `slot` is what a
+    /// process before has asked lately, and what this one asks is put there.
     ///
     /// # Errors
     /// If the machine cannot make TLS connections, or the credential has a client in `registry` already.
@@ -88,10 +101,17 @@ impl Client {
         registry: &Registry,
         now: fn() -> DateTime<Utc>,
         revived: UnboundedSender<(Arc<str>, Revival)>,
+        slot: Option<Slot>,
     ) -> Result<Self, ClientError> {
+        let pace = Pace::new(settings.requests_per_5m, settings.concurrency);
+        let saved =
+            slot.as_ref().and_then(|slot| slot.load(|saved: &SavedPace| saved.credential == **credential.name()));
+        if let Some(saved) = saved {
+            pace.restore(&saved.pace, now().timestamp());
+        }
         Ok(Self {
             http: transport::http_client(settings).map_err(ClientError::Http)?,
-            pace: Pace::new(settings.requests_per_5m, settings.concurrency),
+            pace,
             metrics: ApiMetrics::register(registry, credential.name())?,
             settings: settings.clone(),
             credential,
@@ -100,6 +120,7 @@ impl Client {
             said_low: Mutex::default(),
             now,
             revived,
+            slot,
         })
     }
 
@@ -212,6 +233,8 @@ impl Client {
         loop {
             let ticket = self.pace.admit(turn, lane).await.map_err(|closed| self.closed(closed))?;
             self.metrics.throttled(ticket.waited);
+            // On record before it goes out: whatever happens to this process, the next one knows of it.
+            self.save_pace(false).await;
             let started = Instant::now();
             let mut request = self.metrics.request(endpoint);
             // Boxed, since thousands of zones may wait for their ticket and few hold one.
@@ -232,6 +255,9 @@ impl Client {
             }
             let effect = ticket.report(&answer);
             self.tell(effect);
+            if effect.closed.is_some_and(|closed| closed.why == Why::RateLimited) {
+                self.save_pace(true).await;
+            }
             let mut failure = match judged {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
@@ -250,6 +276,14 @@ impl Client {
             sleep(wait).await;
             spent += wait;
             lane = Lane::Doubtful;
+        }
+    }
+
+    /// Puts on disk what a restart must not forget. A block can outlast a loss of power, the requests of a window hardly.
+    async fn save_pace(&self, durable: bool) {
+        if let Some(slot) = &self.slot {
+            let pace = self.pace.record((self.now)().timestamp(), self.settings.timeout);
+            slot.save(SavedPace { credential: self.credential.name().to_string(), pace }, durable).await;
         }
     }
 

@@ -10,7 +10,7 @@ use crate::model::clean;
 
 /// No wait that a server asks for is taken to be longer: one request a day hurts nobody, and an
 /// exporter that a slip of the server silenced for a year does.
-const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
 /// More policies than this are no policies.
 const MAX_POLICIES: usize = 8;

@@ -9,16 +9,21 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
 };
 
-use super::limits::{RateLimit, lowest_reset};
+use super::limits::{LONGEST_WAIT, RateLimit, lowest_reset};
 
 /// Cloudflare counts requests over five minutes. A second more, and requests that took unequally
 /// long to arrive still fall into different windows over there.
 const WINDOW: Duration = Duration::from_secs(301);
+
+/// Requests that end within this time are remembered as one, by the last of them: a second of the
+/// window is not worth holding a million times.
+const GRAIN: Duration = Duration::from_secs(1);
 
 /// How long Cloudflare blocks a user that asked too often.
 pub(super) const BLOCK: Duration = Duration::from_secs(300);
@@ -80,8 +85,7 @@ struct State {
     drawn: u64,
     in_flight: usize,
     doubtful_in_flight: usize,
-    /// When the requests of the last window ended, oldest first.
-    ended: VecDeque<Instant>,
+    spent: Spent,
     closure: Option<Closure>,
     unauthorized_in_a_row: u32,
 }
@@ -98,7 +102,8 @@ struct Closure {
 }
 
 /// Why no request may go out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Why {
     /// What is left is the owner's.
     Low,
@@ -134,6 +139,22 @@ pub(super) struct Effect {
     pub(super) closed: Option<Closed>,
     /// The token, dead before, works again.
     pub(super) revived: bool,
+}
+
+/// What must be known of a credential after a restart; times are Unix seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PaceRecord {
+    /// When requests of the last window had ended at the latest, and how many.
+    requests: Vec<(i64, usize)>,
+    closed: Option<ClosureRecord>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct ClosureRecord {
+    why: Why,
+    until: i64,
+    /// Seconds.
+    pause: u64,
 }
 
 /// Leave to send one request. It counts against the budget until a window after it is dropped.
@@ -189,6 +210,42 @@ impl Pace {
                 }
             }
         }
+    }
+
+    /// What a restart must not forget, at the Unix second `now`. A request in flight may end as late as `timeout` from now.
+    pub(super) fn record(&self, now: i64, timeout: Duration) -> PaceRecord {
+        let state = self.state();
+        let instant = Instant::now();
+        let ended = state.spent.ended().map(|(ended, count)| {
+            // Rounded up: a slot that is given back too late harms nobody.
+            (now.saturating_sub_unsigned(instant.saturating_duration_since(ended).as_secs()), count)
+        });
+        let in_flight = (now.saturating_add_unsigned(timeout.as_secs()), state.in_flight);
+        let closed = state.closure.filter(|closure| closure.why != Why::Unauthorized).map(|closure| ClosureRecord {
+            why: closure.why,
+            until: now.saturating_add_unsigned(whole_seconds(closure.until.saturating_duration_since(instant))),
+            pause: whole_seconds(closure.pause),
+        });
+        PaceRecord { requests: ended.chain([in_flight]).filter(|(_, count)| *count > 0).collect(), closed }
+    }
+
+    /// Goes on where another process has left off; `now` is Unix seconds.
+    ///
+    /// That a token was dead is not remembered: a restart is how some get a new one.
+    pub(super) fn restore(&self, record: &PaceRecord, now: i64) {
+        let mut state = self.state();
+        let instant = Instant::now();
+        let mut requests = record.requests.clone();
+        requests.sort_unstable();
+        for (ended, count) in requests {
+            // What is said to be ahead was in flight, or the clock was set back: it counts as ended now.
+            state.spent.restore(Duration::from_secs(now.saturating_sub(ended).max(0).unsigned_abs()), count, instant);
+        }
+        state.closure = record.closed.map(|ClosureRecord { why, until, pause }| {
+            let pause = Duration::from_secs(pause).min(LONGEST_WAIT);
+            let left = Duration::from_secs(until.saturating_sub(now).max(0).unsigned_abs()).min(pause);
+            Closure { why, until: instant + left, pause, probing: false }
+        });
     }
 
     /// Forgets that the token was dead, because there is another one.
@@ -289,11 +346,8 @@ impl State {
         if self.next(limits).is_none_or(|(next, _)| *next != number) || self.in_flight >= limits.concurrency {
             return Look::Wait;
         }
-        while self.ended.front().is_some_and(|&ended| ended + WINDOW <= now) {
-            self.ended.pop_front();
-        }
-        if self.in_flight + self.ended.len() >= limits.budget {
-            return self.ended.front().map_or(Look::Wait, |&ended| Look::Until(ended + WINDOW));
+        if self.in_flight.saturating_add(self.spent.count(now)) >= limits.budget {
+            return self.spent.next_free().map_or(Look::Wait, Look::Until);
         }
         self.in_flight += 1;
         self.doubtful_in_flight += usize::from(lane == Lane::Doubtful);
@@ -349,6 +403,71 @@ impl State {
     }
 }
 
+/// The requests that ended within the last window.
+#[derive(Debug, Default)]
+struct Spent {
+    /// Oldest first.
+    batches: VecDeque<Batch>,
+    count: usize,
+}
+
+/// Requests that ended within a [`GRAIN`].
+#[derive(Debug)]
+struct Batch {
+    /// When the first of them ended.
+    begun: Instant,
+    /// When they are no longer in the window.
+    free: Instant,
+    count: usize,
+}
+
+impl Spent {
+    fn add(&mut self, now: Instant) {
+        self.count += 1;
+        match self.batches.back_mut() {
+            Some(batch) if now < batch.begun + GRAIN => {
+                batch.free = now + WINDOW;
+                batch.count += 1;
+            }
+            _ => self.batches.push_back(Batch { begun: now, free: now + WINDOW, count: 1 }),
+        }
+    }
+
+    /// Adds what ended before this process was there; the oldest has to come first.
+    fn restore(&mut self, age: Duration, count: usize, now: Instant) {
+        if let Some(left) = WINDOW.checked_sub(age).filter(|left| !left.is_zero()) {
+            self.count = self.count.saturating_add(count);
+            // No request of this process goes into its batch, since all of them end later.
+            let begun = now.checked_sub(GRAIN).unwrap_or(now);
+            self.batches.push_back(Batch { begun, free: now + left, count });
+        }
+    }
+
+    /// How many there are now.
+    fn count(&mut self, now: Instant) -> usize {
+        while let Some(batch) = self.batches.front().filter(|batch| batch.free <= now) {
+            self.count = self.count.saturating_sub(batch.count);
+            self.batches.pop_front();
+        }
+        self.count
+    }
+
+    /// When there are fewer.
+    fn next_free(&self) -> Option<Instant> {
+        self.batches.front().map(|batch| batch.free)
+    }
+
+    /// When each batch ended, as far as this process can tell the time, and how many are in it.
+    fn ended(&self) -> impl Iterator<Item = (Instant, usize)> {
+        self.batches.iter().map(|batch| (batch.free.checked_sub(WINDOW).unwrap_or(batch.begun), batch.count))
+    }
+}
+
+/// Rounded up.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
 impl Closure {
     const fn told(self) -> Closed {
         Closed { why: self.why, wait: self.pause }
@@ -368,7 +487,7 @@ impl Drop for Ticket<'_> {
         let mut state = self.pace.state();
         state.in_flight -= 1;
         state.doubtful_in_flight -= usize::from(self.lane == Lane::Doubtful);
-        state.ended.push_back(Instant::now());
+        state.spent.add(Instant::now());
         if self.probe
             && let Some(closure) = &mut state.closure
         {
@@ -658,6 +777,116 @@ mod tests {
             for answer in [status(401), status(401), other] {
                 assert_eq!(send(&pace, answer).await, Effect::default());
             }
+        }
+    }
+
+    const WALL: i64 = 1_795_521_600;
+
+    fn record(pace: &Pace) -> PaceRecord {
+        pace.record(WALL, Duration::from_secs(30))
+    }
+
+    /// The pace of a process that begins so many seconds after the record.
+    fn restarted(record: &PaceRecord, budget: u32, after: i64) -> Pace {
+        let pace = Pace::new(budget, 4);
+        pace.restore(record, WALL + after);
+        pace
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_restart_forgets_no_request_of_the_last_five_minutes() {
+        let pace = Pace::new(3, 4);
+        send(&pace, status(200)).await;
+        advance(Duration::from_secs(100)).await;
+        send(&pace, status(200)).await;
+        let _in_flight = pace.admit(pace.turn(), Lane::Proven).await.unwrap();
+        let record = record(&pace);
+        // Seconds after the record, and after the restart until the first, second and third request may go out.
+        for (after, waits) in [
+            (0, [201, 301, 301]),
+            (20, [181, 281, 301]),
+            (60, [141, 241, 271]),
+            (250, [0, 51, 81]),
+            (271, [0, 30, 60]),
+            (400, [0, 0, 0]),
+            // The clock was set back: as if all had just been.
+            (-5000, [301, 301, 301]),
+        ] {
+            let next = restarted(&record, 3, after);
+            let started = Instant::now();
+            let mut tickets = Vec::new();
+            for wait in waits {
+                tickets.push(next.admit(next.turn(), Lane::Proven).await.unwrap());
+                assert_eq!(started.elapsed(), Duration::from_secs(wait), "{after}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_restart_forgets_no_block() {
+        for (retry_after, after, wait) in
+            [(600, 0, 600), (600, 599, 1), (600, 600, 0), (600, 9999, 0), (600, -5000, 600), (86_400, 3600, 82_800)]
+        {
+            let pace = Pace::new(600, 4);
+            send(&pace, too_many(Some(retry_after))).await;
+            let next = restarted(&record(&pace), 600, after);
+            if wait > 60 {
+                let closed = next.admit(next.turn(), Lane::Proven).now_or_never().unwrap().unwrap_err();
+                assert_eq!(closed, Closed { why: Why::RateLimited, wait: Duration::from_secs(wait) }, "{after}");
+                advance(Duration::from_secs(wait)).await;
+            } else {
+                let probe = next.admit(next.turn(), Lane::Proven).await.unwrap();
+                assert!(
+                    next.admit(next.turn(), Lane::Proven).now_or_never().is_none(),
+                    "one looks before others follow"
+                );
+                probe.report(&status(200));
+            }
+            assert_eq!(time_to_send(&next).await, Duration::ZERO, "{after}");
+        }
+        let pace = Pace::new(600, 4);
+        send(&pace, left(100, 10)).await;
+        assert_eq!(time_to_send(&restarted(&record(&pace), 600, 4)).await, Duration::from_secs(6));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_restart_tries_a_dead_token_again_since_it_may_be_another_one() {
+        let pace = Pace::new(600, 4);
+        for _ in 0..3 {
+            send(&pace, status(401)).await;
+        }
+        assert_eq!(time_to_send(&restarted(&record(&pace), 600, 0)).await, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_million_requests_are_recorded_by_the_second() {
+        let pace = Pace::new(1_000_000, 100);
+        for _ in 0..10 {
+            for _ in 0..500 {
+                send(&pace, status(200)).await;
+            }
+            advance(Duration::from_millis(400)).await;
+        }
+        let record = record(&pace);
+        assert!(record.requests.len() <= 5, "{record:?}");
+        assert_eq!(record.requests.iter().map(|(_, count)| count).sum::<usize>(), 5000);
+        assert!(record.requests.iter().all(|(ended, _)| (WALL - 5..=WALL).contains(ended)));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn no_record_is_too_odd(requests: Vec<(i64, usize)>, until: i64, pause: u64, now: i64, limited: bool) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            runtime.block_on(async {
+                let pace = Pace::new(600, 4);
+                let why = if limited { Why::RateLimited } else { Why::Low };
+                pace.restore(&PaceRecord { requests, closed: Some(ClosureRecord { why, until, pause }) }, now);
+                pace.record(now, Duration::from_secs(600));
+                // Whatever it says, it is over after a day and a window.
+                advance(LONGEST_WAIT + WINDOW).await;
+                assert!(pace.admit(pace.turn(), Lane::Proven).now_or_never().unwrap().is_ok());
+            });
         }
     }
 

@@ -176,6 +176,8 @@ impl Listing {
         let mut seen = HashSet::with_capacity(total);
         let mut certificates: Vec<Certificate> =
             entries.into_iter().rev().filter(|entry| entry.id.is_empty() || seen.insert(entry.id.clone())).collect();
+        // Sorting leaves equals, which entries without an id are, in the order in which they came.
+        certificates.reverse();
         certificates.sort_by(|a, b| {
             // `None` is the undated: last.
             (a.not_after().is_none(), a.not_after(), &a.id).cmp(&(b.not_after().is_none(), b.not_after(), &b.id))
@@ -193,6 +195,14 @@ impl Listing {
             }
         }
         listing.certificates = certificates;
+        listing
+    }
+
+    /// The listing that was taken apart into [`certificates`](Self::certificates) and the two things that they do not tell.
+    #[must_use]
+    pub fn restored(certificates: Vec<Certificate>, duplicates: u64, more_than_promised: bool) -> Self {
+        let mut listing = Self { more_than_promised, ..Self::new(certificates) };
+        listing.rejected[Rejection::DuplicateId as usize] = duplicates;
         listing
     }
 

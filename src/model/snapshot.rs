@@ -12,10 +12,10 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Whether every zone was tried.
+    /// How many zones were neither tried nor restored: nothing at all is known of them.
     #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.zones.iter().all(|zone| zone.last_poll.is_some())
+    pub fn untried(&self) -> usize {
+        self.zones.iter().filter(|zone| zone.last_poll.is_none() && zone.listing.is_none()).count()
     }
 }
 
@@ -52,6 +52,21 @@ impl ZoneState {
         Self { zone, name, listing: None, last_poll: None, polls: 0, failures: [0; Reason::ALL.len()] }
     }
 
+    /// A zone that was not polled yet by this process, with the listing that another one completed
+    /// at the Unix second `completed`, and the name that it found out, if the configuration gives none.
+    #[must_use]
+    pub fn restored(zone: Arc<Zone>, listing: Arc<Listing>, completed: i64, name: Option<Arc<str>>) -> Self {
+        let state = Self::new(zone);
+        let name = name.filter(|_| state.zone.name.is_none()).unwrap_or_else(|| state.name.clone());
+        Self { name, listing: Some((listing, completed)), ..state }
+    }
+
+    /// Whether the API has yet to be asked for the zone's name.
+    #[must_use]
+    pub fn is_nameless(&self) -> bool {
+        self.zone.name.is_none() && *self.name == *self.zone.id.as_str()
+    }
+
     /// Why the last poll failed, if it did.
     #[must_use]
     pub fn failure(&self) -> Option<&Failure> {
@@ -66,9 +81,9 @@ impl ZoneState {
 
     /// The state after a poll that read the whole listing; `now` is Unix seconds.
     #[must_use]
-    pub fn succeeded(&self, listing: Listing, now: i64, duration: Duration) -> Self {
+    pub fn succeeded(&self, listing: impl Into<Arc<Listing>>, now: i64, duration: Duration) -> Self {
         Self {
-            listing: Some((Arc::new(listing), now)),
+            listing: Some((listing.into(), now)),
             last_poll: Some(LastPoll { duration, failure: None }),
             polls: self.polls + 1,
             ..self.clone()

@@ -12,6 +12,10 @@ const FIRST_RETRY: Duration = Duration::from_secs(300);
 /// A zone that a person has to mend is tried at least this often, or at its interval if that is longer.
 const RAREST_RETRY: Duration = Duration::from_secs(6 * 3600);
 
+/// Zones that became due while the program did not run are caught up with over this time, or over
+/// their interval if that is shorter.
+const CATCH_UP: Duration = Duration::from_secs(300);
+
 /// The due times of all zones, by their place in the snapshot.
 #[derive(Debug)]
 pub(super) struct Schedule {
@@ -32,19 +36,25 @@ struct Timing {
 }
 
 impl Schedule {
-    /// Every zone is due at once; from the second poll on they are spread over their intervals.
-    pub(super) fn new(intervals: impl ExactSizeIterator<Item = Duration>, now: Instant) -> Self {
-        let count = u32::try_from(intervals.len()).unwrap_or(u32::MAX);
-        let zones: Vec<_> = intervals
+    /// Takes for each zone its interval and in how many seconds it would be due if the program had
+    /// never stopped, a negative number if that was before now.
+    ///
+    /// A zone that was never listed is due at once, and from its second poll on such zones are spread over
+    /// their intervals.
+    pub(super) fn new(zones: impl ExactSizeIterator<Item = (Duration, Option<i64>)>, now: Instant) -> Self {
+        let count = u32::try_from(zones.len()).unwrap_or(u32::MAX);
+        let zones: Vec<_> = zones
             .zip(1_u32..)
-            .map(|(interval, place)| Timing {
-                interval,
-                tick: now + interval.mul_f64(f64::from(place) / f64::from(count)),
-                due: Some(now),
-                backoff: None,
+            .map(|((interval, due_in), place)| {
+                let (due, tick) = match due_in {
+                    None => (Duration::ZERO, interval.mul_f64(f64::from(place) / f64::from(count))),
+                    Some(seconds) => resumed(interval, seconds),
+                };
+                Timing { interval, tick: now + tick, due: Some(now + due), backoff: None }
             })
             .collect();
-        let queue = (0..zones.len()).map(|index| Reverse((now, index))).collect();
+        let due = zones.iter().enumerate().filter_map(|(index, zone)| Some(Reverse((zone.due?, index))));
+        let queue = due.collect();
         Self { zones, queue }
     }
 
@@ -55,8 +65,19 @@ impl Schedule {
             return None;
         }
         self.queue.pop();
-        self.zones[index].due = None;
+        let zone = &mut self.zones[index];
+        zone.due = None;
+        if zone.backoff.is_some() {
+            // What was missed meanwhile is not made up for.
+            let missed = now.saturating_duration_since(zone.tick).as_nanos().div_ceil(zone.interval.as_nanos());
+            zone.tick += zone.interval.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
+        }
         Some(index)
+    }
+
+    /// When the zone is due after the poll that runs, if that is a good one and does not take until then.
+    pub(super) fn next_due(&self, index: usize) -> Instant {
+        self.zones[index].tick
     }
 
     /// Waits until a zone is due, for ever if all are being polled.
@@ -80,11 +101,7 @@ impl Schedule {
     /// A poll was good: the zone keeps its place in the interval.
     pub(super) fn succeeded(&mut self, index: usize, now: Instant) {
         let zone = &mut self.zones[index];
-        if zone.backoff.take().is_some() {
-            // What was missed meanwhile is not made up for.
-            let missed = now.saturating_duration_since(zone.tick).as_nanos().div_ceil(zone.interval.as_nanos());
-            zone.tick += zone.interval.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
-        }
+        zone.backoff = None;
         // A zone that is late because the budget is short queues up again at once, so that no request of the
         // budget is lost and all such zones take turns.
         let due = zone.tick.max(now);
@@ -130,4 +147,28 @@ impl Schedule {
         self.zones[index].due = Some(due);
         self.queue.push(Reverse((due, index)));
     }
+}
+
+/// How long from now until a zone that was listed before this start is due, and until it is due after that.
+fn resumed(interval: Duration, due_in: i64) -> (Duration, Duration) {
+    let seconds = Duration::from_secs(due_in.unsigned_abs());
+    if due_in >= 0 {
+        // The interval may have become shorter meanwhile.
+        let due = if seconds > interval { remainder(seconds, interval) } else { seconds };
+        return (due, due + interval);
+    }
+    // By its place in the interval, so that zones that are late together do not all come at once.
+    let late = seconds;
+    let period = interval.min(CATCH_UP);
+    let due = period - remainder(late, period);
+    // From then on it has its old place again.
+    let tick = interval - remainder(late, interval);
+    (due, if tick > due { tick } else { tick + interval })
+}
+
+/// What is left of a duration after so many whole periods.
+fn remainder(duration: Duration, period: Duration) -> Duration {
+    let left = duration.as_nanos() % period.as_nanos();
+    // It is less than the period, which is a duration.
+    Duration::from_nanos(u64::try_from(left).unwrap_or_default())
 }

@@ -1,6 +1,10 @@
 //! Simulated days: tokio's clock is paused, so it jumps to whatever is waited for next.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+};
 
 use tokio::{
     sync::mpsc,
@@ -17,6 +21,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
+/// What the wall clock says at the start.
+const WALL: i64 = 1_795_521_600;
+
 pub(super) fn zone(number: usize, interval: Duration) -> Zone {
     Zone {
         kind: Kind::Client,
@@ -32,7 +39,7 @@ fn zones(count: usize, interval: Duration) -> Vec<Zone> {
 }
 
 fn good() -> Result<Fetched, Failure> {
-    Ok(Fetched { listing: Listing::default(), completed: 0, name: Name::Unknown })
+    Ok(Fetched { listing: Arc::default(), completed: 0, name: Name::Unknown })
 }
 
 /// When each zone was polled, since the start.
@@ -70,10 +77,27 @@ async fn run_with<P>(
 where
     P: Future<Output = Result<Fetched, Failure>>,
 {
-    let states = zones.into_iter().map(|zone| Arc::new(ZoneState::new(Arc::new(zone)))).collect();
-    let (snapshots, latest) = watch::channel(Arc::new(Snapshot { zones: states }));
+    let states = zones.into_iter().map(|zone| ZoneState::new(Arc::new(zone))).collect();
+    run_from(states, vec![], time, fetch, || WALL, meanwhile).await
+}
+
+/// The same from where another process has left off; `now` is the wall clock.
+async fn run_from<P>(
+    states: Vec<ZoneState>,
+    due_in: Vec<Option<i64>>,
+    time: Duration,
+    fetch: impl Fn(Job, usize) -> P,
+    now: impl Fn() -> i64,
+    meanwhile: impl AsyncFn(&Running),
+) -> Running
+where
+    P: Future<Output = Result<Fetched, Failure>>,
+{
+    let zones = states.into_iter().map(Arc::new).collect();
+    let (snapshots, latest) = watch::channel(Arc::new(Snapshot { zones }));
     let (revive, revived) = mpsc::unbounded_channel();
-    let poller = Poller { snapshots, revived, pulse: watch::Sender::new(Instant::now()), requests_per_5m: 600 };
+    let pulse = watch::Sender::new(Instant::now());
+    let poller = Poller { snapshots, due_in, revived, pulse, requests_per_5m: 600 };
     let running = Running { snapshots: latest, revive, polls: Rc::default(), started: Instant::now() };
     let recorded = |job: Job| {
         let mut polls = running.polls.borrow_mut();
@@ -81,7 +105,7 @@ where
         polls.push(running.started.elapsed());
         fetch(job, polls.len() - 1)
     };
-    let polling = poller.run(recorded);
+    let polling = poller.run(recorded, now);
     let _ = timeout(time, async { tokio::join!(polling, meanwhile(&running)) }).await;
     running
 }
@@ -287,7 +311,7 @@ async fn a_name_is_asked_for_until_it_is_known_or_refused() {
                 (id, _) if *id == zone(0, HOUR).id => Name::Known("found.example".into()),
                 _ => Name::Refused,
             };
-            Ok(Fetched { listing: Listing::default(), completed: 0, name })
+            Ok(Fetched { listing: Arc::default(), completed: 0, name })
         }
     })
     .await;
@@ -334,5 +358,99 @@ async fn zones_are_listed_as_often_as_the_outlook_says() {
     }
     for rarely in [0, 150, 299] {
         assert!((average(rarely) / 3600.0 - 1.0).abs() < 0.05, "{} instead of an hour", average(rarely));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_zones_are_due_as_if_it_had_never_stopped() {
+    // In how many minutes it would be due, and the minutes at which it is polled.
+    for (interval, due_in, polls) in [
+        (HOUR, Some(0), vec![0, 60, 120]),
+        (HOUR, Some(1), vec![1, 61, 121]),
+        (HOUR, Some(59), vec![59, 119, 179]),
+        (HOUR, Some(60), vec![60, 120, 180]),
+        // It was longer before.
+        (HOUR, Some(95), vec![35, 95, 155]),
+        // Late ones come within five minutes, by their place, and then have their old place again.
+        (HOUR, Some(-7), vec![3, 53, 113]),
+        (HOUR, Some(-10), vec![5, 50, 110]),
+        (HOUR, Some(-61), vec![4, 59, 119]),
+        (HOUR, Some(-56), vec![4, 64, 124]),
+        (2 * MINUTE, Some(-3), vec![1, 3, 5]),
+        (30 * DAY, Some(-24 * 60), vec![5]),
+        (HOUR, None, vec![0, 60, 120]),
+    ] {
+        let state = ZoneState::new(Arc::new(zone(0, interval)));
+        let due_in = vec![due_in.map(|minutes| minutes * 60)];
+        let running = run_from(vec![state], due_in.clone(), DAY, async |_, _| good(), || WALL, async |_| {}).await;
+        let minutes: Vec<_> =
+            running.seconds("zone-0.example").iter().map(|seconds| seconds / 60).take(polls.len()).collect();
+        assert_eq!(minutes, polls, "{interval:?} {due_in:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn zones_that_are_late_together_do_not_come_in_a_burst() {
+    // A thousand zones that an hour is shared by, after a night without the program.
+    let states = zones(1000, HOUR).into_iter().map(|zone| ZoneState::new(Arc::new(zone))).collect();
+    let due_in = (0..1000).map(|place| Some(place * 3600 / 1000 - 10 * 3600)).collect();
+    let running = run_from(states, due_in, 3 * HOUR, async |_, _| good(), || WALL, async |_| {}).await;
+    let polls = running.polls.borrow();
+    let first: Vec<_> = polls.values().map(|times| times[0]).collect();
+    for start in 0..60 {
+        let window = Duration::from_secs(start * 5)..Duration::from_secs(start * 5 + 5);
+        let count = first.iter().filter(|time| window.contains(*time)).count();
+        assert!(count <= 25, "{count} of 1000 zones in five of 300 seconds, from {window:?}");
+    }
+    // And they are spread over the hour again.
+    let second: Vec<_> = polls.values().map(|times| times[2].as_secs() % 3600 / 60).collect();
+    for minute in 0..60 {
+        let count = second.iter().filter(|time| **time == minute).count();
+        assert!((12..=21).contains(&count), "{count} zones in minute {minute}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_knows_when_the_zone_is_due_after_it() {
+    let told = RefCell::new(Vec::new());
+    let started = Instant::now();
+    run(zones(2, HOUR), 4 * HOUR, |job, poll| {
+        if *job.zone.id.as_str() == *zone(0, HOUR).id.as_str() {
+            told.borrow_mut().push((job.next_due - started).as_secs() / 60);
+        }
+        async move { if poll == 1 { Err(Failure::new(Reason::Timeout, "no")) } else { good() } }
+    })
+    .await;
+    // Polled at 0, 30 and, since that failed, 35 minutes.
+    assert_eq!(told.into_inner()[..4], [30, 90, 90, 150]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn timers_follow_no_wall_clock_and_ages_stay_true_when_it_is_set() {
+    for (jump, completed) in [(-24 * 3600, WALL - 24 * 3600 - 30), (24 * 3600, WALL - 30), (0, WALL - 30)] {
+        let started = Instant::now();
+        let now = || {
+            let elapsed = started.elapsed();
+            let set = if elapsed >= 10 * MINUTE { jump } else { 0 };
+            WALL + i64::try_from(elapsed.as_secs()).unwrap() + set
+        };
+        let state = ZoneState::restored(Arc::new(zone(0, HOUR)), Arc::default(), WALL - 30, None);
+        let published = Cell::new(0);
+        let running = run_from(
+            vec![state],
+            vec![Some(1800)],
+            5 * HOUR,
+            async |_, _| good(),
+            now,
+            async |running| {
+                sleep(11 * MINUTE).await;
+                published.set(running.state(0).listing.as_ref().unwrap().1);
+            },
+        )
+        .await;
+        let minutes: Vec<_> = running.seconds("zone-0.example").iter().map(|seconds| seconds / 60).collect();
+        assert_eq!(minutes, [30, 90, 150, 210, 270], "{jump}");
+        // Set back: as old as before. Set forward: as old as it seems, which is what a machine that slept must show.
+        assert_eq!(published.get(), completed, "{jump}");
     }
 }

@@ -1,0 +1,296 @@
+//! What survives a restart: a file for each zone and each credential, in one directory.
+//!
+//! Files are replaced whole and read with suspicion. One that is torn, foreign or of a newer format
+//! is reported and kept aside, and costs only what was in it. A disk that fails costs a log line
+//! and a metric, never a poll. What a credential's file holds is for `cloudflare` to know, and what
+//! a restored zone does next for the poller. No secret, no PEM and no signing request is in any of them.
+
+mod file;
+mod zone;
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Display,
+    fs::{DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use prometheus::IntCounter;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::{
+    sync::Semaphore,
+    task::spawn_blocking,
+    time::{Instant, timeout},
+};
+
+pub use zone::SavedZone;
+
+use crate::model::{Zone, clean};
+
+/// How many files are written at a time: waiting for a disk costs a thread each.
+const WRITERS: usize = 4;
+
+/// How long somebody waits for something to be on disk before it goes on without.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A failure that lasts is said again this often.
+const SAY_AGAIN_AFTER: Duration = Duration::from_secs(3600);
+
+/// A directory for the state of this process alone.
+#[derive(Debug, Clone)]
+pub struct Directory(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    /// Held as long as the process lives; `None` while the directory cannot be written.
+    lock: Mutex<Option<File>>,
+    writers: Arc<Semaphore>,
+    /// How many values were to be saved so far.
+    saves: AtomicU64,
+    /// Which of them was written last, for each file.
+    written: Mutex<HashMap<String, Arc<Mutex<u64>>>>,
+    write_failures: IntCounter,
+    /// The disk did not answer in time; whoever comes meanwhile does not wait for it.
+    stuck: AtomicBool,
+    /// When it was last said that nothing can be written.
+    said: Mutex<Option<Instant>>,
+}
+
+/// Another process has the directory.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the state directory {} is in use by another process{}; stop that one, or give this one a directory of its own ([state] directory)",
+    path.display(),
+    pid.as_ref().map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+)]
+pub struct InUse {
+    path: PathBuf,
+    pid: Option<Box<str>>,
+}
+
+/// Why the directory cannot be made this process's own.
+enum NotReady {
+    InUse(InUse),
+    Io(io::Error),
+}
+
+impl Directory {
+    /// Takes the directory, and makes it where it is not there. `write_failures` counts what could not be written.
+    ///
+    /// One that cannot be written is reported and tried again with each write.
+    ///
+    /// # Errors
+    /// If another process has it.
+    pub fn open(path: &Path, write_failures: IntCounter) -> Result<Self, InUse> {
+        let directory = Self(Arc::new(Shared {
+            path: path.to_owned(),
+            lock: Mutex::default(),
+            writers: Arc::new(Semaphore::new(WRITERS)),
+            saves: AtomicU64::new(0),
+            written: Mutex::default(),
+            write_failures,
+            stuck: AtomicBool::new(false),
+            said: Mutex::default(),
+        }));
+        match directory.0.take() {
+            Ok(()) => {}
+            Err(NotReady::InUse(in_use)) => return Err(in_use),
+            Err(NotReady::Io(error)) => directory.0.failed(&error),
+        }
+        Ok(directory)
+    }
+
+    /// Where a zone is kept.
+    #[must_use]
+    pub fn zone(&self, zone: &Zone) -> Slot {
+        Slot::new(self, format!("zone-{}-{}.state", zone.kind.label(), zone.id), self.0.writers.clone())
+    }
+
+    /// Where a credential is kept. Its name can be any text, so a part of it and a sum stand for it.
+    #[must_use]
+    pub fn credential(&self, name: &str) -> Slot {
+        let safe = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+        let (part, sum) = (name.chars().take(40).map(safe).collect::<String>(), crc32fast::hash(name.as_bytes()));
+        // On record before a request goes out, so it does not wait behind zones.
+        Slot::new(self, format!("credential-{part}-{sum:08x}.state"), Arc::new(Semaphore::new(1)))
+    }
+
+    /// Removes the files of zones and credentials that are none of these, and what a killed process left half written.
+    pub fn keep_only(&self, slots: impl IntoIterator<Item = Slot>) {
+        if lock(&self.0.lock).is_none() {
+            return;
+        }
+        let kept: HashSet<String> = slots.into_iter().map(|slot| slot.name).collect();
+        let entries = self.0.path.read_dir().into_iter().flatten().flatten();
+        for name in entries.filter_map(|entry| entry.file_name().into_string().ok()) {
+            let (of, half_written) = match name.strip_suffix(file::TEMPORARY) {
+                Some(of) => (of, true),
+                None => (name.strip_suffix(file::KEPT_ASIDE).unwrap_or(&name), false),
+            };
+            let ours = (of.starts_with("zone-") || of.starts_with("credential-")) && of.ends_with(".state");
+            if !ours || kept.contains(of) && !half_written {
+                continue;
+            }
+            match std::fs::remove_file(self.0.path.join(&name)) {
+                Ok(()) if half_written => tracing::debug!(file = name, "Removed a half-written state file."),
+                Ok(()) => tracing::info!(file = name, "Removed the state of what is no longer configured."),
+                Err(error) => {
+                    tracing::warn!(file = name, %error, "A state file that is no longer needed cannot be removed.");
+                }
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Makes sure that the directory is there and this process's own.
+    fn take(&self) -> Result<(), NotReady> {
+        let mut held = lock(&self.lock);
+        if held.is_some() {
+            return Ok(());
+        }
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.path).map_err(NotReady::Io)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(self.path.join("lock")).map_err(NotReady::Io)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                // Only for the message.
+                let _ = (&mut file).take(20).read_to_string(&mut pid);
+                let pid = Some(clean(pid.trim())).filter(|pid| !pid.is_empty());
+                return Err(NotReady::InUse(InUse { path: self.path.clone(), pid }));
+            }
+            Err(TryLockError::Error(error)) => return Err(NotReady::Io(error)),
+        }
+        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(NotReady::Io)?;
+        *held = Some(file);
+        Ok(())
+    }
+
+    /// Counts it, and says it when it begins and hourly while it lasts.
+    fn failed(&self, error: &dyn Display) {
+        self.write_failures.inc();
+        let mut said = lock(&self.said);
+        if said.is_none_or(|said| said.elapsed() >= SAY_AGAIN_AFTER) {
+            *said = Some(Instant::now());
+            let directory = self.path.display();
+            tracing::warn!(%directory, %error, "State cannot be written: a restart will not know what happens from now on. Everything else goes on.");
+        }
+    }
+
+    fn succeeded(&self) {
+        if lock(&self.said).take().is_some() {
+            tracing::info!(directory = %self.path.display(), "State is written again.");
+        }
+    }
+}
+
+/// Nothing that is done under a lock here can leave a value half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One file of the directory.
+#[derive(Debug, Clone)]
+pub struct Slot {
+    directory: Directory,
+    name: String,
+    /// Who wants to write needs one of these, so that a disk that hangs costs few threads.
+    writers: Arc<Semaphore>,
+    written: Arc<Mutex<u64>>,
+}
+
+impl Slot {
+    fn new(directory: &Directory, name: String, writers: Arc<Semaphore>) -> Self {
+        let written = lock(&directory.0.written).entry(name.clone()).or_default().clone();
+        Self { directory: directory.clone(), name, writers, written }
+    }
+
+    /// What was saved last, if there is anything that can be used. `is_mine` tells a file that was put in the wrong place.
+    ///
+    /// Blocks. What cannot be used is reported, and kept aside for a person to look at.
+    pub fn load<T: DeserializeOwned>(&self, is_mine: impl FnOnce(&T) -> bool) -> Option<T> {
+        let path = self.path();
+        let error = match file::read(&path) {
+            Ok(None) => return None,
+            Ok(Some(value)) if is_mine(&value) => return Some(value),
+            Ok(Some(_)) => file::Unusable::Misplaced,
+            Err(error) => error,
+        };
+        let file = path.display();
+        match file::keep_aside(&path) {
+            Ok(aside) => {
+                let aside = aside.display();
+                tracing::warn!(%file, %error, %aside, "A state file cannot be used and is kept aside; what it held is found out anew.");
+            }
+            Err(kept) => {
+                tracing::warn!(%file, %error, not_kept_aside = %kept, "A state file cannot be used; what it held is found out anew.");
+            }
+        }
+        None
+    }
+
+    /// Puts a value on disk, in place of the one before. With `durable` it survives a loss of power too.
+    ///
+    /// Returns when it is there, or when it is clear that it will not be soon, which is reported and counted.
+    pub async fn save<T: Serialize + Send + 'static>(&self, value: T, durable: bool) {
+        let shared = &self.directory.0;
+        let (slot, order) = (self.clone(), shared.saves.fetch_add(1, Ordering::Relaxed) + 1);
+        let written = async {
+            let permit = self.writers.clone().acquire_owned().await.map_err(io::Error::other)?;
+            let write = move || {
+                // Given back when it is done, even if nobody waits any more.
+                let _permit = permit;
+                slot.write(order, &value, durable)
+            };
+            spawn_blocking(write).await.map_err(io::Error::other)?
+        };
+        let patience = if shared.stuck.load(Ordering::Relaxed) { Duration::ZERO } else { PATIENCE };
+        match timeout(patience, written).await {
+            Ok(Ok(())) => shared.succeeded(),
+            Ok(Err(error)) => shared.failed(&format!("{}: {error}", self.name)),
+            Err(_) => {
+                shared.stuck.store(true, Ordering::Relaxed);
+                shared.failed(&format!("{}: the disk does not answer", self.name));
+            }
+        }
+    }
+
+    fn write(&self, order: u64, value: &impl Serialize, durable: bool) -> io::Result<()> {
+        let shared = &self.directory.0;
+        shared.take().map_err(|error| match error {
+            NotReady::InUse(in_use) => io::Error::other(in_use),
+            NotReady::Io(error) => error,
+        })?;
+        let mut written = lock(&self.written);
+        // One that had to wait for a disk that hung may come after a later one.
+        if *written < order {
+            file::replace(&self.path(), value, durable).inspect_err(|error| {
+                if error.kind() == io::ErrorKind::NotFound {
+                    // Somebody removed the directory, and the lock with it: the next write makes both anew.
+                    *lock(&shared.lock) = None;
+                }
+            })?;
+            *written = order;
+        }
+        shared.stuck.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.0.path.join(&self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests;

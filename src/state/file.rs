@@ -1,0 +1,135 @@
+//! One state file: a line that says what it is, JSON, and a line with its checksum.
+//!
+//! Plain functions that block; who may call them when is decided above.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, BufWriter, Read as _, Write},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Ends the name of a file while it is written.
+pub(super) const TEMPORARY: &str = ".tmp";
+
+/// Ends the name of a file that could not be used.
+pub(super) const KEPT_ASIDE: &str = ".unusable";
+
+const FIRST_LINE: &str = "cloudflare-cert-exporter state, format ";
+
+/// A file of another number is not touched: its fields may mean something else.
+const FORMAT: u32 = 1;
+
+/// How the last line begins, and how long it is: a torn file has no such line.
+const LAST_LINE: &str = "crc32 ";
+const LAST_LINE_BYTES: usize = LAST_LINE.len() + 8 + 1;
+
+/// A million certificates take less.
+const MAX_BYTES: u64 = 4 << 30;
+
+/// Why a file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unusable {
+    #[error("it cannot be read: {0}")]
+    Unreadable(io::Error),
+    #[error("it is not a state file of this program")]
+    Foreign,
+    #[error("it has format {0}, and this version of the program knows {FORMAT}")]
+    OtherFormat(u32),
+    #[error("it is damaged: its checksum is missing or wrong")]
+    Torn,
+    #[error("its content is not what it should be: {0}")]
+    Content(serde_json::Error),
+    #[error("it belongs to another zone or credential")]
+    Misplaced,
+}
+
+/// Writes a file beside the old one and puts it in its place. With `durable` its content is on the disk before that.
+pub(super) fn replace(path: &Path, value: &impl Serialize, durable: bool) -> io::Result<()> {
+    let temporary = with_suffix(path, TEMPORARY);
+    let written = write(&temporary, value, durable).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // Half a file takes room on a disk that may be full.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+fn write(path: &Path, value: &impl Serialize, durable: bool) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut summed = Summed { file: &file, sum: crc32fast::Hasher::new() };
+    let mut buffered = BufWriter::with_capacity(64 * 1024, &mut summed);
+    writeln!(buffered, "{FIRST_LINE}{FORMAT}")?;
+    serde_json::to_writer(&mut buffered, value)?;
+    buffered.write_all(b"\n")?;
+    buffered.flush()?;
+    drop(buffered);
+    let last_line = last_line(summed.sum);
+    (&file).write_all(last_line.as_bytes())?;
+    if durable { file.sync_all() } else { Ok(()) }
+}
+
+fn last_line(sum: crc32fast::Hasher) -> String {
+    format!("{LAST_LINE}{:08x}\n", sum.finalize())
+}
+
+/// Sums up what is written to a file.
+struct Summed<'a> {
+    file: &'a File,
+    sum: crc32fast::Hasher,
+}
+
+impl Write for Summed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.sum.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// The value in a file; `None` where there is none.
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Unusable> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(Unusable::Unreadable)?,
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(Unusable::Unreadable)?;
+    parse(&bytes).map(Some)
+}
+
+/// Reads the content of a file.
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unusable> {
+    let rest = bytes.strip_prefix(FIRST_LINE.as_bytes()).ok_or(Unusable::Foreign)?;
+    let line = rest.iter().position(|&byte| byte == b'\n').ok_or(Unusable::Foreign)?;
+    let format = std::str::from_utf8(&rest[..line]).ok().and_then(|format| format.parse().ok());
+    match format.ok_or(Unusable::Foreign)? {
+        FORMAT => {}
+        other => return Err(Unusable::OtherFormat(other)),
+    }
+    let (summed, last) = bytes.split_at_checked(bytes.len().saturating_sub(LAST_LINE_BYTES)).ok_or(Unusable::Torn)?;
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(summed);
+    if last != last_line(sum).as_bytes() {
+        return Err(Unusable::Torn);
+    }
+    serde_json::from_slice(summed.get(FIRST_LINE.len() + line + 1..).ok_or(Unusable::Torn)?).map_err(Unusable::Content)
+}
+
+/// Renames a file, so that a person can look at it; one that was kept before makes room.
+pub(super) fn keep_aside(path: &Path) -> io::Result<PathBuf> {
+    let aside = with_suffix(path, KEPT_ASIDE);
+    fs::rename(path, &aside).map(|()| aside)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}

@@ -1,0 +1,321 @@
+use std::{fs, os::unix::fs::symlink};
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+use crate::model::{Certificate, Expiry, Kind, Listing, MAX_TEXT_CHARS, Rejection, Status};
+
+const ID: &str = "023e105f4ecef8ad9ca31a8372d0c353";
+
+fn zone(id: &str) -> Zone {
+    Zone {
+        kind: Kind::Client,
+        id: id.parse().unwrap(),
+        name: None,
+        credential: "default".into(),
+        interval: Duration::from_secs(3600),
+    }
+}
+
+fn certificate(id: &str) -> Certificate {
+    Certificate {
+        id: id.into(),
+        common_name: "a \"device\" of 🦀".into(),
+        status: Status::Active,
+        expiry: Expiry::At(1_992_554_280),
+        not_before: Some(1_677_194_280),
+        serial_number: "3bb94f".into(),
+        fingerprint_sha256: "256c24".into(),
+        ski: "8e375a".into(),
+        issuer: "Managed CA".into(),
+        signature: "SHA256WithRSA".into(),
+        organization: "".into(),
+        organizational_unit: "".into(),
+        country: "DE".into(),
+        state: "".into(),
+        location: "".into(),
+    }
+}
+
+fn saved(certificates: Vec<Certificate>) -> SavedZone {
+    SavedZone {
+        id: ID.parse().unwrap(),
+        name: Some("a.example".into()),
+        listing: Arc::new(Listing::new(certificates)),
+        completed: 1_795_521_600,
+        due: 1_795_525_200,
+    }
+}
+
+fn open(folder: &TempDir) -> Directory {
+    Directory::open(folder.path(), IntCounter::new("failures", "Of a test.").unwrap()).unwrap()
+}
+
+fn load(directory: &Directory) -> Option<SavedZone> {
+    directory.zone(&zone(ID)).load(|saved: &SavedZone| saved.id.as_str() == ID)
+}
+
+fn names(folder: &TempDir) -> Vec<String> {
+    let mut names: Vec<_> =
+        folder.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+const FILE: &str = "zone-client-023e105f4ecef8ad9ca31a8372d0c353.state";
+
+#[tokio::test]
+async fn what_was_saved_is_loaded_by_the_next_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = open(&folder);
+    assert_eq!(load(&directory), None);
+    for certificates in [vec![], vec![certificate("a"), certificate("b"), certificate("a")]] {
+        directory.zone(&zone(ID)).save(saved(certificates.clone()), true).await;
+        assert_eq!(load(&directory), Some(saved(certificates)));
+    }
+    assert_eq!(load(&directory).unwrap().listing.rejected(Rejection::DuplicateId), 1);
+    drop(directory);
+    assert!(load(&open(&folder)).is_some());
+    assert_eq!(names(&folder), ["lock", FILE]);
+    // Whoever shares the machine does not share the inventory.
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(folder.path().join(FILE)).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+/// The file as it looks today: a change here is a new format.
+#[tokio::test]
+async fn the_file_is_as_reviewed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut undated = certificate("b");
+    (undated.expiry, undated.not_before, undated.status) = (Expiry::Missing, None, Status::PendingRevocation);
+    open(&folder).zone(&zone(ID)).save(saved(vec![certificate("a"), undated]), true).await;
+    insta::assert_snapshot!(fs::read_to_string(folder.path().join(FILE)).unwrap());
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_used_is_kept_aside_and_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = open(&folder);
+    let slot = directory.zone(&zone(ID));
+    let path = folder.path().join(FILE);
+    slot.save(saved(vec![certificate("a")]), true).await;
+    let good = fs::read(&path).unwrap();
+    let sealed = |content: &str| {
+        let mut bytes = format!("cloudflare-cert-exporter state, format 1\n{content}\n").into_bytes();
+        bytes.extend(format!("crc32 {:08x}\n", crc32fast::hash(&bytes)).into_bytes());
+        bytes
+    };
+    let json = std::str::from_utf8(&good).unwrap().lines().nth(1).unwrap();
+    let mut rows = vec![
+        ("empty", vec![]),
+        ("foreign", b"[server]\nlisten_addresses = []\n".to_vec()),
+        ("binary", vec![0xff; 4096]),
+        ("newer", String::from_utf8(good.clone()).unwrap().replace("format 1", "format 2").into_bytes()),
+        ("no number", String::from_utf8(good.clone()).unwrap().replace("format 1", "format one").into_bytes()),
+        ("longer", [good.clone(), b"\n".to_vec()].concat()),
+        ("twice", good.repeat(2)),
+        ("no content", sealed("")),
+        ("null", sealed("null")),
+        ("not an object", sealed("[[]]")),
+        ("another zone", sealed(&json.replace(ID, "123e105f4ecef8ad9ca31a8372d0c353"))),
+        ("no zone", sealed(&json.replace(ID, "x"))),
+        ("an unknown status", sealed(&json.replace("\"active\"", "\"hibernating\""))),
+        ("an unknown field", sealed(&json.replace("\"due\"", "\"doo\""))),
+        ("a time that is out of range", sealed(&json.replace("1992554280", "9223372036854775807"))),
+        ("deep", sealed(&"[".repeat(200_000))),
+    ];
+    assert!(serde_json::from_str::<serde_json::Value>(json).is_ok(), "{json}");
+    for length in 0..good.len() {
+        rows.push(("torn", good[..length].to_vec()));
+        let mut flipped = good.clone();
+        flipped[length] ^= 1 << (length % 8);
+        rows.push(("flipped", flipped));
+    }
+    for (name, content) in rows {
+        fs::write(&path, &content).unwrap();
+        assert_eq!(load(&directory), None, "{name}");
+        assert_eq!(fs::read(folder.path().join(format!("{FILE}.unusable"))).unwrap(), content, "{name}");
+        assert!(!path.exists(), "{name}");
+    }
+    // Not even a file.
+    fs::create_dir(&path).unwrap();
+    fs::remove_file(folder.path().join(format!("{FILE}.unusable"))).unwrap();
+    assert_eq!(load(&directory), None);
+    slot.save(saved(vec![]), true).await;
+    assert_eq!(load(&directory), Some(saved(vec![])));
+    assert_eq!(directory.0.write_failures.get(), 0);
+}
+
+#[tokio::test]
+async fn texts_are_harmless_even_if_somebody_wrote_the_file_by_hand() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = open(&folder);
+    directory.zone(&zone(ID)).save(saved(vec![certificate("a")]), true).await;
+    let path = folder.path().join(FILE);
+    let text = fs::read_to_string(&path).unwrap();
+    let json = text.lines().nth(1).unwrap();
+    let json = json.replace("3bb94f", "\\u001b[31m\\u202e").replace("256c24", &"x".repeat(1_000_000));
+    let body = format!("cloudflare-cert-exporter state, format 1\n{json}\n");
+    fs::write(&path, format!("{body}crc32 {:08x}\n", crc32fast::hash(body.as_bytes()))).unwrap();
+    let loaded = load(&directory).unwrap();
+    assert_eq!(&*loaded.listing.certificates()[0].serial_number, "\u{fffd}[31m\u{fffd}");
+    assert_eq!(loaded.listing.certificates()[0].fingerprint_sha256.chars().count(), MAX_TEXT_CHARS);
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_is_counted_and_nothing_else_and_it_recovers() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = open(&folder);
+    let slot = directory.zone(&zone(ID));
+    slot.save(saved(vec![certificate("a")]), true).await;
+    // What is written goes to a device that is full.
+    let temporary = folder.path().join(format!("{FILE}.tmp"));
+    symlink("/dev/full", &temporary).unwrap();
+    slot.save(saved(vec![]), true).await;
+    assert_eq!(directory.0.write_failures.get(), 1);
+    assert_eq!(load(&directory), Some(saved(vec![certificate("a")])), "the last one that could be written is there");
+    assert!(!temporary.exists() && directory.0.said.lock().unwrap().is_some());
+    slot.save(saved(vec![]), true).await;
+    assert_eq!((directory.0.write_failures.get(), load(&directory)), (1, Some(saved(vec![]))));
+    assert!(directory.0.said.lock().unwrap().is_none());
+    // As on a disk that nothing can be written to.
+    fs::create_dir(&temporary).unwrap();
+    slot.save(saved(vec![certificate("b")]), false).await;
+    assert_eq!((directory.0.write_failures.get(), load(&directory)), (2, Some(saved(vec![]))));
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_made_is_tried_again_with_each_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let parent = folder.path().join("a");
+    fs::write(&parent, "in the way").unwrap();
+    let directory = Directory::open(&parent.join("b"), IntCounter::new("failures", "Of a test.").unwrap()).unwrap();
+    assert_eq!((directory.0.write_failures.get(), load(&directory)), (1, None));
+    directory.zone(&zone(ID)).save(saved(vec![]), true).await;
+    assert_eq!(directory.0.write_failures.get(), 2);
+    fs::remove_file(&parent).unwrap();
+    directory.zone(&zone(ID)).save(saved(vec![]), true).await;
+    assert_eq!((directory.0.write_failures.get(), load(&directory)), (2, Some(saved(vec![]))));
+    // Nor is one that somebody removes gone for good.
+    fs::remove_dir_all(&parent).unwrap();
+    directory.zone(&zone(ID)).save(saved(vec![]), true).await;
+    directory.zone(&zone(ID)).save(saved(vec![]), true).await;
+    assert_eq!((directory.0.write_failures.get(), load(&directory)), (3, Some(saved(vec![]))));
+}
+
+#[expect(clippy::await_holding_lock, reason = "this is the lock that a writer waits for, on another thread")]
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_hangs_is_not_waited_for_long_and_an_older_value_replaces_no_newer_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = open(&folder);
+    let slot = directory.zone(&zone(ID));
+    // As while the disk hangs: whoever writes does not get on.
+    let hanging = slot.written.lock().unwrap();
+    let started = Instant::now();
+    // A thread that works keeps the clock from jumping by itself.
+    tokio::join!(slot.save(saved(vec![]), true), tokio::time::advance(PATIENCE));
+    assert_eq!((started.elapsed(), directory.0.write_failures.get()), (PATIENCE, 1));
+    slot.save(saved(vec![certificate("a")]), true).await;
+    assert_eq!((started.elapsed(), directory.0.write_failures.get()), (PATIENCE, 2), "nobody waits for it again");
+    drop(hanging);
+    // Those threads are done when all permits are back; the clock that they do not know stands still meanwhile.
+    while directory.0.writers.available_permits() < WRITERS {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(load(&directory), Some(saved(vec![certificate("a")])));
+    assert!(!directory.0.stuck.load(Ordering::Relaxed));
+}
+
+#[tokio::test]
+async fn a_second_process_is_refused_until_the_first_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = open(&folder);
+    let in_use = Directory::open(folder.path(), IntCounter::new("failures", "Of a test.").unwrap()).unwrap_err();
+    let expected = format!(
+        "the state directory {} is in use by another process (pid {}); stop that one, or give this one a directory of its own ([state] directory)",
+        folder.path().display(),
+        std::process::id()
+    );
+    assert_eq!(in_use.to_string(), expected);
+    drop(first);
+    open(&folder);
+}
+
+#[tokio::test]
+async fn what_is_no_longer_configured_leaves() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = open(&folder);
+    let gone = "123e105f4ecef8ad9ca31a8372d0c353";
+    for id in [ID, gone] {
+        directory.zone(&zone(id)).save(saved(vec![]), true).await;
+        fs::write(folder.path().join(format!("zone-client-{id}.state.tmp")), "half").unwrap();
+        fs::write(folder.path().join(format!("zone-client-{id}.state.unusable")), "odd").unwrap();
+    }
+    for name in ["default", "a/b", "../a b", &"ü".repeat(256), ""] {
+        directory.credential(name).save(name.to_owned(), false).await;
+        assert_eq!(directory.credential(name).load(|_: &String| true).as_deref(), Some(name));
+    }
+    fs::write(folder.path().join("notes.txt"), "not ours").unwrap();
+    directory.keep_only([directory.zone(&zone(ID)), directory.credential("default")]);
+    let kept = ["credential-default-e35e00df.state", "lock", "notes.txt", FILE, &format!("{FILE}.unusable")];
+    assert_eq!(names(&folder), kept);
+    assert_eq!(directory.0.write_failures.get(), 0);
+}
+
+fn any_certificate() -> impl Strategy<Value = Certificate> {
+    let status = (0..5_usize).prop_map(|index| Status::ALL[index]);
+    let expiry = prop_oneof![
+        (-62_135_596_800..253_402_300_800_i64).prop_map(Expiry::At),
+        Just(Expiry::Missing),
+        Just(Expiry::Invalid)
+    ];
+    let texts = proptest::array::uniform12(any::<String>().prop_map(|text| clean(&text)));
+    (status, expiry, any::<Option<u32>>(), texts).prop_map(|(status, expiry, not_before, texts)| {
+        let [
+            id,
+            common_name,
+            serial_number,
+            fingerprint_sha256,
+            ski,
+            issuer,
+            signature,
+            organization,
+            organizational_unit,
+            country,
+            state,
+            location,
+        ] = texts;
+        Certificate {
+            id,
+            common_name,
+            status,
+            expiry,
+            not_before: not_before.map(i64::from),
+            serial_number,
+            fingerprint_sha256,
+            ski,
+            issuer,
+            signature,
+            organization,
+            organizational_unit,
+            country,
+            state,
+            location,
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_listing_is_the_same_after_a_restart(certificates in proptest::collection::vec(any_certificate(), 0..20), more: bool) {
+        let mut listing = Listing::new(certificates);
+        listing.more_than_promised = more;
+        let zone = SavedZone { listing: Arc::new(listing), ..saved(vec![]) };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        file::replace(&path, &zone, false).unwrap();
+        prop_assert_eq!(file::read::<SavedZone>(&path).unwrap(), Some(zone));
+    }
+}
