@@ -1,18 +1,64 @@
-//! The real program as a process of its own, for tests that look at it from outside.
+//! What tests share that look at the program from outside: the real daemon as a process of its own, and
+//! how to ask it and wait for it.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod metrics;
+
 use std::{
+    fmt::Debug,
     io::{BufRead as _, BufReader},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use tokio::time::Instant;
+use cloudflare_cert_exporter::demo::{SimulatedApi, World};
+use tokio::time::{Instant, sleep};
 
 /// How long anything is waited for that comes by itself; only reached if it never comes.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What a file says that polls this world, with `more` at its end.
+pub(crate) fn config(api: &SimulatedApi, more: &str) -> String {
+    let mut text = format!("[api]\nbase_url = {:?}\n", api.base_url());
+    if !more.contains("[server]") {
+        text.insert_str(0, "[server]\nlisten_addresses = [\"127.0.0.1:0\"]\n");
+    }
+    text.push_str(more);
+    text.push('\n');
+    api.change(|world| {
+        for zone in &world.zones {
+            text.push_str(&format!("[[zones]]\nid = {:?}\nname = {:?}\n", zone.id, zone.name));
+        }
+    });
+    text
+}
+
+/// Polls this world with its token; `more` is added to the section `[api]` and after it.
+pub(crate) async fn start(world: World, more: &str) -> (SimulatedApi, Daemon) {
+    let api = SimulatedApi::start(world).await.unwrap();
+    let token = api.change(|world| world.token().to_owned());
+    let daemon = Daemon::start(&config(&api, more), &[], &[("CLOUDFLARE_API_TOKEN", &token)]);
+    (api, daemon)
+}
+
+/// Waits for something that comes by itself, or says what it was that never came.
+pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    until_ok(async || look().await.ok_or(what)).await
+}
+
+/// The same where a look tells what is still missing.
+pub(crate) async fn until_ok<T, E: Debug>(mut look: impl AsyncFnMut() -> Result<T, E>) -> T {
+    let started = Instant::now();
+    loop {
+        match look().await {
+            Ok(found) => return found,
+            Err(missing) => assert!(started.elapsed() < DEADLINE, "a minute passed without {missing:?}"),
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
 
 /// A daemon that listens on a free port. It is killed when this is dropped.
 pub(crate) struct Daemon {
@@ -94,7 +140,7 @@ impl Daemon {
         let started = Instant::now();
         while self.get("/-/ready").await.0 != 200 {
             assert!(started.elapsed() < DEADLINE, "not ready in a minute:\n{}", self.log());
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            sleep(Duration::from_millis(20)).await;
         }
     }
 

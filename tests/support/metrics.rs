@@ -1,0 +1,93 @@
+//! What a daemon says of itself at `/metrics`, so that a test can ask for single series.
+
+use std::collections::HashMap;
+
+use super::Daemon;
+
+/// The samples of one scrape: the series of each family and their values.
+pub(crate) struct Metrics(HashMap<String, Vec<(String, f64)>>);
+
+impl Metrics {
+    pub(crate) async fn of(daemon: &Daemon) -> Self {
+        let (status, body) = daemon.get("/metrics").await;
+        assert_eq!(status, 200);
+        let mut families = HashMap::<_, Vec<_>>::new();
+        for line in body.lines().filter(|line| !line.starts_with('#')) {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let family = series.split('{').next().unwrap();
+            families.entry(family.to_owned()).or_default().push((series.to_owned(), value.parse().unwrap()));
+        }
+        Self(families)
+    }
+
+    /// The value of the only series of this family whose labels contain all of these.
+    pub(crate) fn get(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let found: Vec<_> = self.all(name, labels).collect();
+        assert!(found.len() < 2, "{name} {labels:?}: {found:?}");
+        found.first().map(|(_, value)| *value)
+    }
+
+    pub(crate) fn all<'a, 'b>(
+        &'a self,
+        name: &str,
+        labels: &'b [(&'b str, &'b str)],
+    ) -> impl Iterator<Item = (&'a str, f64)> + use<'a, 'b> {
+        let family = self.0.get(name).into_iter().flatten();
+        family.filter(move |(series, _)| has(series, labels)).map(|(series, value)| (series.as_str(), *value))
+    }
+
+    /// The counts of a zone by status, in the order of the documentation.
+    pub(crate) fn counts(&self, zone: &str) -> [Option<f64>; 5] {
+        ["active", "pending_reactivation", "pending_revocation", "revoked", "unknown"]
+            .map(|status| self.get("cloudflare_certificates", &[("zone", zone), ("status", status)]))
+    }
+
+    pub(crate) fn up(&self, zone: &str) -> Option<f64> {
+        self.get("cloudflare_certificates_up", &[("zone", zone)])
+    }
+
+    /// How many polls of a zone ended.
+    pub(crate) fn polls(&self, zone: &str) -> f64 {
+        self.get("cloudflare_certificates_polls_total", &[("zone", zone)]).unwrap()
+    }
+
+    /// How many polls of a zone failed, and for which reasons.
+    pub(crate) fn failures<'a>(&'a self, zone: &str) -> (f64, Vec<&'a str>) {
+        let of_zone = [("zone", zone)];
+        let failed =
+            self.all("cloudflare_certificates_poll_failures_total", &of_zone).filter(|(_, value)| *value > 0.0);
+        failed.fold((0.0, Vec::new()), |(sum, mut reasons), (series, value)| {
+            reasons.push(series.split("reason=\"").nth(1).unwrap().trim_end_matches("\"}"));
+            (sum + value, reasons)
+        })
+    }
+
+    /// The reasons for which polls of a zone failed.
+    pub(crate) fn reasons<'a>(&'a self, zone: &str) -> Vec<&'a str> {
+        self.failures(zone).1
+    }
+
+    /// Everything that the last good listing of a zone is shown by, in order.
+    pub(crate) fn listing<'a>(&'a self, zone: &str) -> Vec<(&'a str, f64)> {
+        // Days go by at a scrape, whatever was listed.
+        let is_of_a_poll = |name: &str| {
+            name.starts_with("cloudflare_certificates_poll")
+                || ["cloudflare_certificates_up", "cloudflare_certificate_days_until_expiry"].contains(&name)
+        };
+        let families = self.0.iter().filter(|(name, _)| !is_of_a_poll(name)).flat_map(|(_, series)| series);
+        let of_zone = [("zone", zone)];
+        let mut listing: Vec<_> = families
+            .filter(|(series, _)| has(series, &of_zone))
+            .map(|(series, value)| (series.as_str(), *value))
+            .collect();
+        listing.sort_by_key(|(series, _)| *series);
+        listing
+    }
+}
+
+fn has(series: &str, labels: &[(&str, &str)]) -> bool {
+    labels.iter().all(|(label, value)| {
+        let pair = format!("{label}={value:?}");
+        series.match_indices(&pair).any(|(at, _)| matches!(series.as_bytes()[at - 1], b'{' | b','))
+    })
+}
