@@ -60,8 +60,16 @@ struct Shared {
     write_failures: IntCounter,
     /// The disk did not answer in time; whoever comes meanwhile does not wait for it.
     stuck: AtomicBool,
-    /// When it was last said that nothing can be written.
-    said: Mutex<Option<Instant>>,
+    trouble: Mutex<Trouble>,
+}
+
+/// What cannot be written.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// The files whose last write failed.
+    files: HashSet<String>,
+    /// When it was last said.
+    said: Option<Instant>,
 }
 
 /// Another process has the directory.
@@ -98,12 +106,12 @@ impl Directory {
             written: Mutex::default(),
             write_failures,
             stuck: AtomicBool::new(false),
-            said: Mutex::default(),
+            trouble: Mutex::default(),
         }));
         match directory.0.take() {
             Ok(()) => {}
             Err(NotReady::InUse(in_use)) => return Err(in_use),
-            Err(NotReady::Io(error)) => directory.0.failed(&error),
+            Err(NotReady::Io(error)) => directory.0.failed("lock", &error),
         }
         Ok(directory)
     }
@@ -174,22 +182,26 @@ impl Shared {
         }
         file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(NotReady::Io)?;
         *held = Some(file);
+        self.succeeded("lock");
         Ok(())
     }
 
     /// Counts it, and says it when it begins and hourly while it lasts.
-    fn failed(&self, error: &dyn Display) {
+    fn failed(&self, file: &str, error: &dyn Display) {
         self.write_failures.inc();
-        let mut said = lock(&self.said);
-        if said.is_none_or(|said| said.elapsed() >= SAY_AGAIN_AFTER) {
-            *said = Some(Instant::now());
+        let mut trouble = lock(&self.trouble);
+        trouble.files.insert(file.to_owned());
+        if trouble.said.is_none_or(|said| said.elapsed() >= SAY_AGAIN_AFTER) {
+            trouble.said = Some(Instant::now());
             let directory = self.path.display();
-            tracing::warn!(%directory, %error, "State cannot be written: a restart will not know what happens from now on. Everything else goes on.");
+            tracing::warn!(%directory, file, %error, "State cannot be written: a restart will not know what happens from now on. Everything else goes on.");
         }
     }
 
-    fn succeeded(&self) {
-        if lock(&self.said).take().is_some() {
+    fn succeeded(&self, file: &str) {
+        let mut trouble = lock(&self.trouble);
+        if trouble.files.remove(file) && trouble.files.is_empty() {
+            trouble.said = None;
             tracing::info!(directory = %self.path.display(), "State is written again.");
         }
     }
@@ -257,11 +269,11 @@ impl Slot {
         };
         let patience = if shared.stuck.load(Ordering::Relaxed) { Duration::ZERO } else { PATIENCE };
         match timeout(patience, written).await {
-            Ok(Ok(())) => shared.succeeded(),
-            Ok(Err(error)) => shared.failed(&format!("{}: {error}", self.name)),
+            Ok(Ok(())) => shared.succeeded(&self.name),
+            Ok(Err(error)) => shared.failed(&self.name, &error),
             Err(_) => {
                 shared.stuck.store(true, Ordering::Relaxed);
-                shared.failed(&format!("{}: the disk does not answer", self.name));
+                shared.failed(&self.name, &"the disk does not answer");
             }
         }
     }

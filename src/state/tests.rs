@@ -175,10 +175,10 @@ async fn a_disk_that_fails_is_counted_and_nothing_else_and_it_recovers() {
     slot.save(saved(vec![]), true).await;
     assert_eq!(directory.0.write_failures.get(), 1);
     assert_eq!(load(&directory), Some(saved(vec![certificate("a")])), "the last one that could be written is there");
-    assert!(!temporary.exists() && directory.0.said.lock().unwrap().is_some());
+    assert!(!temporary.exists() && directory.0.trouble.lock().unwrap().said.is_some());
     slot.save(saved(vec![]), true).await;
     assert_eq!((directory.0.write_failures.get(), load(&directory)), (1, Some(saved(vec![]))));
-    assert!(directory.0.said.lock().unwrap().is_none());
+    assert!(directory.0.trouble.lock().unwrap().said.is_none());
     // As on a disk that nothing can be written to.
     fs::create_dir(&temporary).unwrap();
     slot.save(saved(vec![certificate("b")]), false).await;
