@@ -16,7 +16,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedCertificate, SimulatedZone, World};
 use serde_json::Value;
-use support::Daemon;
+use support::{Daemon, is_there};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -25,7 +25,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn promtool_complains_of_the_one_known_name_only() {
-    if !is_installed("promtool") {
+    if !is_there("promtool", "prometheus", has_program("promtool")) {
         return;
     }
     for world in [World::demo(now(), 5, 60), world_of_edge_cases(now())] {
@@ -51,7 +51,7 @@ async fn promtool_complains_of_the_one_known_name_only() {
 
 #[tokio::test]
 async fn prometheus_gets_the_numbers_of_the_demo_right() {
-    if !is_installed("prometheus") {
+    if !is_there("prometheus", "prometheus", has_program("prometheus")) {
         return;
     }
     let before = now();
@@ -67,7 +67,7 @@ async fn prometheus_gets_the_numbers_of_the_demo_right() {
 
 #[tokio::test]
 async fn prometheus_gets_the_edge_cases_right_and_forgets_what_is_gone() {
-    if !is_installed("prometheus") {
+    if !is_there("prometheus", "prometheus", has_program("prometheus")) {
         return;
     }
     let before = now();
@@ -93,17 +93,8 @@ async fn prometheus_gets_the_edge_cases_right_and_forgets_what_is_gone() {
     prometheus.expect_world(&world, before).await;
 }
 
-/// Whether a tool is there; it has to be where every test is asked for.
-fn is_installed(tool: &str) -> bool {
-    let installed = Command::new(tool).arg("--version").output().is_ok();
-    if !installed {
-        let all = std::env::var("CLOUDFLARE_CERT_EXPORTER_TEST_ALL").is_ok_and(|value| value == "1");
-        assert!(!all, "{tool} is not installed: it is in Debian's package prometheus");
-        // The test runner swallows what a test that passes says by `eprintln`.
-        let notice = format!("NOT TESTED: {tool} is not installed; it is in Debian's package prometheus.\n");
-        let _ = std::io::stderr().write_all(notice.as_bytes());
-    }
-    installed
+fn has_program(name: &str) -> bool {
+    Command::new(name).arg("--version").output().is_ok()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the processes under test read the wall clock")]

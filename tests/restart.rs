@@ -226,7 +226,7 @@ async fn a_disk_that_is_full_fails_no_poll() {
 
 /// How often the daemon is killed: 200 times where everything is tested, fewer in the everyday loop.
 fn kills() -> usize {
-    if std::env::var_os("CLOUDFLARE_CERT_EXPORTER_TEST_ALL").is_some() { 200 } else { 20 }
+    if support::tests_everything() { 200 } else { 20 }
 }
 
 /// Each listing is all of one generation, which stands in every certificate: what is torn has two.

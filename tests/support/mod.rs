@@ -7,7 +7,7 @@ pub(crate) mod metrics;
 
 use std::{
     fmt::Debug,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
@@ -41,6 +41,22 @@ pub(crate) async fn start(world: World, more: &str) -> (SimulatedApi, Daemon) {
     let token = api.change(|world| world.token().to_owned());
     let daemon = Daemon::start(&config(&api, more), &[], &[("CLOUDFLARE_API_TOKEN", &token)]);
     (api, daemon)
+}
+
+/// Passes on whether a tool is there; it has to be where every test is asked for.
+pub(crate) fn is_there(tool: &str, package: &str, is_there: bool) -> bool {
+    if !is_there {
+        let message = format!("{tool} is not installed: it is in Debian's package {package}");
+        assert!(!tests_everything(), "{message}");
+        // The test runner swallows what a test that passes says by `eprintln`.
+        let _ = std::io::stderr().write_all(format!("NOT TESTED: {message}.\n").as_bytes());
+    }
+    is_there
+}
+
+/// Whether everything is to be tested, at whatever length.
+pub(crate) fn tests_everything() -> bool {
+    std::env::var("CLOUDFLARE_CERT_EXPORTER_TEST_ALL").is_ok_and(|value| value == "1")
 }
 
 /// Waits for something that comes by itself, or says what it was that never came.

@@ -1,0 +1,84 @@
+//! The daemon while its wall clock is set, by libfaketime: its monotonic clock goes on as it does
+//! when a real clock is set, or when a machine wakes up.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
+
+mod support;
+
+use std::{fs, path::PathBuf};
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedCertificate, SimulatedZone, World};
+use support::{Daemon, config, is_there, metrics::Metrics, until};
+use tokio::time::Instant;
+
+fn library() -> Option<PathBuf> {
+    let folders = fs::read_dir("/usr/lib").ok()?.flatten();
+    folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1")).find(|library| library.exists())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the process under test reads the wall clock")]
+fn now() -> DateTime<Utc> {
+    Utc::now()
+}
+
+#[tokio::test]
+async fn days_follow_the_wall_clock_and_polls_do_not() {
+    let library = library();
+    if !is_there("libfaketime", "faketime", library.is_some()) {
+        return;
+    }
+    let started = now();
+    let in_days = |days: i64| (started + TimeDelta::days(days)).to_rfc3339_opts(SecondsFormat::Secs, true);
+    let mut rare = SimulatedZone::new("rare.example");
+    // Half a day more, so that none of it depends on how long the test takes.
+    let expires_on = (started + TimeDelta::days(200) + TimeDelta::hours(12)).to_rfc3339_opts(SecondsFormat::Secs, true);
+    rare.certificates = vec![SimulatedCertificate::new("it", "it", "active", &in_days(-1), &expires_on)];
+    let api = SimulatedApi::start(World::of([rare, SimulatedZone::of_size("often.example", 1)])).await.unwrap();
+    let (token, rare, often) =
+        api.change(|world| (world.token().to_owned(), world.zones[0].id.clone(), world.zones[1].id.clone()));
+    let asked = |id: &str| api.requests().iter().filter(|request| request.path.contains(id)).count();
+    let text = config(&api, "").replace("name = \"often.example\"\n", "name = \"often.example\"\ninterval = \"1s\"\n");
+    let folder = tempfile::tempdir().unwrap();
+    let clock = folder.path().join("clock");
+    fs::write(&clock, "+0").unwrap();
+    let daemon = Daemon::start(
+        &text,
+        &[],
+        &[
+            ("CLOUDFLARE_API_TOKEN", &token),
+            ("LD_PRELOAD", library.unwrap().to_str().unwrap()),
+            ("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap()),
+            ("FAKETIME_NO_CACHE", "1"),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+            // Summer time begins and ends within the days below, and must not matter.
+            ("TZ", "Europe/Berlin"),
+        ],
+    );
+    daemon.ready().await;
+    let running = Instant::now();
+    for (set, days) in [("+1d", 199), ("-1d", 201), ("+180d", 20), ("+201d", -1), ("+0", 200)] {
+        // In one step, so that the daemon does not read half of it.
+        fs::write(folder.path().join("next"), set).unwrap();
+        fs::rename(folder.path().join("next"), &clock).unwrap();
+        let clock = now() + TimeDelta::days(set.trim_end_matches('d').parse().unwrap());
+        let metrics = Metrics::of(&daemon).await;
+        let shown = metrics.get("cloudflare_certificate_days_until_expiry", &[("zone", "rare.example")]);
+        assert_eq!(shown, Some(f64::from(days)), "{set}");
+        let expired = metrics.get("cloudflare_certificates_expired", &[("zone", "rare.example")]);
+        assert_eq!(expired, Some(f64::from(u8::from(days < 0))), "{set}");
+        // A listing from the future would pass for a fresh one as long as the clock is behind.
+        until("no listing being from the future", async || {
+            let metrics = Metrics::of(&daemon).await;
+            let listed =
+                metrics.get("cloudflare_certificates_last_success_timestamp_seconds", &[("zone", "rare.example")]);
+            (listed.unwrap() <= clock.timestamp() as f64 + running.elapsed().as_secs_f64()).then_some(())
+        })
+        .await;
+        assert_eq!(daemon.get("/-/healthy").await.0, 200, "{set}");
+    }
+    assert_eq!(asked(&rare), 1, "its hour is not over, whatever the wall clock says");
+    until("the other zone being polled on", async || (asked(&often) >= 5).then_some(())).await;
+    let (polls, seconds) = (asked(&often), running.elapsed().as_secs());
+    assert!(polls as u64 <= seconds + 4, "{polls} polls in {seconds} seconds");
+}
