@@ -1,0 +1,271 @@
+//! Weeks of a daemon's life in minutes: an hour between two polls of a zone is a second here.
+//!
+//! Certificates come, change and go and faults of many kinds are drawn, all from a seed that is
+//! printed. Whatever is shown at any time must have been true when the daemon says that it read it,
+//! and once nothing goes wrong, all of it must be true now. Memory and open files stay where they were.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
+
+mod support;
+
+use std::{collections::BTreeMap, fs, time::Duration};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use cloudflare_cert_exporter::demo::{
+    Canned, Delivery, Ending, Fault, SimulatedApi, SimulatedCertificate, SimulatedZone, World,
+};
+use fastrand::Rng;
+use support::{Daemon, config, metrics::Metrics, tests_everything, until_ok};
+use tokio::time::{Instant, sleep};
+
+const ZONES: usize = 30;
+
+/// How long before `last_success` an answer may have been given that it stamps: answers can be slow
+/// to come and to be read, and it is in whole seconds.
+const SLACK: f64 = 10.0;
+
+/// Polls until the end: two weeks of an hourly poll where everything is tested.
+fn polls_to_the_end() -> f64 {
+    if tests_everything() { 10_000.0 } else { 300.0 }
+}
+
+/// Certificates by id: status and expiry.
+type Listing = BTreeMap<String, (&'static str, i64)>;
+
+/// What a zone held, and since when; the last version is true now.
+struct History(Vec<(f64, Listing)>);
+
+#[expect(clippy::disallowed_methods, reason = "what the process under test says is compared with it")]
+fn now() -> f64 {
+    Utc::now().timestamp_millis() as f64 / 1000.0
+}
+
+impl History {
+    fn last(&self) -> &Listing {
+        &self.0.last().unwrap().1
+    }
+
+    /// Whether a zone held this at some time in the [`SLACK`] before `time`.
+    fn held(&self, listing: &Shown, time: f64) -> bool {
+        let ends = self.0.iter().skip(1).map(|(since, _)| *since).chain([f64::INFINITY]);
+        // `last_success` is rounded down.
+        self.0.iter().zip(ends).any(|((since, version), end)| {
+            *since <= time + 1.0 && end >= time - SLACK && Shown::of_truth(version) == *listing
+        })
+    }
+}
+
+/// What the metrics show of a listing: expiries by id, and counts by status.
+#[derive(Debug, PartialEq)]
+struct Shown {
+    not_after: BTreeMap<String, i64>,
+    counts: [usize; 4],
+}
+
+const STATUSES: [&str; 4] = ["active", "pending_reactivation", "pending_revocation", "revoked"];
+
+impl Shown {
+    fn of_truth(listing: &Listing) -> Self {
+        let shown = listing.iter().filter(|(_, (status, _))| *status != "revoked");
+        let count = |status| listing.values().filter(|(other, _)| *other == status).count();
+        Self { not_after: shown.map(|(id, (_, expiry))| (id.clone(), *expiry)).collect(), counts: STATUSES.map(count) }
+    }
+
+    /// With when it was read; `None` for a zone that was never listed.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "these are counts and times")]
+    fn of_metrics(metrics: &Metrics, zone: &str) -> Option<(Self, f64)> {
+        let labels = [("zone", zone)];
+        let read = metrics.get("cloudflare_certificates_last_success_timestamp_seconds", &labels)?;
+        let not_after = metrics.all("cloudflare_certificate_not_after_timestamp_seconds", &labels);
+        let id = |series: &str| series.split("certificate_id=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+        let not_after = not_after.map(|(series, value)| (id(series), value as i64)).collect();
+        let counts = metrics.counts(zone);
+        assert_eq!(counts[4], Some(0.0), "no status is unknown here");
+        Some((Self { not_after, counts: [0, 1, 2, 3].map(|index| counts[index].unwrap() as usize) }, read))
+    }
+}
+
+/// The fault that a zone has for a while.
+fn draw_fault(random: &mut Rng) -> Fault {
+    let passes_by_itself = [
+        Fault::error(500, 1000, "Internal Server Error"),
+        Fault::html(522),
+        Fault::rate_limited("1"),
+        Delivery::Half(Ending::Reset).into(),
+        Delivery::Half(Ending::Close).into(),
+        Delivery::Unanswered(Ending::Close).into(),
+        Delivery::Unanswered(Ending::Hang).into(),
+        Delivery::Understated.into(),
+        Delivery::ByteByByte(Duration::from_millis(100)).into(),
+        Fault::Delay(Duration::from_millis(500)),
+        Fault::PageIgnored { admitted: true },
+        Fault::EmptyFrom(1),
+        Fault::Info("total_count", Some(500.into())),
+        Fault::Info("total_count", None),
+        Fault::Info("total_pages", None),
+        Fault::NoInfo,
+        Fault::PageSize(7),
+        Fault::Overlap,
+        Fault::reorders(),
+    ];
+    let needs_a_person = [
+        Fault::error(403, 10_000, "Authentication error"),
+        Fault::error(404, 7003, "Could not route"),
+        Fault::error(200, 1004, "Something"),
+        Fault::Instead(Canned::new(200, "application/json", "{}")),
+        Fault::Result(serde_json::Value::Null),
+        Fault::html(200),
+        Fault::brackets(),
+        Delivery::Endless.into(),
+        Delivery::GzipBomb(300_000_000).into(),
+    ];
+    // Of those that make a zone wait ever longer there are few at a time, so that a quiet moment comes soon.
+    if random.bool() {
+        random.choice(passes_by_itself).unwrap().times(random.usize(1..8))
+    } else {
+        random.choice(needs_a_person).unwrap().times(random.usize(1..3))
+    }
+}
+
+/// Changes what a zone holds.
+///
+/// A zone of several pages only grows: no client can tell a page before a change from one after it unless
+/// the count differs.
+fn change(random: &mut Rng, listing: &mut Listing, grows_only: bool) {
+    let add = |random: &mut Rng, listing: &mut Listing| {
+        let id = format!("{:032x}", random.u128(..));
+        listing.insert(id, ("active", 1_800_000_000 + random.i64(0..300_000_000)));
+    };
+    if grows_only {
+        return add(random, listing);
+    }
+    for _ in 0..random.usize(1..4) {
+        let ids: Vec<_> = listing.keys().cloned().collect();
+        match (random.u8(0..4), random.choice(&ids)) {
+            (0, Some(id)) => drop(listing.remove(id)),
+            (1, Some(id)) => listing.get_mut(id).unwrap().0 = random.choice(STATUSES).unwrap(),
+            (2, Some(id)) => listing.get_mut(id).unwrap().1 += random.i64(1..90) * 86_400,
+            _ if ids.len() < 50 => add(random, listing),
+            _ => listing.clear(),
+        }
+    }
+}
+
+fn simulated(listing: &Listing) -> Vec<SimulatedCertificate> {
+    let date = |time| DateTime::from_timestamp(time, 0).unwrap().to_rfc3339_opts(SecondsFormat::Secs, true);
+    let issued = date(1_700_000_000);
+    let certificate = |(id, (status, expiry)): (&String, &(&str, i64))| {
+        SimulatedCertificate::new(id, id, status, &issued, &date(*expiry))
+    };
+    listing.iter().map(certificate).collect()
+}
+
+/// Resident memory in kilobytes, and open files.
+fn costs(daemon: &Daemon) -> (u64, usize) {
+    let process = format!("/proc/{}", daemon.pid());
+    let status = fs::read_to_string(format!("{process}/status")).unwrap();
+    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    (rss.trim().trim_end_matches(" kB").parse().unwrap(), fs::read_dir(format!("{process}/fd")).unwrap().count())
+}
+
+#[tokio::test]
+async fn weeks_of_changes_and_faults_end_with_the_truth_and_show_no_lie_meanwhile() {
+    let seed = std::env::var("CLOUDFLARE_CERT_EXPORTER_SOAK_SEED")
+        .map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+    println!("CLOUDFLARE_CERT_EXPORTER_SOAK_SEED={seed}");
+    let mut random = Rng::with_seed(seed);
+
+    let names: Vec<_> = (0..ZONES).map(|n| format!("{n}.example")).collect();
+    let of_pages = |zone: usize| zone.is_multiple_of(10);
+    let mut histories: Vec<History> = (0..ZONES)
+        .map(|zone| {
+            let mut listing = Listing::new();
+            for _ in 0..if of_pages(zone) { 130 } else { random.usize(0..45) } {
+                change(&mut random, &mut listing, true);
+            }
+            History(vec![(0.0, listing)])
+        })
+        .collect();
+    let mut world = World::of(names.iter().map(|name| SimulatedZone::new(name)));
+    world.quota.requests = 10_000_000;
+    world.remembered_requests = 0;
+    for (zone, history) in world.zones.iter_mut().zip(&histories) {
+        zone.certificates = simulated(history.last());
+    }
+    let api = SimulatedApi::start(world).await.unwrap();
+    let token = api.change(|world| world.token().to_owned());
+    let state = tempfile::tempdir().unwrap();
+    let more = format!(
+        "timeout = \"1s\"\nrequests_per_5m = 1000000\n[poll]\nconcurrency = 16\ninterval = \"1s\"\n[state]\ndirectory = {:?}",
+        state.path()
+    );
+    let daemon = Daemon::start(&config(&api, &more), &[], &[("CLOUDFLARE_API_TOKEN", &token)]);
+    daemon.ready().await;
+
+    let started = Instant::now();
+    let (mut early, mut quiet_moments, mut scrapes, mut faults) = (None, 0, 0, 0);
+    loop {
+        // Some time in which things change and go wrong.
+        for _ in 0..20 {
+            for _ in 0..3 {
+                let zone = random.usize(..ZONES);
+                let mut listing = histories[zone].last().clone();
+                change(&mut random, &mut listing, of_pages(zone));
+                // The new version counts from before it is there, so that nobody can see it too early.
+                histories[zone].0.push((now(), listing.clone()));
+                api.change(|world| world.zones[zone].certificates = simulated(&listing));
+            }
+            for _ in 0..2 {
+                let (zone, fault) = (random.usize(..ZONES), draw_fault(&mut random));
+                faults += 1;
+                api.change(|world| world.zones[zone].fault = Some(fault));
+            }
+            sleep(Duration::from_millis(random.u64(0..800))).await;
+            let metrics = Metrics::of(&daemon).await;
+            scrapes += 1;
+            for (name, history) in names.iter().zip(&histories) {
+                if let Some((shown, read)) = Shown::of_metrics(&metrics, name) {
+                    assert!(history.held(&shown, read), "{name} never held at {read}: {shown:?}\n{}", daemon.log());
+                }
+            }
+        }
+        // Then nothing does any more.
+        api.change(|world| world.zones.iter_mut().for_each(|zone| zone.fault = None));
+        let quiet = now();
+        let metrics = until_ok(async || {
+            let metrics = Metrics::of(&daemon).await;
+            for (name, history) in names.iter().zip(&histories) {
+                let (shown, read) = Shown::of_metrics(&metrics, name).ok_or(format!("{name} being listed"))?;
+                if read < quiet + 1.0 || metrics.up(name) != Some(1.0) {
+                    return Err(format!("{name} being listed again"));
+                }
+                assert_eq!(shown, Shown::of_truth(history.last()), "{name}");
+            }
+            Ok(metrics)
+        })
+        .await;
+        quiet_moments += 1;
+        assert_eq!(daemon.get("/").await.0, 200);
+        let (polls, costs) = (names.iter().map(|name| metrics.polls(name)).sum::<f64>(), costs(&daemon));
+        let failed: f64 = names.iter().map(|name| metrics.failures(name).0).sum();
+        if polls >= polls_to_the_end() / 10.0 {
+            early.get_or_insert((polls, costs));
+        }
+        if polls >= polls_to_the_end() {
+            let ((early_polls, (early_memory, early_files)), (memory, files)) = (early.unwrap(), costs);
+            println!(
+                "{polls} polls of {ZONES} zones in {:?}, {failed} of them failed by {faults} faults; {scrapes} scrapes showed no lie, \
+                 {quiet_moments} quiet moments the whole truth; after {early_polls} polls {early_memory} kB and {early_files} open files, \
+                 at the end {memory} kB and {files}",
+                started.elapsed()
+            );
+            assert!(failed > polls / 50.0, "the faults reached it");
+            // In the everyday loop the first tenth is too short to be a measure.
+            if tests_everything() {
+                assert!(memory as f64 <= early_memory as f64 * 1.1, "it holds ever more memory");
+                assert!(files <= early_files + 5, "it holds ever more files");
+            }
+            return;
+        }
+    }
+}
