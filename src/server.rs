@@ -1,10 +1,12 @@
 //! What is served over HTTP: the exposition, health, and a page for people.
 //!
-//! The only place that knows axum. It takes bound listeners and a stop signal, and only reads the
+//! The only place that knows axum and hyper. It takes bound listeners and a stop signal, and only reads the
 //! snapshot: no request to it ever causes one to Cloudflare.
 
+mod limit;
 mod metrics;
 mod page;
+mod rendering;
 mod settings;
 
 use std::{io, sync::Arc, time::Duration};
@@ -12,7 +14,7 @@ use std::{io, sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::State,
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -92,15 +94,17 @@ pub async fn serve(
 }
 
 fn router(telemetry_path: &TelemetryPath, sources: Sources) -> Router {
+    let renderings = Arc::default();
+    let metrics = metrics::Metrics::new(&sources, &renderings);
     let mut router = Router::new()
-        .route(telemetry_path.as_str(), get(metrics::metrics))
+        .route(telemetry_path.as_str(), get(async move |headers: HeaderMap| metrics.answer(&headers).await))
         .route("/-/healthy", get(healthy))
         .route("/-/ready", get(ready));
     if telemetry_path.as_str() != "/" {
         // Relative, so that a proxy may serve it below another path.
-        let metrics_link = telemetry_path.as_str().trim_start_matches('/').to_owned();
-        let page = async move |State(sources): State<Sources>| page::page(&sources, &metrics_link);
-        router = router.route("/", get(page));
+        let metrics_link = telemetry_path.as_str().trim_start_matches('/');
+        let page = page::renderer(&sources, metrics_link, &renderings);
+        router = router.route("/", get(async move || page::answer(&page).await));
     }
     router.fallback(async || (StatusCode::NOT_FOUND, "404 page not found\n")).with_state(sources)
 }

@@ -17,6 +17,7 @@ const KNOWN_IN: [(&str, &str); 8] = [
     ("rustls", "cloudflare"),
     ("sfv", "cloudflare"),
     ("axum", "server"),
+    ("hyper", "server"),
     ("askama", "server"),
     ("toml", "config"),
     ("clap", "cli"),

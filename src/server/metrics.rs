@@ -1,53 +1,68 @@
 //! The exposition as an HTTP response.
 
-use std::io::Write as _;
+use std::{
+    io::{self, Write as _},
+    sync::Arc,
+};
 
 use axum::{
-    extract::State,
+    body::Body,
     http::{
-        HeaderMap, HeaderValue, StatusCode,
+        HeaderMap, HeaderValue,
         header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, VARY},
     },
-    response::{IntoResponse as _, Response},
+    response::Response,
 };
 use flate2::{Compression, write::GzEncoder};
 use prometheus::TextEncoder;
 
-use super::Sources;
+use super::{
+    Sources,
+    rendering::{Renderer, Renderings, Unrendered},
+};
 use crate::exposition;
 
 /// Without it, Prometheus 3 refuses the scrape.
 const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-pub(super) async fn metrics(State(sources): State<Sources>, headers: HeaderMap) -> Response {
-    let gzip = accepts_gzip(&headers);
-    // Off the threads that serve: a hundred thousand certificates take a while.
-    let rendered = tokio::task::spawn_blocking(move || render(&sources, gzip)).await;
-    match rendered.map_err(std::io::Error::other).and_then(|rendered| rendered) {
-        Ok(body) => {
-            let mut response = body.into_response();
-            response.headers_mut().insert(CONTENT_TYPE, TEXT_FORMAT);
-            response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
-            if gzip {
-                response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            }
-            response
+/// The exposition in both forms in which it is asked for.
+#[derive(Clone)]
+pub(super) struct Metrics {
+    plain: Arc<Renderer>,
+    gzip: Arc<Renderer>,
+}
+
+impl Metrics {
+    pub(super) fn new(sources: &Sources, renderings: &Arc<Renderings>) -> Self {
+        let [plain, packed] = [sources.clone(), sources.clone()];
+        Self {
+            plain: Renderer::new("metrics", renderings, move || render(&plain).map(String::into_bytes)),
+            gzip: Renderer::new("metrics", renderings, move || gzip(&render(&packed)?)),
         }
-        Err(error) => {
-            tracing::error!(%error, "The metrics cannot be rendered. Please report this.");
-            (StatusCode::INTERNAL_SERVER_ERROR, "The metrics cannot be rendered; the log says why.\n").into_response()
+    }
+
+    pub(super) async fn answer(&self, headers: &HeaderMap) -> Result<Response, Unrendered> {
+        let gzip = accepts_gzip(headers);
+        let body = if gzip { &self.gzip } else { &self.plain }.body().await?;
+        let mut response = Response::new(Body::new(body));
+        response.headers_mut().insert(CONTENT_TYPE, TEXT_FORMAT);
+        response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
+        if gzip {
+            response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
+        Ok(response)
     }
 }
 
-fn render(sources: &Sources, gzip: bool) -> std::io::Result<Vec<u8>> {
+fn render(sources: &Sources) -> io::Result<String> {
     let snapshot = sources.snapshots.borrow().clone();
     let mut text = exposition::render(&snapshot, &sources.series, (sources.now)().timestamp());
     text.push_str(&exposition::render_program());
-    TextEncoder::new().encode_utf8(&sources.registry.gather(), &mut text).map_err(std::io::Error::other)?;
-    if !gzip {
-        return Ok(text.into_bytes());
-    }
+    TextEncoder::new().encode_utf8(&sources.registry.gather(), &mut text).map_err(io::Error::other)?;
+    Ok(text)
+}
+
+fn gzip(text: &str) -> io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(text.as_bytes())?;
     encoder.finish()

@@ -1,17 +1,21 @@
 //! The page at `/`: what a person wants to see at a glance.
 
-use std::time::Duration;
+use std::{io, sync::Arc, time::Duration};
 
 use askama::Template;
 use axum::{
+    body::Body,
     http::{
-        HeaderName, HeaderValue, StatusCode,
+        HeaderName, HeaderValue,
         header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE},
     },
-    response::{IntoResponse as _, Response},
+    response::IntoResponse,
 };
 
-use super::Sources;
+use super::{
+    Sources,
+    rendering::{Renderer, Renderings, Unrendered},
+};
 use crate::model::{SECONDS_PER_DAY, Status, ZoneState};
 
 const HTML: (HeaderName, HeaderValue) = (CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
@@ -20,7 +24,16 @@ const HTML: (HeaderName, HeaderValue) = (CONTENT_TYPE, HeaderValue::from_static(
 const POLICY: (HeaderName, HeaderValue) =
     (CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'"));
 
-pub(super) fn page(sources: &Sources, metrics_link: &str) -> Response {
+pub(super) fn renderer(sources: &Sources, metrics_link: &str, renderings: &Arc<Renderings>) -> Arc<Renderer> {
+    let (sources, metrics_link) = (sources.clone(), metrics_link.to_owned());
+    Renderer::new("page", renderings, move || render(&sources, &metrics_link).map(String::into_bytes))
+}
+
+pub(super) async fn answer(page: &Arc<Renderer>) -> Result<impl IntoResponse + use<>, Unrendered> {
+    Ok(([HTML, POLICY], Body::new(page.body().await?)))
+}
+
+fn render(sources: &Sources, metrics_link: &str) -> io::Result<String> {
     let snapshot = sources.snapshots.borrow().clone();
     let now = (sources.now)().timestamp();
     let page = Page {
@@ -29,13 +42,7 @@ pub(super) fn page(sources: &Sources, metrics_link: &str) -> Response {
         metrics_link,
         zones: snapshot.zones.iter().map(|zone| Row::new(zone, now)).collect(),
     };
-    match page.render() {
-        Ok(html) => ([HTML, POLICY], html).into_response(),
-        Err(error) => {
-            tracing::error!(%error, "The page cannot be rendered. Please report this.");
-            (StatusCode::INTERNAL_SERVER_ERROR, "The page cannot be rendered; the log says why.\n").into_response()
-        }
-    }
+    page.render().map_err(io::Error::other)
 }
 
 #[derive(Template)]
