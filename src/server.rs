@@ -3,6 +3,8 @@
 //! The only place that knows axum and hyper. It takes bound listeners and a stop signal, and only reads the
 //! snapshot: no request to it ever causes one to Cloudflare.
 
+mod accept;
+mod connection;
 mod limit;
 mod metrics;
 mod page;
@@ -19,7 +21,6 @@ use axum::{
     routing::get,
 };
 use chrono::{DateTime, Utc};
-use futures_util::future::try_join_all;
 use prometheus::Registry;
 use tokio::{net::TcpListener, sync::watch, time::Instant};
 
@@ -71,7 +72,7 @@ pub async fn bind(addresses: &[ListenAddress], telemetry_path: &TelemetryPath) -
     Ok(listeners)
 }
 
-/// Serves until `stop` turns true, then finishes the requests in flight.
+/// Serves until `stop` turns true, then finishes the requests in flight and closes every other connection.
 ///
 /// # Errors
 /// If a listener breaks.
@@ -81,16 +82,7 @@ pub async fn serve(
     sources: Sources,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let router = router(telemetry_path, sources);
-    let servers = listeners.into_iter().map(|listener| {
-        let mut stop = stop.clone();
-        let stopped = async move {
-            // An error means that whoever could say stop is gone.
-            let _ = stop.wait_for(|&stop| stop).await;
-        };
-        axum::serve(listener, router.clone()).with_graceful_shutdown(stopped).into_future()
-    });
-    try_join_all(servers).await.map(drop)
+    accept::serve(listeners, router(telemetry_path, sources), stop).await
 }
 
 fn router(telemetry_path: &TelemetryPath, sources: Sources) -> Router {

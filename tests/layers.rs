@@ -12,12 +12,14 @@ const ROOMS: [&str; 10] =
 const SIMULATION: &str = "demo";
 
 /// Libraries, and the room that knows them.
-const KNOWN_IN: [(&str, &str); 8] = [
+const KNOWN_IN: [(&str, &str); 11] = [
     ("reqwest", "cloudflare"),
     ("rustls", "cloudflare"),
     ("sfv", "cloudflare"),
     ("axum", "server"),
     ("hyper", "server"),
+    ("hyper_util", "server"),
+    ("socket2", "server"),
     ("askama", "server"),
     ("toml", "config"),
     ("clap", "cli"),
