@@ -1,0 +1,285 @@
+//! The HTTP server from outside, with clients that Prometheus is not: the real binary, over real sockets.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a test that fails panics")]
+
+mod support;
+
+use std::{
+    collections::hash_map::DefaultHasher,
+    hash::{Hash as _, Hasher as _},
+    process::Command,
+    time::Duration,
+};
+
+use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedZone, World};
+use support::Daemon;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{TcpSocket, TcpStream},
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+
+/// Nothing here takes nearly as long; without it, what never comes would be waited for.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+const SCRAPE: &str = "GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+
+/// A daemon that has listed one zone of this size.
+async fn start(certificates: usize) -> (SimulatedApi, Daemon) {
+    let world = World::of([SimulatedZone::of_size("a.example", certificates)]);
+    let (token, id) = (world.token().to_owned(), world.zones[0].id.clone());
+    let api = SimulatedApi::start(world).await.unwrap();
+    let config = format!(
+        "[server]\nlisten_addresses = [\"127.0.0.1:0\"]\n[api]\nbase_url = {:?}\n[[zones]]\nid = {id:?}\nname = \"a.example\"\n",
+        api.base_url()
+    );
+    let daemon = Daemon::start(&config, &[], &[("CLOUDFLARE_API_TOKEN", &token)]);
+    daemon.ready().await;
+    (api, daemon)
+}
+
+async fn connect(daemon: &Daemon) -> TcpStream {
+    TcpStream::connect(daemon.url("").strip_prefix("http://").unwrap()).await.unwrap()
+}
+
+/// Sends a scrape, and reads nothing of the answer but that it begins to come. Little of it fits into the client's
+/// buffer.
+async fn begin_to_scrape(daemon: &Daemon) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(daemon.url("").strip_prefix("http://").unwrap().parse().unwrap()).await.unwrap();
+    stream.write_all(SCRAPE.as_bytes()).await.unwrap();
+    timeout(DEADLINE, stream.readable()).await.unwrap().unwrap();
+    stream
+}
+
+/// All that comes until the server ends the connection.
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut text = String::new();
+    timeout(DEADLINE, stream.read_to_string(&mut text)).await.unwrap().unwrap();
+    text
+}
+
+/// The body of an answer that has come whole.
+fn body(answer: &str) -> &str {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert!(head.to_lowercase().contains(&format!("\r\ncontent-length: {}", body.len())), "{} {head}", body.len());
+    body
+}
+
+/// A scrape of a well-behaved client; how long it took, and how much came.
+async fn scrape(daemon: &Daemon) -> (Duration, usize) {
+    let started = Instant::now();
+    let mut stream = connect(daemon).await;
+    stream.write_all(SCRAPE.as_bytes()).await.unwrap();
+    let answer = rest(&mut stream).await;
+    (started.elapsed(), body(&answer).len())
+}
+
+/// Waits until the daemon has logged this; what it logs arrives a little later, even after its end.
+async fn logged(daemon: &Daemon, words: &str) {
+    let started = Instant::now();
+    while !daemon.log().contains(words) {
+        assert!(started.elapsed() < DEADLINE, "{words} is missing in {}", daemon.log());
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The most memory that the daemon has had, in bytes.
+fn peak_memory(daemon: &Daemon) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
+}
+
+#[tokio::test]
+async fn headers_of_64_kb_are_refused_and_said_once() {
+    let (_api, daemon) = start(1).await;
+    for _ in 0..3 {
+        let mut stream = connect(&daemon).await;
+        let request = format!("GET /metrics HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(64 * 1024));
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let answer = rest(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+        scrape(&daemon).await;
+    }
+    logged(&daemon, "too large a header").await;
+    let log = daemon.log();
+    assert_eq!(log.matches("too large a header").count(), 1, "{log}");
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_their_order() {
+    let (_api, daemon) = start(1).await;
+    let mut stream = connect(&daemon).await;
+    let requests: String = ["/-/healthy", "/nothing", "/-/ready"]
+        .iter()
+        .map(|path| {
+            let end = if *path == "/-/ready" { "connection: close\r\n" } else { "" };
+            format!("GET {path} HTTP/1.1\r\nhost: a\r\n{end}\r\n")
+        })
+        .collect();
+    stream.write_all(requests.as_bytes()).await.unwrap();
+    let answers = rest(&mut stream).await;
+    let found: Vec<_> = ["200 OK", "Healthy.\n", "404 Not Found", "404 page not found\n", "200 OK", "Ready.\n"]
+        .iter()
+        .scan(0, |from, part| {
+            *from += answers[*from..].find(part)? + part.len();
+            Some(*from)
+        })
+        .collect();
+    assert_eq!((found.len(), found.last()), (6, Some(&answers.len())), "{answers}");
+    assert_eq!(answers.matches("HTTP/1.1 ").count(), 3, "{answers}");
+}
+
+#[tokio::test]
+async fn a_half_closed_client_gets_its_whole_answer() {
+    let (_api, daemon) = start(2000).await;
+    let mut stream = connect(&daemon).await;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let answer = rest(&mut stream).await;
+    assert_eq!(body(&answer).matches("\ncloudflare_certificate_days_until_expiry{").count(), 2000);
+}
+
+#[tokio::test]
+async fn two_hundred_scrapes_at_once_get_the_same() {
+    let (_api, daemon) = start(1000).await;
+    let started = Instant::now();
+    let mut scrapes = JoinSet::new();
+    for _ in 0..200 {
+        let mut stream = connect(&daemon).await;
+        scrapes.spawn(async move {
+            stream.write_all(SCRAPE.as_bytes()).await.unwrap();
+            // They need not all be in this process's memory.
+            let (mut lines, mut hasher, mut length, mut promised) =
+                (BufReader::new(stream), DefaultHasher::new(), 0, None);
+            let (mut line, mut in_head) = (String::new(), true);
+            while lines.read_line(&mut line).await.unwrap() > 0 {
+                if in_head {
+                    let value =
+                        line.to_lowercase().strip_prefix("content-length: ").map(|value| value.trim().to_owned());
+                    promised = promised.or(value.map(|value| value.parse::<usize>().unwrap()));
+                    in_head = line != "\r\n";
+                } else {
+                    length += line.len();
+                    if !line.starts_with("process_") {
+                        line.hash(&mut hasher);
+                    }
+                }
+                line.clear();
+            }
+            assert_eq!(promised, Some(length));
+            (hasher.finish(), started.elapsed())
+        });
+    }
+    let answers = timeout(DEADLINE, scrapes.join_all()).await.unwrap();
+    assert!(answers.iter().all(|(hash, _)| *hash == answers[0].0));
+    println!("200 scrapes at once: the last ended after {:?}", answers.iter().map(|(_, time)| *time).max().unwrap());
+}
+
+#[tokio::test]
+async fn no_crowd_of_bad_clients_keeps_a_good_one_out() {
+    let (_api, daemon) = start(5000).await;
+    let (alone, size) = scrape(&daemon).await;
+    let before = peak_memory(&daemon);
+    let mut idle = Vec::new();
+    for _ in 0..600 {
+        idle.push(connect(&daemon).await);
+    }
+    let mut trickling = JoinSet::new();
+    for _ in 0..100 {
+        let mut stream = connect(&daemon).await;
+        trickling.spawn(async move {
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nx: ").await.unwrap();
+            // Fails once it had to make room.
+            while stream.write_all(b"x").await.is_ok() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        });
+    }
+    let mut never_reading = Vec::new();
+    for _ in 0..100 {
+        never_reading.push(begin_to_scrape(&daemon).await);
+    }
+    let mut times = Vec::new();
+    for _ in 0..5 {
+        let (time, length) = timeout(Duration::from_secs(10), scrape(&daemon)).await.unwrap();
+        // Numbers of the process itself may differ in their digits.
+        assert!(length.abs_diff(size) < 100, "{length} {size}");
+        times.push(time);
+    }
+    // What 8 renderings and the one that is being made take, with the text of which it is made, and what 512
+    // connections hold of a header and of an answer. A hundred renderings would be many times that.
+    let bound = before + 11 * size + 512 * 128 * 1024;
+    let peak = peak_memory(&daemon);
+    println!(
+        "a scrape of {size} bytes alone: {alone:?}, in the crowd: {times:?}; memory at most {} MiB before, {} MiB after, bound {} MiB",
+        before >> 20,
+        peak >> 20,
+        bound >> 20
+    );
+    assert!(peak < bound, "{peak} {bound}");
+    let log = daemon.log();
+    for limit in ["too many connections", "read too slowly"] {
+        assert_eq!(log.matches(limit).count(), 1, "{limit}: {log}");
+    }
+}
+
+#[tokio::test]
+async fn only_a_scrape_in_flight_delays_the_end() {
+    let (_api, mut daemon) = start(5000).await;
+    let mut waiting = Vec::new();
+    for sent in ["", "GET /met", "GET /metrics HTTP/1.1\r\nhost: a\r\n", "GET /-/healthy HTTP/1.1\r\nhost: a\r\n\r\n"] {
+        let mut stream = connect(&daemon).await;
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        waiting.push(stream);
+    }
+    let mut in_flight = begin_to_scrape(&daemon).await;
+    daemon.signal("TERM");
+    // Nobody reads the scrape meanwhile.
+    for mut stream in waiting {
+        // A reset is an end too: the server may not have read yet what was sent.
+        let _ = timeout(DEADLINE, stream.read_to_end(&mut Vec::new())).await.unwrap();
+    }
+    assert_eq!(body(&rest(&mut in_flight).await).matches("\ncloudflare_certificate_info{").count(), 5000);
+    assert_eq!(daemon.wait(), Some(0));
+    logged(&daemon, "Stopped.").await;
+    assert!(!daemon.log().contains("did not finish in time"), "{}", daemon.log());
+}
+
+#[tokio::test]
+async fn a_second_signal_does_not_wait_for_a_scrape() {
+    let (_api, mut daemon) = start(5000).await;
+    let never_read = begin_to_scrape(&daemon).await;
+    daemon.signal("TERM");
+    logged(&daemon, "Stopping").await;
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(), Some(0));
+    logged(&daemon, "A second signal").await;
+    drop(never_read);
+}
+
+#[tokio::test]
+async fn a_want_of_descriptors_passes() {
+    let (_api, daemon) = start(1).await;
+    let open = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
+    let set = Command::new("prlimit")
+        .args([format!("--pid={}", daemon.pid()), format!("--nofile={}", open + 5)])
+        .status()
+        .unwrap();
+    assert!(set.success());
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        held.push(connect(&daemon).await);
+    }
+    logged(&daemon, "cannot be accepted").await;
+    // It tries again many times.
+    sleep(Duration::from_millis(500)).await;
+    drop(held);
+    scrape(&daemon).await;
+    let log = daemon.log();
+    assert_eq!(log.matches("cannot be accepted").count(), 1, "{log}");
+}
