@@ -66,8 +66,9 @@ pub(super) fn zone_name(body: &[u8]) -> Body<Box<str>> {
         #[serde(borrow, default)]
         name: Option<&'a RawValue>,
     }
-    read(&lossy(body), |result: Option<Named<'_>>, _| {
-        let name = clean(text(result.and_then(|zone| zone.name)).unwrap_or_default().trim());
+    read(&lossy(body), |result: Option<&RawValue>, _| {
+        let name = parsed::<Named<'_>>(result).and_then(|zone| zone.name);
+        let name = clean(text(name).unwrap_or_default().trim());
         if name.is_empty() { Err("it has no zone name") } else { Ok(name) }
     })
 }
@@ -75,8 +76,7 @@ pub(super) fn zone_name(body: &[u8]) -> Body<Box<str>> {
 /// Reads what the body of a failed request says of the reason, if it says anything.
 pub(super) fn refusal(body: &[u8]) -> Refusal {
     let body = lossy(body);
-    let envelope = serde_json::from_str::<Envelope<IgnoredAny>>(&body);
-    envelope.map(|envelope| Refusal::new(&envelope.errors)).unwrap_or_default()
+    object::<Envelope<IgnoredAny>>(&body).map(|envelope| Refusal::new(&envelope.errors)).unwrap_or_default()
 }
 
 /// A byte that is no text spoils the name that it is in, and nothing else.
@@ -88,8 +88,8 @@ fn read<'a, R: Deserialize<'a>, T>(
     body: &'a str,
     result: impl FnOnce(Option<R>, ResultInfo) -> Result<T, &'static str>,
 ) -> Body<T> {
-    match serde_json::from_str::<Envelope<R>>(body) {
-        Ok(envelope) => match envelope.success {
+    match object::<Envelope<R>>(body) {
+        Some(envelope) => match envelope.success {
             Some(true) => {
                 let info = envelope.result_info.unwrap_or_default();
                 result(envelope.result, info).map_or_else(Body::Unreadable, Body::Good)
@@ -98,10 +98,10 @@ fn read<'a, R: Deserialize<'a>, T>(
             None => Body::Unreadable("it does not say whether it succeeded"),
         },
         // An answer that says no may carry a result of any shape.
-        Err(_) => match serde_json::from_str::<Envelope<IgnoredAny>>(body) {
-            Ok(envelope) if envelope.success == Some(false) => Body::Refused(Refusal::new(&envelope.errors)),
-            Ok(_) => Body::Unreadable("its result is of another shape"),
-            Err(_) => Body::Unreadable("it is not the JSON of the API"),
+        None => match object::<Envelope<IgnoredAny>>(body) {
+            Some(envelope) if envelope.success == Some(false) => Body::Refused(Refusal::new(&envelope.errors)),
+            Some(_) => Body::Unreadable("its result is of another shape"),
+            None => Body::Unreadable("it is not the JSON of the API"),
         },
     }
 }
@@ -283,22 +283,30 @@ fn text(raw: Option<&RawValue>) -> Option<Cow<'_, str>> {
 
 /// A value of any type, `None` unless it is the object that is wanted.
 fn parsed<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
-    let json = raw?.get();
-    // A struct would be read from an array too, field by field.
-    if json.starts_with('{') { serde_json::from_str(json).ok() } else { None }
+    object(raw?.get())
+}
+
+/// A struct, and no array: serde would read one from that too, field by field.
+fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
+    if json.trim_start().starts_with('{') { serde_json::from_str(json).ok() } else { None }
 }
 
 /// A small value of any type, `None` unless it is the type that is wanted.
 fn loose<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
-    let raw = <&RawValue>::deserialize(deserializer)?;
-    Ok(serde_json::from_str(raw.get()).ok())
+    Ok(small(<&RawValue>::deserialize(deserializer)?))
+}
+
+/// None of these is an array, and a struct would be read from one.
+fn small<T: DeserializeOwned>(raw: &RawValue) -> Option<T> {
+    let json = raw.get();
+    if json.starts_with('[') { None } else { serde_json::from_str(json).ok() }
 }
 
 /// What is right in a list, and nothing if it is no list.
 fn loose_list<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
     let raw = <&RawValue>::deserialize(deserializer)?;
     let items: Vec<&RawValue> = serde_json::from_str(raw.get()).unwrap_or_default();
-    Ok(items.into_iter().filter_map(|item| serde_json::from_str(item.get()).ok()).collect())
+    Ok(items.into_iter().filter_map(small).collect())
 }
 
 #[cfg(test)]
@@ -508,7 +516,9 @@ mod tests {
                 page(&json!({"success": true, "result": [], "result_info": {"total_count": odd, "total_pages": odd}}));
             assert_eq!((page.total_count, page.total_pages), (read, read), "{odd}");
         }
-        assert_eq!(page(&json!({"success": true, "result": [], "result_info": 3})).total_count, None);
+        for odd in [json!(3), json!([5, 2])] {
+            assert_eq!(page(&json!({"success": true, "result": [], "result_info": odd})).total_count, None, "{odd}");
+        }
     }
 
     #[test]
@@ -536,7 +546,7 @@ mod tests {
                 "code 7003: Could not route, at /zone_id, see https://developers.example/x; No route\u{fffd}for that URI",
             ),
             (json!({"success": false, "errors": [{"code": "x"}]}), vec![], "no message"),
-            (json!({"success": false, "errors": [null, 7, {"code": 971}]}), vec![971], "code 971: no message"),
+            (json!({"success": false, "errors": [null, 7, [9], {"code": 971}]}), vec![971], "code 971: no message"),
             (json!({"success": false, "errors": null}), vec![], ""),
             (json!({"success": false}), vec![], ""),
         ] {
@@ -561,6 +571,8 @@ mod tests {
             r#"{"success":true,"result":{}}"#,
             r#"{"success":true,"result":"x"}"#,
             "\u{feff}{}",
+            r#"[true,[],[{"id":"a"}],{"total_count":1}]"#,
+            r#"[false,[{"code":1}]]"#,
             &brackets,
         ] {
             assert!(matches!(client_certificates(body.as_bytes()), Body::Unreadable(_)), "{body:.40}");
@@ -572,9 +584,15 @@ mod tests {
     fn a_zone_has_a_name() {
         let name = |result: Value| zone_name(json!({"success": true, "result": result}).to_string().as_bytes());
         assert_eq!(name(json!({"id": "x", "name": " example.com "})), Body::Good("example.com".into()));
-        for nameless in
-            [json!({}), json!({"name": ""}), json!({"name": null}), json!({"name": 1}), json!(null), json!([])]
-        {
+        for nameless in [
+            json!({}),
+            json!({"name": ""}),
+            json!({"name": null}),
+            json!({"name": 1}),
+            json!(null),
+            json!([]),
+            json!(["x"]),
+        ] {
             assert!(matches!(name(nameless.clone()), Body::Unreadable(_)), "{nameless}");
         }
     }
