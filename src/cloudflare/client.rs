@@ -262,7 +262,8 @@ impl Client {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
             };
-            failure.message = self.credential.redact(failure.message);
+            failure.message = self.credential.redact(&failure.message);
+            failure.cf_ray = failure.cf_ray.map(|ray| self.credential.redact(&ray));
             if let Some(Closed { why: Why::Unauthorized, wait }) = effect.closed {
                 failure.dead_token = Some(DeadToken::TryAfter(wait));
                 return Err(failure);

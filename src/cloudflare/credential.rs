@@ -17,6 +17,9 @@ use thiserror::Error;
 /// No token or key of Cloudflare's comes near this size, so a larger file is some other file.
 const MAX_SECRET_BYTES: u64 = 8 * 1024;
 
+/// So much of a secret is worth hiding: five characters say only what sort of token it is.
+const TELLING: usize = 8;
+
 /// One of Cloudflare's two ways to sign in, with where its secret comes from.
 #[derive(Debug, Clone)]
 pub enum Scheme {
@@ -116,11 +119,23 @@ impl Credential {
     }
 
     /// The text without the secret, should it be in there: a proxy that is in the way may echo a request.
+    ///
+    /// A long text is cut before it comes here, so the beginning of the secret is taken out too.
     #[must_use]
-    pub fn redact(&self, text: String) -> String {
+    pub fn redact(&self, text: &str) -> String {
         let current = self.current();
         let secret = current.secret.expose_secret();
-        if text.contains(secret) { text.replace(secret, "[secret]") } else { text }
+        let beginning = &secret[..secret.len().min(TELLING)];
+        let (mut redacted, mut rest) = (String::new(), text);
+        while let Some(at) = rest.find(beginning) {
+            let (before, from) = rest.split_at(at);
+            let same = from.bytes().zip(secret.bytes()).take_while(|(here, there)| here == there).count();
+            redacted.push_str(before);
+            redacted.push_str("[secret]");
+            rest = &from[same..];
+        }
+        redacted.push_str(rest);
+        redacted
     }
 
     /// Whether the secret is in a file, which can change.
@@ -228,6 +243,68 @@ impl FileVersion {
             size: metadata.len(),
             #[cfg(unix)]
             inode: std::os::unix::fs::MetadataExt::ino(metadata),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use chrono::DateTime;
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::cloudflare::{ApiSettings, BaseUrl, Client};
+
+    const SECRET: &str = "Zs3cretZs3cretZs3cretZs3cretZs3cretZs3cr";
+
+    fn schemes() -> [Scheme; 2] {
+        let secret = || SecretSource::Fixed(SECRET.to_owned().into());
+        [Scheme::Token(secret()), Scheme::Key { email: "user@example.com".into(), key: secret() }]
+    }
+
+    #[test]
+    fn an_echoed_secret_is_taken_out_even_where_it_is_cut() {
+        let [token, _] = schemes();
+        let credential = Credential::load("default", token).unwrap();
+        for (text, redacted) in [
+            (SECRET.to_owned(), "[secret]"),
+            (format!("Bearer {SECRET}, ü {SECRET}."), "Bearer [secret], ü [secret]."),
+            (format!("{SECRET}{SECRET}"), "[secret][secret]"),
+            (format!("Bearer {}…", &SECRET[..39]), "Bearer [secret]…"),
+            (format!("Bearer {}", &SECRET[..8]), "Bearer [secret]"),
+            ("Zs3cret".to_owned(), "Zs3cret"),
+            (String::new(), ""),
+        ] {
+            assert_eq!(credential.redact(&text), redacted, "{text}");
+        }
+    }
+
+    #[test]
+    fn whatever_a_panic_shows_of_it_holds_no_secret() {
+        for scheme in schemes() {
+            let credential = Arc::new(Credential::load("default", scheme.clone()).unwrap());
+            let settings = ApiSettings {
+                base_url: BaseUrl::try_new("https://api.example.com").unwrap(),
+                timeout: Duration::from_secs(1),
+                requests_per_5m: 1,
+                concurrency: 1,
+                extra_roots: Vec::new(),
+            };
+            let (revived, _) = tokio::sync::mpsc::unbounded_channel();
+            let now = || DateTime::UNIX_EPOCH;
+            let client = Client::new(&settings, Arc::clone(&credential), &Registry::new(), now, revived, None).unwrap();
+            let request = reqwest::Client::new().get("https://api.example.com").headers(credential.headers());
+            for shown in [
+                format!("{scheme:?}"),
+                format!("{credential:#?}"),
+                format!("{client:?}"),
+                format!("{request:?}"),
+                format!("{:?}", request.build().unwrap()),
+            ] {
+                assert!(shown.len() > 20 && !shown.contains("s3cret"), "{shown}");
+            }
         }
     }
 }
