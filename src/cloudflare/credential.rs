@@ -5,6 +5,7 @@
 
 use std::{
     io::Read as _,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, RwLock},
     time::SystemTime,
@@ -38,7 +39,12 @@ pub enum Scheme {
 #[derive(Debug, Clone)]
 pub enum SecretSource {
     /// A file, read again when it changes.
-    File(PathBuf),
+    File {
+        /// Where it is.
+        path: PathBuf,
+        /// Whoever put it there sees to it that nobody else can read it, as systemd does.
+        guarded: bool,
+    },
     /// A value that stays as long as the process, such as an environment variable's.
     Fixed(SecretString),
 }
@@ -91,8 +97,8 @@ struct Current {
 struct FileVersion {
     modified: Option<SystemTime>,
     size: u64,
-    #[cfg(unix)]
     inode: u64,
+    mode: u32,
 }
 
 impl Credential {
@@ -141,7 +147,7 @@ impl Credential {
     /// Whether the secret is in a file, which can change.
     #[must_use]
     pub const fn is_in_a_file(&self) -> bool {
-        matches!(self.scheme.secret(), SecretSource::File(_))
+        matches!(self.scheme.secret(), SecretSource::File { .. })
     }
 
     /// Reads the file again if it changed, and tells whether the secret is another one now.
@@ -149,7 +155,7 @@ impl Credential {
     /// # Errors
     /// If the new content cannot be used; the old secret stays, and the next call tries again.
     pub fn refresh(&self) -> Result<bool, CredentialError> {
-        let SecretSource::File(path) = self.scheme.secret() else { return Ok(false) };
+        let SecretSource::File { path, .. } = self.scheme.secret() else { return Ok(false) };
         let version = FileVersion::of(&std::fs::metadata(path).map_err(CredentialError::Unreadable)?);
         if self.current().version.as_ref() == Some(&version) {
             return Ok(false);
@@ -203,25 +209,43 @@ impl SecretSource {
     fn read(&self) -> Result<(SecretString, Option<FileVersion>), CredentialError> {
         match self {
             Self::Fixed(secret) => Ok((bare(secret.expose_secret())?, None)),
-            Self::File(path) => read_file(path),
+            Self::File { path, guarded } => read_file(path, *guarded),
         }
     }
 }
 
-fn read_file(path: &Path) -> Result<(SecretString, Option<FileVersion>), CredentialError> {
+fn read_file(path: &Path, guarded: bool) -> Result<(SecretString, Option<FileVersion>), CredentialError> {
     // Looked at before it is opened: opening a pipe would wait for a writer.
     if !std::fs::metadata(path).map_err(CredentialError::Unreadable)?.is_file() {
         return Err(CredentialError::NotAFile);
     }
     let file = std::fs::File::open(path).map_err(CredentialError::Unreadable)?;
-    let version = FileVersion::of(&file.metadata().map_err(CredentialError::Unreadable)?);
+    let metadata = file.metadata().map_err(CredentialError::Unreadable)?;
     let mut content = Vec::new();
     file.take(MAX_SECRET_BYTES + 1).read_to_end(&mut content).map_err(CredentialError::Unreadable)?;
     if content.len() as u64 > MAX_SECRET_BYTES {
         return Err(CredentialError::TooLarge);
     }
     let content = SecretString::from(String::from_utf8(content).map_err(|_| CredentialError::NotBare)?);
-    Ok((bare(content.expose_secret())?, Some(version)))
+    let secret = bare(content.expose_secret())?;
+    if let Some(remedy) = remedy_if_open(metadata.mode(), metadata.uid() == rustix::process::geteuid().as_raw())
+        && !guarded
+    {
+        let mode = format!("{:04o}", metadata.mode() & 0o7777);
+        tracing::warn!(file = %path.display(), mode, remedy, "Others can read or change a file that holds a secret.");
+    }
+    Ok((secret, Some(FileVersion::of(&metadata))))
+}
+
+/// What to do about a file that others than its owner can use.
+///
+/// Where it is somebody else's, such as root's, the group is how we may read it.
+const fn remedy_if_open(mode: u32, is_ours: bool) -> Option<&'static str> {
+    match (mode & 0o077, is_ours) {
+        (0, _) | (0o040, false) => None,
+        (_, true) => Some("chmod 600"),
+        (_, false) => Some("chmod 640, with a group that holds nobody else"),
+    }
 }
 
 /// Blanks around a secret come from editors and `echo`; inside it they are a mistake.
@@ -238,12 +262,7 @@ fn bare(content: &str) -> Result<SecretString, CredentialError> {
 
 impl FileVersion {
     fn of(metadata: &std::fs::Metadata) -> Self {
-        Self {
-            modified: metadata.modified().ok(),
-            size: metadata.len(),
-            #[cfg(unix)]
-            inode: std::os::unix::fs::MetadataExt::ino(metadata),
-        }
+        Self { modified: metadata.modified().ok(), size: metadata.len(), inode: metadata.ino(), mode: metadata.mode() }
     }
 }
 
@@ -305,6 +324,24 @@ mod tests {
             ] {
                 assert!(shown.len() > 20 && !shown.contains("s3cret"), "{shown}");
             }
+        }
+    }
+
+    #[test]
+    fn a_file_is_safe_with_its_owner_alone_or_where_it_is_lent_to_our_group() {
+        for (mode, is_ours, is_safe) in [
+            (0o100_600, true, true),
+            (0o100_400, true, true),
+            (0o100_640, true, false),
+            (0o100_604, true, false),
+            (0o100_620, true, false),
+            (0o100_600, false, true),
+            (0o100_440, false, true),
+            (0o100_640, false, true),
+            (0o100_660, false, false),
+            (0o100_644, false, false),
+        ] {
+            assert_eq!(remedy_if_open(mode, is_ours).is_none(), is_safe, "{mode:o} {is_ours}");
         }
     }
 }

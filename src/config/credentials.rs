@@ -10,6 +10,9 @@ use super::{
 };
 use crate::cloudflare::{Credential, CredentialError, Scheme, SecretSource};
 
+/// The variable with the folder in which systemd hands over what nobody else can read.
+const SYSTEMD_FOLDER: &str = "CREDENTIALS_DIRECTORY";
+
 /// The name under which systemd hands over a token.
 const SYSTEMD_CREDENTIAL: &str = "cloudflare-api-token";
 
@@ -64,7 +67,7 @@ impl Context<'_> {
         let address = email.map(|entry| entry.read(text_as(checked_email)));
         let credential = secret.read(text_as(|value| {
             let source = match source {
-                Source::File => SecretSource::File(self.folder.join(value)),
+                Source::File => self.file(self.folder.join(value)),
                 Source::Variable => match (self.environment)(value) {
                     Some(secret) => SecretSource::Fixed(secret.into()),
                     None => return Err("the environment variable that it names is not set, or empty".to_owned()),
@@ -78,7 +81,7 @@ impl Context<'_> {
                 }
             };
             Credential::load(name, scheme).map_err(|error| match source {
-                SecretSource::File(_) => self.unusable_file(
+                SecretSource::File { .. } => self.unusable_file(
                     value,
                     &error,
                     "name a file that holds the bare secret and that this user can read",
@@ -91,15 +94,20 @@ impl Context<'_> {
         Some(Arc::new(credential))
     }
 
+    fn file(&self, path: PathBuf) -> SecretSource {
+        let guarded = (self.environment)(SYSTEMD_FOLDER).is_some_and(|folder| path.starts_with(folder));
+        SecretSource::File { path, guarded }
+    }
+
     /// What a file without credentials takes from the environment.
     fn default_credential(&self) -> Option<Arc<Credential>> {
         let variable = |name: &str| (self.environment)(name);
         let place = Place::absent("credentials");
-        let file = variable("CREDENTIALS_DIRECTORY").map(|folder| PathBuf::from(folder).join(SYSTEMD_CREDENTIAL));
+        let file = variable(SYSTEMD_FOLDER).map(|folder| PathBuf::from(folder).join(SYSTEMD_CREDENTIAL));
         let token = variable("CLOUDFLARE_API_TOKEN");
         let (email, key) = (variable("CLOUDFLARE_EMAIL"), variable("CLOUDFLARE_API_KEY"));
         let (scheme, origin) = match (file.filter(|file| file.exists()), token, email, key) {
-            (Some(file), ..) => (Scheme::Token(SecretSource::File(file.clone())), file.display().to_string()),
+            (Some(file), ..) => (Scheme::Token(self.file(file.clone())), file.display().to_string()),
             (None, Some(token), ..) => {
                 (Scheme::Token(SecretSource::Fixed(token.into())), "CLOUDFLARE_API_TOKEN".to_owned())
             }
