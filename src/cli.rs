@@ -7,7 +7,12 @@ mod daemon;
 mod list;
 mod logging;
 
-use std::{ffi::OsString, io::Write as _, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -121,10 +126,14 @@ enum LogFormat {
 /// Does what the command line says. `now` is the wall clock.
 #[must_use]
 pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
+    let hidden = hide_memory();
     let Cli { command, common, web } = Cli::parse();
     let is_daemon = matches!(command, None | Some(Command::Run(_) | Command::Demo(_)));
     let level = common.log_level.unwrap_or(if is_daemon { LogLevel::Info } else { LogLevel::Warn });
     logging::init(level, common.log_format);
+    if let Err(error) = hidden {
+        tracing::warn!(%error, "The system does not keep the memory of this process, and the secrets in it, from other processes of this user.");
+    }
     let load = || load(&common);
     let code = match command {
         None => load().map(|config| daemon::run(web.apply(config), now)),
@@ -138,6 +147,13 @@ pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
         Some(Command::List(options)) => load().map(|config| list::run(&config, &options, now)),
     };
     ExitCode::from(code.unwrap_or_else(|code| code))
+}
+
+/// Keeps secrets out of core files, and memory and environment from other processes of this user.
+fn hide_memory() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    Ok(())
 }
 
 /// Reads the configuration; says what is wrong with it.
@@ -170,11 +186,11 @@ impl Web {
 
 /// Prints a result on stdout; returns the exit code.
 fn print(text: &[u8]) -> u8 {
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = io::stdout().lock();
     match stdout.write_all(text).and_then(|()| stdout.flush()) {
         Ok(()) => 0,
         // Whoever reads has seen enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
         Err(error) => {
             complain(&format!("The result cannot be printed: {error}"));
             FAILED
