@@ -22,3 +22,4 @@ pub use credential::{Credential, CredentialError, Scheme, SecretSource};
 pub(crate) use pace::Pace;
 pub use pace::{Lane, Turn};
 pub use settings::{ApiSettings, BaseUrl, InvalidBaseUrl, InvalidRoots, read_roots};
+pub use transport::announce_proxy;

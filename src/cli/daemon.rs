@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{FAILED, Web, complain};
 use crate::{
-    cloudflare::ApiSettings,
+    cloudflare::{ApiSettings, announce_proxy},
     config::{Config, ConfigErrors},
     demo::{SimulatedApi, World},
 };
@@ -104,6 +104,7 @@ async fn serve(config: Config, now: fn() -> DateTime<Utc>, notice: Option<&'stat
         credentials = config.credentials.len(),
         "Starting cloudflare-cert-exporter."
     );
+    announce_proxy(&config.api);
     let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
         (Err(error), _) | (_, Err(error)) => {

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::{FAILED, USAGE, complain, daemon::block_on, print};
 use crate::{
     clients,
-    cloudflare::{Client, Lane},
+    cloudflare::{Client, Lane, announce_proxy},
     config::Config,
     fetch,
     model::{Certificate, Failure, Listing, Zone},
@@ -68,6 +68,7 @@ struct Row<'a> {
 
 /// Lists and prints; returns the exit code.
 pub(super) fn run(config: &Config, options: &Options, now: fn() -> DateTime<Utc>) -> u8 {
+    announce_proxy(&config.api);
     block_on(async {
         let (revive, _nobody) = mpsc::unbounded_channel();
         let clients = match clients(config, &Registry::new(), now, &revive, None) {

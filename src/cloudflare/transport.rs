@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{RequestBuilder, StatusCode, header::HeaderMap, redirect::Policy};
 
 use super::ApiSettings;
@@ -40,6 +41,40 @@ pub(super) fn http_client(settings: &ApiSettings) -> Result<reqwest::Client, Str
         builder.tls_certs_merge(settings.extra_roots.iter().cloned())
     };
     builder.build().map_err(|error| causes(&error).join(": "))
+}
+
+/// Says through which proxy requests go, and which variable names one that cannot be used.
+///
+/// reqwest asks the environment in the same way, and says nothing.
+pub fn announce_proxy(settings: &ApiSettings) {
+    if settings.base_url.is_plain() {
+        return;
+    }
+    let url = settings.base_url.join("", None);
+    let proxy = |matcher: &Matcher| {
+        let proxy = matcher.intercept(&url.as_str().parse().ok()?)?;
+        proxy.uri().scheme_str().is_some_and(|scheme| matches!(scheme, "http" | "https")).then_some(proxy)
+    };
+    for variable in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+        let Some(value) = std::env::var_os(variable).filter(|value| !value.is_empty()) else { continue };
+        if value.to_str().and_then(|value| proxy(&Matcher::builder().all(value).build())).is_none() {
+            tracing::warn!(
+                variable,
+                "This variable names no proxy that can be used, so requests go without it or fail: it has to be http://HOST:PORT or https://HOST:PORT. What it says is not shown, since it may hold a password."
+            );
+        }
+    }
+    if let Some(proxy) = proxy(&Matcher::from_env()) {
+        // Put together anew: what is left of a password with an @ in it would be shown otherwise.
+        let (uri, password) = (proxy.uri(), proxy.basic_auth().is_some());
+        let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+        let address = format!("{}://{}{port}", uri.scheme_str().unwrap_or_default(), uri.host().unwrap_or_default());
+        tracing::info!(
+            proxy = address,
+            password,
+            "Requests to Cloudflare go through the proxy that the environment names."
+        );
+    }
 }
 
 /// Sends a request and takes its answer in.

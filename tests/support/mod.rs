@@ -101,7 +101,12 @@ pub(crate) fn run(config: &str, arguments: &[&str], environment: &[(&str, &str)]
 }
 
 /// Nothing of this environment may change what a test sees.
-fn command(folder: &std::path::Path, config: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
+pub(crate) fn command(
+    folder: &std::path::Path,
+    config: &str,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> Command {
     let file = folder.join("config.toml");
     std::fs::write(&file, config).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_cloudflare-cert-exporter"));
@@ -113,7 +118,12 @@ impl Daemon {
     /// Starts it and waits until it listens; the configuration has to say port 0.
     pub(crate) fn start(config: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut command = command(folder.path(), config, arguments, environment);
+        let command = command(folder.path(), config, arguments, environment);
+        Self::wait_until_it_listens(command, folder)
+    }
+
+    /// The same for a command of which more is set; the folder is removed in the end.
+    pub(crate) fn wait_until_it_listens(mut command: Command, folder: tempfile::TempDir) -> Self {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Mutex::new(String::new()));

@@ -1,0 +1,208 @@
+//! What becomes visible of a secret outside of the program: in files, in `/proc`, behind a proxy.
+//!
+//! That none is in any log line, page, metric or error of a daemon with faults is in `outside.rs`.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a test that fails panics")]
+
+mod support;
+
+use std::{
+    fs::{self, Permissions},
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use cloudflare_cert_exporter::demo::{AcceptedCredential, SimulatedApi, SimulatedZone, World};
+use support::Daemon;
+use tokio::time::Instant;
+
+const SECRET: &str = "s3cret-s3cret-s3cret-s3cret-s3cret-s3cret";
+
+/// A file with a secret in it.
+fn token_file(folder: &Path, mode: u32, secret: &str) -> PathBuf {
+    let file = folder.join("token");
+    fs::write(&file, secret).unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+    file
+}
+
+/// What a file says of one zone, and of an API that is asked with what is in this file.
+fn config(base_url: &str, token_file: &Path) -> String {
+    format!(
+        "[server]\nlisten_addresses = [\"127.0.0.1:0\"]\n[api]\nbase_url = {base_url:?}\ntimeout = \"5s\"\n\
+         [credentials.default]\napi_token_file = {token_file:?}\n\
+         [[zones]]\nid = \"023e105f4ecef8ad9ca31a8372d0c353\"\nname = \"a.example\"\n"
+    )
+}
+
+fn warnings(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| line.contains("Others can read")).collect()
+}
+
+#[test]
+fn a_file_that_others_can_read_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |file: &Path, environment: &[(&str, &str)]| {
+        let output = support::run(&config("https://api.example.invalid", file), &["check-config"], environment);
+        assert_eq!(output.code, Some(0), "{}", output.stderr);
+        assert!(output.stdout.starts_with("The configuration is good."), "{}", output.stdout);
+        output.stderr
+    };
+    let file = token_file(folder.path(), 0o644, SECRET);
+    let stderr = check(&file, &[]);
+    for part in ["level=warn", &format!("file={}", file.display()), "mode=0644", "remedy=\"chmod 600\""] {
+        assert!(stderr.contains(part), "{part} is missing in {stderr}");
+    }
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    // As Kubernetes does it.
+    let link = folder.path().join("link");
+    symlink("token", &link).unwrap();
+    assert_eq!(warnings(&check(&link, &[])).len(), 1);
+    // What systemd hands over is in its care.
+    assert_eq!(check(&file, &[("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap())]), "");
+    token_file(folder.path(), 0o600, SECRET);
+    assert_eq!(check(&link, &[]), "");
+}
+
+#[tokio::test]
+async fn a_file_is_reported_again_when_it_changed_and_others_can_still_read_it() {
+    let mut world = World::of([SimulatedZone::of_size("a.example", 1)]);
+    world.credentials = vec![AcceptedCredential::Token(SECRET.into())];
+    let api = SimulatedApi::start(world).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = token_file(folder.path(), 0o604, SECRET);
+    let daemon = Daemon::start(&config(&api.base_url(), &file), &[], &[]);
+    assert_eq!(warnings(&daemon.log()).len(), 1, "{}", daemon.log());
+    for (changes, (mode, reports)) in [(0o604, 2), (0o600, 2), (0o606, 3)].into_iter().enumerate() {
+        // Renamed, so that the daemon never sees it half written.
+        let beside = tempfile::tempdir_in(folder.path()).unwrap();
+        fs::rename(token_file(beside.path(), mode, &format!("secret-{changes}")), &file).unwrap();
+        let started = Instant::now();
+        while daemon.log().matches("The secret changed").count() == changes {
+            assert!(started.elapsed() < Duration::from_secs(60), "{}", daemon.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(warnings(&daemon.log()).len(), reports, "{mode:o} {}", daemon.log());
+    }
+    assert!(daemon.log().contains("mode=0606"), "{}", daemon.log());
+}
+
+/// As root it runs as another user, since to root everything is open.
+#[test]
+#[cfg(target_os = "linux")]
+fn other_processes_of_the_same_user_cannot_look_into_it() {
+    use std::os::unix::process::CommandExt as _;
+
+    const NOBODY: u32 = 65_534;
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    let is_root = fs::metadata(folder.path()).unwrap().uid() == 0;
+    let file = token_file(folder.path(), 0o600, SECRET);
+    let text = config("http://127.0.0.1:1", &file);
+    let command = if is_root {
+        std::os::unix::fs::chown(&file, Some(NOBODY), Some(NOBODY)).unwrap();
+        // Nobody may be kept out of the folder that it was built in.
+        let program = folder.path().join("program");
+        // By a process of its own: a file that is open for writing, here or in a child, cannot be run.
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_cloudflare-cert-exporter")).arg(&program).status();
+        assert!(copied.unwrap().success());
+        let mut command = Command::new(program);
+        let given = support::command(folder.path(), &text, &[], &[]);
+        command.env_clear().args(given.get_args()).uid(NOBODY).gid(NOBODY);
+        command
+    } else {
+        support::command(folder.path(), &text, &[], &[])
+    };
+    let daemon = Daemon::wait_until_it_listens(command, folder);
+    let of_process = |name: &str| format!("/proc/{}/{name}", daemon.pid());
+
+    assert!(!fs::read_to_string(of_process("cmdline")).unwrap().contains("s3cret"));
+    match fs::read(of_process("environ")) {
+        Ok(environment) => {
+            assert!(is_root, "its environment can be read");
+            assert!(!String::from_utf8_lossy(&environment).contains("s3cret"));
+        }
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied),
+    }
+    assert_eq!(fs::metadata(of_process("environ")).unwrap().uid(), 0, "it belongs to the user who runs it");
+    // What it says of itself stays whole.
+    let metrics = tokio::runtime::Runtime::new().unwrap().block_on(daemon.get("/metrics")).1;
+    for name in ["cpu_seconds_total", "open_fds", "max_fds", "resident_memory_bytes", "threads", "start_time_seconds"] {
+        assert!(metrics.contains(&format!("\nprocess_{name} ")), "{name} is missing in {metrics}");
+    }
+}
+
+/// A proxy that gives this answer to every request and keeps what it got.
+fn proxy(answer: &'static str) -> (u16, Arc<Mutex<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (port, requests) = (listener.local_addr().unwrap().port(), Arc::new(Mutex::new(String::new())));
+    let kept = Arc::clone(&requests);
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let mut buffer = [0; 4096];
+            let read = connection.read(&mut buffer).unwrap_or_default();
+            kept.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..read]));
+            let _ = connection.write_all(answer.as_bytes());
+        }
+    });
+    (port, requests)
+}
+
+#[tokio::test]
+async fn the_password_of_a_proxy_stays_between_us_and_the_proxy() {
+    let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (asking, asked) = proxy("HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n");
+    let (failing, _) = proxy("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
+    let folder = tempfile::tempdir().unwrap();
+    let text = config("https://api.example.invalid/client/v4", &token_file(folder.path(), 0o600, SECRET));
+    let daemons = [(refusing, "Connection refused"), (asking, "authorization required"), (failing, "unsuccessful")];
+    let daemons = daemons.map(|(port, words)| {
+        let proxy = format!("http://user:pr0xy-s3cret@127.0.0.1:{port}");
+        (port, words, Daemon::start(&text, &["--log.level", "debug"], &[("HTTPS_PROXY", &proxy)]))
+    });
+    for (port, words, daemon) in daemons {
+        daemon.ready().await;
+        let metrics = daemon.get("/metrics").await.1;
+        assert!(metrics.contains("zone_id=\"023e105f4ecef8ad9ca31a8372d0c353\",reason=\"connect\"} 1\n"), "{metrics}");
+        let log = daemon.log();
+        assert!(log.contains(&format!("proxy=http://127.0.0.1:{port} password=true")), "{log}");
+        assert!(log.contains(words) && log.contains("reason=connect") && log.contains("sent again"), "{log}");
+        for shown in [log, metrics, daemon.get("/").await.1] {
+            assert!(!shown.contains("s3cret") && !shown.contains("dXNlcjpwcjB4eS1zM2NyZXQ"), "{shown}");
+        }
+    }
+    let asked = asked.lock().unwrap();
+    assert!(asked.starts_with("CONNECT api.example.invalid:443 "), "{asked}");
+    assert!(asked.to_lowercase().contains("proxy-authorization: basic "), "{asked}");
+    assert!(!asked.contains("s3cret"), "{asked}");
+}
+
+#[test]
+fn a_proxy_that_cannot_be_used_is_reported_without_what_the_variable_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = config("https://127.0.0.1:1", &token_file(folder.path(), 0o600, SECRET));
+    for (variable, proxy) in [
+        ("HTTPS_PROXY", "http://user:pr0xy s3cret@127.0.0.1"),
+        ("https_proxy", "ftp://user:s3cret@127.0.0.1:1"),
+        ("ALL_PROXY", "socks5://user:s3cret@127.0.0.1:1"),
+    ] {
+        let daemon = Daemon::start(&text, &[], &[(variable, proxy)]);
+        let log = daemon.log();
+        assert!(
+            log.contains("names no proxy that can be used") && log.contains(&format!("variable={variable}")),
+            "{log}"
+        );
+        assert!(!log.contains("s3cret") && !log.contains("through the proxy"), "{log}");
+    }
+    // A password may hold an @.
+    let daemon = Daemon::start(&text, &[], &[("HTTPS_PROXY", "http://user:p@s3cret@127.0.0.1:1")]);
+    let log = daemon.log();
+    assert!(log.contains("proxy=http://127.0.0.1:1 password=true") && !log.contains("s3cret"), "{log}");
+}
