@@ -11,6 +11,8 @@ mod limits;
 mod metrics;
 mod pace;
 mod paging;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties;
 mod retry;
 mod settings;
 mod transport;

@@ -5,6 +5,8 @@
 
 mod credentials;
 mod document;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties;
 
 use std::{
     collections::{BTreeSet, HashMap},

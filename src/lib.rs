@@ -18,6 +18,9 @@ pub mod demo;
 pub mod exposition;
 pub mod model;
 pub mod poller;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod properties;
 pub mod server;
 pub mod state;
 

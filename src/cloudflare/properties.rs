@@ -1,0 +1,297 @@
+//! What has to hold whatever Cloudflare, or somebody in its place, answers. See `src/properties.rs`.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a property that fails panics")]
+
+use std::{collections::HashSet, time::Duration};
+
+use chrono::{DateTime, Datelike as _, FixedOffset, SecondsFormat, Utc};
+use reqwest::{
+    StatusCode,
+    header::{HeaderMap, HeaderName, HeaderValue},
+};
+use serde_json::Value;
+
+use super::{
+    date, judge, limits,
+    paging::{Next, Paging},
+    transport::Response,
+    wire::{self, Body, Page},
+};
+use crate::model::{Certificate, Expiry, MAX_TEXT_CHARS, clean};
+
+/// The bytes are the body of an answer.
+pub fn answer(bytes: &[u8]) {
+    let read = wire::client_certificates(bytes);
+    match &read {
+        Body::Good(page) => page.entries.iter().for_each(assert_harmless),
+        Body::Refused(refusal) => {
+            assert_harmless_sentence(&refusal.words);
+            assert!(refusal.codes.len() <= 5 * 6 && refusal.words.len() < 5 * 6 * 3 * 4 * (MAX_TEXT_CHARS + 30));
+        }
+        Body::Unreadable(_) => {}
+    }
+    if let Body::Good(name) = wire::zone_name(bytes) {
+        assert!(!name.is_empty() && *name == *clean(&name), "{name:?}");
+    }
+    for status in [200, 403, 429, 502] {
+        let status = StatusCode::from_u16(status).unwrap();
+        let response = Response { status, headers: HeaderMap::new(), body: Ok(bytes.to_vec()) };
+        match judge::judge(response, wire::client_certificates, "default") {
+            Ok(page) => assert!(status.is_success() && read == Body::Good(page), "{status}"),
+            Err(failure) => assert_harmless_sentence(&failure.message),
+        }
+    }
+    // Another reader of JSON has to agree. It is stricter, and takes the last of two equal keys.
+    if let Ok(value) = serde_json::from_str::<Value>(&String::from_utf8_lossy(bytes)) {
+        if let Body::Good(page) = &read {
+            assert_eq!(value["success"], true);
+            assert_eq!(page.entries.len(), value["result"].as_array().map_or(0, Vec::len));
+        }
+        let written = value.to_string();
+        match (wire::client_certificates(written.as_bytes()), &value["success"], &value["result"]) {
+            (Body::Good(page), Value::Bool(true), Value::Array(items)) => {
+                let ids = items.iter().map(|item| clean(item["id"].as_str().unwrap_or_default()));
+                assert!(ids.eq(page.entries.into_iter().map(|entry| entry.id)), "an entry is lost in {written}");
+                let count = &value["result_info"]["total_count"];
+                assert_eq!(page.total_count, count.as_u64());
+            }
+            (Body::Good(page), Value::Bool(true), Value::Null) => {
+                assert_eq!((page.entries.len(), page.total_count), (0, Some(0)));
+            }
+            (Body::Unreadable(_), Value::Bool(true), result) => assert!(!result.is_array(), "{written}"),
+            (Body::Refused(_), Value::Bool(false), _) | (Body::Unreadable(_), _, _) => {}
+            (read, ..) => panic!("{read:?} from {written}"),
+        }
+    }
+}
+
+fn assert_harmless(entry: &Certificate) {
+    let Certificate { id, common_name, serial_number, fingerprint_sha256, ski, issuer, signature, .. } = entry;
+    let Certificate { organization, organizational_unit, country, state, location, .. } = entry;
+    for text in [
+        id,
+        common_name,
+        serial_number,
+        fingerprint_sha256,
+        ski,
+        issuer,
+        signature,
+        organization,
+        organizational_unit,
+        country,
+        state,
+        location,
+    ] {
+        assert!(*text == clean(text) && text.chars().count() <= MAX_TEXT_CHARS, "{text:?}");
+    }
+    if let Expiry::At(time) = entry.expiry {
+        assert_is_shown(time);
+    }
+    entry.not_before.into_iter().for_each(assert_is_shown);
+}
+
+/// A sentence can be longer than a name.
+fn assert_harmless_sentence(text: &str) {
+    let chars: Vec<_> = text.chars().collect();
+    for part in chars.chunks(MAX_TEXT_CHARS) {
+        let part: String = part.iter().collect();
+        assert_eq!(*part, *clean(&part));
+    }
+}
+
+fn assert_is_shown(time: i64) {
+    assert!(DateTime::from_timestamp(time, 0).is_some_and(|date| date.year() > 1), "{time}");
+}
+
+/// The bytes are how a server behaves: how much there is, what it tells of itself, and then for
+/// each request what it does and which answer arrives next. When they are used up it is honest.
+pub fn listing(bytes: &[u8]) {
+    let mut script = bytes.iter().map(|&byte| usize::from(byte));
+    let mut next = || script.next().unwrap_or_default();
+    let (concurrency, n, size) = (1 + next() % 20, next() + next() % 150, 1 + next() % 60);
+    let (tells, lie) = (next(), next());
+    let tells_count = tells & 1 == 0;
+    let count = tells_count.then_some(if tells & 4 == 0 { n } else { lie });
+    let pages = (tells & 2 == 0).then_some(if tells & 8 == 0 { n.div_ceil(size) } else { lie });
+    let mut honest = tells & 12 == 0;
+
+    let template = one_entry();
+    let mut paging = Paging::default();
+    let (mut in_flight, mut asked) = (Vec::new(), 0);
+    // Of the reading that is under way.
+    let (mut readings, mut last_asked, mut given, mut promised) = (0, 0, HashSet::new(), None);
+    let (mut told, mut given_first) = (HashSet::new(), HashSet::new());
+    let whole = loop {
+        let step = if in_flight.len() < concurrency { paging.next() } else { Next::Wait };
+        match step {
+            Next::Ask(number) => {
+                if number == 1 {
+                    assert!(in_flight.is_empty(), "a reading begins while another is under way");
+                    (readings, last_asked) = (readings + 1, 0);
+                    given_first = std::mem::take(&mut given);
+                    told.clear();
+                }
+                assert_eq!(number, last_asked + 1, "a page is asked for twice, or left out");
+                (last_asked, asked) = (number, asked + 1);
+                let deed = next();
+                let (mut from, mut to) = (((number - 1) * size).min(n), (number * size).min(n));
+                let mut count = count;
+                match deed {
+                    // Nothing, another page, more than fits, something that is nowhere else, a changed total.
+                    1 => to = from,
+                    2 => (from, to) = (0, size.min(n)),
+                    // The list has moved.
+                    3 => (from, to) = ((from + 1).min(n), (to + 1).min(n)),
+                    4 => (from, to) = (from.saturating_sub(1), to.saturating_sub(1)),
+                    5 => to = (to + size).min(n),
+                    6 => (from, to) = (1000 + asked * 100, 1000 + asked * 100 + size),
+                    7 => count = Some(next()),
+                    8 => count = None,
+                    _ => {}
+                }
+                honest &= !(1..=8).contains(&deed);
+                if number == 1 {
+                    promised = count;
+                }
+                told.extend(count);
+                let entry = |id: usize| Certificate { id: id.to_string().into(), ..template.clone() };
+                let mut entries: Vec<_> = (from..to).map(entry).collect();
+                if deed == 9 {
+                    entries.reverse();
+                }
+                given.insert((from, to));
+                let total = |number: Option<usize>| number.map(|number| number as u64);
+                in_flight.push((number, Page { entries, total_count: total(count), total_pages: total(pages) }));
+            }
+            Next::Wait => {
+                assert!(!in_flight.is_empty(), "it waits for nothing");
+                let (number, page) = in_flight.remove(next() % in_flight.len());
+                paging.add(number, page);
+            }
+            Next::Done(whole) => break Ok(whole),
+            Next::Failed(unfit) => break Err(unfit),
+        }
+        assert!(readings <= 2, "it reads again and again");
+        assert!(asked <= 2 * (n.div_ceil(size) + concurrency + 1) + bytes.len(), "{asked} requests");
+    };
+    assert!(in_flight.is_empty(), "it ends before every answer is there");
+    let Ok(whole) = whole else {
+        assert!(!honest, "an honest listing is refused: {whole:?}");
+        return;
+    };
+    let all = |pages: &HashSet<(usize, usize)>| -> Vec<usize> {
+        let mut ids: Vec<_> = pages.iter().flat_map(|&(from, to)| from..to).collect();
+        ids.sort_unstable();
+        ids
+    };
+    let mut ids: Vec<usize> = whole.entries.iter().map(|entry| entry.id.parse().unwrap()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, all(&given), "it is not what each page that came held, one that came again left out");
+    assert!(promised.is_none_or(|promised| ids.len() >= promised), "{} of {promised:?}", ids.len());
+    assert!(told.into_iter().all(|count| Some(count) == promised), "its total changed meanwhile");
+    let distinct = |mut ids: Vec<usize>| {
+        ids.dedup();
+        ids
+    };
+    let different = distinct(ids.clone());
+    if different.len() < ids.len() && promised.is_none_or(|promised| different.len() < promised) {
+        let again = readings == 2 && different == distinct(all(&given_first));
+        assert!(again, "what is there twice may stand for what was missed");
+    }
+    assert_eq!(whole.more_than_promised, promised.is_some_and(|promised| ids.len() > promised));
+    if honest {
+        assert!(ids.into_iter().eq(0..n), "an honest listing is not whole");
+        assert!(!tells_count || asked == n.div_ceil(size).max(1), "{asked} requests for an honest listing");
+    }
+}
+
+/// An entry of which nothing is known.
+fn one_entry() -> Certificate {
+    match wire::client_certificates(br#"{"success":true,"result":[{}]}"#) {
+        Body::Good(mut page) => page.entries.remove(0),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The bytes are a date as it is written, and also one as it is meant.
+pub fn date(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let read = date::parse(&text);
+    assert_eq!(read, date::parse(&format!(" {text}\n")));
+    match read {
+        Expiry::At(time) => {
+            assert_is_shown(time);
+            assert_reads_back(DateTime::from_timestamp(time, 0).unwrap(), 0);
+        }
+        Expiry::Missing | Expiry::Invalid => {}
+    }
+    let number = |range: std::ops::Range<usize>| {
+        let mut eight = [0; 8];
+        let given = bytes.get(range).unwrap_or_default();
+        eight[..given.len()].copy_from_slice(given);
+        i64::from_le_bytes(eight)
+    };
+    let nanos = u32::try_from(number(8..12).rem_euclid(1_000_000_000)).unwrap();
+    let offset = i32::try_from(number(12..14).rem_euclid(28 * 60)).unwrap() - 14 * 60;
+    // Every moment that chrono knows, and more often one that has four digits in its year.
+    for seconds in [number(0..8), number(0..8) % 253_402_300_800] {
+        if let Some(moment) = DateTime::from_timestamp(seconds, nanos) {
+            assert_reads_back(moment, offset);
+        }
+    }
+}
+
+/// Written in each known form, with an offset in minutes where the form has one, it is the same moment.
+fn assert_reads_back(moment: DateTime<Utc>, offset: i32) {
+    let expected = if moment.year() <= 1 { Expiry::Missing } else { Expiry::At(moment.timestamp()) };
+    let go = moment.format("%Y-%m-%d %H:%M:%S%.f %z UTC").to_string();
+    assert_eq!(date::parse(&go), expected, "{go}");
+    let offset = FixedOffset::east_opt(offset * 60).unwrap();
+    let Some(local) = moment.naive_utc().checked_add_offset(offset) else { return };
+    // RFC 3339 has four digits for the year.
+    if (0..=9999).contains(&local.year()) {
+        let rfc3339 = moment.with_timezone(&offset).to_rfc3339_opts(SecondsFormat::AutoSi, true);
+        assert_eq!(date::parse(&rfc3339), expected, "{rfc3339}");
+    }
+}
+
+/// The bytes are header lines; one without a known name is a value for each of them.
+pub fn headers(bytes: &[u8]) {
+    const DAY: Duration = Duration::from_secs(86_400);
+    const NAMES: [&str; 3] = ["ratelimit", "ratelimit-policy", "retry-after"];
+    let mut headers = HeaderMap::new();
+    for line in bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+        let named =
+            NAMES.iter().find_map(|name| Some((*name, line.strip_prefix(name.as_bytes())?.strip_prefix(b":")?)));
+        let lines = named.map_or_else(|| NAMES.map(|name| (name, line)).to_vec(), |line| vec![line]);
+        for (name, value) in lines {
+            if let Ok(value) = HeaderValue::from_bytes(value.trim_ascii()) {
+                headers.append(HeaderName::from_static(name), value);
+            }
+        }
+    }
+    let read = limits::rate_limits(&headers);
+    assert!(read.len() <= 8, "{} policies", read.len());
+    let policies: HashSet<_> = read.iter().map(|limit| &limit.policy).collect();
+    assert_eq!(policies.len(), read.len(), "a policy is there twice");
+    let text = String::from_utf8_lossy(bytes);
+    for limit in &read {
+        assert_eq!(limit.policy, clean(&limit.policy));
+        assert!(limit.reset <= DAY, "{limit:?}");
+        for number in [limit.quota, limit.remaining].into_iter().flatten() {
+            assert!(text.contains(&number.to_string()), "{number} is made up");
+        }
+    }
+    let low = limits::lowest_reset(&read);
+    assert!(low.is_none_or(|reset| read.iter().any(|limit| limit.reset == reset)), "{low:?}");
+    for now in [DateTime::UNIX_EPOCH, DateTime::from_timestamp(1_795_000_000, 0).unwrap(), DateTime::<Utc>::MAX_UTC] {
+        let wait = limits::retry_after(&headers, now);
+        assert!(wait.is_none_or(|wait| wait <= DAY), "{wait:?}");
+        let value = headers.get("retry-after").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if let Ok(seconds) = value.parse().map(Duration::from_secs)
+            && !value.starts_with('+')
+        {
+            assert_eq!(wait, Some(seconds.min(DAY)), "{value}");
+        }
+    }
+}
