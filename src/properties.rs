@@ -7,6 +7,7 @@
 pub use crate::{
     cloudflare::properties::{answer, date, headers, listing},
     config::properties::configuration,
+    state::properties::state,
 };
 
 #[cfg(test)]
@@ -24,12 +25,13 @@ mod tests {
     type Property = fn(&[u8]);
 
     /// Each has a target of its name in `fuzz/fuzz_targets`, and seeds.
-    const PROPERTIES: [(&str, Property); 5] = [
+    const PROPERTIES: [(&str, Property); 6] = [
         ("answer", answer),
         ("listing", listing),
         ("date", date),
         ("headers", headers),
         ("configuration", configuration),
+        ("state", state),
     ];
 
     /// The files in `fuzz/KIND/NAME`, if there is such a folder.

@@ -6,6 +6,8 @@
 //! a restored zone does next for the poller. No secret, no PEM and no signing request is in any of them.
 
 mod file;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties;
 mod zone;
 
 use std::{

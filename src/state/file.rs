@@ -59,29 +59,41 @@ pub(super) fn replace(path: &Path, value: &impl Serialize, durable: bool) -> io:
 
 fn write(path: &Path, value: &impl Serialize, durable: bool) -> io::Result<()> {
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    let mut summed = Summed { file: &file, sum: crc32fast::Hasher::new() };
+    seal(&file, |writer| Ok(serde_json::to_writer(writer, value)?))?;
+    if durable { file.sync_all() } else { Ok(()) }
+}
+
+/// Writes the lines around a content.
+fn seal(mut file: impl Write, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let mut summed = Summed { file: &mut file, sum: crc32fast::Hasher::new() };
     let mut buffered = BufWriter::with_capacity(64 * 1024, &mut summed);
     writeln!(buffered, "{FIRST_LINE}{FORMAT}")?;
-    serde_json::to_writer(&mut buffered, value)?;
+    content(&mut buffered)?;
     buffered.write_all(b"\n")?;
     buffered.flush()?;
     drop(buffered);
     let last_line = last_line(summed.sum);
-    (&file).write_all(last_line.as_bytes())?;
-    if durable { file.sync_all() } else { Ok(()) }
+    file.write_all(last_line.as_bytes())
+}
+
+/// A file in memory.
+#[cfg(any(test, fuzzing))]
+pub(super) fn sealed(content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    seal(&mut bytes, content).map(|()| bytes)
 }
 
 fn last_line(sum: crc32fast::Hasher) -> String {
     format!("{LAST_LINE}{:08x}\n", sum.finalize())
 }
 
-/// Sums up what is written to a file.
-struct Summed<'a> {
-    file: &'a File,
+/// Sums up what is written.
+struct Summed<W> {
+    file: W,
     sum: crc32fast::Hasher,
 }
 
-impl Write for Summed<'_> {
+impl<W: Write> Write for Summed<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(bytes)?;
         self.sum.update(&bytes[..written]);

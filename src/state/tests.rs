@@ -63,6 +63,11 @@ fn names(folder: &TempDir) -> Vec<String> {
     names
 }
 
+/// A file whose first and last line are right.
+fn sealed(content: &str) -> Vec<u8> {
+    file::sealed(|writer| writer.write_all(content.as_bytes())).unwrap()
+}
+
 const FILE: &str = "zone-client-023e105f4ecef8ad9ca31a8372d0c353.state";
 
 #[tokio::test]
@@ -101,11 +106,6 @@ async fn a_file_that_cannot_be_used_is_kept_aside_and_replaced() {
     let path = folder.path().join(FILE);
     slot.save(saved(vec![certificate("a")]), true).await;
     let good = fs::read(&path).unwrap();
-    let sealed = |content: &str| {
-        let mut bytes = format!("cloudflare-cert-exporter state, format 1\n{content}\n").into_bytes();
-        bytes.extend(format!("crc32 {:08x}\n", crc32fast::hash(&bytes)).into_bytes());
-        bytes
-    };
     let json = std::str::from_utf8(&good).unwrap().lines().nth(1).unwrap();
     let mut rows = vec![
         ("empty", vec![]),
@@ -156,8 +156,7 @@ async fn texts_are_harmless_even_if_somebody_wrote_the_file_by_hand() {
     let text = fs::read_to_string(&path).unwrap();
     let json = text.lines().nth(1).unwrap();
     let json = json.replace("3bb94f", "\\u001b[31m\\u202e").replace("256c24", &"x".repeat(1_000_000));
-    let body = format!("cloudflare-cert-exporter state, format 1\n{json}\n");
-    fs::write(&path, format!("{body}crc32 {:08x}\n", crc32fast::hash(body.as_bytes()))).unwrap();
+    fs::write(&path, sealed(&json)).unwrap();
     let loaded = load(&directory).unwrap();
     assert_eq!(&*loaded.listing.certificates()[0].serial_number, "\u{fffd}[31m\u{fffd}");
     assert_eq!(loaded.listing.certificates()[0].fingerprint_sha256.chars().count(), MAX_TEXT_CHARS);
