@@ -1,6 +1,6 @@
 //! What becomes visible of a secret outside of the program: in files, in `/proc`, behind a proxy.
 //!
-//! That none is in any log line, page, metric or error of a daemon with faults is in `outside.rs`.
+//! That none is in any log line, page, metric or error of a daemon with faults is in `faults.rs`.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a test that fails panics")]
 
@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use cloudflare_cert_exporter::demo::{AcceptedCredential, SimulatedApi, SimulatedZone, World};
+use cloudflare_cert_exporter::demo::{AcceptedCredential, ApiError, SimulatedApi, SimulatedZone, World};
 use support::Daemon;
 use tokio::time::Instant;
 
@@ -205,4 +205,36 @@ fn a_proxy_that_cannot_be_used_is_reported_without_what_the_variable_says() {
     let daemon = Daemon::start(&text, &[], &[("HTTPS_PROXY", "http://user:p@s3cret@127.0.0.1:1")]);
     let log = daemon.log();
     assert!(log.contains("proxy=http://127.0.0.1:1 password=true") && !log.contains("s3cret"), "{log}");
+}
+
+#[tokio::test]
+async fn no_state_file_holds_a_secret_a_certificate_or_a_signing_request() {
+    let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let echo = ApiError::new(400, 1, &format!("bad header: Authorization: Bearer {SECRET}"));
+    let zones =
+        [SimulatedZone::of_size("a.example", 60), SimulatedZone::of_size("echo.example", 1).with_fault(echo.into())];
+    let mut world = World::of(zones);
+    world.credentials = vec![AcceptedCredential::Token(SECRET.into())];
+    let api = SimulatedApi::start(world).await.unwrap();
+    let mut text = format!(
+        "[server]\nlisten_addresses = [\"127.0.0.1:0\"]\n[api]\nbase_url = {:?}\n[state]\ndirectory = {:?}\n[credentials.default]\napi_token_file = {:?}\n",
+        api.base_url(),
+        state.path(),
+        token_file(folder.path(), 0o600, SECRET)
+    );
+    for zone in api.change(|world| world.zones.clone()) {
+        text.push_str(&format!("[[zones]]\nid = {:?}\n", zone.id));
+    }
+    let daemon = Daemon::start(&text, &[], &[]);
+    daemon.ready().await;
+    let files: Vec<_> = fs::read_dir(state.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    // The lock, the credential, and the zone that was listed.
+    assert_eq!(files.len(), 3, "{files:?}");
+    for file in files {
+        let content = fs::read_to_string(&file).unwrap();
+        for part in ["s3cret", "BEGIN CERTIFICATE", "validity_days"] {
+            assert!(!content.contains(part), "{part} is in {}", file.display());
+        }
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600, "{}", file.display());
+    }
 }
