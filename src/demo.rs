@@ -56,6 +56,12 @@ impl SimulatedApi {
         Ok(Self { address, state, accepting })
     }
 
+    /// Where it listens, for what is put in front of it.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// What stands in for `https://api.cloudflare.com/client/v4`.
     #[must_use]
     pub fn base_url(&self) -> String {

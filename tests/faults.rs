@@ -4,219 +4,468 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
 
 use cloudflare_cert_exporter::demo::{
     AcceptedCredential, ApiError, Canned, Delivery, Ending, Fault, SimulatedApi, SimulatedCertificate, SimulatedZone,
     World,
 };
-use support::{Daemon, config, metrics::Metrics, start, until};
+use serde_json::{Value, json};
+use support::{Daemon, config, metrics::Metrics, start, until_ok};
+use tokio::time::{Instant, sleep};
 
-#[tokio::test]
-async fn what_is_odd_about_certificates_is_shown_and_counted() {
-    let certificate = |id: &str, status: &str| {
-        SimulatedCertificate::new(id, &format!("cn-{id}"), status, "2026-01-01T00:00:00Z", "2099-01-01T00:00:00Z")
-    };
-    let mut zone = SimulatedZone::new("odd.example");
-    zone.certificates = vec![
-        certificate("active", "active"),
-        certificate("reactivating", "pending_reactivation"),
-        certificate("revoking", "pending_revocation"),
-        certificate("revoked", "revoked"),
-        certificate("unheard-of", "hibernating"),
-        certificate("no-status", "").without("status"),
-        certificate("go-date", "active").with("expires_on", "2099-01-01 00:00:00 +0000 UTC"),
-        certificate("fraction", "active").with("expires_on", "2099-01-01T00:00:00.123456Z"),
-        certificate("offset", "active").with("expires_on", "2099-01-01T02:00:00+02:00"),
-        certificate("past", "active").with("expires_on", "2026-11-01T00:00:00Z"),
-        certificate("zero-date", "active").with("expires_on", "0001-01-01T00:00:00Z"),
-        certificate("empty-date", "active").with("expires_on", ""),
-        certificate("null-date", "active").with("expires_on", serde_json::Value::Null),
-        certificate("absent-date", "active").without("expires_on"),
-        certificate("word-date", "active").with("expires_on", "soon"),
-        certificate("number-date", "active").with("expires_on", 4_070_908_800_u64),
-        certificate("", "active").without("id"),
-        certificate("no-issued", "active").without("issued_on"),
-        certificate("bare", "active").without("certificate_authority").without("csr").without("certificate"),
-        certificate("twice", "active"),
-        certificate("twice", "active"),
-        certificate("hostile", "active").with("common_name", "a\"b\\c\nd\u{202e}{{ e }}<b>"),
-    ];
-    let (_api, daemon) = start(World::of([zone]), "").await;
-    daemon.ready().await;
-    let metrics = Metrics::of(&daemon).await;
-    let zone = [("zone", "odd.example")];
-    assert_eq!(metrics.counts("odd.example"), [16.0, 1.0, 1.0, 1.0, 2.0].map(Some));
-    let shown = [
-        "active",
-        "reactivating",
-        "revoking",
-        "unheard-of",
-        "no-status",
-        "go-date",
-        "fraction",
-        "offset",
-        "past",
-        "no-issued",
-        "bare",
-        "twice",
-        "hostile",
-    ];
-    for id in shown {
-        let labels = [("zone", "odd.example"), ("certificate_id", id)];
-        let expected = if id == "past" { 1_793_491_200.0 } else { 4_070_908_800.0 };
-        assert_eq!(metrics.get("cloudflare_certificate_not_after_timestamp_seconds", &labels), Some(expected), "{id}");
-        let issued = metrics.get("cloudflare_certificate_not_before_timestamp_seconds", &labels);
-        assert_eq!(issued, (id != "no-issued").then_some(1_767_225_600.0), "{id}");
-    }
-    assert_eq!(metrics.all("cloudflare_certificate_info", &zone).count(), shown.len());
-    for (reason, count) in
-        [("missing_id", 1.0), ("missing_expiry", 4.0), ("invalid_expiry", 2.0), ("duplicate_id", 1.0)]
-    {
-        let labels = [("zone", "odd.example"), ("reason", reason)];
-        assert_eq!(metrics.get("cloudflare_certificates_rejected", &labels), Some(count), "{reason}");
-    }
-    let (_, body) = daemon.get("/metrics").await;
-    assert!(body.contains("common_name=\"a\\\"b\\\\c\u{fffd}d\u{fffd}{{ e }}<b>\""));
+/// A fault of a zone, and what comes of it.
+struct Row {
+    name: &'static str,
+    fault: Fault,
+    /// Why polls fail; none where the listing is good all the same.
+    reason: Option<&'static str>,
+    /// A word from the log.
+    word: &'static str,
+    lasts: Lasts,
+    /// It stops the whole credential, so it needs one of its own.
+    stops: bool,
 }
 
-/// A fault, the reason that is counted (none: the listing is good all the same), and a word from the log.
-type FaultRow = (&'static str, Fault, &'static str, &'static str);
+#[derive(Clone, Copy, PartialEq)]
+enum Lasts {
+    UntilItIsOver,
+    OnePoll,
+    /// Nothing is sent for so long, which is more patience than a test has.
+    Silence(Duration),
+}
 
-fn faults() -> Vec<FaultRow> {
+impl Row {
+    fn once(self) -> Self {
+        Self { fault: self.fault.times(1), lasts: Lasts::OnePoll, ..self }
+    }
+
+    fn silent_for(self, seconds: u64) -> Self {
+        Self { lasts: Lasts::Silence(Duration::from_secs(seconds)), ..self }
+    }
+
+    fn of_the_credential(self) -> Self {
+        Self { stops: true, ..self }
+    }
+
+    /// The zone that has the fault from the start, and the one that has it after a good listing.
+    fn zones(&self) -> [String; 2] {
+        ["new", "listed"].map(|when| format!("{}.{when}.example", self.name))
+    }
+}
+
+fn fails(name: &'static str, fault: impl Into<Fault>, reason: &'static str, word: &'static str) -> Row {
+    Row { name, fault: fault.into(), reason: Some(reason), word, lasts: Lasts::UntilItIsOver, stops: false }
+}
+
+fn passes(name: &'static str, fault: impl Into<Fault>, word: &'static str) -> Row {
+    Row { reason: None, ..fails(name, fault, "", word) }
+}
+
+/// The table. A redirect goes to `elsewhere`.
+fn faults(elsewhere: SocketAddr) -> Vec<Row> {
     let error = Fault::error;
+    let all = |faults: &[Fault]| Fault::All(faults.to_vec());
+    let json = |status, body: &str| Fault::Instead(Canned::new(status, "application/json", body));
+    let count = |count: Value| Fault::Info("total_count", Some(count));
+    let pages = |pages: Value| Fault::Info("total_pages", Some(pages));
+    let every = |seconds| Delivery::ByteByByte(Duration::from_secs(seconds));
     vec![
-        ("unauthorized", error(401, 1000, "Invalid API Token"), "unauthorized", "code 1000: Invalid API Token"),
-        ("forbidden", error(403, 10_000, "Authentication error"), "forbidden", "SSL and Certificates: Read"),
-        (
-            "forbidden-here",
+        // The answer takes too much room or time, or does not come whole.
+        fails("endless", Delivery::Endless, "too_large", "larger than 8388608 bytes"),
+        fails("gzip-bomb", Delivery::GzipBomb(300_000_000), "too_large", "larger than 8388608 bytes"),
+        fails("unanswered", Delivery::Unanswered(Ending::Close), "connect", "or it broke"),
+        fails("reset", Delivery::Half(Ending::Reset), "connect", "or it broke"),
+        passes("reset-once", Fault::from(Delivery::Half(Ending::Reset)).times(1), ""),
+        fails("truncated", Delivery::Half(Ending::Close), "connect", "or it broke"),
+        fails("wrong-length", Delivery::Understated, "connect", "or it broke"),
+        fails("hangs", Delivery::Unanswered(Ending::Hang), "timeout", "within 1s (api.timeout)"),
+        fails("hangs-in-the-body", Delivery::Half(Ending::Hang), "timeout", "within 1s (api.timeout)"),
+        fails("a-byte-a-second", every(1), "timeout", "within 1s (api.timeout)"),
+        // The answer is not the API's.
+        fails("html", Fault::html(200), "decode", "not the JSON of the API"),
+        fails("empty", json(200, ""), "decode", "not the JSON of the API"),
+        fails("no-content", json(204, ""), "decode", "not the JSON of the API"),
+        fails("array", json(200, "[true,[],[]]"), "decode", "not the JSON of the API"),
+        fails("brackets", Fault::brackets(), "decode", "not the JSON of the API"),
+        fails("null-result", Fault::Result(Value::Null), "decode", "no result"),
+        fails("object-result", Fault::Result(json!({"a": 1})), "decode", "another shape"),
+        fails("redirect", Fault::redirect(&format!("http://{elsewhere}/")), "api_error", "redirects are not followed"),
+        // The API, or what stands before it, is not well.
+        fails("500", error(500, 1000, "Internal Server Error"), "server_error", "code 1000: Internal Server Error"),
+        passes("500-once", error(500, 1000, "Internal Server Error").times(1), ""),
+        fails("502", Fault::html(502), "server_error", "502 Bad Gateway"),
+        fails("520", Fault::html(520), "server_error", "answered 520"),
+        fails("522-retry-after", Fault::origin_timed_out(), "server_error", "answered 522").silent_for(120),
+        fails("599", json(599, ""), "server_error", "answered 599"),
+        // The API says no.
+        fails("401-once", error(401, 1000, "Invalid API Token"), "unauthorized", "code 1000: Invalid API Token").once(),
+        fails("401", error(401, 10_000, "Authentication error"), "unauthorized", "code 10000: Authentication error")
+            .of_the_credential()
+            .silent_for(60),
+        fails("403-once", error(403, 10_001, "internal error"), "forbidden", "code 10001: internal error").once(),
+        fails("403", error(403, 10_000, "Authentication error"), "forbidden", "SSL and Certificates: Read"),
+        fails(
+            "403-from-here",
             error(403, 9109, "Cannot use the access token from location: 192.0.2.1"),
             "forbidden",
             "from location: 192.0.2.1",
         ),
-        (
-            "not-found",
-            error(404, 7003, "Could not route to /zones/x, perhaps your object identifier is invalid?"),
-            "not_found",
-            "code 7003",
-        ),
-        (
-            "chained",
+        fails("404", error(404, 7003, "Could not route to /zones/x"), "not_found", "code 7003: Could not route"),
+        fails("418", error(418, 1, "Teapot"), "api_error", "answered 418"),
+        fails(
+            "error-chain",
             ApiError::new(400, 6003, "Invalid request headers")
-                .because(6111, "Invalid format for Authorization header")
-                .into(),
+                .because(6111, "Invalid format for Authorization header"),
             "api_error",
             "because of code 6111",
         ),
-        ("no-success", error(200, 1004, "Something"), "api_error", "code 1004: Something"),
-        (
-            "codeless",
-            Fault::Instead(Canned::new(
-                200,
-                "application/json",
-                r#"{"success":false,"errors":[{"message":"No code"}]}"#,
-            )),
-            "api_error",
-            "No code",
+        fails("no-success", error(200, 1004, "Something"), "api_error", "with success: false (code 1004: Something)"),
+        fails("no-code", json(200, r#"{"success":false,"errors":[{"message":"No code"}]}"#), "api_error", "(No code)"),
+        fails("no-errors", json(200, r#"{"success":false,"result":[]}"#), "api_error", "with success: false."),
+        // It says so to everything that the user does.
+        fails("429-seconds", Fault::rate_limited("1"), "rate_limited", "code 971").of_the_credential(),
+        fails("429-300", Fault::rate_limited("300"), "rate_limited", "code 971").of_the_credential().silent_for(300),
+        fails("429-past", Fault::rate_limited("Tue, 24 Nov 2020 12:00:00 GMT"), "rate_limited", "code 971")
+            .of_the_credential(),
+        fails("429-date", Fault::rate_limited("Fri, 31 Dec 9999 23:59:59 GMT"), "rate_limited", "code 971")
+            .of_the_credential()
+            .silent_for(86_400),
+        fails("429-null", Fault::rate_limited_with_null(), "rate_limited", "429 Too Many Requests: too many")
+            .of_the_credential()
+            .silent_for(300),
+        fails("429-no-body", json(429, ""), "rate_limited", "429 Too Many Requests: too many")
+            .of_the_credential()
+            .silent_for(300),
+        fails(
+            "error-code-1015",
+            all(&[Fault::edge_rate_limited(), Fault::Header("retry-after", "1".into())]),
+            "rate_limited",
+            "429 Too Many Requests: too many",
+        )
+        .of_the_credential(),
+        fails("971-with-200", Fault::throttled_with_200(), "rate_limited", "200 OK with success: false (code 971")
+            .of_the_credential()
+            .silent_for(300),
+        fails("10429-with-500", error(500, 10_429, "More than 1200 requests"), "rate_limited", "code 10429")
+            .of_the_credential()
+            .silent_for(300),
+        passes(
+            "two-policies",
+            all(&[
+                Fault::Header("ratelimit", r#""default";r=1000;t=1, "burst";r=90;t=2"#.into()),
+                Fault::Header("ratelimit-policy", r#""default";q=1200;w=300, "burst";q=100;w=60"#.into()),
+            ]),
+            "",
+        )
+        .of_the_credential(),
+        // The listing changes while it is read.
+        fails("grows", Fault::grows(), "incomplete", "changed while it was read"),
+        passes("grows-once", Fault::grows().times(2), ""),
+        // It grows again for the next reading, or it would soon fit on one page.
+        fails(
+            "shrinks",
+            all(&[Fault::grows().on_page(1), Fault::shrinks().on_page(2)]),
+            "incomplete",
+            "changed while it was read",
         ),
-        ("teapot", error(418, 1, "Teapot"), "api_error", "418"),
-        ("redirect", Fault::redirect("http://127.0.0.1:9/"), "api_error", "redirects are not followed"),
-        ("html", Fault::html(200), "decode", "not the JSON of the API"),
-        ("null", Fault::Result(serde_json::Value::Null), "decode", "no result"),
-        ("object", Fault::Result(serde_json::json!({"a": 1})), "decode", "another shape"),
-        ("brackets", Fault::brackets(), "decode", "not the JSON of the API"),
-        ("endless", Delivery::Endless.into(), "too_large", "larger than 8388608 bytes"),
-        ("bomb", Delivery::GzipBomb(300_000_000).into(), "too_large", "larger than 8388608 bytes"),
-        ("origin", Fault::origin_timed_out(), "server_error", "522"),
-        ("500", error(500, 1000, "Internal Server Error"), "server_error", "code 1000: Internal Server Error"),
-        ("unanswered", Delivery::Unanswered(Ending::Close).into(), "connect", "or it broke"),
-        ("reset", Delivery::Half(Ending::Reset).into(), "connect", "or it broke"),
-        ("truncated", Delivery::Half(Ending::Close).into(), "connect", "or it broke"),
-        ("understated", Delivery::Understated.into(), "connect", "or it broke"),
-        ("hanging", Delivery::Unanswered(Ending::Hang).into(), "timeout", "within 1s (api.timeout)"),
-        ("half-hanging", Delivery::Half(Ending::Hang).into(), "timeout", "within 1s (api.timeout)"),
-        ("slow", Delivery::ByteByByte(Duration::from_millis(100)).into(), "timeout", "within 1s (api.timeout)"),
-        ("same-page", Fault::PageIgnored { admitted: false }, "incomplete", "ends early"),
-        ("same-page-admitted", Fault::PageIgnored { admitted: true }, "incomplete", "ends early"),
-        ("empty-page", Fault::EmptyFrom(2), "incomplete", "ends early"),
-        ("promises", Fault::Info("total_count", Some(500.into())), "incomplete", "ends early"),
-        ("grows", Fault::grows(), "incomplete", "changed while it was read"),
-        ("shrinks", Fault::shrinks(), "incomplete", "changed while it was read"),
-        ("no-info", Fault::NoInfo, "", ""),
-        ("no-pages", Fault::Info("total_pages", None), "", ""),
-        ("low-count", Fault::Info("total_count", Some(10.into())), "", "more certificates than it says"),
-        ("page-size", Fault::PageSize(7), "", ""),
-        ("overlap", Fault::Overlap, "", "more certificates than it says"),
-        ("reordered-once", Fault::reorders().times(1), "", ""),
-        ("forbidden-once", error(500, 10_001, "internal error").times(1), "", ""),
-        ("reset-once", Fault::from(Delivery::Half(Ending::Reset)).times(1), "", ""),
-        ("grows-once", Fault::grows().times(2), "", ""),
+        passes("shrinks-once", Fault::shrinks().times(2), ""),
+        fails(
+            "reordered",
+            Fault::Edit(|certificates| certificates.rotate_left(7)),
+            "incomplete",
+            "changed while it was read",
+        ),
+        passes("reordered-once", Fault::reorders().times(1), ""),
+        passes(
+            "revoked-between-pages",
+            Fault::Edit(|certificates| certificates[0].set("status", "revoked")).on_page(2),
+            "",
+        ),
+        passes("emptied", Fault::Edit(Vec::clear), ""),
+        passes("emptied-to-null", all(&[Fault::Edit(Vec::clear), Fault::Result(Value::Null)]), ""),
+        // Its pages do not fit together.
+        fails("same-page", Fault::PageIgnored { admitted: false }, "incomplete", "ends early"),
+        fails("same-page-admitted", Fault::PageIgnored { admitted: true }, "incomplete", "ends early"),
+        fails(
+            "same-page-uncounted",
+            all(&[Fault::PageIgnored { admitted: false }, Fault::NoInfo]),
+            "incomplete",
+            "ends early",
+        ),
+        fails("empty-page", Fault::EmptyFrom(2), "incomplete", "ends early"),
+        passes("other-page-size", Fault::PageSize(7), ""),
+        passes("ids-on-two-pages", Fault::Overlap, "more certificates than it says"),
+        passes("full-last-page", all(&[Fault::PageSize(20), Fault::NoInfo]), ""),
+        // Its totals lie.
+        fails("count-too-high", count(500.into()), "incomplete", "ends early"),
+        fails("count-absurd", count(u64::MAX.into()), "incomplete", "ends early"),
+        passes("count-too-low", count(10.into()), "more certificates than it says"),
+        passes("count-zero", count(0.into()), "more certificates than it says"),
+        passes("count-no-number", count("sixty".into()), ""),
+        passes("pages-too-many", pages(99.into()), ""),
+        passes("pages-too-few", pages(1.into()), ""),
+        passes("no-pages", Fault::Info("total_pages", None), ""),
+        passes("no-totals", Fault::NoInfo, ""),
     ]
 }
 
-#[tokio::test]
+const HEALTHY: &str = "healthy.example";
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_fault_has_its_reason_disturbs_no_other_zone_and_passes_by_itself() {
-    let faults = faults();
-    let mut zones: Vec<_> = faults
-        .iter()
-        .map(|(name, fault, ..)| SimulatedZone::of_size(&format!("{name}.example"), 120).with_fault(fault.clone()))
-        .collect();
-    zones.push(SimulatedZone::of_size("healthy.example", 120));
-    let polls = "timeout = \"1s\"\nrequests_per_5m = 100000\n[poll]\nconcurrency = 100\ninterval = \"5s\"";
-    let mut world = World::of(zones);
+    let (zones, entries) = tokio::join!(walk_zones(), walk_entries());
+    println!(
+        "{} faults, each as it should be: {zones} of zones and credentials, {entries} of entries",
+        zones + entries
+    );
+}
+
+async fn walk_zones() -> usize {
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    elsewhere.set_nonblocking(true).unwrap();
+    let rows = faults(elsewhere.local_addr().unwrap());
+    let both = || rows.iter().flat_map(|row| row.zones().map(|zone| (row, zone)));
+
+    let mut world = World::of([SimulatedZone::of_size(HEALTHY, 60)]);
     world.quota.requests = 1_000_000;
-    let (api, daemon) = start(world, polls).await;
-    daemon.ready().await;
-    let metrics = Metrics::of(&daemon).await;
-    let log = daemon.log();
-    for (name, _, reason, word) in &faults {
-        let zone = format!("{name}.example");
-        let line = log.lines().find(|line| line.contains(&format!("zone={zone}")) && line.contains(word));
-        if reason.is_empty() {
-            assert_eq!((metrics.up(&zone), metrics.reasons(&zone)), (Some(1.0), vec![]), "{name}");
-            let shown = metrics.all("cloudflare_certificate_info", &[("zone", &zone)]).count();
-            assert!((120..=122).contains(&shown), "{name}: {shown}");
-            continue;
-        }
-        assert_eq!((metrics.up(&zone), metrics.reasons(&zone)), (Some(0.0), vec![*reason]), "{name}");
-        assert_eq!(metrics.counts(&zone), [None; 5], "{name}: a zone without a good listing has no listing series");
-        let line = line.unwrap_or_else(|| panic!("{name}: nothing in the log with {word:?}:\n{log}"));
-        assert!(line.contains("level=warn") && line.contains(&format!("reason={reason}")), "{line}");
-        if ["unauthorized", "forbidden", "not_found", "api_error", "decode", "server_error"].contains(reason) {
-            assert!(line.contains("cf-ray ") && line.contains("-SIM"), "{line}");
+    let mut environment = vec![("default".to_owned(), world.token().to_owned())];
+    for row in &rows {
+        let [new, listed] = row.zones().map(|zone| SimulatedZone::of_size(&zone, 60));
+        world.zones.extend([new.with_fault(row.fault.clone()), listed]);
+        for zone in row.zones().into_iter().filter(|_| row.stops) {
+            let token = format!("token-of-{zone}");
+            world.credentials.push(AcceptedCredential::Token(token.clone()));
+            environment.push((zone, token));
         }
     }
-    assert_eq!((metrics.up("healthy.example"), metrics.reasons("healthy.example")), (Some(1.0), vec![]));
-    // All is well again, without anybody's help, but for the zone that is to wait for two minutes.
-    api.change(|world| world.zones.iter_mut().for_each(|zone| zone.fault = None));
-    until("every zone being listed again", async || {
-        let metrics = Metrics::of(&daemon).await;
-        let down: Vec<_> = faults
-            .iter()
-            .map(|(name, ..)| *name)
-            .filter(|name| metrics.up(&format!("{name}.example")) == Some(0.0))
-            .collect();
-        (down == ["origin"]).then_some(())
+    let api = SimulatedApi::start(world).await.unwrap();
+    let mut settings =
+        "timeout = \"1s\"\nrequests_per_5m = 100000\n[poll]\nconcurrency = 20\ninterval = \"2s\"\n".to_owned();
+    // A scrape is read ten times a second, and as whole as it need be.
+    settings.push_str("[metrics]\nmax_certificates_per_zone = 5\n");
+    for (name, _) in &environment {
+        settings.push_str(&format!("[credentials.{name:?}]\napi_token_env = {name:?}\n"));
+    }
+    let add = |text: String, zone: &str, line: &str| {
+        text.replace(&format!("name = {zone:?}\n"), &format!("name = {zone:?}\n{line}\n"))
+    };
+    let mut text = add(config(&api, &settings), HEALTHY, "interval = \"1s\"");
+    for (zone, _) in &environment[1..] {
+        text = add(text, zone, &format!("credentials = {zone:?}"));
+    }
+    for (_, zone) in both().filter(|(row, _)| row.reason.is_none()) {
+        text = add(text, &zone, "interval = \"5s\"");
+    }
+    let environment: Vec<_> = environment.iter().map(|(name, token)| (name.as_str(), token.as_str())).collect();
+    let daemon = Daemon::start(&text, &[], &environment);
+
+    // Waits until this is so for all of these.
+    let until_all = async |what: &str, is_so: &dyn Fn(&Metrics, &Row, &str) -> bool| {
+        until_ok(async || {
+            let metrics = Metrics::of(&daemon).await;
+            let missing: Vec<_> =
+                both().filter(|(row, zone)| !is_so(&metrics, row, zone)).map(|(_, zone)| zone).collect();
+            if missing.is_empty() { Ok(metrics) } else { Err(format!("{what}: {missing:?}")) }
+        })
+        .await
+    };
+    let is_new = |zone: &str| zone.contains(".new.");
+    let is_whole = |metrics: &Metrics, zone: &str| {
+        let held = api.change(|world| world.zones.iter().find(|other| other.name == zone).unwrap().certificates.len());
+        metrics.up(zone) == Some(1.0) && metrics.counts(zone).into_iter().flatten().sum::<f64>() == held as f64
+    };
+
+    let is_stopped = |zone: &str, wait| format!(" credential={zone} wait={wait:?}\n");
+    let before = until_all("a good listing", &|metrics, _, zone| is_new(zone) || metrics.up(zone) == Some(1.0)).await;
+    let begun = Instant::now();
+    api.change(|world| {
+        for row in &rows {
+            let listed = world.zones.iter_mut().find(|zone| zone.name == row.zones()[1]).unwrap();
+            listed.fault = Some(row.fault.clone());
+        }
+    });
+    let counted = until_all("the fault being noticed", &|metrics, row, zone| {
+        let Some(reason) = row.reason else {
+            return is_whole(metrics, zone) && (is_new(zone) || metrics.polls(zone) >= before.polls(zone) + 2.0);
+        };
+        metrics.reasons(zone).contains(&reason)
+            && match row.lasts {
+                Lasts::UntilItIsOver => true,
+                Lasts::OnePoll => is_whole(metrics, zone),
+                Lasts::Silence(wait) => !row.stops || daemon.log().contains(&is_stopped(zone, wait)),
+            }
     })
     .await;
-    let metrics = Metrics::of(&daemon).await;
-    for (name, ..) in faults.iter().filter(|(name, ..)| *name != "origin") {
-        let zone = format!("{name}.example");
-        let count = api.change(|world| world.zones.iter().find(|other| other.name == zone).unwrap().certificates.len());
-        assert_eq!(metrics.counts(&zone)[0], Some(count as f64), "{name}");
+    let silent = Instant::now();
+    sleep(Duration::from_secs(3)).await;
+    let after = Metrics::of(&daemon).await;
+    let due = begun.elapsed().as_secs_f64();
+
+    let log = daemon.log();
+    for (row, zone) in both() {
+        let mut lines = log.lines().filter(|line| line.contains(&format!("zone={zone} ")));
+        let Some(reason) = row.reason else {
+            assert_eq!((after.up(&zone), after.reasons(&zone)), (Some(1.0), vec![]), "{zone}");
+            assert!(
+                lines.any(|line| line.contains(row.word)) || row.word.is_empty(),
+                "{zone}: no {:?} in\n{log}",
+                row.word
+            );
+            continue;
+        };
+        // On a machine that is busy enough, any answer can be late.
+        assert!(after.reasons(&zone).iter().all(|other| [reason, "timeout"].contains(other)), "{zone}");
+        let line =
+            lines.find(|line| line.contains(row.word)).unwrap_or_else(|| panic!("{zone}: no {:?} in\n{log}", row.word));
+        let shows = if is_new(&zone) { "nothing is known of it yet" } else { "its last good listing stays" };
+        for part in ["level=warn", &format!("reason={reason} "), shows] {
+            assert!(line.contains(part), "{part:?} is missing in {line}");
+        }
+        let is_an_answer = !["connect", "timeout", "incomplete", "too_large"].contains(&reason);
+        assert!(!is_an_answer || line.contains("cf-ray ") && line.contains("-SIM"), "{line}");
+        if row.lasts == Lasts::OnePoll {
+            continue;
+        }
+        assert_eq!(after.up(&zone), Some(0.0), "{zone}");
+        assert_eq!(after.last_success(&zone), counted.last_success(&zone), "{zone}");
+        if is_new(&zone) {
+            assert_eq!((after.listing(&zone), after.last_success(&zone)), (vec![], None), "{zone}");
+        } else {
+            assert_eq!(after.listing(&zone), before.listing(&zone), "{zone}");
+        }
     }
+    assert_eq!((after.up(HEALTHY), after.reasons(HEALTHY)), (Some(1.0), vec![]));
+    let polls = after.polls(HEALTHY) - before.polls(HEALTHY);
+    assert!(polls >= due / 5.0, "{polls} polls of a healthy zone in {due} s");
+    assert_eq!(elsewhere.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "a redirect was followed");
+    let policy = [("credentials", "two-policies.new.example"), ("policy", "burst")];
+    assert_eq!(after.get("cloudflare_api_rate_limit_remaining", &policy), Some(90.0));
+
+    // All is well again, without anybody's help.
+    let is_silent = |zone: &str| both().any(|(row, other)| other == zone && matches!(row.lasts, Lasts::Silence(..)));
+    api.change(|world| world.zones.iter_mut().filter(|zone| !is_silent(&zone.name)).for_each(|zone| zone.fault = None));
+    until_all("being listed again", &|metrics, _, zone| is_silent(zone) || is_whole(metrics, zone)).await;
+    let requests = api.requests();
+    for (row, zone) in both() {
+        let Lasts::Silence(wait) = row.lasts else { continue };
+        let id = api.change(|world| world.zones.iter().find(|other| other.name == zone).unwrap().id.clone());
+        let sent: Vec<_> =
+            requests.iter().filter(|request| request.path.contains(&id)).map(|request| request.at).collect();
+        let early = sent.windows(2).filter(|pair| pair[1] > silent && pair[1] - pair[0] < wait).count();
+        assert_eq!(early, 0, "{zone} is asked before {wait:?} are over");
+    }
+    rows.len()
+}
+
+/// 2099-01-01, which each date is that can be read.
+const EXPIRES: f64 = 4_070_908_800.0;
+
+/// An entry by its id, and what it has in a field (none: the field is absent): its status then, or why it has no series.
+type Entry = (&'static str, &'static str, Option<Value>, Result<&'static str, &'static str>);
+
+fn odd_entries() -> Vec<Entry> {
+    let text = |text: &str| Some(text.into());
+    vec![
+        ("plain", "status", text("active"), Ok("active")),
+        ("reactivating", "status", text("pending_reactivation"), Ok("pending_reactivation")),
+        ("revoking", "status", text("pending_revocation"), Ok("pending_revocation")),
+        ("revoked", "status", text("revoked"), Ok("revoked")),
+        ("status-unheard-of", "status", text("hibernating"), Ok("unknown")),
+        ("status-absent", "status", None, Ok("unknown")),
+        ("status-null", "status", Some(Value::Null), Ok("unknown")),
+        ("status-number", "status", Some(7.into()), Ok("unknown")),
+        ("date-of-go", "expires_on", text("2099-01-01 00:00:00 +0000 UTC"), Ok("active")),
+        ("date-of-go-fraction", "expires_on", text("2099-01-01 00:00:00.987654321 +0000 UTC"), Ok("active")),
+        ("date-fraction", "expires_on", text("2099-01-01T00:00:00.123456Z"), Ok("active")),
+        ("date-offset", "expires_on", text("2099-01-01T02:00:00+02:00"), Ok("active")),
+        ("date-blanks", "expires_on", text(" 2099-01-01T00:00:00Z\n"), Ok("active")),
+        ("date-zero", "expires_on", text("0001-01-01T00:00:00Z"), Err("missing_expiry")),
+        ("date-empty", "expires_on", text(""), Err("missing_expiry")),
+        ("date-null", "expires_on", Some(Value::Null), Err("missing_expiry")),
+        ("date-absent", "expires_on", None, Err("missing_expiry")),
+        ("date-word", "expires_on", text("soon"), Err("invalid_expiry")),
+        ("date-without-time", "expires_on", text("2099-01-01"), Err("invalid_expiry")),
+        ("date-of-openssl", "expires_on", text("Jan  1 00:00:00 2099 GMT"), Err("invalid_expiry")),
+        ("date-impossible", "expires_on", text("2099-02-30T00:00:00Z"), Err("invalid_expiry")),
+        ("date-number", "expires_on", Some(4_070_908_800_u64.into()), Err("invalid_expiry")),
+        ("date-list", "expires_on", Some(json!(["2099-01-01T00:00:00Z"])), Err("invalid_expiry")),
+        ("issued-absent", "issued_on", None, Ok("active")),
+        ("issued-word", "issued_on", text("yesterday"), Ok("active")),
+        ("id-absent", "id", None, Err("missing_id")),
+        ("id-empty", "id", text(""), Err("missing_id")),
+        ("id-null", "id", Some(Value::Null), Err("missing_id")),
+        ("id-number", "id", Some(7.into()), Err("missing_id")),
+        ("id-doubled", "id", text("twice"), Err("duplicate_id")),
+        ("twice", "id", text("twice"), Ok("active")),
+        ("namesake", "common_name", text("Cloudflare"), Ok("active")),
+        ("another-namesake", "common_name", text("Cloudflare"), Ok("active")),
+        ("name-number", "common_name", Some(7.into()), Ok("active")),
+        ("issuer-list", "certificate_authority", Some(json!(["x"])), Ok("active")),
+        ("issuer-absent", "certificate_authority", None, Ok("active")),
+        ("csr-absent", "csr", None, Ok("active")),
+        ("certificate-null", "certificate", Some(Value::Null), Ok("active")),
+    ]
+}
+
+async fn walk_entries() -> usize {
+    let rows = odd_entries();
+    let mut zone = SimulatedZone::new("odd.example");
+    for (id, field, value, _) in &rows {
+        let mut certificate =
+            SimulatedCertificate::new(id, id, "active", "2026-01-01T00:00:00Z", "2099-01-01T00:00:00Z");
+        match value {
+            Some(value) => certificate.set(field, value.clone()),
+            None => certificate.remove(field),
+        }
+        zone.certificates.push(certificate);
+    }
+    let every_status = "[metrics]\nstatuses = [\"active\", \"pending_reactivation\", \"pending_revocation\", \"revoked\", \"unknown\"]";
+    let (_api, daemon) = start(World::of([zone]), every_status).await;
+    daemon.ready().await;
+    let metrics = Metrics::of(&daemon).await;
+    for (id, field, _, expected) in &rows {
+        let labels = [("certificate_id", *id)];
+        let status = |status| metrics.get("cloudflare_certificate_info", &[labels[0], ("status", status)]);
+        assert_eq!(expected.ok().and_then(status), expected.ok().map(|_| 1.0), "{id}");
+        let times = [
+            "cloudflare_certificate_not_after_timestamp_seconds",
+            "cloudflare_certificate_not_before_timestamp_seconds",
+        ]
+        .map(|name| metrics.get(name, &labels));
+        let issued = (*field != "issued_on").then_some(1_767_225_600.0);
+        assert_eq!(times, expected.map_or([None; 2], |_| [Some(EXPIRES), issued]), "{id}");
+        assert_eq!(metrics.get("cloudflare_certificate_superseded", &labels), expected.ok().map(|_| 0.0), "{id}");
+    }
+    for reason in ["missing_id", "missing_expiry", "invalid_expiry", "duplicate_id"] {
+        let count = rows.iter().filter(|(.., expected)| *expected == Err(reason)).count();
+        assert_eq!(
+            metrics.get("cloudflare_certificates_rejected", &[("reason", reason)]),
+            Some(count as f64),
+            "{reason}"
+        );
+    }
+    let listed: f64 = metrics.counts("odd.example").into_iter().flatten().sum();
+    assert_eq!(listed, rows.len() as f64 - 1.0, "what has no series counts all the same, and once");
+    rows.len()
 }
 
 #[tokio::test]
 async fn no_secret_is_in_any_log_page_metric_or_error() {
     let secret = "s3cret-s3cret-s3cret-s3cret-s3cret-s3cret";
-    let mut zones: Vec<_> =
-        faults().into_iter().map(|(name, fault, ..)| SimulatedZone::of_size(name, 60).with_fault(fault)).collect();
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
+    // What stops the credential would keep all the others from being asked.
+    let rows = faults(nowhere).into_iter().filter(|row| !row.stops);
+    let mut zones: Vec<_> = rows.map(|row| SimulatedZone::of_size(row.name, 60).with_fault(row.fault)).collect();
     zones.push(SimulatedZone::of_size("healthy", 60));
     // A proxy in the way that echoes what it got.
     let echo = ApiError::new(400, 1, &format!("bad header: Authorization: Bearer {secret}"));
     zones.push(SimulatedZone::of_size("echo", 60).with_fault(echo.into()));
     let mut world = World::of(zones);
+    world.quota.requests = 1_000_000;
     world.credentials = vec![
         AcceptedCredential::Token(secret.into()),
         AcceptedCredential::Key { email: "user@example.com".into(), key: secret.into() },
@@ -226,7 +475,7 @@ async fn no_secret_is_in_any_log_page_metric_or_error() {
         ("logfmt", vec![("CLOUDFLARE_API_TOKEN", secret)]),
         ("json", vec![("CLOUDFLARE_EMAIL", "user@example.com"), ("CLOUDFLARE_API_KEY", secret)]),
     ] {
-        let text = config(&api, "timeout = \"1s\"\nrequests_per_5m = 100000\n[poll]\nconcurrency = 100");
+        let text = config(&api, "timeout = \"1s\"\nrequests_per_5m = 100000\n[poll]\nconcurrency = 20");
         let arguments = ["--log.level", "debug", "--log.format", format];
         let mut daemon = Daemon::start(&text, &arguments, &environment);
         daemon.ready().await;

@@ -97,9 +97,10 @@ where
             write_chunk(stream, br#"{"success":true,"errors":[],"messages":[],"result":["#).await?;
             let date = "2036-01-01T00:00:00Z";
             let entry = SimulatedCertificate::new("endless", "endless", "active", date, date);
-            let entry = format!("{},", json!(entry.fields()));
+            // Many at once, so that the peer's limit is met before its patience ends.
+            let entries = format!("{},", json!(entry.fields())).repeat(64);
             loop {
-                write_chunk(stream, entry.as_bytes()).await?;
+                write_chunk(stream, entries.as_bytes()).await?;
             }
         }
         Delivery::GzipBomb(size) => {

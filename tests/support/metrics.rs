@@ -46,6 +46,10 @@ impl Metrics {
         self.get("cloudflare_certificates_up", &[("zone", zone)])
     }
 
+    pub(crate) fn last_success(&self, zone: &str) -> Option<f64> {
+        self.get("cloudflare_certificates_last_success_timestamp_seconds", &[("zone", zone)])
+    }
+
     /// How many polls of a zone ended.
     pub(crate) fn polls(&self, zone: &str) -> f64 {
         self.get("cloudflare_certificates_polls_total", &[("zone", zone)]).unwrap()
@@ -69,10 +73,14 @@ impl Metrics {
 
     /// Everything that the last good listing of a zone is shown by, in order.
     pub(crate) fn listing<'a>(&'a self, zone: &str) -> Vec<(&'a str, f64)> {
-        // Days go by at a scrape, whatever was listed.
         let is_of_a_poll = |name: &str| {
-            name.starts_with("cloudflare_certificates_poll")
-                || ["cloudflare_certificates_up", "cloudflare_certificate_days_until_expiry"].contains(&name)
+            let others = [
+                "cloudflare_certificates_up",
+                "cloudflare_certificates_last_success_timestamp_seconds",
+                // Days go by at a scrape, whatever was listed.
+                "cloudflare_certificate_days_until_expiry",
+            ];
+            name.starts_with("cloudflare_certificates_poll") || others.contains(&name)
         };
         let families = self.0.iter().filter(|(name, _)| !is_of_a_poll(name)).flat_map(|(_, series)| series);
         let of_zone = [("zone", zone)];
