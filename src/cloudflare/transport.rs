@@ -131,10 +131,10 @@ fn failure(error: &reqwest::Error) -> Failure {
     }
 }
 
-/// rustls hands its errors on inside of I/O errors.
+/// rustls hands its errors on inside of I/O errors, and hyper puts those into others, which do not name them as their source.
 fn is_tls(cause: &(dyn std::error::Error + 'static)) -> bool {
     let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    cause.is::<rustls::Error>() || inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
+    cause.is::<rustls::Error>() || inner.is_some_and(|inner| is_tls(inner))
 }
 
 /// What the decompression says of bytes that it cannot read; reqwest calls a broken connection a decoding error too.
