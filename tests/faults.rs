@@ -6,6 +6,7 @@ mod support;
 
 use std::{
     net::{SocketAddr, TcpListener},
+    path::Path,
     time::Duration,
 };
 
@@ -13,8 +14,14 @@ use cloudflare_cert_exporter::demo::{
     AcceptedCredential, ApiError, Canned, Delivery, Ending, Fault, SimulatedApi, SimulatedCertificate, SimulatedZone,
     World,
 };
+use futures_util::future::join_all;
 use serde_json::{Value, json};
-use support::{Daemon, config, metrics::Metrics, start, until_ok};
+use support::{
+    Daemon, config,
+    gate::{Authority, Door, Gate},
+    metrics::Metrics,
+    start, until, until_ok,
+};
 use tokio::time::{Instant, sleep};
 
 /// A fault of a zone, and what comes of it.
@@ -217,10 +224,10 @@ const HEALTHY: &str = "healthy.example";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_fault_has_its_reason_disturbs_no_other_zone_and_passes_by_itself() {
-    let (zones, entries) = tokio::join!(walk_zones(), walk_entries());
+    let (zones, entries, hosts) = tokio::join!(walk_zones(), walk_entries(), walk_hosts());
+    let all = zones + entries + hosts;
     println!(
-        "{} faults, each as it should be: {zones} of zones and credentials, {entries} of entries",
-        zones + entries
+        "{all} faults, each as it should be: {zones} of zones and credentials, {entries} of entries, {hosts} of the host"
     );
 }
 
@@ -451,6 +458,93 @@ async fn walk_entries() -> usize {
     let listed: f64 = metrics.counts("odd.example").into_iter().flatten().sum();
     assert_eq!(listed, rows.len() as f64 - 1.0, "what has no series counts all the same, and once");
     rows.len()
+}
+
+/// A fault of the host that all zones are asked of: what stands in its place, why polls fail, and a word from the log.
+type HostRow = (&'static str, Door, &'static str, &'static str);
+
+fn host_faults(authority: &Authority) -> Vec<HostRow> {
+    let unknown = Authority::new("An authority that nobody knows");
+    vec![
+        ("refused", Door::Closed, "connect", "Connection refused"),
+        ("no-tls", Door::NoTls, "tls", "InvalidContentType"),
+        ("wrong-name", authority.tls("api.example", [2020, 2099]), "tls", "not valid for name"),
+        ("expired", authority.tls("localhost", [2020, 2021]), "tls", "expired"),
+        ("not-yet-valid", authority.tls("localhost", [2098, 2099]), "tls", "not valid yet"),
+        ("unknown-authority", unknown.tls("localhost", [2020, 2099]), "tls", "UnknownIssuer"),
+    ]
+}
+
+async fn walk_hosts() -> usize {
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("ca.pem");
+    let authority = Authority::new("An authority of a test");
+    std::fs::write(&ca_file, authority.pem()).unwrap();
+    let good = authority.tls("localhost", [2020, 2099]);
+    let rows = host_faults(&authority);
+    let count = rows.len() + 1;
+    let walks = rows.into_iter().map(|row| walk_host(row, &good, &ca_file));
+    tokio::join!(join_all(walks), walk_host_without_address(&ca_file));
+    count
+}
+
+const ONLY: &str = "only.example";
+
+async fn walk_host((name, bad, reason, word): HostRow, good: &Door, ca_file: &Path) {
+    let api = SimulatedApi::start(World::of([SimulatedZone::of_size(ONLY, 60)])).await.unwrap();
+    let gate = Gate::start(api.address(), bad.clone());
+    let daemon = poll_host(&api, &gate.base_url(), ca_file, &[]);
+    let until_up_is = async |up| {
+        until(&format!("{name}: up being {up}"), async || {
+            let metrics = Metrics::of(&daemon).await;
+            (metrics.up(ONLY) == Some(up)).then_some(metrics)
+        })
+        .await
+    };
+    daemon.ready().await;
+    assert_is_unlisted(&daemon, name, reason, word).await;
+    gate.switch(good.clone());
+    let before = until_up_is(1.0).await;
+    gate.switch(bad);
+    let failing = until_up_is(0.0).await;
+    sleep(Duration::from_secs(2)).await;
+    let after = Metrics::of(&daemon).await;
+    assert_eq!((after.up(ONLY), after.reasons(ONLY)), (Some(0.0), vec![reason]), "{name}");
+    assert_eq!(after.listing(ONLY), before.listing(ONLY), "{name}");
+    assert_eq!(after.last_success(ONLY), failing.last_success(ONLY), "{name}");
+    let log = daemon.log();
+    assert!(log.lines().any(|line| line.contains("its last good listing stays") && line.contains(word)), "{log}");
+    assert_eq!(daemon.get("/-/healthy").await.0, 200, "{name}");
+    gate.switch(good.clone());
+    until_up_is(1.0).await;
+}
+
+/// A host whose name nobody knows. That this is over cannot be staged without a hand on the machine's resolver.
+async fn walk_host_without_address(ca_file: &Path) {
+    let api = SimulatedApi::start(World::of([SimulatedZone::of_size(ONLY, 60)])).await.unwrap();
+    // Where no name server answers, the resolver would wait for long.
+    let impatient = ("RES_OPTIONS", "timeout:1 attempts:1");
+    let daemon = poll_host(&api, "https://cloudflare.invalid/client/v4", ca_file, &[impatient]);
+    daemon.ready().await;
+    assert_is_unlisted(&daemon, "no-address", "connect", "dns error").await;
+}
+
+/// Polls the only zone each second at another place than where the API is.
+fn poll_host(api: &SimulatedApi, base_url: &str, ca_file: &Path, environment: &[(&str, &str)]) -> Daemon {
+    let token = api.change(|world| world.token().to_owned());
+    let settings = format!("ca_file = {ca_file:?}\n[poll]\ninterval = \"1s\"");
+    let text = config(api, &settings).replace(&api.base_url(), base_url);
+    Daemon::start(&text, &[], &[environment, &[("CLOUDFLARE_API_TOKEN", &token)]].concat())
+}
+
+async fn assert_is_unlisted(daemon: &Daemon, name: &str, reason: &str, word: &str) {
+    let metrics = Metrics::of(daemon).await;
+    assert_eq!((metrics.up(ONLY), metrics.reasons(ONLY)), (Some(0.0), vec![reason]), "{name}: {}", daemon.log());
+    assert_eq!((metrics.listing(ONLY), metrics.last_success(ONLY)), (vec![], None), "{name}");
+    let log = daemon.log();
+    let said = format!("reason={reason} ");
+    let is_it = |line: &str| ["nothing is known of it yet", &said, word].iter().all(|part| line.contains(part));
+    assert!(log.lines().any(is_it), "{name}: no {word:?} in\n{log}");
 }
 
 #[tokio::test]
