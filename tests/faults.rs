@@ -547,6 +547,58 @@ async fn assert_is_unlisted(daemon: &Daemon, name: &str, reason: &str, word: &st
     assert!(log.lines().any(is_it), "{name}: no {word:?} in\n{log}");
 }
 
+/// The daemon's memory in kB: now, and the most that it ever was.
+fn memory(daemon: &Daemon) -> [u64; 2] {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    ["VmRSS:", "VmHWM:"].map(|name| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_faults_at_once_cost_no_data_little_memory_and_no_other_zone() {
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
+    let rows = faults(nowhere).into_iter().filter(|row| row.reason.is_some() && !row.stops);
+    let rows: Vec<_> = rows.filter(|row| row.lasts == Lasts::UntilItIsOver).take(20).collect();
+    for needed in ["endless", "gzip-bomb"] {
+        assert!(rows.len() == 20 && rows.iter().any(|row| row.name == needed), "{needed}");
+    }
+    let names = rows.iter().map(|row| row.name).chain([HEALTHY]);
+    let mut world = World::of(names.map(|name| SimulatedZone::of_size(name, 60)));
+    world.quota.requests = 1_000_000;
+    let settings = "timeout = \"1s\"\nrequests_per_5m = 100000\n[poll]\nconcurrency = 10\ninterval = \"1s\"";
+    let (api, daemon) = start(world, settings).await;
+    let zones = || rows.iter().map(|row| row.name);
+    let until_all_are = async |up| {
+        until(&format!("all zones having an up of {up}"), async || {
+            let metrics = Metrics::of(&daemon).await;
+            zones().all(|zone| metrics.up(zone) == Some(up)).then_some(metrics)
+        })
+        .await
+    };
+    let before = until_all_are(1.0).await;
+    api.change(|world| {
+        world.zones.iter_mut().zip(&rows).for_each(|(zone, row)| zone.fault = Some(row.fault.clone()));
+    });
+    let failing = until_all_are(0.0).await;
+    let begun = Instant::now();
+    sleep(Duration::from_secs(5)).await;
+    let after = Metrics::of(&daemon).await;
+    let due = begun.elapsed().as_secs_f64();
+    for zone in zones() {
+        assert_eq!(after.listing(zone), before.listing(zone), "{zone}");
+        assert_eq!(after.last_success(zone), failing.last_success(zone), "{zone}");
+    }
+    let polls = after.polls(HEALTHY) - failing.polls(HEALTHY);
+    let [now, most] = memory(&daemon);
+    println!("20 faults at once: {polls} of {due:.0} polls of the healthy zone, {now} kB of memory, {most} kB at most");
+    assert_eq!((after.up(HEALTHY), after.reasons(HEALTHY)), (Some(1.0), vec![]));
+    // As many as were due, but for a machine that is busy with other things.
+    assert!(polls >= due / 5.0, "{polls} polls of the healthy zone in {due} s");
+    assert!(most < 100_000, "{most} kB of memory");
+}
+
 #[tokio::test]
 async fn no_secret_is_in_any_log_page_metric_or_error() {
     let secret = "s3cret-s3cret-s3cret-s3cret-s3cret-s3cret";
