@@ -27,13 +27,12 @@ impl Metrics {
         found.first().map(|(_, value)| *value)
     }
 
-    pub(crate) fn all<'a, 'b>(
+    pub(crate) fn all<'a>(
         &'a self,
         name: &str,
-        labels: &'b [(&'b str, &'b str)],
-    ) -> impl Iterator<Item = (&'a str, f64)> + use<'a, 'b> {
-        let family = self.0.get(name).into_iter().flatten();
-        family.filter(move |(series, _)| has(series, labels)).map(|(series, value)| (series.as_str(), *value))
+        labels: &[(&str, &str)],
+    ) -> impl Iterator<Item = (&'a str, f64)> + use<'a> {
+        of(self.0.get(name).into_iter().flatten(), labels)
     }
 
     /// The counts of a zone by status, in the order of the documentation.
@@ -83,19 +82,22 @@ impl Metrics {
             name.starts_with("cloudflare_certificates_poll") || others.contains(&name)
         };
         let families = self.0.iter().filter(|(name, _)| !is_of_a_poll(name)).flat_map(|(_, series)| series);
-        let of_zone = [("zone", zone)];
-        let mut listing: Vec<_> = families
-            .filter(|(series, _)| has(series, &of_zone))
-            .map(|(series, value)| (series.as_str(), *value))
-            .collect();
+        let mut listing: Vec<_> = of(families, &[("zone", zone)]).collect();
         listing.sort_by_key(|(series, _)| *series);
         listing
     }
 }
 
-fn has(series: &str, labels: &[(&str, &str)]) -> bool {
-    labels.iter().all(|(label, value)| {
-        let pair = format!("{label}={value:?}");
-        series.match_indices(&pair).any(|(at, _)| matches!(series.as_bytes()[at - 1], b'{' | b','))
-    })
+/// Those that have all of these labels.
+fn of<'a, I: Iterator<Item = &'a (String, f64)>>(
+    series: I,
+    labels: &[(&str, &str)],
+) -> impl Iterator<Item = (&'a str, f64)> + use<'a, I> {
+    let pairs: Vec<_> = labels.iter().map(|(label, value)| format!("{label}={value:?}")).collect();
+    let has = move |series: &str, pair: &String| {
+        series.match_indices(pair).any(|(at, _)| matches!(series.as_bytes()[at - 1], b'{' | b','))
+    };
+    series
+        .filter(move |(series, _)| pairs.iter().all(|pair| has(series, pair)))
+        .map(|(series, value)| (series.as_str(), *value))
 }
