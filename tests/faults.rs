@@ -261,7 +261,7 @@ async fn walk_zones() -> usize {
     }
     let api = SimulatedApi::start(world).await.unwrap();
     let mut settings =
-        "timeout = \"1s\"\nrequests_per_5m = 100000\n[poll]\nconcurrency = 20\ninterval = \"2s\"\n".to_owned();
+        "timeout = \"1s\"\nrequests_per_5m = 100000\n[poll]\nconcurrency = 20\ninterval = \"3s\"\n".to_owned();
     // A scrape is read ten times a second, and as whole as it need be.
     settings.push_str("[metrics]\nmax_certificates_per_zone = 5\n");
     for (name, _) in &environment {
@@ -522,8 +522,7 @@ async fn walk_host((name, bad, reason, word): HostRow, good: &Door, ca_file: &Pa
     assert_eq!((after.up(ONLY), after.reasons(ONLY)), (Some(0.0), vec![reason]), "{name}");
     assert_eq!(after.listing(ONLY), before.listing(ONLY), "{name}");
     assert_eq!(after.last_success(ONLY), failing.last_success(ONLY), "{name}");
-    let log = daemon.log();
-    assert!(log.lines().any(|line| line.contains("its last good listing stays") && line.contains(word)), "{log}");
+    daemon.until_logged(&["its last good listing stays", &format!("reason={reason} "), word]).await;
     assert_eq!(daemon.get("/-/healthy").await.0, 200, "{name}");
     gate.switch(good.clone());
     until_up_is(1.0).await;
@@ -551,10 +550,7 @@ async fn assert_is_unlisted(daemon: &Daemon, name: &str, reason: &str, word: &st
     let metrics = Metrics::of(daemon).await;
     assert_eq!((metrics.up(ONLY), metrics.reasons(ONLY)), (Some(0.0), vec![reason]), "{name}: {}", daemon.log());
     assert_eq!((metrics.listing(ONLY), metrics.last_success(ONLY)), (vec![], None), "{name}");
-    let log = daemon.log();
-    let said = format!("reason={reason} ");
-    let is_it = |line: &str| ["nothing is known of it yet", &said, word].iter().all(|part| line.contains(part));
-    assert!(log.lines().any(is_it), "{name}: no {word:?} in\n{log}");
+    daemon.until_logged(&["nothing is known of it yet", &format!("reason={reason} "), word]).await;
 }
 
 /// The daemon's memory in kB: now, and the most that it ever was.

@@ -7,7 +7,7 @@ pub(crate) mod gate;
 pub(crate) mod metrics;
 
 use std::{
-    fmt::Debug,
+    fmt::Display,
     io::{BufRead as _, BufReader, Write as _},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
@@ -66,12 +66,12 @@ pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
 }
 
 /// The same where a look tells what is still missing.
-pub(crate) async fn until_ok<T, E: Debug>(mut look: impl AsyncFnMut() -> Result<T, E>) -> T {
+pub(crate) async fn until_ok<T, E: Display>(mut look: impl AsyncFnMut() -> Result<T, E>) -> T {
     let started = Instant::now();
     loop {
         match look().await {
             Ok(found) => return found,
-            Err(missing) => assert!(started.elapsed() < DEADLINE, "a minute passed without {missing:?}"),
+            Err(missing) => assert!(started.elapsed() < DEADLINE, "a minute passed without {missing}"),
         }
         sleep(Duration::from_millis(100)).await;
     }
@@ -170,6 +170,16 @@ impl Daemon {
             assert!(started.elapsed() < DEADLINE, "not ready in a minute:\n{}", self.log());
             sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Waits until a line of the log holds all of these: it comes through a pipe, after what it tells of.
+    pub(crate) async fn until_logged(&self, parts: &[&str]) {
+        until_ok(async || {
+            let log = self.log();
+            let found = log.lines().any(|line| parts.iter().all(|part| line.contains(part)));
+            if found { Ok(()) } else { Err(format!("a line with {parts:?} in\n{log}")) }
+        })
+        .await;
     }
 
     /// Everything that it has logged so far.
