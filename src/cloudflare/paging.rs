@@ -24,6 +24,9 @@ pub(super) struct Paging {
     pass: Pass,
     /// Ids of the first reading, if it was not good enough.
     first: Option<HashSet<Box<str>>>,
+    /// Page 1 has to be asked for once more before the second reading goes on, since ids came twice in the first.
+    /// An order that turns round with every request looks the same at every second one.
+    looks_again: bool,
 }
 
 /// What to do next.
@@ -78,6 +81,8 @@ struct Pass {
     in_flight: usize,
     /// Entries of page 1, once it is there: what every page but the last holds.
     page_size: Option<usize>,
+    /// Tells what was on page 1.
+    page_one: u64,
     /// Number and entries of the furthest page that is there.
     last: (usize, usize),
     /// What page 1 promised.
@@ -109,6 +114,7 @@ impl Default for Pass {
             next: 1,
             in_flight: 0,
             page_size: None,
+            page_one: 0,
             last: (0, 0),
             promise: Promise::default(),
             entries: Vec::new(),
@@ -129,6 +135,10 @@ impl Paging {
             if self.pass.next > MAX_PAGES {
                 return Next::Failed(Unfit::Endless);
             }
+            if self.pass.page_size.is_some() && std::mem::take(&mut self.looks_again) {
+                self.pass.in_flight += 1;
+                return Next::Ask(1);
+            }
             if self.pass.may_ask() {
                 let page = self.pass.next;
                 self.pass.next += 1;
@@ -146,6 +156,7 @@ impl Paging {
                 Next::Done(Whole { entries: pass.entries, more_than_promised })
             }
             (Err(_), None) => {
+                self.looks_again = pass.doubled > 0;
                 self.first = Some(pass.ids);
                 self.next()
             }
@@ -164,16 +175,23 @@ impl Pass {
         self.in_flight -= 1;
         let count = |number: Option<u64>| number.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
         let promise = Promise { entries: count(page.total_count), pages: count(page.total_pages) };
-        if number == 1 {
+        let fingerprint = fingerprint(&page.entries);
+        let is_second_look = number == 1 && self.page_size.is_some();
+        if number == 1 && !is_second_look {
             self.promise = promise;
             self.page_size = Some(page.entries.len());
+            self.page_one = fingerprint;
         } else if promise.entries.is_some() && promise.entries != self.promise.entries {
             self.changed = true;
+        }
+        if is_second_look {
+            self.changed |= fingerprint != self.page_one;
+            return;
         }
         self.last = self.last.max((number, page.entries.len()));
         if page.entries.is_empty() {
             self.emptied = true;
-        } else if !self.fingerprints.insert(fingerprint(&page.entries)) {
+        } else if !self.fingerprints.insert(fingerprint) {
             self.repeated = true;
             return;
         }
@@ -245,7 +263,7 @@ impl Pass {
             return Err(Unfit::Short);
         }
         // An id that came twice can stand for one that was missed while the order changed.
-        // A second reading with the same ids shows that the API just lists it twice.
+        // A second reading with the same ids, and a page 1 that stays as it is, show that the API just lists it twice.
         let enough_without_doubles = self.promise.entries.is_some_and(|n| self.entries.len() - self.doubled >= n);
         if self.doubled > 0 && !enough_without_doubles && first != Some(&self.ids) {
             return Err(Unfit::Changing);
@@ -385,7 +403,16 @@ mod tests {
                 "an id on two pages",
                 Box::new(|p, _| page(if p == 2 { 0..1 } else { 0..50 }, Some(51), Some(2))),
                 Ok(51),
-                4,
+                5,
+            ),
+            (
+                "turns round with every request",
+                Box::new(|p, r| {
+                    let turned = move |i| if r % 2 == 0 { 59 - i } else { i };
+                    page(slice(60, 50, p).map(turned), Some(60), Some(2))
+                }),
+                Err(Unfit::Changing),
+                5,
             ),
             (
                 "grows once",
@@ -423,7 +450,7 @@ mod tests {
                     )
                 }),
                 Ok(100),
-                4,
+                5,
             ),
             ("has no end", Box::new(|p, _| page(slice(usize::MAX, 1, p), None, None)), Err(Unfit::Endless), MAX_PAGES),
         ];
