@@ -284,22 +284,6 @@ async fn a_signal_ends_it_in_order() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once() {
-    let (_api, mut daemon) = start(World::of([SimulatedZone::of_size("a.example", 1)]), "").await;
-    daemon.ready().await;
-    // A scrape that never finishes: its answer is not read.
-    let address = daemon.url("").strip_prefix("http://").unwrap().to_owned();
-    let mut slow = std::net::TcpStream::connect(&address).unwrap();
-    std::io::Write::write_all(&mut slow, b"GET /metrics HTTP/1.1\r\n").unwrap();
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    daemon.signal("TERM");
-    until("the first signal being heard", async || daemon.log().contains("Stopping").then_some(())).await;
-    daemon.signal("TERM");
-    assert_eq!(daemon.wait(), Some(0));
-    drop(slow);
-}
-
-#[tokio::test]
 async fn what_cannot_work_ends_before_it_begins() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

@@ -82,6 +82,8 @@ pub(crate) struct Daemon {
     child: Child,
     address: String,
     log: Arc<Mutex<String>>,
+    /// Collects the log until the daemon ends.
+    reader: Option<std::thread::JoinHandle<()>>,
     /// Holds the configuration.
     _folder: tempfile::TempDir,
 }
@@ -129,14 +131,14 @@ impl Daemon {
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Mutex::new(String::new()));
         let collected = Arc::clone(&log);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 let mut log = collected.lock().unwrap();
                 log.push_str(&line);
                 log.push('\n');
             }
         });
-        let mut daemon = Self { child, address: String::new(), log, _folder: folder };
+        let mut daemon = Self { child, address: String::new(), log, reader: Some(reader), _folder: folder };
         let started = Instant::now();
         while daemon.address.is_empty() {
             assert!(started.elapsed() < DEADLINE && daemon.child.try_wait().unwrap().is_none(), "{}", daemon.log());
@@ -197,11 +199,14 @@ impl Daemon {
         assert!(sent.success());
     }
 
-    /// Waits for its end; the exit code, or `None` if a signal killed it.
+    /// Waits for its end, and for all of its log; the exit code, or `None` if a signal killed it.
     pub(crate) fn wait(&mut self) -> Option<i32> {
         let started = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
+                if let Some(reader) = self.reader.take() {
+                    reader.join().unwrap();
+                }
                 return status.code();
             }
             assert!(started.elapsed() < DEADLINE, "it does not end:\n{}", self.log());
