@@ -10,6 +10,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use axum::{
@@ -17,12 +18,26 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use hyper::body::{Body, Bytes, Frame, SizeHint};
-use tokio::{sync::watch, task::spawn_blocking, time::Instant};
+use tokio::{
+    sync::watch,
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
 
 use super::limit::Reached;
 
 /// Renderings in memory at once, however slowly clients read. Those who scrape every 15 seconds need two.
 const MAX_ALIVE: usize = 8;
+
+/// How long a rendering waits for one of the others to be sent before one has to be given up, as long as something is
+/// taken of each: clients that all read need a while on a machine that is busy.
+const ROOM_PATIENCE: Duration = Duration::from_millis(500);
+
+/// One of which nothing was taken for so long is not waited for.
+const STALLED: Duration = Duration::from_millis(200);
+
+/// How often it looks whether one was.
+const ROOM_LOOK: Duration = Duration::from_millis(10);
 
 /// What is handed to a connection at a time. A client that stopped reading holds two.
 const PIECE: usize = 32 * 1024;
@@ -69,6 +84,10 @@ impl Renderer {
     async fn render(self: Arc<Self>, sender: watch::Sender<Option<Arc<Rendering>>>) {
         // One at a time, of whatever sort, which also bounds what is in memory while it is made.
         let mut alive = self.renderings.0.lock().await;
+        let waiting = Instant::now();
+        while alive.is_full_and_moves() && waiting.elapsed() < ROOM_PATIENCE {
+            sleep(ROOM_LOOK).await;
+        }
         // It begins: what is published from here on may be missing, so whoever comes shares another.
         drop(lock(&self.next).take());
         if sender.is_closed() {
@@ -118,15 +137,24 @@ struct Alive {
 }
 
 impl Alive {
+    /// The one of which nothing was taken for longest, if there are as many as there can be.
+    fn stillest_of_too_many(&mut self) -> Option<Arc<Rendering>> {
+        self.renderings.retain(|rendering| rendering.strong_count() > 0);
+        if self.renderings.len() < MAX_ALIVE {
+            return None;
+        }
+        let alive = self.renderings.iter().filter_map(Weak::upgrade);
+        alive.min_by_key(|rendering| lock(&rendering.content).moved)
+    }
+
+    fn is_full_and_moves(&mut self) -> bool {
+        self.stillest_of_too_many().is_some_and(|stillest| lock(&stillest.content).moved.elapsed() < STALLED)
+    }
+
     /// Gives up the one of which nothing was taken for longest if there are too many: whoever reads is not cut off
     /// because of those who do not.
     fn make_room(&mut self) {
-        self.renderings.retain(|rendering| rendering.strong_count() > 0);
-        if self.renderings.len() < MAX_ALIVE {
-            return;
-        }
-        let alive = self.renderings.iter().filter_map(Weak::upgrade);
-        if let Some(stillest) = alive.min_by_key(|rendering| lock(&rendering.content).moved) {
+        if let Some(stillest) = self.stillest_of_too_many() {
             self.renderings.retain(|rendering| rendering.as_ptr() != Arc::as_ptr(&stillest));
             lock(&stillest.content).bytes = Box::default();
             // Without the one that is held here.
@@ -213,7 +241,6 @@ mod tests {
             atomic::{AtomicUsize, Ordering::SeqCst},
             mpsc,
         },
-        time::Duration,
     };
 
     use tokio::{task::yield_now, time::advance};
@@ -340,6 +367,20 @@ mod tests {
         assert!(lock(&sent[1].rendering.content).bytes.is_empty());
         assert_eq!(sent[1].rendering.length, 3 * PIECE);
         drop(sent);
+        // One that is sent in time is waited for.
+        let mut sent = Vec::new();
+        for _ in 0..MAX_ALIVE {
+            sent.push(sorts[0].body().await.unwrap());
+        }
+        let (next, first) = tokio::join!(sorts[1].body(), async {
+            sleep(STALLED / 2).await;
+            read(&mut sent.remove(0)).await
+        });
+        sent.push(next.unwrap());
+        assert!(first.is_ok());
+        for mut sending in sent {
+            assert!(read(&mut sending).await.is_ok());
+        }
         for _ in 0..3 * MAX_ALIVE {
             assert!(read(&mut sorts[1].body().await.unwrap()).await.is_ok());
         }
