@@ -12,13 +12,12 @@ const ROOMS: [&str; 10] =
 const SIMULATION: &str = "demo";
 
 /// Libraries, and the room that knows them.
-const KNOWN_IN: [(&str, &str); 11] = [
+const KNOWN_IN: [(&str, &str); 10] = [
     ("reqwest", "cloudflare"),
     ("rustls", "cloudflare"),
     ("sfv", "cloudflare"),
     ("axum", "server"),
     ("hyper", "server"),
-    ("hyper_util", "server"),
     ("socket2", "server"),
     ("askama", "server"),
     ("toml", "config"),

@@ -31,5 +31,11 @@ pub(super) fn run(config: &Config) -> u8 {
             ));
         }
     }
+    match &config.state_directory {
+        Some(directory) => text.push_str(&format!("State is kept in {}.\n", directory.display())),
+        None => text.push_str(
+            "No state is kept, so a restart knows nothing until every zone is listed anew; see [state] directory.\n",
+        ),
+    }
     print(text.as_bytes())
 }

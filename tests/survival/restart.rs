@@ -1,15 +1,12 @@
 //! What survives when the daemon ends, in whatever way, and another one is started in its place.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
-
-mod support;
-
 use std::{collections::HashMap, fs, os::unix::fs::symlink, path::Path, time::Duration};
 
 use cloudflare_cert_exporter::demo::{Fault, SimulatedApi, SimulatedZone, World};
-use support::{Daemon, config, metrics::Metrics, until};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
+
+use crate::support::{Daemon, config, metrics::Metrics, until};
 
 /// A simulated API, and daemons that come one after the other.
 struct Stage {
@@ -188,7 +185,7 @@ async fn a_second_process_on_the_same_directory_does_not_start() {
     let stage = Stage::new(zones(&["a.example"], 1), "").await;
     let first = stage.start();
     let text = config(&stage.api, &stage.more);
-    let second = support::run(&text, &[], &[("CLOUDFLARE_API_TOKEN", &stage.token)]);
+    let second = crate::support::run(&text, &[], &[("CLOUDFLARE_API_TOKEN", &stage.token)]);
     assert_eq!(second.code, Some(1), "{}", second.stderr);
     let pid = format!("in use by another process (pid {})", first.pid());
     assert!(second.stderr.contains(&pid) && second.stderr.contains("[state] directory"), "{}", second.stderr);
@@ -226,7 +223,7 @@ async fn a_disk_that_is_full_fails_no_poll() {
 
 /// How often the daemon is killed: 200 times where everything is tested, fewer in the everyday loop.
 fn kills() -> usize {
-    if support::tests_everything() { 200 } else { 20 }
+    if crate::support::tests_everything() { 200 } else { 20 }
 }
 
 /// Each listing is all of one generation, which stands in every certificate: what is torn has two.

@@ -1,16 +1,13 @@
 //! The daemon while its wall clock is set, by libfaketime: its monotonic clock goes on as it does
 //! when a real clock is set, or when a machine wakes up.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
-
-mod support;
-
 use std::{fs, path::PathBuf};
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedCertificate, SimulatedZone, World};
-use support::{Daemon, config, is_there, metrics::Metrics, until};
 use tokio::time::Instant;
+
+use crate::support::{Daemon, config, is_there, metrics::Metrics, until};
 
 fn library() -> Option<PathBuf> {
     let folders = fs::read_dir("/usr/lib").ok()?.flatten();
