@@ -83,8 +83,8 @@ impl Renderer {
 
     async fn render(self: Arc<Self>, sender: watch::Sender<Option<Arc<Rendering>>>) {
         // One at a time, of whatever sort, which also bounds what is in memory while it is made.
-        let mut alive = self.renderings.0.lock().await;
         let waiting = Instant::now();
+        let mut alive = self.renderings.0.lock().await;
         while alive.is_full_and_moves() && waiting.elapsed() < ROOM_PATIENCE {
             sleep(ROOM_LOOK).await;
         }
