@@ -255,8 +255,8 @@ impl Client {
             }
             let effect = ticket.report(&answer);
             self.tell(effect);
-            if effect.closed.is_some_and(|closed| closed.why == Why::RateLimited) {
-                self.save_pace(true).await;
+            if let Some(Closed { why: why @ (Why::RateLimited | Why::Low), .. }) = effect.closed {
+                self.save_pace(why == Why::RateLimited).await;
             }
             let mut failure = match judged {
                 Ok(value) => return Ok(value),
@@ -283,7 +283,8 @@ impl Client {
     /// Puts on disk what a restart must not forget. A block can outlast a loss of power, the requests of a window hardly.
     async fn save_pace(&self, durable: bool) {
         if let Some(slot) = &self.slot {
-            let pace = self.pace.record((self.now)().timestamp(), self.settings.timeout);
+            // Rounded up: what is given back too late harms nobody.
+            let pace = self.pace.record((self.now)().timestamp().saturating_add(1), self.settings.timeout);
             slot.save(SavedPace { credential: self.credential.name().to_string(), pace }, durable).await;
         }
     }

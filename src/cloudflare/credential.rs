@@ -85,6 +85,8 @@ pub struct Credential {
 #[derive(Debug)]
 struct Current {
     secret: SecretString,
+    /// The one before: what was asked with it may still be answered.
+    previous: Option<SecretString>,
     /// Marked sensitive, so that their `Debug` is redacted.
     headers: HeaderMap,
     /// When the file that they were read from was written.
@@ -109,7 +111,11 @@ impl Credential {
     pub fn load(name: &str, scheme: Scheme) -> Result<Self, CredentialError> {
         let (secret, version) = scheme.secret().read()?;
         let headers = scheme.sign(&secret)?;
-        Ok(Self { name: name.into(), scheme, current: RwLock::new(Current { secret, headers, version }) })
+        Ok(Self {
+            name: name.into(),
+            scheme,
+            current: RwLock::new(Current { secret, previous: None, headers, version }),
+        })
     }
 
     /// The name that the configuration gives it: a label value.
@@ -130,18 +136,8 @@ impl Credential {
     #[must_use]
     pub fn redact(&self, text: &str) -> String {
         let current = self.current();
-        let secret = current.secret.expose_secret();
-        let beginning = &secret[..secret.len().min(TELLING)];
-        let (mut redacted, mut rest) = (String::new(), text);
-        while let Some(at) = rest.find(beginning) {
-            let (before, from) = rest.split_at(at);
-            let same = from.bytes().zip(secret.bytes()).take_while(|(here, there)| here == there).count();
-            redacted.push_str(before);
-            redacted.push_str("[secret]");
-            rest = &from[same..];
-        }
-        redacted.push_str(rest);
-        redacted
+        let secrets = [Some(&current.secret), current.previous.as_ref()];
+        secrets.into_iter().flatten().fold(text.to_owned(), |text, secret| without(&text, secret.expose_secret()))
     }
 
     /// Whether the secret is in a file, which can change.
@@ -164,7 +160,8 @@ impl Credential {
         let headers = self.scheme.sign(&secret)?;
         let mut current = self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let changed = current.headers != headers;
-        *current = Current { secret, headers, version };
+        let previous = if changed { Some(current.secret.clone()) } else { current.previous.clone() };
+        *current = Current { secret, previous, headers, version };
         Ok(changed)
     }
 
@@ -172,6 +169,21 @@ impl Credential {
         // A value is swapped whole, so a panic elsewhere cannot have left half of one.
         self.current.read().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// The text without the secret, and without any beginning of it that tells something.
+fn without(text: &str, secret: &str) -> String {
+    let beginning = &secret[..secret.len().min(TELLING)];
+    let (mut redacted, mut rest) = (String::new(), text);
+    while let Some(at) = rest.find(beginning) {
+        let (before, from) = rest.split_at(at);
+        let same = from.bytes().zip(secret.bytes()).take_while(|(here, there)| here == there).count();
+        redacted.push_str(before);
+        redacted.push_str("[secret]");
+        rest = &from[same..];
+    }
+    redacted.push_str(rest);
+    redacted
 }
 
 impl Scheme {
@@ -325,6 +337,18 @@ mod tests {
                 assert!(shown.len() > 20 && !shown.contains("s3cret"), "{shown}");
             }
         }
+    }
+
+    #[test]
+    fn an_answer_that_echoes_the_secret_before_is_redacted_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "the-first-secret").unwrap();
+        let source = SecretSource::File { path: path.clone(), guarded: true };
+        let credential = Credential::load("default", Scheme::Token(source)).unwrap();
+        std::fs::write(&path, "another-secret").unwrap();
+        assert!(credential.refresh().unwrap());
+        assert_eq!(credential.redact("the-first-secret, another-secret"), "[secret], [secret]");
     }
 
     #[test]

@@ -63,8 +63,8 @@ struct Limits {
 pub enum Lane {
     /// It was listed well the last time.
     Proven,
-    /// It failed the last time, or was never tried: such zones together leave one place free,
-    /// so that however many of them hang, the others go on.
+    /// It failed the last time: such zones together leave one place free, so that however many of them hang, the
+    /// others go on.
     Doubtful,
 }
 
@@ -212,12 +212,12 @@ impl Pace {
         }
     }
 
-    /// What a restart must not forget, at the Unix second `now`. A request in flight may end as late as `timeout` from now.
+    /// What a restart must not forget, at the Unix second `now`, which is rounded up. A request in flight may end as late
+    /// as `timeout` from now.
     pub(super) fn record(&self, now: i64, timeout: Duration) -> PaceRecord {
         let state = self.state();
         let instant = Instant::now();
         let ended = state.spent.ended().map(|(ended, count)| {
-            // Rounded up: a slot that is given back too late harms nobody.
             (now.saturating_sub_unsigned(instant.saturating_duration_since(ended).as_secs()), count)
         });
         let in_flight = (now.saturating_add_unsigned(timeout.as_secs()), state.in_flight);
