@@ -36,7 +36,7 @@ use tokio::{
 
 use cloudflare::{Client, ClientError, Lane, Revival};
 use config::Config;
-use model::{Failure, Reason, Snapshot, Zone, ZoneState};
+use model::{Failure, Listing, Reason, Snapshot, Zone, ZoneState};
 use poller::{Fetched, Job, Name, Poller};
 use server::BindError;
 use state::{Directory, InUse, SavedZone};
@@ -91,7 +91,7 @@ pub async fn run(
     let clients = clients(&config, &registry, now, &revive, directory.as_ref())?;
     let listeners = server::bind(&config.listen_addresses, &config.telemetry_path).await?;
     let (zones, due_in) = match &directory {
-        Some(directory) => restore(directory, &config, now().timestamp()),
+        Some(directory) => restore(directory, &config, now()),
         None => (config.zones.iter().map(|zone| Arc::new(ZoneState::new(zone.clone()))).collect(), Vec::new()),
     };
     let (snapshots, latest) = watch::channel(Arc::new(Snapshot { zones }));
@@ -109,18 +109,29 @@ pub async fn run(
         polling.spawn(async move { client.watch_credential().await });
     }
     let poller = Poller { snapshots, due_in, revived, pulse, requests_per_5m: config.api.requests_per_5m };
+    let saved_in = directory.clone();
     let poll = move |job: Job| {
-        let (client, directory) = (clients[&job.zone.credential].clone(), directory.clone());
+        let (client, directory) = (clients[&job.zone.credential].clone(), saved_in.clone());
         async move {
             let fetched = fetch(client, &job.zone, job.lane, job.wants_name, now).await?;
             // Before it is shown: what was shown once is there after a restart too.
             if let Some(directory) = directory {
-                save(&directory, &job, &fetched, now).await;
+                let name = match &fetched.name {
+                    Name::Known(name) => name.clone().into(),
+                    Name::Unknown | Name::Refused => job.name,
+                };
+                save(&directory, &job.zone, name, fetched.listing.clone(), fetched.completed, job.next_due, now).await;
             }
             Ok(fetched)
         }
     };
-    polling.spawn(poller.run(poll, move || now().timestamp()));
+    let corrected = move |state: &ZoneState, next_due| {
+        if let (Some(directory), Some((listing, completed))) = (directory.clone(), state.listing.clone()) {
+            let (zone, name) = (state.zone.clone(), state.name.clone());
+            tokio::spawn(async move { save(&directory, &zone, name, listing, completed, next_due, now).await });
+        }
+    };
+    polling.spawn(poller.run(poll, move || now().timestamp(), corrected));
 
     tokio::select! {
         ended = &mut server => return ended?.map_err(RunError::Server),
@@ -191,22 +202,26 @@ pub async fn fetch(
     Ok(Fetched { listing: Arc::new(listing), completed, name })
 }
 
-/// Every zone as the process before left it, with in how many seconds it is due; what is no longer
+/// Every zone as the process before left it, with in how many milliseconds it is due; what is no longer
 /// configured is removed.
-fn restore(directory: &Directory, config: &Config, now: i64) -> (Vec<Arc<ZoneState>>, Vec<Option<i64>>) {
+fn restore(directory: &Directory, config: &Config, now: DateTime<Utc>) -> (Vec<Arc<ZoneState>>, Vec<Option<i64>>) {
     let zones = config.zones.iter().map(|zone| directory.zone(zone));
-    directory
-        .keep_only(zones.chain(config.credentials.iter().map(|credential| directory.credential(credential.name()))));
+    let credentials = config.credentials.iter().map(|credential| directory.credential(credential.name()));
+    directory.keep_only(zones.chain(credentials));
     let restored = |zone: &Arc<Zone>| {
-        let Some(saved) = directory.zone(zone).load(|saved: &SavedZone| saved.id == zone.id) else {
+        let slot = directory.zone(zone);
+        let Some(mut saved) = slot.load(|saved: &SavedZone| saved.id == zone.id) else {
             return (Arc::new(ZoneState::new(zone.clone())), None);
         };
-        let SavedZone { name, listing, completed, due, .. } = saved;
-        if completed > now {
+        if saved.completed > now.timestamp() {
             tracing::warn!(zone_id = %zone.id, "The saved listing comes from the future, so the clock was wrong then or is now; it counts as completed at this start.");
+            saved.completed = now.timestamp();
+            let saved = saved.clone();
+            // So that the next start does not take it for new once more.
+            tokio::spawn(async move { slot.save(saved, true).await });
         }
-        let state = ZoneState::restored(zone.clone(), listing, completed.min(now), name);
-        (Arc::new(state), Some(due.saturating_sub(now)))
+        let due_in = saved.due_ms.saturating_sub(now.timestamp_millis());
+        (Arc::new(ZoneState::restored(zone.clone(), saved.listing, saved.completed, saved.name)), Some(due_in))
     };
     let (zones, due_in): (Vec<_>, Vec<_>) = config.zones.iter().map(restored).unzip();
     let restored = due_in.iter().flatten().count();
@@ -217,19 +232,22 @@ fn restore(directory: &Directory, config: &Config, now: i64) -> (Vec<Arc<ZoneSta
 }
 
 /// Puts a good listing on disk.
-async fn save(directory: &Directory, job: &Job, fetched: &Fetched, now: fn() -> DateTime<Utc>) {
-    let zone = &job.zone;
-    let name = match &fetched.name {
-        Name::Known(name) => Some(Arc::from(name.clone())),
-        Name::Unknown | Name::Refused => Some(job.name.clone()).filter(|name| **name != *zone.id.as_str()),
-    };
-    let due_in = job.next_due.saturating_duration_since(Instant::now());
+async fn save(
+    directory: &Directory,
+    zone: &Zone,
+    name: Arc<str>,
+    listing: Arc<Listing>,
+    completed: i64,
+    next_due: Instant,
+    now: fn() -> DateTime<Utc>,
+) {
+    let due_in = next_due.saturating_duration_since(Instant::now()).as_millis();
     let saved = SavedZone {
         id: zone.id.clone(),
-        name: name.filter(|_| zone.name.is_none()),
-        listing: fetched.listing.clone(),
-        completed: fetched.completed,
-        due: now().timestamp().saturating_add_unsigned(due_in.as_secs()),
+        name: Some(name).filter(|name| zone.name.is_none() && **name != *zone.id.as_str()),
+        listing,
+        completed,
+        due_ms: now().timestamp_millis().saturating_add(i64::try_from(due_in).unwrap_or(i64::MAX)),
     };
     directory.zone(zone).save(saved, true).await;
 }

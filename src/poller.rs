@@ -70,7 +70,7 @@ pub enum Name {
 pub struct Poller {
     /// Where snapshots are published; it starts with a state for each zone.
     pub snapshots: watch::Sender<Arc<Snapshot>>,
-    /// In how many seconds each zone would be due if the program had never stopped, negative if that
+    /// In how many milliseconds each zone would be due if the program had never stopped, negative if that
     /// was before now; `None` for a zone that was never listed.
     pub due_in: Vec<Option<i64>>,
     /// Credentials whose failing zones deserve another try at once.
@@ -82,11 +82,12 @@ pub struct Poller {
 }
 
 impl Poller {
-    /// Polls until it is dropped. `now` is the wall clock, in Unix seconds.
+    /// Polls until it is dropped. `now` is the wall clock, in Unix seconds. `corrected` is told of a listing
+    /// whose time was set back with that clock, and of when its zone is due.
     ///
     /// Polls run side by side within this one task: the credential's pace decides how many requests
     /// are out, and lets them go in the order in which the polls started.
-    pub async fn run<F, P>(mut self, fetch: F, now: impl Fn() -> i64)
+    pub async fn run<F, P>(mut self, fetch: F, now: impl Fn() -> i64, corrected: impl Fn(&ZoneState, Instant))
     where
         F: Fn(Job) -> P,
         P: Future<Output = Result<Fetched, Failure>>,
@@ -111,7 +112,7 @@ impl Poller {
                 _ = pulse.tick() => {
                     self.pulse.send_replace(Instant::now());
                     zones.demand.say_changes();
-                    zones.follow_clock(now());
+                    zones.follow_clock(now(), &corrected);
                 }
             }
         }
@@ -159,7 +160,7 @@ impl Zones {
         }
         Self {
             memories: states.iter().map(memory).collect(),
-            schedule: Schedule::new(timings.into_iter(), instant),
+            schedule: Schedule::new(&timings, instant),
             demand,
             untried: states.iter().filter(|state| state.last_poll.is_none()).count(),
             snapshots,
@@ -255,16 +256,17 @@ impl Zones {
     ///
     /// A clock that was set forward makes listings seem too old until the next poll. That errs on the
     /// safe side, and cannot be told from a machine that was asleep.
-    fn follow_clock(&self, now: i64) {
+    fn follow_clock(&self, now: i64, corrected: impl Fn(&ZoneState, Instant)) {
         let is_ahead = |state: &ZoneState| state.listing.as_ref().is_some_and(|(_, completed)| *completed > now);
         if !self.snapshots.borrow().zones.iter().any(|state| is_ahead(state)) {
             return;
         }
         tracing::warn!("The clock was set back; the times of listings are set back with it.");
         self.snapshots.send_modify(|snapshot| {
-            for (state, memory) in Arc::make_mut(snapshot).zones.iter_mut().zip(&self.memories) {
+            for (index, state) in Arc::make_mut(snapshot).zones.iter_mut().enumerate() {
                 if let Some((_, completed)) = is_ahead(state).then(|| Arc::make_mut(state).listing.as_mut()).flatten() {
-                    *completed = now.saturating_sub_unsigned(memory.listed.elapsed().as_secs());
+                    *completed = now.saturating_sub_unsigned(self.memories[index].listed.elapsed().as_secs());
+                    corrected(state, self.schedule.next_due(index));
                 }
             }
         });

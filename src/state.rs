@@ -13,13 +13,13 @@ mod zone;
 use std::{
     collections::{HashMap, HashSet},
     fmt::Display,
-    fs::{DirBuilder, File, OpenOptions, TryLockError},
+    fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -27,7 +27,7 @@ use std::{
 use prometheus::IntCounter;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
-    sync::Semaphore,
+    sync::{Notify, Semaphore, watch},
     task::spawn_blocking,
     time::{Instant, timeout},
 };
@@ -42,6 +42,9 @@ const WRITERS: usize = 4;
 /// How long somebody waits for something to be on disk before it goes on without.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long it is until what could not be written is tried again, unless a newer value comes before.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
 /// A failure that lasts is said again this often.
 const SAY_AGAIN_AFTER: Duration = Duration::from_secs(3600);
 
@@ -55,10 +58,8 @@ struct Shared {
     /// Held as long as the process lives; `None` while the directory cannot be written.
     lock: Mutex<Option<File>>,
     writers: Arc<Semaphore>,
-    /// How many values were to be saved so far.
-    saves: AtomicU64,
-    /// Which of them was written last, for each file.
-    written: Mutex<HashMap<String, Arc<Mutex<u64>>>>,
+    /// What is to be written, for each file.
+    queues: Mutex<HashMap<String, Arc<Queue>>>,
     write_failures: IntCounter,
     /// The disk did not answer in time; whoever comes meanwhile does not wait for it.
     stuck: AtomicBool,
@@ -104,8 +105,7 @@ impl Directory {
             path: path.to_owned(),
             lock: Mutex::default(),
             writers: Arc::new(Semaphore::new(WRITERS)),
-            saves: AtomicU64::new(0),
-            written: Mutex::default(),
+            queues: Mutex::default(),
             write_failures,
             stuck: AtomicBool::new(false),
             trouble: Mutex::default(),
@@ -164,13 +164,17 @@ impl Shared {
     /// Makes sure that the directory is there and this process's own.
     fn take(&self) -> Result<(), NotReady> {
         let mut held = lock(&self.lock);
-        if held.is_some() {
+        let path = self.path.join("lock");
+        let inode = |metadata: io::Result<Metadata>| metadata.map(|metadata| metadata.ino()).ok();
+        if held.as_ref().is_some_and(|file| inode(file.metadata()) == inode(path.metadata())) {
             return Ok(());
         }
+        // Not held yet, or somebody removed it, and another process may have made its own.
+        *held = None;
         DirBuilder::new().recursive(true).mode(0o700).create(&self.path).map_err(NotReady::Io)?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let mut file = options.open(self.path.join("lock")).map_err(NotReady::Io)?;
+        let mut file = options.open(&path).map_err(NotReady::Io)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -221,13 +225,44 @@ pub struct Slot {
     name: String,
     /// Who wants to write needs one of these, so that a disk that hangs costs few threads.
     writers: Arc<Semaphore>,
-    written: Arc<Mutex<u64>>,
+    queue: Arc<Queue>,
+}
+
+/// The value that a file is to have. Only the newest is kept, however long the disk takes.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    /// A newer value came.
+    renewed: Notify,
+    /// Which value was dealt with last, whether it could be written or not.
+    done: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// How many values there were so far, which numbers them.
+    values: u64,
+    newest: Option<Write>,
+    /// A task takes care of it.
+    is_served: bool,
+}
+
+/// Puts a value on disk, at this path.
+type Write = Arc<dyn Fn(&Path) -> io::Result<()> + Send + Sync>;
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiting")
+            .field("values", &self.values)
+            .field("is_served", &self.is_served)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Slot {
     fn new(directory: &Directory, name: String, writers: Arc<Semaphore>) -> Self {
-        let written = lock(&directory.0.written).entry(name.clone()).or_default().clone();
-        Self { directory: directory.clone(), name, writers, written }
+        let queue = lock(&directory.0.queues).entry(name.clone()).or_default().clone();
+        Self { directory: directory.clone(), name, writers, queue }
     }
 
     /// What was saved last, if there is anything that can be used. `is_mine` tells a file that was put in the wrong place.
@@ -256,49 +291,70 @@ impl Slot {
 
     /// Puts a value on disk, in place of the one before. With `durable` it survives a loss of power too.
     ///
-    /// Returns when it is there, or when it is clear that it will not be soon, which is reported and counted.
-    pub async fn save<T: Serialize + Send + 'static>(&self, value: T, durable: bool) {
+    /// Returns when it is there, or when it is clear that it will not be soon. That is reported and counted, and it is
+    /// tried again until it succeeds or a newer value comes.
+    pub async fn save<T: Serialize + Send + Sync + 'static>(&self, value: T, durable: bool) {
         let shared = &self.directory.0;
-        let (slot, order) = (self.clone(), shared.saves.fetch_add(1, Ordering::Relaxed) + 1);
-        let written = async {
-            let permit = self.writers.clone().acquire_owned().await.map_err(io::Error::other)?;
-            let write = move || {
-                // Given back when it is done, even if nobody waits any more.
-                let _permit = permit;
-                slot.write(order, &value, durable)
-            };
-            spawn_blocking(write).await.map_err(io::Error::other)?
+        let mut done = self.queue.done.subscribe();
+        let number = {
+            let mut waiting = lock(&self.queue.waiting);
+            waiting.values += 1;
+            waiting.newest = Some(Arc::new(move |path| file::replace(path, &value, durable)));
+            if std::mem::replace(&mut waiting.is_served, true) {
+                self.queue.renewed.notify_one();
+            } else {
+                tokio::spawn(self.clone().serve());
+            }
+            waiting.values
         };
         let patience = if shared.stuck.load(Ordering::Relaxed) { Duration::ZERO } else { PATIENCE };
-        match timeout(patience, written).await {
-            Ok(Ok(())) => shared.succeeded(&self.name),
-            Ok(Err(error)) => shared.failed(&self.name, &error),
-            Err(_) => {
-                shared.stuck.store(true, Ordering::Relaxed);
-                shared.failed(&self.name, &"the disk does not answer");
+        // The sender is in the queue, so it is there.
+        if timeout(patience, done.wait_for(|done| *done >= number)).await.is_err() {
+            shared.stuck.store(true, Ordering::Relaxed);
+            shared.failed(&self.name, &"the disk does not answer");
+        }
+    }
+
+    /// Writes until there is nothing that is to be written.
+    async fn serve(self) {
+        let Queue { waiting, renewed, done } = &*self.queue;
+        loop {
+            // It is never closed.
+            let permit = self.writers.clone().acquire_owned().await;
+            let (number, write) = {
+                let mut waiting = lock(waiting);
+                let Some(write) = waiting.newest.take() else {
+                    waiting.is_served = false;
+                    return;
+                };
+                (waiting.values, write)
+            };
+            let (slot, again) = (self.clone(), write.clone());
+            let written = spawn_blocking(move || slot.write(&*write)).await.map_err(io::Error::other).flatten();
+            drop(permit);
+            let shared = &self.directory.0;
+            shared.stuck.store(false, Ordering::Relaxed);
+            match written {
+                Ok(()) => {
+                    shared.succeeded(&self.name);
+                    done.send_replace(number);
+                }
+                Err(error) => {
+                    shared.failed(&self.name, &error);
+                    lock(waiting).newest.get_or_insert(again);
+                    done.send_replace(number);
+                    let _ = timeout(TRY_AGAIN_AFTER, renewed.notified()).await;
+                }
             }
         }
     }
 
-    fn write(&self, order: u64, value: &impl Serialize, durable: bool) -> io::Result<()> {
-        let shared = &self.directory.0;
-        shared.take().map_err(|error| match error {
+    fn write(&self, write: &dyn Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+        self.directory.0.take().map_err(|error| match error {
             NotReady::InUse(in_use) => io::Error::other(in_use),
             NotReady::Io(error) => error,
         })?;
-        let mut written = lock(&self.written);
-        // One that had to wait for a disk that hung may come after a later one.
-        if *written < order {
-            file::replace(&self.path(), value, durable).inspect_err(|error| {
-                if error.kind() == io::ErrorKind::NotFound {
-                    // Somebody removed the directory, and the lock with it: the next write makes both anew.
-                    *lock(&shared.lock) = None;
-                }
-            })?;
-            *written = order;
-        }
-        shared.stuck.store(false, Ordering::Relaxed);
-        Ok(())
+        write(&self.path())
     }
 
     fn path(&self) -> PathBuf {

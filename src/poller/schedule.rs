@@ -16,6 +16,9 @@ const RAREST_RETRY: Duration = Duration::from_secs(6 * 3600);
 /// their interval if that is shorter.
 const CATCH_UP: Duration = Duration::from_secs(300);
 
+/// After a restart, zones that were never listed come this far apart, or closer if there are many.
+const ONE_BY_ONE: Duration = Duration::from_secs(1);
+
 /// The due times of all zones, by their place in the snapshot.
 #[derive(Debug)]
 pub(super) struct Schedule {
@@ -36,23 +39,29 @@ struct Timing {
 }
 
 impl Schedule {
-    /// Takes for each zone its interval and in how many seconds it would be due if the program had
+    /// Takes for each zone its interval and in how many milliseconds it would be due if the program had
     /// never stopped, a negative number if that was before now.
     ///
-    /// A zone that was never listed is due at once, and from its second poll on such zones are spread over
-    /// their intervals.
-    pub(super) fn new(zones: impl ExactSizeIterator<Item = (Duration, Option<i64>)>, now: Instant) -> Self {
-        let count = u32::try_from(zones.len()).unwrap_or(u32::MAX);
-        let zones: Vec<_> = zones
-            .zip(1_u32..)
-            .map(|((interval, due_in), place)| {
-                let (due, tick) = match due_in {
-                    None => (Duration::ZERO, interval.mul_f64(f64::from(place) / f64::from(count))),
-                    Some(seconds) => resumed(interval, seconds),
-                };
-                Timing { interval, tick: now + tick, due: Some(now + due), backoff: None }
-            })
-            .collect();
+    /// Zones that were never listed are due at once. If others were, this is no first start and something may be wrong
+    /// with them, so they come one after the other. From their second poll on they are spread over their intervals.
+    pub(super) fn new(zones: &[(Duration, Option<i64>)], now: Instant) -> Self {
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let never_listed = count(zones.iter().filter(|(_, due_in)| due_in.is_none()).count());
+        let is_first_start = never_listed == count(zones.len());
+        let spacing = if is_first_start { Duration::ZERO } else { ONE_BY_ONE.min(CATCH_UP / never_listed.max(1)) };
+        let mut before = 0;
+        let timing = |(index, &(interval, due_in)): (usize, &(Duration, Option<i64>))| {
+            let (due, tick) = match due_in {
+                Some(due_in) => resumed(interval, due_in),
+                None => {
+                    let due = spacing * before;
+                    before += 1;
+                    (due, due + interval.mul_f64(f64::from(count(index + 1)) / f64::from(count(zones.len()))))
+                }
+            };
+            Timing { interval, tick: now + tick, due: Some(now + due), backoff: None }
+        };
+        let zones: Vec<_> = zones.iter().enumerate().map(timing).collect();
         let due = zones.iter().enumerate().filter_map(|(index, zone)| Some(Reverse((zone.due?, index))));
         let queue = due.collect();
         Self { zones, queue }
@@ -67,7 +76,10 @@ impl Schedule {
         self.queue.pop();
         let zone = &mut self.zones[index];
         zone.due = None;
-        if zone.backoff.is_some() {
+        if zone.backoff.is_none() && zone.tick > now + zone.interval {
+            // It comes early, to try a refused credential, and is not to skip its turn for that.
+            zone.tick -= zone.interval;
+        } else if zone.backoff.is_some() {
             // What was missed meanwhile is not made up for.
             let missed = now.saturating_duration_since(zone.tick).as_nanos().div_ceil(zone.interval.as_nanos());
             zone.tick += zone.interval.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
@@ -75,9 +87,10 @@ impl Schedule {
         Some(index)
     }
 
-    /// When the zone is due after the poll that runs, if that is a good one and does not take until then.
+    /// When the zone is due after the poll that runs, if that is a good one and does not take until then; when it is due
+    /// if none runs.
     pub(super) fn next_due(&self, index: usize) -> Instant {
-        self.zones[index].tick
+        self.zones[index].due.unwrap_or(self.zones[index].tick)
     }
 
     /// Waits until a zone is due, for ever if all are being polled.
@@ -149,16 +162,17 @@ impl Schedule {
     }
 }
 
-/// How long from now until a zone that was listed before this start is due, and until it is due after that.
+/// How long from now until a zone that was listed before this start is due, and until it is due after that. It would
+/// have been due in so many milliseconds.
 fn resumed(interval: Duration, due_in: i64) -> (Duration, Duration) {
-    let seconds = Duration::from_secs(due_in.unsigned_abs());
+    let distance = Duration::from_millis(due_in.unsigned_abs());
     if due_in >= 0 {
         // The interval may have become shorter meanwhile.
-        let due = if seconds > interval { remainder(seconds, interval) } else { seconds };
+        let due = if distance > interval { remainder(distance, interval) } else { distance };
         return (due, due + interval);
     }
     // By its place in the interval, so that zones that are late together do not all come at once.
-    let late = seconds;
+    let late = distance;
     let period = interval.min(CATCH_UP);
     let due = period - remainder(late, period);
     // From then on it has its old place again.

@@ -14,7 +14,7 @@ use tokio::{
 use super::*;
 use crate::{
     cloudflare::Pace,
-    model::{Kind, Reason},
+    model::{Kind, Reason, ZoneId},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -50,6 +50,8 @@ struct Running {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     revive: mpsc::UnboundedSender<(Arc<str>, Revival)>,
     polls: Rc<RefCell<Polls>>,
+    /// Zones whose listing got another time, in order.
+    corrected: RefCell<Vec<ZoneId>>,
     started: Instant,
 }
 
@@ -98,14 +100,20 @@ where
     let (revive, revived) = mpsc::unbounded_channel();
     let pulse = watch::Sender::new(Instant::now());
     let poller = Poller { snapshots, due_in, revived, pulse, requests_per_5m: 600 };
-    let running = Running { snapshots: latest, revive, polls: Rc::default(), started: Instant::now() };
+    let running = Running {
+        snapshots: latest,
+        revive,
+        polls: Rc::default(),
+        corrected: RefCell::default(),
+        started: Instant::now(),
+    };
     let recorded = |job: Job| {
         let mut polls = running.polls.borrow_mut();
         let polls = polls.entry(job.zone.name.clone().unwrap_or_else(|| job.zone.id.as_str().into())).or_default();
         polls.push(running.started.elapsed());
         fetch(job, polls.len() - 1)
     };
-    let polling = poller.run(recorded, now);
+    let polling = poller.run(recorded, now, |state, _| running.corrected.borrow_mut().push(state.zone.id.clone()));
     let _ = timeout(time, async { tokio::join!(polling, meanwhile(&running)) }).await;
     running
 }
@@ -381,7 +389,7 @@ async fn after_a_restart_zones_are_due_as_if_it_had_never_stopped() {
         (HOUR, None, vec![0, 60, 120]),
     ] {
         let state = ZoneState::new(Arc::new(zone(0, interval)));
-        let due_in = vec![due_in.map(|minutes| minutes * 60)];
+        let due_in = vec![due_in.map(|minutes| minutes * 60_000)];
         let running = run_from(vec![state], due_in.clone(), DAY, async |_, _| good(), || WALL, async |_| {}).await;
         let minutes: Vec<_> =
             running.seconds("zone-0.example").iter().map(|seconds| seconds / 60).take(polls.len()).collect();
@@ -393,7 +401,7 @@ async fn after_a_restart_zones_are_due_as_if_it_had_never_stopped() {
 async fn zones_that_are_late_together_do_not_come_in_a_burst() {
     // A thousand zones that an hour is shared by, after a night without the program.
     let states = zones(1000, HOUR).into_iter().map(|zone| ZoneState::new(Arc::new(zone))).collect();
-    let due_in = (0..1000).map(|place| Some(place * 3600 / 1000 - 10 * 3600)).collect();
+    let due_in = (0..1000).map(|place| Some(place * 3600 - 10 * 3_600_000)).collect();
     let running = run_from(states, due_in, 3 * HOUR, async |_, _| good(), || WALL, async |_| {}).await;
     let polls = running.polls.borrow();
     let first: Vec<_> = polls.values().map(|times| times[0]).collect();
@@ -408,6 +416,43 @@ async fn zones_that_are_late_together_do_not_come_in_a_burst() {
         let count = second.iter().filter(|time| **time == minute).count();
         assert!((12..=21).contains(&count), "{count} zones in minute {minute}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn zones_that_were_never_listed_come_one_after_the_other_unless_this_is_the_first_start() {
+    for (count, restored, expected) in [(3, 0, vec![0, 0, 0]), (3, 1, vec![0, 1, 2]), (3000, 1, vec![0, 0, 0])] {
+        let states = zones(restored + count, HOUR).into_iter().map(|zone| ZoneState::new(Arc::new(zone))).collect();
+        let due_in = vec![Some(1_800_000); restored];
+        let due_in = due_in.into_iter().chain(vec![None; count]).collect();
+        let running = run_from(states, due_in, HOUR / 2, async |_, _| good(), || WALL, async |_| {}).await;
+        let first = |zone: usize| running.seconds(&format!("zone-{zone}.example"))[0];
+        assert_eq!((restored..restored + 3).map(first).collect::<Vec<_>>(), expected, "{count} {restored}");
+        assert!(first(restored + count - 1) < 300);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_that_tries_a_refused_credential_before_its_turn_keeps_its_turn() {
+    let [first, second] = [0, 1].map(|number| Arc::new(zone(number, DAY)));
+    let states = vec![ZoneState::new(first), ZoneState::restored(second, Arc::default(), WALL, None)];
+    let hours = |hours: i64| Some(hours * 3_600_000);
+    let running = run_from(
+        states,
+        vec![hours(0), hours(20)],
+        3 * DAY,
+        async |job, poll| match (&**job.zone.name.as_ref().unwrap(), poll) {
+            ("zone-0.example", 0) => Err(Failure {
+                dead_token: Some(DeadToken::TryAfter(MINUTE)),
+                ..Failure::new(Reason::Unauthorized, "no")
+            }),
+            _ => good(),
+        },
+        || WALL,
+        async |_| {},
+    )
+    .await;
+    let minutes: Vec<_> = running.seconds("zone-1.example").iter().map(|seconds| seconds / 60).collect();
+    assert_eq!(minutes, [1, 20 * 60, 44 * 60, 68 * 60]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -438,7 +483,7 @@ async fn timers_follow_no_wall_clock_and_ages_stay_true_when_it_is_set() {
         let published = Cell::new(0);
         let running = run_from(
             vec![state],
-            vec![Some(1800)],
+            vec![Some(1_800_000)],
             5 * HOUR,
             async |_, _| good(),
             now,
@@ -452,5 +497,6 @@ async fn timers_follow_no_wall_clock_and_ages_stay_true_when_it_is_set() {
         assert_eq!(minutes, [30, 90, 150, 210, 270], "{jump}");
         // Set back: as old as before. Set forward: as old as it seems, which is what a machine that slept must show.
         assert_eq!(published.get(), completed, "{jump}");
+        assert_eq!(running.corrected.borrow().len(), usize::from(jump < 0), "{jump}");
     }
 }

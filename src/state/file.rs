@@ -27,7 +27,7 @@ const LAST_LINE: &str = "crc32 ";
 const LAST_LINE_BYTES: usize = LAST_LINE.len() + 8 + 1;
 
 /// A million certificates take less.
-const MAX_BYTES: u64 = 4 << 30;
+const MAX_BYTES: u64 = 2 << 30;
 
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -46,10 +46,16 @@ pub(super) enum Unusable {
     Misplaced,
 }
 
-/// Writes a file beside the old one and puts it in its place. With `durable` its content is on the disk before that.
+/// Writes a file beside the old one and puts it in its place. With `durable` both are on the disk then.
 pub(super) fn replace(path: &Path, value: &impl Serialize, durable: bool) -> io::Result<()> {
     let temporary = with_suffix(path, TEMPORARY);
-    let written = write(&temporary, value, durable).and_then(|()| fs::rename(&temporary, path));
+    let written =
+        write(&temporary, value, durable).and_then(|()| fs::rename(&temporary, path)).and_then(|()| {
+            match path.parent().filter(|_| durable) {
+                Some(folder) => File::open(folder)?.sync_all(),
+                None => Ok(()),
+            }
+        });
     if written.is_err() {
         // Half a file takes room on a disk that may be full.
         let _ = fs::remove_file(&temporary);
@@ -107,12 +113,20 @@ impl<W: Write> Write for Summed<W> {
 
 /// The value in a file; `None` where there is none.
 pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Unusable> {
-    let file = match File::open(path) {
+    // Looked at before it is opened: opening a pipe would wait for a writer.
+    let metadata = match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(Unusable::Unreadable)?,
+        metadata => metadata.map_err(Unusable::Unreadable)?,
     };
+    if !metadata.is_file() || metadata.len() > MAX_BYTES {
+        return Err(Unusable::Foreign);
+    }
     let mut bytes = Vec::new();
-    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(Unusable::Unreadable)?;
+    File::open(path)
+        .map_err(Unusable::Unreadable)?
+        .take(MAX_BYTES)
+        .read_to_end(&mut bytes)
+        .map_err(Unusable::Unreadable)?;
     parse(&bytes).map(Some)
 }
 

@@ -23,8 +23,8 @@ pub struct SavedZone {
     pub listing: Arc<Listing>,
     /// When it was completed, in Unix seconds.
     pub completed: i64,
-    /// When the zone is to be listed next, in Unix seconds.
-    pub due: i64,
+    /// When the zone is to be listed next, in Unix milliseconds: intervals can be as short as a second.
+    pub due_ms: i64,
 }
 
 /// The same as it stands in the file, with the certificates to be written or as they were read.
@@ -34,7 +34,7 @@ struct Record<C> {
     zone_id: Box<str>,
     name: Option<Box<str>>,
     completed: i64,
-    due: i64,
+    due_ms: i64,
     more_than_promised: bool,
     duplicates: u64,
     certificates: C,
@@ -46,7 +46,7 @@ impl Serialize for SavedZone {
             zone_id: self.id.as_str().into(),
             name: self.name.as_deref().map(Box::from),
             completed: self.completed,
-            due: self.due,
+            due_ms: self.due_ms,
             more_than_promised: self.listing.more_than_promised,
             duplicates: self.listing.rejected(Rejection::DuplicateId),
             certificates: Written(self.listing.certificates()),
@@ -65,7 +65,7 @@ impl<'de> Deserialize<'de> for SavedZone {
             name: record.name.map(|name| clean(&name).into()),
             listing: Arc::new(listing),
             completed: near(record.completed)?,
-            due: near(record.due)?,
+            due_ms: near(record.due_ms / 1000).map(|_| record.due_ms)?,
         })
     }
 }
