@@ -357,7 +357,7 @@ async fn walk_zones() -> usize {
     }
     assert_eq!((after.up(HEALTHY), after.reasons(HEALTHY)), (Some(1.0), vec![]));
     let polls = after.polls(HEALTHY) - before.polls(HEALTHY);
-    assert!(polls >= due / 5.0, "{polls} polls of a healthy zone in {due} s");
+    assert!(polls >= due / 2.0, "{polls} polls of a healthy zone in {due} s");
     assert_eq!(elsewhere.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "a redirect was followed");
     let policy = [("credentials", "two-policies.new.example"), ("policy", "burst")];
     assert_eq!(after.get("cloudflare_api_rate_limit_remaining", &policy), Some(90.0));
@@ -601,7 +601,7 @@ async fn twenty_faults_at_once_cost_no_data_little_memory_and_no_other_zone() {
     println!("20 faults at once: {polls} of {due:.0} polls of the healthy zone, {now} kB of memory, {most} kB at most");
     assert_eq!((after.up(HEALTHY), after.reasons(HEALTHY)), (Some(1.0), vec![]));
     // As many as were due, but for a machine that is busy with other things.
-    assert!(polls >= due / 5.0, "{polls} polls of the healthy zone in {due} s");
+    assert!(polls >= due / 2.0, "{polls} polls of the healthy zone in {due} s");
     assert!(most < 100_000, "{most} kB of memory");
 }
 

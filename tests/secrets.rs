@@ -169,6 +169,7 @@ async fn the_password_of_a_proxy_stays_between_us_and_the_proxy() {
     });
     for (port, words, daemon) in daemons {
         daemon.ready().await;
+        daemon.until_logged(&["reason=connect"]).await;
         let metrics = daemon.get("/metrics").await.1;
         assert!(metrics.contains("zone_id=\"023e105f4ecef8ad9ca31a8372d0c353\",reason=\"connect\"} 1\n"), "{metrics}");
         let log = daemon.log();
