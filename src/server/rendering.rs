@@ -385,4 +385,30 @@ mod tests {
             assert!(read(&mut sorts[1].body().await.unwrap()).await.is_ok());
         }
     }
+    #[tokio::test(start_paused = true)]
+    async fn waits_for_room_do_not_add_up() {
+        let renderings = Arc::default();
+        let sorts = ["page", "plain", "gzip"].map(|what| Renderer::new(what, &renderings, || Ok(vec![0; 100 * PIECE])));
+        let mut sent = Vec::new();
+        for _ in 0..MAX_ALIVE {
+            sent.push(sorts[0].body().await.unwrap());
+        }
+        let reading = async {
+            loop {
+                for sending in &mut sent {
+                    // One of them is given up in the end.
+                    let _ = piece(sending).await;
+                }
+                sleep(STALLED / 4).await;
+            }
+        };
+        let started = Instant::now();
+        let asking = async { tokio::join!(sorts[0].body(), sorts[1].body(), sorts[2].body()) };
+        tokio::select! {
+            () = reading => {}
+            _answers = asking => {}
+        }
+        let waited = started.elapsed();
+        assert!((ROOM_PATIENCE..=ROOM_PATIENCE + 2 * ROOM_LOOK).contains(&waited), "{waited:?}");
+    }
 }
