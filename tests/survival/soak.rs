@@ -157,11 +157,19 @@ fn simulated(listing: &Listing) -> Vec<SimulatedCertificate> {
     listing.iter().map(certificate).collect()
 }
 
-/// Resident memory in kilobytes, and open files, once the allocator had time to give back what is not used.
+/// Resident memory in kilobytes, and open files: the least of some looks, since what a poll or a scrape takes for a
+/// moment is not held, and the allocator needs time to give it back.
 async fn costs_at_rest(daemon: &Daemon) -> (u64, usize) {
-    if tests_everything() {
-        sleep(Duration::from_secs(20)).await;
+    let mut least = costs(daemon);
+    for _ in 0..if tests_everything() { 15 } else { 0 } {
+        sleep(Duration::from_secs(2)).await;
+        let (memory, files) = costs(daemon);
+        least = (least.0.min(memory), least.1.min(files));
     }
+    least
+}
+
+fn costs(daemon: &Daemon) -> (u64, usize) {
     let process = format!("/proc/{}", daemon.pid());
     let status = fs::read_to_string(format!("{process}/status")).unwrap();
     let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
