@@ -17,6 +17,9 @@ use crate::support::{Daemon, config, metrics::Metrics, tests_everything, until_o
 
 const ZONES: usize = 30;
 
+/// Certificates of a zone of several pages, at first and in quiet moments.
+const OF_PAGES: usize = 130;
+
 /// How long before `last_success` an answer may have been given that it stamps: answers can be slow
 /// to come and to be read, and it is in whole seconds.
 const SLACK: f64 = 10.0;
@@ -126,7 +129,7 @@ fn draw_fault(random: &mut Rng) -> Fault {
 
 /// Changes what a zone holds.
 ///
-/// A zone of several pages only grows: no client can tell a page before a change from one after it unless
+/// A zone of several pages only grows meanwhile: no client can tell a page before a change from one after it unless
 /// the count differs.
 fn change(random: &mut Rng, listing: &mut Listing, grows_only: bool) {
     let add = |random: &mut Rng, listing: &mut Listing| {
@@ -188,7 +191,7 @@ async fn weeks_of_changes_and_faults_end_with_the_truth_and_show_no_lie_meanwhil
     let mut histories: Vec<History> = (0..ZONES)
         .map(|zone| {
             let mut listing = Listing::new();
-            for _ in 0..if of_pages(zone) { 130 } else { random.usize(0..45) } {
+            for _ in 0..if of_pages(zone) { OF_PAGES } else { random.usize(0..45) } {
                 change(&mut random, &mut listing, true);
             }
             History(vec![(0.0, listing)])
@@ -237,7 +240,12 @@ async fn weeks_of_changes_and_faults_end_with_the_truth_and_show_no_lie_meanwhil
                 }
             }
         }
-        // Then nothing does any more.
+        // Then nothing does any more, and what has grown is as it was, so that memory can be compared.
+        for (zone, history) in histories.iter_mut().enumerate().filter(|(zone, _)| of_pages(*zone)) {
+            let listing: Listing = history.last().clone().into_iter().take(OF_PAGES).collect();
+            history.0.push((now(), listing.clone()));
+            api.change(|world| world.zones[zone].certificates = simulated(&listing));
+        }
         api.change(|world| world.zones.iter_mut().for_each(|zone| zone.fault = None));
         let quiet = now();
         let metrics = until_ok(async || {
