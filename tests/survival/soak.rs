@@ -214,7 +214,7 @@ async fn weeks_of_changes_and_faults_end_with_the_truth_and_show_no_lie_meanwhil
     daemon.ready().await;
 
     let started = Instant::now();
-    let (mut early, mut quiet_moments, mut scrapes, mut faults) = (None, 0, 0, 0);
+    let (mut early, mut looks, mut quiet_moments, mut scrapes, mut faults) = (None, 0, 0, 0, 0);
     loop {
         // Some time in which things change and go wrong.
         for _ in 0..if tests_everything() { 20 } else { 8 } {
@@ -278,9 +278,11 @@ async fn weeks_of_changes_and_faults_end_with_the_truth_and_show_no_lie_meanwhil
             );
             assert!(failed > 0.0, "the faults reached it");
             // In the everyday loop the first tenth is too short to be a measure.
-            if tests_everything() {
-                assert!(memory as f64 <= early_memory as f64 * 1.1, "it holds ever more memory");
-                assert!(files <= early_files + 5, "it holds ever more files");
+            if tests_everything() && (memory as f64 > early_memory as f64 * 1.1 || files > early_files + 5) {
+                // What leaks is still there in the next quiet moments; what happened to be in use is not.
+                looks += 1;
+                assert!(looks < 3, "it holds ever more");
+                continue;
             }
             return;
         }
