@@ -115,7 +115,9 @@ impl<W: Write> Write for Summed<W> {
 pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Unusable> {
     // Looked at before it is opened: opening a pipe would wait for a writer.
     let metadata = match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         metadata => metadata.map_err(Unusable::Unreadable)?,
     };
     if !metadata.is_file() || metadata.len() > MAX_BYTES {
