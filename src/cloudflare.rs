@@ -25,3 +25,4 @@ pub(crate) use pace::Pace;
 pub use pace::{Lane, Turn};
 pub use settings::{ApiSettings, BaseUrl, InvalidBaseUrl, InvalidRoots, read_roots};
 pub use transport::announce_proxy;
+pub use wire::read_page;

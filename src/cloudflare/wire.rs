@@ -59,6 +59,17 @@ pub(super) fn client_certificates(body: &[u8]) -> Body<Page> {
     })
 }
 
+/// The certificates in the body of an answer, if it is a good page of client certificates.
+///
+/// The step that every page goes through, for benchmarks; [`Client::list`](super::Client::list) is what asks for pages.
+#[must_use]
+pub fn read_page(body: &[u8]) -> Option<Vec<Certificate>> {
+    match client_certificates(body) {
+        Body::Good(page) => Some(page.entries),
+        Body::Refused(_) | Body::Unreadable(_) => None,
+    }
+}
+
 /// Reads the name of a zone.
 pub(super) fn zone_name(body: &[u8]) -> Body<Box<str>> {
     #[derive(Deserialize)]
