@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use crate::model::{Certificate, Reason, Rejection, SECONDS_PER_DAY, Snapshot, Status, ZoneState};
+use crate::model::{Certificate, Reason, Rejection, Snapshot, Status, ZoneState};
 
 /// Which series there are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,13 +164,13 @@ fn certificates(text: &mut Text, zones: &[ZoneView<'_>], now: i64) {
             .with("serial_number", &certificate.serial_number)
             .with("fingerprint_sha256", &certificate.fingerprint_sha256)
             .with("ski", &certificate.ski)
-            .with("issuer", &certificate.issuer)
-            .with("signature", &certificate.signature)
-            .with("organization", &certificate.organization)
-            .with("organizational_unit", &certificate.organizational_unit)
-            .with("country", &certificate.country)
-            .with("state", &certificate.state)
-            .with("location", &certificate.location);
+            .with("issuer", &certificate.profile.issuer)
+            .with("signature", &certificate.profile.signature)
+            .with("organization", &certificate.profile.organization)
+            .with("organizational_unit", &certificate.profile.organizational_unit)
+            .with("country", &certificate.profile.country)
+            .with("state", &certificate.profile.state)
+            .with("location", &certificate.profile.location);
         text.sample(name, &labels.0, 1);
     }
 }
@@ -178,7 +178,6 @@ fn certificates(text: &mut Text, zones: &[ZoneView<'_>], now: i64) {
 /// What the last good listing of each zone adds up to.
 fn listings(text: &mut Text, zones: &[ZoneView<'_>], settings: &SeriesSettings, now: i64) {
     let listed = || zones.iter().filter_map(|zone| Some((zone, &*zone.state.listing.as_ref()?.0)));
-    let usable = |certificate: &&Certificate| certificate.status != Status::Revoked;
 
     let name = "cloudflare_certificates";
     text.family(
@@ -200,10 +199,7 @@ fn listings(text: &mut Text, zones: &[ZoneView<'_>], settings: &SeriesSettings, 
     text.family(name, "gauge", "Certificates that are neither revoked nor expired and expire within so many days, at the scrape. Polled and cached.");
     for (zone, listing) in listed() {
         for &days in &settings.expiring_within_days {
-            let until = now.saturating_add(i64::from(days) * SECONDS_PER_DAY);
-            let within = |c: &&Certificate| c.not_after().is_some_and(|time| (now..=until).contains(&time));
-            let expiring = listing.certificates().iter().filter(usable).filter(within).count();
-            text.sample(name, &zone.labels.with("within_days", days).0, expiring);
+            text.sample(name, &zone.labels.with("within_days", days).0, listing.expiring(now, days));
         }
     }
     let name = "cloudflare_certificates_next_expiry_timestamp_seconds";

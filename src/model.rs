@@ -5,12 +5,14 @@
 
 mod certificate;
 mod failure;
+mod listing;
 mod snapshot;
 mod text;
 mod zone;
 
-pub use certificate::{Certificate, Expiry, Listing, Rejection, SECONDS_PER_DAY, Status};
+pub use certificate::{Certificate, Expiry, Profile, Profiles, Rejection, SECONDS_PER_DAY, Status};
 pub use failure::{DeadToken, Failure, Reason};
+pub use listing::Listing;
 pub use snapshot::{LastPoll, Snapshot, ZoneState};
 pub use text::{MAX_TEXT_CHARS, clean};
 pub use zone::{InvalidZoneId, Kind, Zone, ZoneId};

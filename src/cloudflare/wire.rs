@@ -12,7 +12,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::date;
-use crate::model::{Certificate, Expiry, Status, clean};
+use crate::model::{Certificate, Expiry, Profile, Profiles, Status, clean};
 
 /// One page of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,9 @@ pub(super) fn client_certificates(body: &[u8]) -> Body<Page> {
     read(&lossy(body), |result: Option<Vec<&RawValue>>, info| {
         let entries = match (result, info.total_count) {
             (Some(items), _) => {
-                items.into_iter().map(|item| parsed::<Item<'_>>(Some(item)).unwrap_or_default().into()).collect()
+                let mut profiles = Profiles::default();
+                let item = |item| parsed::<Item<'_>>(Some(item)).unwrap_or_default();
+                items.into_iter().map(|raw| item(raw).certificate(&mut profiles)).collect()
             }
             (None, Some(0)) => Vec::new(),
             (None, _) => return Err("it has no result, and does not say that the listing is empty"),
@@ -239,10 +241,12 @@ struct Authority<'a> {
     name: Option<&'a RawValue>,
 }
 
-impl From<Item<'_>> for Certificate {
-    fn from(item: Item<'_>) -> Self {
+impl Item<'_> {
+    fn certificate(self, profiles: &mut Profiles) -> Certificate {
+        let item = self;
         let shown = |field| clean(&text(field).unwrap_or_default());
-        Self {
+        let of_many = |field| text(field).unwrap_or_default();
+        Certificate {
             id: shown(item.id),
             common_name: shown(item.common_name),
             status: text(item.status).and_then(|word| Status::from_label(&word)).unwrap_or(Status::Unknown),
@@ -257,13 +261,17 @@ impl From<Item<'_>> for Certificate {
             serial_number: shown(item.serial_number),
             fingerprint_sha256: shown(item.fingerprint_sha256),
             ski: shown(item.ski),
-            issuer: shown(parsed::<Authority<'_>>(item.certificate_authority).and_then(|authority| authority.name)),
-            signature: shown(item.signature),
-            organization: shown(item.organization),
-            organizational_unit: shown(item.organizational_unit),
-            country: shown(item.country),
-            state: shown(item.state),
-            location: shown(item.location),
+            profile: profiles.of(&Profile {
+                issuer: of_many(
+                    parsed::<Authority<'_>>(item.certificate_authority).and_then(|authority| authority.name),
+                ),
+                signature: of_many(item.signature),
+                organization: of_many(item.organization),
+                organizational_unit: of_many(item.organizational_unit),
+                country: of_many(item.country),
+                state: of_many(item.state),
+                location: of_many(item.location),
+            }),
         }
     }
 }
@@ -322,6 +330,8 @@ fn loose_list<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::{Value, json};
 
     use super::*;
@@ -348,13 +358,7 @@ mod tests {
             serial_number: "".into(),
             fingerprint_sha256: "".into(),
             ski: "".into(),
-            issuer: "".into(),
-            signature: "".into(),
-            organization: "".into(),
-            organizational_unit: "".into(),
-            country: "".into(),
-            state: "".into(),
-            location: "".into(),
+            profile: Arc::default(),
         }
     }
 
@@ -384,13 +388,15 @@ mod tests {
             serial_number: "3bb94f".into(),
             fingerprint_sha256: "256c24".into(),
             ski: "8e375a".into(),
-            issuer: "Cloudflare Managed CA for account 11cb".into(),
-            signature: "SHA256WithRSA".into(),
-            organization: "Organization".into(),
-            organizational_unit: "Organizational Unit".into(),
-            country: "US".into(),
-            state: "CA".into(),
-            location: "Somewhere".into(),
+            profile: Arc::new(Profile {
+                issuer: "Cloudflare Managed CA for account 11cb".into(),
+                signature: "SHA256WithRSA".into(),
+                organization: "Organization".into(),
+                organizational_unit: "Organizational Unit".into(),
+                country: "US".into(),
+                state: "CA".into(),
+                location: "Somewhere".into(),
+            }),
         };
         assert_eq!(page(&answer), Page { entries: vec![expected], total_count: Some(2000), total_pages: Some(100) });
     }

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Expiry, Failure, Kind, Listing, Zone, clean};
+use crate::model::{Expiry, Failure, Kind, Listing, Profile, SECONDS_PER_DAY, Zone, clean};
 
 /// 2026-11-24T12:00:00Z
 const NOW: i64 = 1_795_521_600;
@@ -28,13 +28,12 @@ fn certificate(id: &str, common_name: &str, status: Status, not_after: i64) -> C
         serial_number: "01ab".into(),
         fingerprint_sha256: "f1".into(),
         ski: "5c".into(),
-        issuer: "Managed CA".into(),
-        signature: "SHA256WithRSA".into(),
-        organization: "".into(),
-        organizational_unit: "".into(),
-        country: "DE".into(),
-        state: "".into(),
-        location: "".into(),
+        profile: Arc::new(Profile {
+            issuer: "Managed CA".into(),
+            signature: "SHA256WithRSA".into(),
+            country: "DE".into(),
+            ..Profile::default()
+        }),
     }
 }
 
@@ -229,7 +228,8 @@ fn any_certificate() -> impl Strategy<Value = Certificate> {
     let status = proptest::sample::select(&Status::ALL[..]);
     (any_text(), any_text(), status, expiry, any::<Option<i64>>()).prop_map(|(id, text, status, expiry, not_before)| {
         let mut certificate = certificate(&id, &text, status, 0);
-        (certificate.expiry, certificate.not_before, certificate.issuer) = (expiry, not_before, text);
+        (certificate.expiry, certificate.not_before) = (expiry, not_before);
+        Arc::make_mut(&mut certificate.profile).issuer = text;
         certificate
     })
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::{Certificate, Expiry, Kind, Listing, MAX_TEXT_CHARS, Rejection, Status};
+use crate::model::{Certificate, Expiry, Kind, Listing, MAX_TEXT_CHARS, Profile, Rejection, Status};
 
 const ID: &str = "023e105f4ecef8ad9ca31a8372d0c353";
 
@@ -28,13 +28,12 @@ fn certificate(id: &str) -> Certificate {
         serial_number: "3bb94f".into(),
         fingerprint_sha256: "256c24".into(),
         ski: "8e375a".into(),
-        issuer: "Managed CA".into(),
-        signature: "SHA256WithRSA".into(),
-        organization: "".into(),
-        organizational_unit: "".into(),
-        country: "DE".into(),
-        state: "".into(),
-        location: "".into(),
+        profile: Arc::new(Profile {
+            issuer: "Managed CA".into(),
+            signature: "SHA256WithRSA".into(),
+            country: "DE".into(),
+            ..Profile::default()
+        }),
     }
 }
 
@@ -315,13 +314,15 @@ fn any_certificate() -> impl Strategy<Value = Certificate> {
             serial_number,
             fingerprint_sha256,
             ski,
-            issuer,
-            signature,
-            organization,
-            organizational_unit,
-            country,
-            state,
-            location,
+            profile: Arc::new(Profile {
+                issuer,
+                signature,
+                organization,
+                organizational_unit,
+                country,
+                state,
+                location,
+            }),
         }
     })
 }

@@ -3,11 +3,14 @@
 //! The types of `model` are described once more here, field by field, so that they need not know of
 //! files. A field that is added there and not here does not compile.
 
-use std::sync::Arc;
+use std::{borrow::Cow, fmt, sync::Arc};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error as _, SeqAccess, Visitor},
+};
 
-use crate::model::{Certificate, Expiry, Listing, Rejection, Status, ZoneId, clean};
+use crate::model::{Certificate, Expiry, Listing, Profile, Profiles, Rejection, Status, ZoneId, clean};
 
 /// No date that is read is further from 1970 than this many seconds, some 300,000 years.
 const FARTHEST: i64 = 10_000_000_000_000;
@@ -57,9 +60,8 @@ impl Serialize for SavedZone {
 
 impl<'de> Deserialize<'de> for SavedZone {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let record = Record::<Vec<Read>>::deserialize(deserializer)?;
-        let certificates = record.certificates.into_iter().map(|Read(certificate)| certificate).collect();
-        let listing = Listing::restored(certificates, record.duplicates, record.more_than_promised);
+        let record = Record::<Rows>::deserialize(deserializer)?;
+        let listing = Listing::restored(record.certificates.0, record.duplicates, record.more_than_promised);
         Ok(Self {
             id: record.zone_id.parse().map_err(D::Error::custom)?,
             name: record.name.map(|name| clean(&name).into()),
@@ -74,56 +76,134 @@ fn near<E: serde::de::Error>(time: i64) -> Result<i64, E> {
     if (-FARTHEST..=FARTHEST).contains(&time) { Ok(time) } else { Err(E::custom("a time is out of range")) }
 }
 
+/// The certificates as they are written, one after the other.
 struct Written<'a>(&'a [Certificate]);
 
 impl Serialize for Written<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        struct Row<'a>(&'a Certificate);
-        impl Serialize for Row<'_> {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                CertificateRecord::serialize(self.0, serializer)
-            }
-        }
-        serializer.collect_seq(self.0.iter().map(Row))
+        serializer.collect_seq(self.0.iter().map(Row::from))
     }
 }
 
-#[derive(Deserialize)]
-struct Read(#[serde(with = "CertificateRecord")] Certificate);
+/// The certificates as they were read. Each becomes one of the model at once, so that no two forms of all of them
+/// are in memory.
+struct Rows(Vec<Certificate>);
 
+impl<'de> Deserialize<'de> for Rows {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EachRow;
+        impl<'de> Visitor<'de> for EachRow {
+            type Value = Rows;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of certificates")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<Rows, A::Error> {
+                let (mut certificates, mut profiles) = (Vec::new(), Profiles::default());
+                while let Some(row) = rows.next_element::<Row<'_>>()? {
+                    certificates.push(row.certificate(&mut profiles));
+                }
+                Ok(Rows(certificates))
+            }
+        }
+        deserializer.deserialize_seq(EachRow)
+    }
+}
+
+/// One certificate. Its texts are borrowed: from the model, or from the file where nothing in them is escaped.
 #[derive(Serialize, Deserialize)]
-#[serde(remote = "Certificate", deny_unknown_fields)]
-struct CertificateRecord {
-    #[serde(with = "text")]
-    id: Box<str>,
-    #[serde(with = "text")]
-    common_name: Box<str>,
+#[serde(deny_unknown_fields)]
+struct Row<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    common_name: Cow<'a, str>,
     #[serde(with = "StatusRecord")]
     status: Status,
     #[serde(with = "ExpiryRecord")]
     expiry: Expiry,
     #[serde(deserialize_with = "optional_time")]
     not_before: Option<i64>,
-    #[serde(with = "text")]
-    serial_number: Box<str>,
-    #[serde(with = "text")]
-    fingerprint_sha256: Box<str>,
-    #[serde(with = "text")]
-    ski: Box<str>,
-    #[serde(with = "text")]
-    issuer: Box<str>,
-    #[serde(with = "text")]
-    signature: Box<str>,
-    #[serde(with = "text")]
-    organization: Box<str>,
-    #[serde(with = "text")]
-    organizational_unit: Box<str>,
-    #[serde(with = "text")]
-    country: Box<str>,
-    #[serde(with = "text")]
-    state: Box<str>,
-    #[serde(with = "text")]
-    location: Box<str>,
+    #[serde(borrow)]
+    serial_number: Cow<'a, str>,
+    #[serde(borrow)]
+    fingerprint_sha256: Cow<'a, str>,
+    #[serde(borrow)]
+    ski: Cow<'a, str>,
+    #[serde(borrow)]
+    issuer: Cow<'a, str>,
+    #[serde(borrow)]
+    signature: Cow<'a, str>,
+    #[serde(borrow)]
+    organization: Cow<'a, str>,
+    #[serde(borrow)]
+    organizational_unit: Cow<'a, str>,
+    #[serde(borrow)]
+    country: Cow<'a, str>,
+    #[serde(borrow)]
+    state: Cow<'a, str>,
+    #[serde(borrow)]
+    location: Cow<'a, str>,
+}
+
+impl<'a> From<&'a Certificate> for Row<'a> {
+    fn from(certificate: &'a Certificate) -> Self {
+        let Certificate {
+            id,
+            common_name,
+            status,
+            expiry,
+            not_before,
+            serial_number,
+            fingerprint_sha256,
+            ski,
+            profile,
+        } = certificate;
+        let Profile { issuer, signature, organization, organizational_unit, country, state, location } = &**profile;
+        Self {
+            id: (&**id).into(),
+            common_name: (&**common_name).into(),
+            status: *status,
+            expiry: *expiry,
+            not_before: *not_before,
+            serial_number: (&**serial_number).into(),
+            fingerprint_sha256: (&**fingerprint_sha256).into(),
+            ski: (&**ski).into(),
+            issuer: (&**issuer).into(),
+            signature: (&**signature).into(),
+            organization: (&**organization).into(),
+            organizational_unit: (&**organizational_unit).into(),
+            country: (&**country).into(),
+            state: (&**state).into(),
+            location: (&**location).into(),
+        }
+    }
+}
+
+impl Row<'_> {
+    /// What is in a file was harmless when it was written; whoever can write files could have changed that.
+    fn certificate(self, profiles: &mut Profiles) -> Certificate {
+        Certificate {
+            id: clean(&self.id),
+            common_name: clean(&self.common_name),
+            status: self.status,
+            expiry: self.expiry,
+            not_before: self.not_before,
+            serial_number: clean(&self.serial_number),
+            fingerprint_sha256: clean(&self.fingerprint_sha256),
+            ski: clean(&self.ski),
+            profile: profiles.of(&Profile {
+                issuer: self.issuer,
+                signature: self.signature,
+                organization: self.organization,
+                organizational_unit: self.organizational_unit,
+                country: self.country,
+                state: self.state,
+                location: self.location,
+            }),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -142,35 +222,6 @@ enum ExpiryRecord {
     At(#[serde(deserialize_with = "time")] i64),
     Missing,
     Invalid,
-}
-
-/// What is in a file was harmless when it was written; whoever can write files could have changed that.
-mod text {
-    use std::fmt;
-
-    use serde::{Deserializer, Serializer, de::Visitor};
-
-    use crate::model::clean;
-
-    pub(super) fn serialize<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(text)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<str>, D::Error> {
-        struct Clean;
-        impl Visitor<'_> for Clean {
-            type Value = Box<str>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Box<str>, E> {
-                Ok(clean(text))
-            }
-        }
-        deserializer.deserialize_str(Clean)
-    }
 }
 
 fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
