@@ -80,10 +80,15 @@ impl ZoneState {
     }
 
     /// The state after a poll that read the whole listing; `now` is Unix seconds.
+    ///
+    /// A listing that is equal to the last one gives way to it, so that whoever keeps something that follows from
+    /// a listing can tell by the pointer that it still holds.
     #[must_use]
     pub fn succeeded(&self, listing: impl Into<Arc<Listing>>, now: i64, duration: Duration) -> Self {
+        let listing = listing.into();
+        let last = self.listing.as_ref().map(|(last, _)| last).filter(|last| **last == listing);
         Self {
-            listing: Some((listing.into(), now)),
+            listing: Some((last.cloned().unwrap_or(listing), now)),
             last_poll: Some(LastPoll { duration, failure: None }),
             polls: self.polls + 1,
             ..self.clone()
@@ -98,5 +103,43 @@ impl ZoneState {
         next.polls += 1;
         next.last_poll = Some(LastPoll { duration, failure: Some(failure) });
         next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Certificate, Expiry, Kind, Status};
+
+    #[test]
+    fn a_poll_that_finds_nothing_new_keeps_the_listing() {
+        let certificate = |common_name: &str| Certificate {
+            id: "a".into(),
+            common_name: common_name.into(),
+            status: Status::Active,
+            expiry: Expiry::At(1_795_521_600),
+            not_before: None,
+            serial_number: "".into(),
+            fingerprint_sha256: "".into(),
+            ski: "".into(),
+            profile: Arc::default(),
+        };
+        let zone = Zone {
+            kind: Kind::Client,
+            id: "023e105f4ecef8ad9ca31a8372d0c353".parse().unwrap(),
+            name: None,
+            credential: "default".into(),
+            interval: Duration::from_secs(3600),
+        };
+        let polled = |state: &ZoneState, name, now| {
+            let state = state.succeeded(Listing::new(vec![certificate(name)]), now, Duration::ZERO);
+            let (listing, completed) = state.listing.clone().unwrap();
+            assert_eq!((listing.certificates()[0].common_name.as_ref(), completed), (name, now));
+            (state, listing)
+        };
+        let (first, of_first) = polled(&ZoneState::new(Arc::new(zone)), "x", 1);
+        let (second, of_second) = polled(&first, "x", 2);
+        let (_, of_third) = polled(&second, "y", 3);
+        assert!(Arc::ptr_eq(&of_first, &of_second) && !Arc::ptr_eq(&of_second, &of_third));
     }
 }
