@@ -8,10 +8,11 @@ mod connection;
 mod limit;
 mod metrics;
 mod page;
-mod rendering;
+mod published;
+mod sending;
 mod settings;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{future::pending, io, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -25,6 +26,9 @@ use prometheus::Registry;
 use tokio::{net::TcpListener, sync::watch, time::Instant};
 
 pub use settings::{InvalidListenAddress, InvalidTelemetryPath, ListenAddress, TelemetryPath};
+
+use published::Published;
+use sending::Answers;
 
 use crate::{exposition::SeriesSettings, model::Snapshot, poller::PULSE_EVERY};
 
@@ -82,27 +86,49 @@ pub async fn serve(
     sources: Sources,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    accept::serve(listeners, router(telemetry_path, sources), stop).await
+    let Sources { snapshots, pulse, registry, series, now, notice } = sources;
+    let snapshot = snapshots.borrow().clone();
+    let published = Published::new(snapshot, series, now).await;
+    let served = Arc::new(Served { published, answers: Answers::default(), pulse, registry, now });
+    let following = async {
+        served.published.follow(snapshots).await;
+        // Whoever polls is gone. What is known is still shown, and health tells the rest.
+        pending::<()>().await;
+    };
+    tokio::select! {
+        served = accept::serve(listeners, router(telemetry_path, notice, Arc::clone(&served)), stop) => served,
+        () = following => Ok(()),
+    }
 }
 
-fn router(telemetry_path: &TelemetryPath, sources: Sources) -> Router {
-    let renderings = Arc::default();
-    let metrics = metrics::Metrics::new(&sources, &renderings);
+/// What requests are answered with.
+#[derive(Debug)]
+struct Served {
+    published: Published,
+    answers: Answers,
+    pulse: watch::Receiver<Instant>,
+    registry: Registry,
+    now: fn() -> DateTime<Utc>,
+}
+
+fn router(telemetry_path: &TelemetryPath, notice: Option<&'static str>, served: Arc<Served>) -> Router {
+    let scrape = async |State(served): State<Arc<Served>>, headers: HeaderMap| metrics::answer(&served, &headers).await;
     let mut router = Router::new()
-        .route(telemetry_path.as_str(), get(async move |headers: HeaderMap| metrics.answer(&headers).await))
+        .route(telemetry_path.as_str(), get(scrape))
         .route("/-/healthy", get(healthy))
         .route("/-/ready", get(ready));
     if telemetry_path.as_str() != "/" {
         // Relative, so that a proxy may serve it below another path.
-        let metrics_link = telemetry_path.as_str().trim_start_matches('/');
-        let page = page::renderer(&sources, metrics_link, &renderings);
-        router = router.route("/", get(async move || page::answer(&page).await));
+        let pages = page::Pages::new(notice, telemetry_path.as_str().trim_start_matches('/'));
+        let page = async move |State(served): State<Arc<Served>>| pages.answer(&served).await;
+        router = router.route("/", get(page));
     }
-    router.fallback(async || (StatusCode::NOT_FOUND, "404 page not found\n")).with_state(sources)
+    router.fallback(async || (StatusCode::NOT_FOUND, "404 page not found\n")).with_state(served)
 }
 
-async fn healthy(State(sources): State<Sources>) -> Response {
-    let alive = sources.snapshots.has_changed().is_ok() && sources.pulse.borrow().elapsed() < PULSE_LOST_AFTER;
+async fn healthy(State(served): State<Arc<Served>>) -> Response {
+    let turned = served.pulse.borrow().elapsed();
+    let alive = served.pulse.has_changed().is_ok() && turned < PULSE_LOST_AFTER;
     if alive {
         "Healthy.\n".into_response()
     } else {
@@ -110,12 +136,11 @@ async fn healthy(State(sources): State<Sources>) -> Response {
     }
 }
 
-async fn ready(State(sources): State<Sources>) -> Response {
-    let snapshot = sources.snapshots.borrow().clone();
-    let untried = snapshot.untried();
+async fn ready(State(served): State<Arc<Served>>) -> Response {
+    let latest = served.published.latest();
+    let (untried, zones) = (latest.snapshot().untried(), latest.snapshot().zones.len());
     if untried == 0 {
         return "Ready.\n".into_response();
     }
-    let message = format!("{untried} of {} zones were not polled yet.\n", snapshot.zones.len());
-    (StatusCode::SERVICE_UNAVAILABLE, message).into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{untried} of {zones} zones were not polled yet.\n")).into_response()
 }

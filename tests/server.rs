@@ -211,9 +211,8 @@ async fn no_crowd_of_bad_clients_keeps_a_good_one_out() {
         assert!(length.abs_diff(size) < 100, "{length} {size}");
         times.push(time);
     }
-    // What 8 renderings and the one that is being made take, with the text of which it is made, and what 512
-    // connections hold of a header and of an answer. A hundred renderings would be many times that.
-    let bound = before + 11 * size + 512 * 128 * 1024;
+    // What 512 connections hold of a header and of an answer. A hundred answers would be many times that.
+    let bound = before + 512 * 128 * 1024;
     let peak = peak_memory(&daemon);
     println!(
         "a scrape of {size} bytes alone: {alone:?}, in the crowd: {times:?}; memory at most {} MiB before, {} MiB after, bound {} MiB",
@@ -223,9 +222,9 @@ async fn no_crowd_of_bad_clients_keeps_a_good_one_out() {
     );
     assert!(peak < bound, "{peak} {bound}");
     let log = daemon.log();
-    for limit in ["too many connections", "read too slowly"] {
-        assert_eq!(log.matches(limit).count(), 1, "{limit}: {log}");
-    }
+    assert_eq!(log.matches("too many connections").count(), 1, "{log}");
+    // Nothing changed, so all of them were being sent the same.
+    assert!(!log.contains("read too slowly"), "{log}");
 }
 
 #[tokio::test]

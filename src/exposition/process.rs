@@ -2,7 +2,7 @@
 //!
 //! What the system does not tell has no series: a start time of 0 would be a lie.
 
-use super::Text;
+use super::text::Text;
 
 /// Appends what the system tells of this process.
 #[cfg(target_os = "linux")]

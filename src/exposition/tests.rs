@@ -1,9 +1,16 @@
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    io::Read as _,
+    sync::Arc,
+};
 
+use flate2::bufread::GzDecoder;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Expiry, Failure, Kind, Listing, Profile, SECONDS_PER_DAY, Zone, clean};
+use crate::model::{
+    Certificate, Expiry, Failure, Kind, Listing, Profile, Reason, Rejection, SECONDS_PER_DAY, Zone, clean,
+};
 
 /// 2026-11-24T12:00:00Z
 const NOW: i64 = 1_795_521_600;
@@ -53,6 +60,58 @@ fn listed(number: u32, name: &str, entries: Vec<Certificate>) -> ZoneState {
 
 fn snapshot(zones: Vec<ZoneState>) -> Snapshot {
     Snapshot { zones: zones.into_iter().map(Arc::new).collect() }
+}
+
+fn render(snapshot: &Snapshot, settings: &SeriesSettings, now: i64) -> String {
+    text(&Exposition::new(settings.clone()).next(Arc::new(snapshot.clone()), now))
+}
+
+/// The whole of it, in both its forms.
+fn text(exposition: &Exposition) -> String {
+    in_pieces_of(exposition, 64 * 1024)
+}
+
+fn in_pieces_of(exposition: &Exposition, room: usize) -> String {
+    let (mut progress, mut text) = (Progress::default(), String::new());
+    loop {
+        let piece = exposition.text(&mut progress, room);
+        if piece.is_empty() {
+            break;
+        }
+        text.push_str(&piece);
+    }
+    assert_eq!(text.len() as u64, exposition.length());
+    let (mut progress, mut packed) = (Progress::default(), Vec::new());
+    loop {
+        let piece = exposition.gzip(&mut progress, room);
+        if piece.is_empty() {
+            break;
+        }
+        assert!(piece.len() <= room);
+        packed.extend(piece);
+    }
+    assert_eq!(packed.len() as u64, exposition.gzip_length());
+    let rest = "and the rest\n";
+    packed.extend(exposition.gzip_end(rest));
+    let (mut decoder, mut unpacked) = (GzDecoder::new(&*packed), String::new());
+    decoder.read_to_string(&mut unpacked).unwrap();
+    assert!(decoder.into_inner().is_empty(), "one member is all");
+    assert_eq!(unpacked.strip_suffix(rest), Some(&*text));
+    text
+}
+
+#[test]
+fn it_is_the_same_in_pieces_of_any_size() {
+    let entries = (0..1100).map(|n| certificate(&format!("{n}"), "x\"", Status::Active, NOW + n * DAY / 7)).collect();
+    let zones = vec![listed(0, "large", entries), listed(1, "empty", vec![]), zone(2, None)];
+    let exposition = Exposition::new(settings()).next(Arc::new(snapshot(zones)), NOW);
+    let whole = text(&exposition);
+    for room in [1, 100, 4096, 50_000, 10_000_000] {
+        assert!(in_pieces_of(&exposition, room) == whole, "{room}");
+    }
+    parse(&whole);
+    let nothing = Exposition::new(settings());
+    assert_eq!(parse(&text(&nothing)).len(), 0);
 }
 
 /// The text as a reader understands it: every series once, in well-formed families.
@@ -211,6 +270,34 @@ fn the_program_tells_of_itself() {
     }
 }
 
+/// A step in the life of an exposition.
+#[derive(Debug, Clone)]
+enum Step {
+    /// The clock goes on, or back.
+    Clock(i64),
+    Listed(usize, Vec<Certificate>),
+    /// The listing is the one that it was.
+    ListedAgain(usize),
+    Failed(usize),
+}
+
+fn any_step(zones: usize) -> impl Strategy<Value = Step> {
+    // Some hundred, so that there are several chunks.
+    let entries = prop_oneof![
+        3 => proptest::collection::vec(any_certificate(), 0..12),
+        1 => (proptest::collection::vec(any_certificate(), 12), 0..700_usize).prop_map(|(some, n)| {
+            let numbered = |(n, c): (usize, &Certificate)| Certificate { id: format!("{n}-{}", c.id).into(), ..c.clone() };
+            some.iter().cycle().take(n).enumerate().map(numbered).collect()
+        }),
+    ];
+    prop_oneof![
+        4 => prop_oneof![0..200 * DAY, 0..3 * DAY, 0..4_i64, -4..0_i64, Just(-DAY), Just(1_i64)].prop_map(Step::Clock),
+        3 => (0..zones, entries).prop_map(|(zone, entries)| Step::Listed(zone, entries)),
+        1 => (0..zones).prop_map(Step::ListedAgain),
+        1 => (0..zones).prop_map(Step::Failed),
+    ]
+}
+
 fn any_text() -> impl Strategy<Value = Box<str>> {
     // What hurts is drawn more often than chance would.
     let hostile =
@@ -259,6 +346,46 @@ proptest! {
                 let usable = listing.certificates().iter().filter(|c| c.rejection().is_none()).count();
                 let shown = of_zone("cloudflare_certificate_info") + of_zone("cloudflare_certificates_hidden");
                 prop_assert_eq!(shown, (usable - forgotten) as f64);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.div_ceil(8), ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_made_of_the_one_before_is_what_is_made_anew(
+        steps in proptest::collection::vec(any_step(20), 1..6),
+        // Some zones share a name.
+        names in proptest::collection::vec(0..18_usize, 20),
+        cap in prop_oneof![0..12_usize, Just(5000)],
+        looks in proptest::collection::vec(any::<proptest::sample::Index>(), 2),
+    ) {
+        let settings = SeriesSettings { max_certificates_per_zone: cap, ..settings() };
+        let names: Vec<_> = names.iter().map(|name| format!("zone-{name}")).collect();
+        let mut zones: Vec<_> = (0_u32..).zip(&names).map(|(n, name)| Arc::new(zone(n, Some(name)))).collect();
+        let (mut now, mut exposition, second) = (NOW, Exposition::new(settings.clone()), Duration::from_secs(1));
+        for step in steps {
+            match step {
+                Step::Clock(seconds) => now += seconds,
+                Step::Listed(n, entries) => zones[n] = Arc::new(zones[n].succeeded(Listing::new(entries), now, second)),
+                Step::ListedAgain(n) => if let Some((listing, _)) = zones[n].listing.clone() {
+                    zones[n] = Arc::new(zones[n].succeeded(listing, now, second));
+                },
+                Step::Failed(n) => zones[n] = Arc::new(zones[n].failed(Failure::new(Reason::Timeout, "late"), second)),
+            }
+            let snapshot = Snapshot { zones: zones.clone() };
+            exposition = exposition.next(Arc::new(snapshot.clone()), now);
+            let written = text(&exposition);
+            parse(&written);
+            prop_assert_eq!(&written, &render(&snapshot, &settings, now));
+            // It is right as long as it says that it is.
+            prop_assert!(exposition.is_right_at(now) && !exposition.is_right_at(now - 1));
+            let end = exposition.changes_at().min(now + 1000 * DAY);
+            let seconds: Vec<_> = (now..end).step_by(usize::try_from((end - now) / 1000 + 1).unwrap()).collect();
+            for later in looks.iter().map(|look| *look.get(&seconds)).chain([end - 1]) {
+                prop_assert_eq!(&written, &render(&snapshot, &settings, later), "{} seconds later", later - now);
             }
         }
     }

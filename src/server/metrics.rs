@@ -1,10 +1,5 @@
 //! The exposition as an HTTP response.
 
-use std::{
-    io::{self, Write as _},
-    sync::Arc,
-};
-
 use axum::{
     body::Body,
     http::{
@@ -13,62 +8,37 @@ use axum::{
     },
     response::Response,
 };
-use flate2::{Compression, write::GzEncoder};
-use prometheus::TextEncoder;
+use prometheus::{Registry, TextEncoder};
 
-use super::{
-    Sources,
-    rendering::{Renderer, Renderings, Unrendered},
-};
+use super::{Served, published::Unrendered};
 use crate::exposition;
 
 /// Without it, Prometheus 3 refuses the scrape.
 const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// The exposition in both forms in which it is asked for.
-#[derive(Clone)]
-pub(super) struct Metrics {
-    plain: Arc<Renderer>,
-    gzip: Arc<Renderer>,
+/// Answers a scrape.
+pub(super) async fn answer(served: &Served, headers: &HeaderMap) -> Result<Response, Unrendered> {
+    let exposition = served.published.now().await?;
+    let program = program(&served.registry)?;
+    let gzip = accepts_gzip(headers);
+    let body = if gzip { served.answers.gzip(exposition, &program) } else { served.answers.text(exposition, program) };
+    let mut response = Response::new(Body::new(body));
+    response.headers_mut().insert(CONTENT_TYPE, TEXT_FORMAT);
+    response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
+    if gzip {
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    Ok(response)
 }
 
-impl Metrics {
-    pub(super) fn new(sources: &Sources, renderings: &Arc<Renderings>) -> Self {
-        let [plain, packed] = [sources.clone(), sources.clone()];
-        Self {
-            plain: Renderer::new("metrics", renderings, move || render(&plain).map(String::into_bytes)),
-            gzip: Renderer::new("metrics", renderings, move || gzip(&render(&packed)?)),
-        }
-    }
-
-    pub(super) async fn answer(&self, headers: &HeaderMap) -> Result<Response, Unrendered> {
-        let gzip = accepts_gzip(headers);
-        let body = if gzip { &self.gzip } else { &self.plain }.body().await?;
-        let mut response = Response::new(Body::new(body));
-        response.headers_mut().insert(CONTENT_TYPE, TEXT_FORMAT);
-        response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
-        if gzip {
-            response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        }
-        Ok(response)
-    }
-}
-
-fn render(sources: &Sources) -> io::Result<String> {
-    let snapshot = sources.snapshots.borrow().clone();
-    let mut text = exposition::render(&snapshot, &sources.series, (sources.now)().timestamp());
-    text.push_str(&exposition::render_program());
-    TextEncoder::new().encode_utf8(&sources.registry.gather(), &mut text).map_err(io::Error::other)?;
+/// What the program tells of itself at this moment.
+fn program(registry: &Registry) -> Result<String, Unrendered> {
+    let mut text = exposition::render_program();
+    TextEncoder::new().encode_utf8(&registry.gather(), &mut text).map_err(|error| {
+        tracing::error!(%error, "The metrics of the program cannot be rendered. Please report this.");
+        Unrendered
+    })?;
     Ok(text)
-}
-
-/// One step above the fastest, which makes half as much again of what is so much alike.
-const LEVEL: Compression = Compression::new(2);
-
-fn gzip(text: &str) -> io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::new(), LEVEL);
-    encoder.write_all(text.as_bytes())?;
-    encoder.finish()
 }
 
 /// Whether gzip is named, or everything is, and not with a quality of zero.

@@ -9,14 +9,13 @@ use axum::{
         HeaderName, HeaderValue,
         header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE},
     },
-    response::IntoResponse,
+    response::{IntoResponse, Response},
 };
 
-use super::{
-    Sources,
-    rendering::{Renderer, Renderings, Unrendered},
-};
-use crate::model::{SECONDS_PER_DAY, Status, ZoneState};
+use tokio::{sync::Mutex, task::spawn_blocking};
+
+use super::{Served, published::Unrendered};
+use crate::model::{SECONDS_PER_DAY, Snapshot, Status, ZoneState};
 
 const HTML: (HeaderName, HeaderValue) = (CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
 
@@ -24,25 +23,49 @@ const HTML: (HeaderName, HeaderValue) = (CONTENT_TYPE, HeaderValue::from_static(
 const POLICY: (HeaderName, HeaderValue) =
     (CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'"));
 
-pub(super) fn renderer(sources: &Sources, metrics_link: &str, renderings: &Arc<Renderings>) -> Arc<Renderer> {
-    let (sources, metrics_link) = (sources.clone(), metrics_link.to_owned());
-    Renderer::new("page", renderings, move || render(&sources, &metrics_link).map(String::into_bytes))
+/// Makes the page, once a second for all who ask.
+#[derive(Debug)]
+pub(super) struct Pages {
+    notice: Option<&'static str>,
+    metrics_link: String,
+    /// The last one, and the second that it is of.
+    last: Mutex<Option<(i64, Arc<str>)>>,
 }
 
-pub(super) async fn answer(page: &Arc<Renderer>) -> Result<impl IntoResponse + use<>, Unrendered> {
-    Ok(([HTML, POLICY], Body::new(page.body().await?)))
-}
+impl Pages {
+    pub(super) fn new(notice: Option<&'static str>, metrics_link: &str) -> Arc<Self> {
+        Arc::new(Self { notice, metrics_link: metrics_link.to_owned(), last: Mutex::default() })
+    }
 
-fn render(sources: &Sources, metrics_link: &str) -> io::Result<String> {
-    let snapshot = sources.snapshots.borrow().clone();
-    let now = (sources.now)().timestamp();
-    let page = Page {
-        version: env!("CARGO_PKG_VERSION"),
-        notice: sources.notice,
-        metrics_link,
-        zones: snapshot.zones.iter().map(|zone| Row::new(zone, now)).collect(),
-    };
-    page.render().map_err(io::Error::other)
+    pub(super) async fn answer(self: &Arc<Self>, served: &Served) -> Result<Response, Unrendered> {
+        let page = {
+            let mut last = self.last.lock().await;
+            let second = (served.now)().timestamp();
+            match &*last {
+                Some((of, page)) if *of == second => Arc::clone(page),
+                _ => {
+                    let (pages, snapshot) = (Arc::clone(self), served.published.latest().snapshot().clone());
+                    let rendered = spawn_blocking(move || pages.render(&snapshot, second)).await;
+                    let page = rendered.map_err(io::Error::other).flatten().map_err(|error| {
+                        tracing::error!(%error, "The page cannot be rendered. Please report this.");
+                        Unrendered
+                    })?;
+                    Arc::clone(&last.insert((second, page.into())).1)
+                }
+            }
+        };
+        Ok(([HTML, POLICY], Body::new(served.answers.page(page))).into_response())
+    }
+
+    fn render(&self, snapshot: &Snapshot, now: i64) -> io::Result<String> {
+        let page = Page {
+            version: env!("CARGO_PKG_VERSION"),
+            notice: self.notice,
+            metrics_link: &self.metrics_link,
+            zones: snapshot.zones.iter().map(|zone| Row::new(zone, now)).collect(),
+        };
+        page.render().map_err(io::Error::other)
+    }
 }
 
 #[derive(Template)]

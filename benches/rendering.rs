@@ -1,0 +1,118 @@
+//! What it costs to write the exposition of 100,000 certificates, whole and after changes.
+
+use std::{sync::Arc, time::Duration};
+
+use cloudflare_cert_exporter::{
+    exposition::{Exposition, Progress, SeriesSettings},
+    model::{Certificate, Expiry, Kind, Listing, Profile, Snapshot, Status, Zone, ZoneState},
+};
+use divan::{Bencher, black_box};
+
+fn main() {
+    divan::main();
+}
+
+const NOW: i64 = 1_795_521_600;
+
+/// Drawn once, the same each time.
+fn hex(random: &mut fastrand::Rng, digits: usize) -> Box<str> {
+    (0..digits).map(|_| char::from_digit(random.u32(..16), 16).unwrap_or('0')).collect::<String>().into()
+}
+
+fn certificate(random: &mut fastrand::Rng, number: usize, profile: &Arc<Profile>) -> Certificate {
+    let expiry = NOW + random.i64(0..365 * 86_400);
+    Certificate {
+        id: [8, 4, 4, 4, 12].map(|digits| hex(random, digits)).join("-").into(),
+        common_name: format!("sensor-{number:06}.devices.example").into(),
+        status: Status::Active,
+        expiry: Expiry::At(expiry),
+        not_before: Some(expiry - 365 * 86_400),
+        serial_number: hex(random, 40),
+        fingerprint_sha256: hex(random, 64),
+        ski: hex(random, 40),
+        profile: Arc::clone(profile),
+    }
+}
+
+fn listing(seed: u64, certificates: usize) -> Listing {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let profile = Arc::new(Profile {
+        issuer: "Cloudflare Managed CA for account 0123456789abcdef".into(),
+        signature: "SHA256WithRSA".into(),
+        organization: "Example".into(),
+        organizational_unit: "Devices".into(),
+        country: "DE".into(),
+        state: "Berlin".into(),
+        location: "Berlin".into(),
+    });
+    Listing::new((0..certificates).map(|number| certificate(&mut random, number, &profile)).collect())
+}
+
+fn zones(zones: u32, certificates: usize) -> Vec<Arc<ZoneState>> {
+    (0..zones)
+        .map(|n| {
+            let zone = Zone {
+                kind: Kind::Client,
+                id: format!("{n:032x}").parse().expect("it is hexadecimal"),
+                name: Some(format!("zone-{n}.example").into()),
+                credential: "default".into(),
+                interval: Duration::from_secs(3600),
+            };
+            let listing = listing(n.into(), certificates);
+            Arc::new(ZoneState::new(Arc::new(zone)).succeeded(listing, NOW, Duration::from_secs(1)))
+        })
+        .collect()
+}
+
+fn settings() -> SeriesSettings {
+    SeriesSettings {
+        statuses: vec![Status::Active],
+        max_certificates_per_zone: 1_000_000,
+        expiring_within_days: vec![7, 14, 30, 90],
+        forget_expired_after: Duration::from_secs(90 * 86_400),
+    }
+}
+
+fn exposition(zones: Vec<Arc<ZoneState>>) -> Exposition {
+    Exposition::new(settings()).next(Arc::new(Snapshot { zones }), NOW)
+}
+
+#[divan::bench(args = [(1, 10_000), (1, 100_000), (1_000, 100)], max_time = 10)]
+fn everything(bencher: Bencher<'_, '_>, (n, size): (u32, usize)) {
+    let (nothing, snapshot) = (Exposition::new(settings()), Arc::new(Snapshot { zones: zones(n, size) }));
+    bencher.bench(|| nothing.next(black_box(snapshot.clone()), NOW));
+}
+
+#[divan::bench(args = [(1, 100_000), (1_000, 100)])]
+fn plain_text(bencher: Bencher<'_, '_>, (n, size): (u32, usize)) {
+    let exposition = exposition(zones(n, size));
+    bencher.counter(divan::counter::BytesCount::new(exposition.length())).bench(|| {
+        let mut progress = Progress::default();
+        while !black_box(exposition.text(&mut progress, 32 * 1024)).is_empty() {}
+    });
+}
+
+#[divan::bench(args = [(1, 100_000), (1_000, 100)])]
+fn gzip(bencher: Bencher<'_, '_>, (n, size): (u32, usize)) {
+    let exposition = exposition(zones(n, size));
+    bencher.counter(divan::counter::BytesCount::new(exposition.gzip_length())).bench(|| {
+        let mut progress = Progress::default();
+        while !black_box(exposition.gzip(&mut progress, 32 * 1024)).is_empty() {}
+    });
+}
+
+#[divan::bench]
+fn one_zone_of_1_000_was_polled(bencher: Bencher<'_, '_>) {
+    let mut zones = zones(1_000, 100);
+    let exposition = exposition(zones.clone());
+    zones[500] = Arc::new(zones[500].succeeded(listing(0, 100), NOW, Duration::from_secs(1)));
+    let snapshot = Arc::new(Snapshot { zones });
+    bencher.bench(|| exposition.next(black_box(snapshot.clone()), NOW));
+}
+
+#[divan::bench]
+fn a_day_is_over_for_one_of_100_000(bencher: Bencher<'_, '_>) {
+    let exposition = exposition(zones(1, 100_000));
+    let later = exposition.changes_at();
+    bencher.bench(|| exposition.next(black_box(exposition.snapshot().clone()), later));
+}

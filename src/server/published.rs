@@ -1,0 +1,246 @@
+//! The exposition that is shown now. It is made in the background as soon as a zone was polled or a day is over for a
+//! certificate, so that who asks finds it there.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use chrono::{DateTime, Utc};
+use tokio::{
+    sync::{Mutex, watch},
+    task::spawn_blocking,
+    time::sleep,
+};
+
+use crate::{
+    exposition::{Exposition, SeriesSettings},
+    model::Snapshot,
+};
+
+/// A clock that was set is noticed after so long, or by whoever asks.
+const LOOK_AFTER: Duration = Duration::from_secs(60);
+
+/// The latest exposition.
+#[derive(Debug)]
+pub(super) struct Published {
+    latest: watch::Sender<Arc<Exposition>>,
+    /// Held by whom brings it up to the second.
+    refreshing: Mutex<()>,
+    now: fn() -> DateTime<Utc>,
+}
+
+/// What was asked for could not be made, which is in the log.
+#[derive(Debug)]
+pub(super) struct Unrendered;
+
+impl IntoResponse for Unrendered {
+    fn into_response(self) -> Response {
+        (StatusCode::INTERNAL_SERVER_ERROR, "This cannot be rendered; the log says why.\n").into_response()
+    }
+}
+
+impl Published {
+    /// Shows this snapshot first.
+    pub(super) async fn new(snapshot: Arc<Snapshot>, series: SeriesSettings, now: fn() -> DateTime<Utc>) -> Self {
+        let nothing = Arc::new(Exposition::new(series));
+        let published = Self { latest: watch::Sender::new(nothing), refreshing: Mutex::default(), now };
+        // If that fails, it is tried again.
+        let _ = published.show(snapshot).await;
+        published
+    }
+
+    /// Shows whatever comes until `snapshots` ends.
+    pub(super) async fn follow(&self, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
+        loop {
+            let snapshot = snapshots.borrow_and_update().clone();
+            let is_shown = Arc::ptr_eq(self.latest().snapshot(), &snapshot);
+            let made = if is_shown { self.now().await.map(drop) } else { self.show(snapshot).await };
+            let rest = made.map_or(LOOK_AFTER, |()| self.rest());
+            tokio::select! {
+                changed = snapshots.changed() => if changed.is_err() { return },
+                () = sleep(rest) => {}
+            }
+        }
+    }
+
+    /// The latest exposition, even if a day has just ended.
+    pub(super) fn latest(&self) -> Arc<Exposition> {
+        self.latest.borrow().clone()
+    }
+
+    /// What is right at this second. Nobody waits here for a snapshot that has just come, and that may be large.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub(super) async fn now(&self) -> Result<Arc<Exposition>, Unrendered> {
+        let latest = self.latest();
+        if latest.is_right_at(self.second()) {
+            return Ok(latest);
+        }
+        let _turn = self.refreshing.lock().await;
+        let latest = self.latest();
+        if latest.is_right_at(self.second()) {
+            return Ok(latest);
+        }
+        let refreshed = self.render(latest.snapshot().clone()).await?;
+        self.latest.send_if_modified(|latest| {
+            // Or else a newer snapshot has come meanwhile.
+            let same = Arc::ptr_eq(latest.snapshot(), refreshed.snapshot());
+            if same {
+                *latest = Arc::clone(&refreshed);
+            }
+            same
+        });
+        Ok(refreshed)
+    }
+
+    async fn show(&self, snapshot: Arc<Snapshot>) -> Result<(), Unrendered> {
+        self.latest.send_replace(self.render(snapshot).await?);
+        Ok(())
+    }
+
+    async fn render(&self, snapshot: Arc<Snapshot>) -> Result<Arc<Exposition>, Unrendered> {
+        let (latest, now) = (self.latest(), self.now);
+        let made = spawn_blocking(move || latest.next(snapshot, now().timestamp())).await;
+        made.map(Arc::new).map_err(|error| {
+            tracing::error!(%error, "The metrics cannot be rendered. Please report this.");
+            Unrendered
+        })
+    }
+
+    /// How long it stays right.
+    fn rest(&self) -> Duration {
+        let now = (self.now)();
+        let seconds = self.latest().changes_at().saturating_sub(now.timestamp());
+        let whole = Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).min(LOOK_AFTER);
+        whole.saturating_sub(Duration::from_nanos(now.timestamp_subsec_nanos().into()))
+    }
+
+    fn second(&self) -> i64 {
+        (self.now)().timestamp()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
+
+    use super::*;
+    use crate::{
+        exposition::Progress,
+        model::{Certificate, Expiry, Kind, Listing, Status, Zone, ZoneState},
+    };
+
+    const NOON: i64 = 1_795_521_600;
+    const DAY: i64 = 86_400;
+
+    /// A clock for one test.
+    macro_rules! clock {
+        () => {{
+            static SECOND: AtomicI64 = AtomicI64::new(NOON);
+            let now: fn() -> DateTime<Utc> = || DateTime::from_timestamp(SECOND.load(SeqCst), 0).unwrap();
+            (&SECOND, now)
+        }};
+    }
+
+    fn series() -> SeriesSettings {
+        SeriesSettings {
+            statuses: vec![Status::Active],
+            max_certificates_per_zone: 100,
+            expiring_within_days: vec![7],
+            forget_expired_after: Duration::from_secs(86_400),
+        }
+    }
+
+    /// A zone with a certificate that expires at this second.
+    fn snapshot(expiry: i64) -> Arc<Snapshot> {
+        let zone = Zone {
+            kind: Kind::Client,
+            id: format!("{:032x}", 1).parse().unwrap(),
+            name: Some("a.example".into()),
+            credential: "default".into(),
+            interval: Duration::from_secs(3600),
+        };
+        let certificate = Certificate {
+            id: "x".into(),
+            common_name: "x".into(),
+            status: Status::Active,
+            expiry: Expiry::At(expiry),
+            not_before: None,
+            serial_number: "".into(),
+            fingerprint_sha256: "".into(),
+            ski: "".into(),
+            profile: Arc::default(),
+        };
+        let zone = ZoneState::new(Arc::new(zone)).succeeded(Listing::new(vec![certificate]), NOON, Duration::ZERO);
+        Arc::new(Snapshot { zones: vec![Arc::new(zone)] })
+    }
+
+    fn days(exposition: &Exposition) -> i64 {
+        let text = exposition.text(&mut Progress::default(), 1 << 20);
+        let line = text.lines().find(|line| line.starts_with("cloudflare_certificate_days_until_expiry{")).unwrap();
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_asks_gets_what_is_right_at_that_second_whatever_the_clock_does() {
+        let (clock, now) = clock!();
+        let published = Published::new(snapshot(NOON + 10 * DAY), series(), now).await;
+        for passed in [0, 1, DAY, DAY + 1, 10 * DAY, 3 * DAY, -DAY] {
+            clock.store(NOON + passed, SeqCst);
+            let (shown, again) = (published.now().await.unwrap(), published.now().await.unwrap());
+            assert_eq!(days(&shown), (10 * DAY - passed).div_euclid(DAY), "{passed}");
+            assert!(Arc::ptr_eq(&shown, &again));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_polled_is_shown_without_anybody_asking() {
+        let (_, now) = clock!();
+        let (sender, snapshots) = watch::channel(snapshot(NOON + 10 * DAY));
+        let published = Published::new(snapshots.borrow().clone(), series(), now).await;
+        let mut latest = published.latest.subscribe();
+        let polls = async {
+            for expected in [20, 30] {
+                sender.send_replace(snapshot(NOON + expected * DAY));
+                let shown = latest.wait_for(|latest| days(latest) == expected).await.unwrap().clone();
+                assert!(Arc::ptr_eq(&published.now().await.unwrap(), &shown));
+            }
+            // Its end is the end of who follows.
+            drop(sender);
+        };
+        tokio::join!(published.follow(snapshots), polls);
+    }
+
+    #[tokio::test]
+    async fn a_day_that_is_over_is_shown_without_anybody_asking() {
+        let (clock, now) = clock!();
+        // One day less is left from the next second on.
+        let (_sender, snapshots) = watch::channel(snapshot(NOON + 10 * DAY));
+        let published = Published::new(snapshots.borrow().clone(), series(), now).await;
+        assert_eq!(published.rest(), Duration::from_secs(1));
+        clock.store(NOON + 1, SeqCst);
+        assert_eq!(published.rest(), Duration::ZERO);
+        let mut latest = published.latest.subscribe();
+        tokio::select! {
+            () = published.follow(snapshots) => {}
+            shown = latest.wait_for(|latest| days(latest) == 9) => assert!(shown.is_ok()),
+        }
+        // For the rest of the day nothing changes, but for a clock that is set.
+        assert_eq!(published.rest(), LOOK_AFTER);
+    }
+
+    #[tokio::test]
+    async fn what_was_refreshed_does_not_take_the_place_of_a_newer_snapshot() {
+        let (clock, now) = clock!();
+        let published = Published::new(snapshot(NOON + 10 * DAY), series(), now).await;
+        clock.store(NOON + 1, SeqCst);
+        // Both are made of what was there, in whatever order they end.
+        let newer = snapshot(NOON + 50 * DAY);
+        let (refreshed, shown) = tokio::join!(published.now(), published.show(newer));
+        assert!(refreshed.is_ok() && shown.is_ok());
+        assert_eq!(days(&published.now().await.unwrap()), 49);
+    }
+}
