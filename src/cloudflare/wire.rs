@@ -2,6 +2,9 @@
 //!
 //! Only what is shown is read; PEM and CSR are skipped while parsing. A field of the wrong type
 //! counts as absent, so that one odd entry cannot hide the others.
+//!
+//! A page is read twice over if need be: in one go as the documentation has it ([`ordinary`]), and
+//! where that fails with patience, value by value, which takes several times as long.
 
 use std::{borrow::Cow, fmt};
 
@@ -47,6 +50,11 @@ pub(super) enum Body<T> {
 
 /// Reads a page of client certificates.
 pub(super) fn client_certificates(body: &[u8]) -> Body<Page> {
+    ordinary::client_certificates(body).map_or_else(|| patiently(body), Body::Good)
+}
+
+/// The same whatever is in it.
+pub(super) fn patiently(body: &[u8]) -> Body<Page> {
     read(&lossy(body), |result: Option<Vec<&RawValue>>, info| {
         let entries = match (result, info.total_count) {
             (Some(items), _) => {
@@ -276,6 +284,148 @@ impl Item<'_> {
     }
 }
 
+/// Good pages in which everything is of its documented type or null. Whatever is not makes nothing of the whole
+/// page: what counts as absent, and why, is written down once, above.
+mod ordinary {
+    use std::{borrow::Cow, fmt, marker::PhantomData};
+
+    use serde::{
+        Deserialize, Deserializer,
+        de::{MapAccess, Visitor, value::MapAccessDeserializer},
+    };
+
+    use super::Page;
+    use crate::{
+        cloudflare::date,
+        model::{Certificate, Expiry, Profile, Profiles, Status, clean},
+    };
+
+    /// `None` for anything that is not quite as it should be.
+    pub(super) fn client_certificates(body: &[u8]) -> Option<Page> {
+        let Object(answer): Object<Answer<'_>> = serde_json::from_slice(body).ok()?;
+        if answer.success != Some(true) {
+            return None;
+        }
+        let Object(totals) = answer.result_info.unwrap_or_default();
+        let mut profiles = Profiles::default();
+        let entries = answer.result?.into_iter().map(|Object(entry)| entry.certificate(&mut profiles)).collect();
+        Some(Page { entries, total_count: totals.total_count, total_pages: totals.total_pages })
+    }
+
+    /// An object, and no array: serde would read a struct from one too.
+    #[derive(Default)]
+    struct Object<T>(T);
+
+    impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Fields<T>(PhantomData<T>);
+            impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+                type Value = T;
+
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str("an object")
+                }
+
+                fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<T, A::Error> {
+                    T::deserialize(MapAccessDeserializer::new(fields))
+                }
+            }
+            deserializer.deserialize_map(Fields(PhantomData)).map(Self)
+        }
+    }
+
+    /// Borrowed from the answer where nothing in it is escaped.
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+    /// What is null or not there is empty.
+    fn text(text: Option<Text<'_>>) -> Cow<'_, str> {
+        text.map(|Text(text)| text).unwrap_or_default()
+    }
+
+    #[derive(Deserialize)]
+    struct Answer<'a> {
+        success: Option<bool>,
+        #[serde(borrow)]
+        result: Option<Vec<Object<Entry<'a>>>>,
+        result_info: Option<Object<Totals>>,
+    }
+
+    #[derive(Deserialize, Default)]
+    struct Totals {
+        total_count: Option<u64>,
+        total_pages: Option<u64>,
+    }
+
+    #[derive(Deserialize)]
+    struct Entry<'a> {
+        #[serde(borrow)]
+        id: Option<Text<'a>>,
+        #[serde(borrow)]
+        common_name: Option<Text<'a>>,
+        #[serde(borrow)]
+        status: Option<Text<'a>>,
+        #[serde(borrow)]
+        expires_on: Option<Text<'a>>,
+        #[serde(borrow)]
+        issued_on: Option<Text<'a>>,
+        #[serde(borrow)]
+        serial_number: Option<Text<'a>>,
+        #[serde(borrow)]
+        fingerprint_sha256: Option<Text<'a>>,
+        #[serde(borrow)]
+        ski: Option<Text<'a>>,
+        #[serde(borrow)]
+        certificate_authority: Option<Object<Authority<'a>>>,
+        #[serde(borrow)]
+        signature: Option<Text<'a>>,
+        #[serde(borrow)]
+        organization: Option<Text<'a>>,
+        #[serde(borrow)]
+        organizational_unit: Option<Text<'a>>,
+        #[serde(borrow)]
+        country: Option<Text<'a>>,
+        #[serde(borrow)]
+        state: Option<Text<'a>>,
+        #[serde(borrow)]
+        location: Option<Text<'a>>,
+    }
+
+    #[derive(Deserialize)]
+    struct Authority<'a> {
+        #[serde(borrow)]
+        name: Option<Text<'a>>,
+    }
+
+    impl Entry<'_> {
+        fn certificate(self, profiles: &mut Profiles) -> Certificate {
+            let own = |field| clean(&text(field));
+            Certificate {
+                id: own(self.id),
+                common_name: own(self.common_name),
+                status: Status::from_label(&text(self.status)).unwrap_or(Status::Unknown),
+                expiry: date::parse(&text(self.expires_on)),
+                not_before: match date::parse(&text(self.issued_on)) {
+                    Expiry::At(time) => Some(time),
+                    Expiry::Missing | Expiry::Invalid => None,
+                },
+                serial_number: own(self.serial_number),
+                fingerprint_sha256: own(self.fingerprint_sha256),
+                ski: own(self.ski),
+                profile: profiles.of(&Profile {
+                    issuer: text(self.certificate_authority.and_then(|Object(authority)| authority.name)),
+                    signature: text(self.signature),
+                    organization: text(self.organization),
+                    organizational_unit: text(self.organizational_unit),
+                    country: text(self.country),
+                    state: text(self.state),
+                    location: text(self.location),
+                }),
+            }
+        }
+    }
+}
+
 /// The text of a JSON string; `None` for anything else.
 ///
 /// `serde_json` refuses half a surrogate pair in a `str`, and lets it through as bytes.
@@ -399,6 +549,32 @@ mod tests {
             }),
         };
         assert_eq!(page(&answer), Page { entries: vec![expected], total_count: Some(2000), total_pages: Some(100) });
+    }
+
+    #[test]
+    fn an_ordinary_page_is_read_in_one_go_and_an_odd_one_is_not() {
+        let ordinary = |entry: &str| {
+            let body = format!(r#" {{"success":true,"result":[{entry}],"result_info":{{"total_count":1}}}}"#);
+            ordinary::client_certificates(body.as_bytes())
+                .inspect(|page| assert_eq!(patiently(body.as_bytes()), Body::Good(page.clone()), "{entry}"))
+        };
+        for entry in [
+            r#"{"id":"a","common_name":"\u003cA & B\u003e","location":null,"expires_on":null,"validity_days":3650}"#,
+            r#"{"id":"a","certificate_authority":null,"csr":"\ud800","certificate":7,"status":"new"}"#,
+            r#"{"id":"a\n","certificate_authority":{"id":"b","name":"Managed CA"},"expires_on":"soon"}"#,
+        ] {
+            assert!(ordinary(entry).is_some(), "{entry}");
+        }
+        for entry in [
+            "null",
+            r#"["a"]"#,
+            r#"{"id":7}"#,
+            r#"{"id":"\ud800"}"#,
+            r#"{"id":"a","id":"b"}"#,
+            r#"{"certificate_authority":["x"]}"#,
+        ] {
+            assert!(ordinary(entry).is_none(), "{entry}");
+        }
     }
 
     #[test]
