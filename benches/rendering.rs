@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use cloudflare_cert_exporter::{
     exposition::{Exposition, Progress, SeriesSettings},
-    model::{Certificate, Expiry, Kind, Listing, Profile, Snapshot, Status, Zone, ZoneState},
+    model::{Certificate, Expiry, Identity, Kind, Listing, Profile, Snapshot, Status, Zone, ZoneState},
 };
 use divan::{Bencher, black_box};
 
@@ -15,21 +15,24 @@ fn main() {
 const NOW: i64 = 1_795_521_600;
 
 /// Drawn once, the same each time.
-fn hex(random: &mut fastrand::Rng, digits: usize) -> Box<str> {
-    (0..digits).map(|_| char::from_digit(random.u32(..16), 16).unwrap_or('0')).collect::<String>().into()
+fn hex(random: &mut fastrand::Rng, digits: usize) -> String {
+    (0..digits).map(|_| char::from_digit(random.u32(..16), 16).unwrap_or('0')).collect()
 }
 
 fn certificate(random: &mut fastrand::Rng, number: usize, profile: &Arc<Profile>) -> Certificate {
     let expiry = NOW + random.i64(0..365 * 86_400);
     Certificate {
-        id: [8, 4, 4, 4, 12].map(|digits| hex(random, digits)).join("-").into(),
-        common_name: format!("sensor-{number:06}.devices.example").into(),
+        identity: Identity {
+            id: [8, 4, 4, 4, 12].map(|digits| hex(random, digits)).join("-"),
+            common_name: format!("sensor-{number:06}.devices.example"),
+            serial_number: hex(random, 40),
+            fingerprint_sha256: hex(random, 64),
+            ski: hex(random, 40),
+        }
+        .into(),
         status: Status::Active,
         expiry: Expiry::At(expiry),
         not_before: Some(expiry - 365 * 86_400),
-        serial_number: hex(random, 40),
-        fingerprint_sha256: hex(random, 64),
-        ski: hex(random, 40),
         profile: Arc::clone(profile),
     }
 }

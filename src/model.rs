@@ -10,7 +10,9 @@ mod snapshot;
 mod text;
 mod zone;
 
-pub use certificate::{Certificate, Expiry, Profile, Profiles, Rejection, SECONDS_PER_DAY, Status};
+pub use certificate::{
+    Certificate, Expiry, Identity, PackedIdentity, Profile, Profiles, Rejection, SECONDS_PER_DAY, Status,
+};
 pub use failure::{DeadToken, Failure, Reason};
 pub use listing::Listing;
 pub use snapshot::{LastPoll, Snapshot, ZoneState};

@@ -17,7 +17,7 @@ use crate::{
     cloudflare::{Client, Lane, announce_proxy},
     config::Config,
     fetch,
-    model::{Certificate, Failure, Listing, Zone},
+    model::{Certificate, Failure, Identity, Listing, Zone},
     poller::{Fetched, Name},
 };
 
@@ -230,16 +230,17 @@ impl<'a> Row<'a> {
     ];
 
     fn new(zone: &'a Zone, name: &'a str, certificate: &'a Certificate, now: i64) -> Self {
+        let Identity { id, common_name, serial_number, fingerprint_sha256, ski } = certificate.identity.unpacked();
         Self {
             kind: zone.kind.label(),
             zone: name,
-            certificate_id: &certificate.id,
-            common_name: &certificate.common_name,
+            certificate_id: id,
+            common_name,
             zone_id: zone.id.as_str(),
             status: certificate.status.label(),
-            serial_number: &certificate.serial_number,
-            fingerprint_sha256: &certificate.fingerprint_sha256,
-            ski: &certificate.ski,
+            serial_number,
+            fingerprint_sha256,
+            ski,
             issuer: &certificate.profile.issuer,
             signature: &certificate.profile.signature,
             organization: &certificate.profile.organization,

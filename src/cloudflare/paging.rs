@@ -196,7 +196,7 @@ impl Pass {
             return;
         }
         for entry in page.entries {
-            if !entry.id.is_empty() && !self.ids.insert(entry.id.clone()) {
+            if !entry.id().is_empty() && !self.ids.insert(entry.id().into()) {
                 self.doubled += 1;
             }
             self.entries.push(entry);
@@ -479,7 +479,7 @@ mod tests {
                 page(slice(n, size, p), tells_count.then_some(n as u64), tells_pages.then(|| n.div_ceil(size) as u64))
             });
             // A single full page without any total cannot be told from a server that repeats itself.
-            let mut ids: Vec<_> = whole.unwrap().entries.into_iter().map(|entry| entry.id.parse::<usize>().unwrap()).collect();
+            let mut ids: Vec<_> = whole.unwrap().entries.into_iter().map(|entry| entry.id().parse::<usize>().unwrap()).collect();
             ids.sort_unstable();
             prop_assert_eq!(ids, (0..n).collect::<Vec<_>>());
             if tells_count {
@@ -496,7 +496,7 @@ mod tests {
             let (whole, asked) = read(concurrency, |n| random.usize(..n), |p, _| page(slice(n, size, p), count, pages));
             prop_assert!(asked <= 2 * (n.div_ceil(size) + concurrency + 1), "{} requests", asked);
             if let Ok(whole) = whole {
-                let ids: HashSet<_> = whole.entries.iter().map(|entry| entry.id.parse::<usize>().unwrap()).collect();
+                let ids: HashSet<_> = whole.entries.iter().map(|entry| entry.id().parse::<usize>().unwrap()).collect();
                 prop_assert_eq!(ids.len(), whole.entries.len());
                 prop_assert!(ids.iter().all(|id| *id < n));
                 // It may stop early only where the API itself says that this was all.
@@ -515,7 +515,7 @@ mod tests {
             });
             prop_assert!(asked < 5_000);
             if let Ok(whole) = whole {
-                prop_assert!(whole.entries.iter().all(|entry| given.contains(&entry.id.parse::<usize>().unwrap())));
+                prop_assert!(whole.entries.iter().all(|entry| given.contains(&entry.id().parse::<usize>().unwrap())));
             }
         }
     }

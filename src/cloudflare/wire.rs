@@ -15,7 +15,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::date;
-use crate::model::{Certificate, Expiry, Profile, Profiles, Status, clean};
+use crate::model::{Certificate, Expiry, Identity, PackedIdentity, Profile, Profiles, Status, clean};
 
 /// One page of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -252,11 +252,15 @@ struct Authority<'a> {
 impl Item<'_> {
     fn certificate(self, profiles: &mut Profiles) -> Certificate {
         let item = self;
-        let shown = |field| clean(&text(field).unwrap_or_default());
-        let of_many = |field| text(field).unwrap_or_default();
+        let shown = |field| text(field).unwrap_or_default();
         Certificate {
-            id: shown(item.id),
-            common_name: shown(item.common_name),
+            identity: PackedIdentity::new(&Identity {
+                id: shown(item.id),
+                common_name: shown(item.common_name),
+                serial_number: shown(item.serial_number),
+                fingerprint_sha256: shown(item.fingerprint_sha256),
+                ski: shown(item.ski),
+            }),
             status: text(item.status).and_then(|word| Status::from_label(&word)).unwrap_or(Status::Unknown),
             expiry: match item.expires_on {
                 None => Expiry::Missing,
@@ -266,19 +270,14 @@ impl Item<'_> {
                 Some(Expiry::At(time)) => Some(time),
                 _ => None,
             },
-            serial_number: shown(item.serial_number),
-            fingerprint_sha256: shown(item.fingerprint_sha256),
-            ski: shown(item.ski),
             profile: profiles.of(&Profile {
-                issuer: of_many(
-                    parsed::<Authority<'_>>(item.certificate_authority).and_then(|authority| authority.name),
-                ),
-                signature: of_many(item.signature),
-                organization: of_many(item.organization),
-                organizational_unit: of_many(item.organizational_unit),
-                country: of_many(item.country),
-                state: of_many(item.state),
-                location: of_many(item.location),
+                issuer: shown(parsed::<Authority<'_>>(item.certificate_authority).and_then(|authority| authority.name)),
+                signature: shown(item.signature),
+                organization: shown(item.organization),
+                organizational_unit: shown(item.organizational_unit),
+                country: shown(item.country),
+                state: shown(item.state),
+                location: shown(item.location),
             }),
         }
     }
@@ -297,7 +296,7 @@ mod ordinary {
     use super::Page;
     use crate::{
         cloudflare::date,
-        model::{Certificate, Expiry, Profile, Profiles, Status, clean},
+        model::{Certificate, Expiry, Identity, PackedIdentity, Profile, Profiles, Status},
     };
 
     /// `None` for anything that is not quite as it should be.
@@ -399,19 +398,20 @@ mod ordinary {
 
     impl Entry<'_> {
         fn certificate(self, profiles: &mut Profiles) -> Certificate {
-            let own = |field| clean(&text(field));
             Certificate {
-                id: own(self.id),
-                common_name: own(self.common_name),
+                identity: PackedIdentity::new(&Identity {
+                    id: text(self.id),
+                    common_name: text(self.common_name),
+                    serial_number: text(self.serial_number),
+                    fingerprint_sha256: text(self.fingerprint_sha256),
+                    ski: text(self.ski),
+                }),
                 status: Status::from_label(&text(self.status)).unwrap_or(Status::Unknown),
                 expiry: date::parse(&text(self.expires_on)),
                 not_before: match date::parse(&text(self.issued_on)) {
                     Expiry::At(time) => Some(time),
                     Expiry::Missing | Expiry::Invalid => None,
                 },
-                serial_number: own(self.serial_number),
-                fingerprint_sha256: own(self.fingerprint_sha256),
-                ski: own(self.ski),
                 profile: profiles.of(&Profile {
                     issuer: text(self.certificate_authority.and_then(|Object(authority)| authority.name)),
                     signature: text(self.signature),
@@ -500,14 +500,10 @@ mod tests {
     /// An entry of which nothing is known.
     fn nothing() -> Certificate {
         Certificate {
-            id: "".into(),
-            common_name: "".into(),
+            identity: Identity { id: "", common_name: "", serial_number: "", fingerprint_sha256: "", ski: "" }.into(),
             status: Status::Unknown,
             expiry: Expiry::Missing,
             not_before: None,
-            serial_number: "".into(),
-            fingerprint_sha256: "".into(),
-            ski: "".into(),
             profile: Arc::default(),
         }
     }
@@ -530,14 +526,17 @@ mod tests {
             "result_info": {"count": 1, "page": 1, "per_page": 20, "total_count": 2000, "total_pages": 100},
         });
         let expected = Certificate {
-            id: "7bf7f70c-7600-42e1-81c4-e4c0da9aa515".into(),
-            common_name: "Cloudflare".into(),
+            identity: Identity {
+                id: "7bf7f70c-7600-42e1-81c4-e4c0da9aa515",
+                common_name: "Cloudflare",
+                serial_number: "3bb94f",
+                fingerprint_sha256: "256c24",
+                ski: "8e375a",
+            }
+            .into(),
             status: Status::Active,
             expiry: Expiry::At(1_992_554_280),
             not_before: Some(1_677_194_280),
-            serial_number: "3bb94f".into(),
-            fingerprint_sha256: "256c24".into(),
-            ski: "8e375a".into(),
             profile: Arc::new(Profile {
                 issuer: "Cloudflare Managed CA for account 11cb".into(),
                 signature: "SHA256WithRSA".into(),
@@ -584,7 +583,7 @@ mod tests {
             [json!(null), json!(1), json!(-1.5), json!("text"), json!([]), json!([["id", 1]]), json!(true), json!({})]
         {
             let page = page(&json!({"success": true, "result": [good, odd, good]}));
-            let expected = Certificate { id: "good".into(), ..nothing() };
+            let expected = Certificate { identity: Identity { id: "good", ..Identity::default() }.into(), ..nothing() };
             assert_eq!(page.entries, [expected.clone(), nothing(), expected], "{odd}");
         }
         for odd in [
@@ -597,13 +596,13 @@ mod tests {
             let body = format!(r#"{{"success":true,"result":[{{"id":"good"}},{odd},{{"id":"good"}}]}}"#);
             match client_certificates(body.as_bytes()) {
                 Body::Good(page) => {
-                    assert_eq!(page.entries.iter().filter(|entry| *entry.id == *"good").count(), 2, "{odd}");
+                    assert_eq!(page.entries.iter().filter(|entry| entry.id() == "good").count(), 2, "{odd}");
                 }
                 other => panic!("{odd}: {other:?}"),
             }
         }
         let bytes = b"{\"success\":true,\"result\":[{\"id\":\"good\"},{\"id\":\"\xff\"}]}";
-        assert!(matches!(client_certificates(bytes), Body::Good(page) if *page.entries[1].id == *"\u{fffd}"));
+        assert!(matches!(client_certificates(bytes), Body::Good(page) if page.entries[1].id() == "\u{fffd}"));
         let fields = [
             "id",
             "common_name",
@@ -669,7 +668,7 @@ mod tests {
         ] {
             let body = format!(r#"{{"success":true,"result":[{{"common_name":{json},"csr":"\ud800"}}]}}"#);
             match client_certificates(body.as_bytes()) {
-                Body::Good(page) => assert_eq!(&*page.entries[0].common_name, expected, "{json}"),
+                Body::Good(page) => assert_eq!(page.entries[0].common_name(), expected, "{json}"),
                 other => panic!("{other:?}"),
             }
         }

@@ -9,7 +9,7 @@ use super::{
     packed::{Packed, Packer},
     text::{Text, escape, label},
 };
-use crate::model::{Certificate, Profile, Status, ZoneState};
+use crate::model::{Certificate, Identity, Profile, Status, ZoneState};
 
 /// Zones of a group: of fewer, small ones pack badly, and of more, the poll of one costs the writing of many.
 pub(super) const ZONES: usize = 8;
@@ -193,9 +193,10 @@ impl Group {
                 let Some(value) = value else { continue };
                 until = until.min(value.until);
                 text.0.push_str(&start);
-                escape(&mut text.0, &certificate.id);
+                let Identity { id, common_name, .. } = certificate.identity.unpacked();
+                escape(&mut text.0, id);
                 text.0.push_str("\",common_name=\"");
-                escape(&mut text.0, &certificate.common_name);
+                escape(&mut text.0, common_name);
                 if matches!(family.of, Of::Details) {
                     details.write(&mut text.0, &member.related.0, certificate);
                 }
@@ -251,7 +252,7 @@ impl Selection {
         selection.window = 0..certificates.len();
         for namesake in namesakes.iter().filter_map(|namesake| namesake.listing.as_ref()) {
             let shown = namesake.0.certificates().iter().filter(|c| could_be_shown(c, settings));
-            selection.taken.extend(shown.map(|certificate| certificate.id.clone()));
+            selection.taken.extend(shown.map(|certificate| certificate.id().into()));
         }
         let expired = certificates.partition_point(|certificate| certificate.is_expired(now));
         let eligible = |range: Range<usize>| range.filter(|&n| selection.shows(n, &certificates[n], settings));
@@ -282,7 +283,7 @@ impl Selection {
         self.window.contains(&index)
             && !forgotten
             && could_be_shown(certificate, settings)
-            && !self.taken.contains(&certificate.id)
+            && !self.taken.contains(certificate.id())
     }
 }
 
@@ -327,12 +328,13 @@ struct Details {
 impl Details {
     /// But for the last quote.
     fn write(&mut self, text: &mut String, state: &ZoneState, certificate: &Certificate) {
+        let Identity { serial_number, fingerprint_sha256, ski, .. } = certificate.identity.unpacked();
         for (start, value) in [
             ("\",zone_id=\"", state.zone.id.as_str()),
             ("\",status=\"", certificate.status.label()),
-            ("\",serial_number=\"", &certificate.serial_number),
-            ("\",fingerprint_sha256=\"", &certificate.fingerprint_sha256),
-            ("\",ski=\"", &certificate.ski),
+            ("\",serial_number=\"", serial_number),
+            ("\",fingerprint_sha256=\"", fingerprint_sha256),
+            ("\",ski=\"", ski),
         ] {
             text.push_str(start);
             escape(text, value);

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Certificate, Expiry, Failure, Kind, Listing, Profile, Reason, Rejection, SECONDS_PER_DAY, Zone, clean,
+    Certificate, Expiry, Failure, Identity, Kind, Listing, Profile, Reason, Rejection, SECONDS_PER_DAY, Zone, clean,
 };
 
 /// 2026-11-24T12:00:00Z
@@ -27,14 +27,10 @@ fn settings() -> SeriesSettings {
 
 fn certificate(id: &str, common_name: &str, status: Status, not_after: i64) -> Certificate {
     Certificate {
-        id: id.into(),
-        common_name: common_name.into(),
+        identity: Identity { id, common_name, serial_number: "01ab", fingerprint_sha256: "f1", ski: "5c" }.into(),
         status,
         expiry: Expiry::At(not_after),
         not_before: Some(not_after - 365 * DAY),
-        serial_number: "01ab".into(),
-        fingerprint_sha256: "f1".into(),
-        ski: "5c".into(),
         profile: Arc::new(Profile {
             issuer: "Managed CA".into(),
             signature: "SHA256WithRSA".into(),
@@ -286,7 +282,7 @@ fn any_step(zones: usize) -> impl Strategy<Value = Step> {
     let entries = prop_oneof![
         3 => proptest::collection::vec(any_certificate(), 0..12),
         1 => (proptest::collection::vec(any_certificate(), 12), 0..700_usize).prop_map(|(some, n)| {
-            let numbered = |(n, c): (usize, &Certificate)| Certificate { id: format!("{n}-{}", c.id).into(), ..c.clone() };
+            let numbered = |(n, c): (usize, &Certificate)| Certificate { identity: Identity { id: &*format!("{n}-{}", c.id()), ..c.identity.unpacked() }.into(), ..c.clone() };
             some.iter().cycle().take(n).enumerate().map(numbered).collect()
         }),
     ];

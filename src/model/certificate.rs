@@ -1,34 +1,116 @@
 //! Certificates as Cloudflare lists them.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{cmp::Ordering, collections::HashSet, sync::Arc};
 
-use super::clean;
+use super::{
+    clean,
+    text::{MAX_TEXT_CHARS, append_clean},
+};
 
 /// One entry of a listing. Texts are [`clean`]; a text that is absent is empty.
 ///
-/// There can be a million of these. So nothing is kept that is not shown, texts of its own take no more than
-/// their bytes, and what it has in common with others is held once for all of them. Common names are not
-/// shared though some repeat: shared, each would take 16 bytes more where all differ, which is as usual.
+/// There can be a million of these. So nothing is kept that is not shown, the texts of its own are one allocation,
+/// and what it has in common with others is held once for all of them. Common names are not shared though some
+/// repeat: shared, each would take 16 bytes more where all differ, which is as usual.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Certificate {
-    /// Cloudflare's id; empty where the entry had none.
-    pub id: Box<str>,
-    /// CN of the signing request. Not unique: see [`Listing::is_superseded`](super::Listing::is_superseded).
-    pub common_name: Box<str>,
+    /// What no other has, nearly always.
+    pub identity: PackedIdentity,
     /// Where it is in its life.
     pub status: Status,
     /// `expires_on`.
     pub expiry: Expiry,
     /// `issued_on`, where it can be read.
     pub not_before: Option<i64>,
-    /// Opaque: decimal in some answers, hexadecimal in others.
-    pub serial_number: Box<str>,
-    /// Lower-case hexadecimal.
-    pub fingerprint_sha256: Box<str>,
-    /// Subject key identifier.
-    pub ski: Box<str>,
     /// What it has in common with others; one allocation for all of a listing that agree.
     pub profile: Arc<Profile>,
+}
+
+/// The texts that tell a certificate from others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Identity<T> {
+    /// Cloudflare's id; empty where the entry had none.
+    pub id: T,
+    /// CN of the signing request. Not unique: see [`Listing::is_superseded`](super::Listing::is_superseded).
+    pub common_name: T,
+    /// Opaque: decimal in some answers, hexadecimal in others.
+    pub serial_number: T,
+    /// Lower-case hexadecimal.
+    pub fingerprint_sha256: T,
+    /// Subject key identifier.
+    pub ski: T,
+}
+
+impl<T: AsRef<str>> Identity<T> {
+    /// The texts, in the order of the fields.
+    #[must_use]
+    pub fn texts(&self) -> [&str; 5] {
+        let Self { id, common_name, serial_number, fingerprint_sha256, ski } = self;
+        [id, common_name, serial_number, fingerprint_sha256, ski].map(AsRef::as_ref)
+    }
+}
+
+/// An identity in one allocation: by itself each text takes up to 31 bytes more, and whoever reads a hundred thousand
+/// certificates waits for memory most of the time.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct PackedIdentity {
+    texts: Box<str>,
+    /// Where each text but the last one ends.
+    ends: [u16; 4],
+}
+
+// An end is no larger than this.
+const _: () = assert!(5 * MAX_TEXT_CHARS * 4 <= u16::MAX as usize);
+
+impl PackedIdentity {
+    /// The identity with these texts, once they are [`clean`](super::clean).
+    pub fn new<T: AsRef<str>>(identity: &Identity<T>) -> Self {
+        let texts = identity.texts();
+        let mut all = String::with_capacity(texts.iter().map(|text| text.len()).sum());
+        let ends = texts.map(|text| {
+            append_clean(&mut all, text);
+            u16::try_from(all.len()).unwrap_or(u16::MAX)
+        });
+        Self { texts: all.into(), ends: [ends[0], ends[1], ends[2], ends[3]] }
+    }
+
+    /// The texts.
+    #[must_use]
+    pub fn unpacked(&self) -> Identity<&str> {
+        let [id, common_name, serial_number, fingerprint_sha256] = self.ends;
+        let text = |start: u16, end: usize| self.texts.get(start.into()..end).unwrap_or_default();
+        Identity {
+            id: text(0, id.into()),
+            common_name: text(id, common_name.into()),
+            serial_number: text(common_name, serial_number.into()),
+            fingerprint_sha256: text(serial_number, fingerprint_sha256.into()),
+            ski: text(fingerprint_sha256, self.texts.len()),
+        }
+    }
+}
+
+impl std::fmt::Debug for PackedIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.unpacked().fmt(f)
+    }
+}
+
+impl PartialOrd for PackedIdentity {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for PackedIdentity {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.unpacked().cmp(&other.unpacked())
+    }
+}
+
+impl<T: AsRef<str>> From<Identity<T>> for PackedIdentity {
+    fn from(identity: Identity<T>) -> Self {
+        Self::new(&identity)
+    }
 }
 
 /// What certificates have in common that are made in the same way: who signed them, how, and for which subject
@@ -98,6 +180,18 @@ impl Profiles {
 }
 
 impl Certificate {
+    /// Cloudflare's id; empty where the entry had none.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.identity.unpacked().id
+    }
+
+    /// CN of the signing request.
+    #[must_use]
+    pub fn common_name(&self) -> &str {
+        self.identity.unpacked().common_name
+    }
+
     /// When it expires, where that is known.
     #[must_use]
     pub const fn not_after(&self) -> Option<i64> {
@@ -110,7 +204,7 @@ impl Certificate {
     /// Why it has no series of its own, whatever the settings are.
     #[must_use]
     pub fn rejection(&self) -> Option<Rejection> {
-        if self.id.is_empty() {
+        if self.identity.ends[0] == 0 {
             return Some(Rejection::MissingId);
         }
         match self.expiry {

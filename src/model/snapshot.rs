@@ -109,19 +109,15 @@ impl ZoneState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Certificate, Expiry, Kind, Status};
+    use crate::model::{Certificate, Expiry, Identity, Kind, Status};
 
     #[test]
     fn a_poll_that_finds_nothing_new_keeps_the_listing() {
         let certificate = |common_name: &str| Certificate {
-            id: "a".into(),
-            common_name: common_name.into(),
+            identity: Identity { id: "a", common_name, serial_number: "", fingerprint_sha256: "", ski: "" }.into(),
             status: Status::Active,
             expiry: Expiry::At(1_795_521_600),
             not_before: None,
-            serial_number: "".into(),
-            fingerprint_sha256: "".into(),
-            ski: "".into(),
             profile: Arc::default(),
         };
         let zone = Zone {
@@ -134,7 +130,7 @@ mod tests {
         let polled = |state: &ZoneState, name, now| {
             let state = state.succeeded(Listing::new(vec![certificate(name)]), now, Duration::ZERO);
             let (listing, completed) = state.listing.clone().unwrap();
-            assert_eq!((listing.certificates()[0].common_name.as_ref(), completed), (name, now));
+            assert_eq!((listing.certificates()[0].common_name(), completed), (name, now));
             (state, listing)
         };
         let (first, of_first) = polled(&ZoneState::new(Arc::new(zone)), "x", 1);

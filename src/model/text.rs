@@ -10,8 +10,7 @@ pub const MAX_TEXT_CHARS: usize = 256;
 /// [`MAX_TEXT_CHARS`], with `…` as the last character kept.
 #[must_use]
 pub fn clean(text: &str) -> Box<str> {
-    // Nearly every text is of this sort, and this is most of what reading it takes.
-    if text.len() <= MAX_TEXT_CHARS && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+    if is_plain(text) {
         return text.into();
     }
     let mut kept: String = text
@@ -24,6 +23,20 @@ pub fn clean(text: &str) -> Box<str> {
         kept.push('…');
     }
     kept.into()
+}
+
+/// Appends what [`clean`] makes of a text.
+pub(super) fn append_clean(kept: &mut String, text: &str) {
+    if is_plain(text) {
+        kept.push_str(text);
+    } else {
+        kept.push_str(&clean(text));
+    }
+}
+
+/// Nearly every text is of this sort, and this is most of what reading it takes.
+fn is_plain(text: &str) -> bool {
+    text.len() <= MAX_TEXT_CHARS && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 /// Control characters break lines and terminals; bidirectional ones make a name read as another.

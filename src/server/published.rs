@@ -130,7 +130,7 @@ mod tests {
     use super::*;
     use crate::{
         exposition::Progress,
-        model::{Certificate, Expiry, Kind, Listing, Status, Zone, ZoneState},
+        model::{Certificate, Expiry, Identity, Kind, Listing, Status, Zone, ZoneState},
     };
 
     const NOON: i64 = 1_795_521_600;
@@ -164,14 +164,10 @@ mod tests {
             interval: Duration::from_secs(3600),
         };
         let certificate = Certificate {
-            id: "x".into(),
-            common_name: "x".into(),
+            identity: Identity { id: "x", common_name: "x", serial_number: "", fingerprint_sha256: "", ski: "" }.into(),
             status: Status::Active,
             expiry: Expiry::At(expiry),
             not_before: None,
-            serial_number: "".into(),
-            fingerprint_sha256: "".into(),
-            ski: "".into(),
             profile: Arc::default(),
         };
         let zone = ZoneState::new(Arc::new(zone)).succeeded(Listing::new(vec![certificate]), NOON, Duration::ZERO);

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a property that fails panics")]
 
 use super::{SavedZone, file};
-use crate::model::{Certificate, Expiry, clean};
+use crate::model::{Expiry, clean};
 
 /// The bytes are a whole file, or the content of one whose first and last line are right.
 pub fn state(bytes: &[u8]) {
@@ -22,9 +22,11 @@ fn assert_is_sane(zone: &SavedZone) {
     assert!(is_time(zone.completed) && is_time(zone.due_ms / 1000));
     assert!(zone.name.as_deref().is_none_or(|name| *clean(name) == *name));
     for certificate in zone.listing.certificates() {
-        let Certificate { id, common_name, serial_number, fingerprint_sha256, ski, profile, .. } = certificate;
-        let own: [&str; 5] = [id, common_name, serial_number, fingerprint_sha256, ski];
-        assert!(own.into_iter().chain(profile.texts()).all(|text| *clean(text) == *text), "{certificate:?}");
+        let own = certificate.identity.unpacked();
+        assert!(
+            own.texts().into_iter().chain(certificate.profile.texts()).all(|text| *clean(text) == *text),
+            "{certificate:?}"
+        );
         assert!(certificate.not_before.is_none_or(is_time));
         assert!(!matches!(certificate.expiry, Expiry::At(time) if !is_time(time)));
     }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::{Certificate, Expiry, Kind, Listing, MAX_TEXT_CHARS, Profile, Rejection, Status};
+use crate::model::{Certificate, Expiry, Identity, Kind, Listing, MAX_TEXT_CHARS, Profile, Rejection, Status};
 
 const ID: &str = "023e105f4ecef8ad9ca31a8372d0c353";
 
@@ -20,14 +20,17 @@ fn zone(id: &str) -> Zone {
 
 fn certificate(id: &str) -> Certificate {
     Certificate {
-        id: id.into(),
-        common_name: "a \"device\" of 🦀".into(),
+        identity: Identity {
+            id,
+            common_name: "a \"device\" of 🦀",
+            serial_number: "3bb94f",
+            fingerprint_sha256: "256c24",
+            ski: "8e375a",
+        }
+        .into(),
         status: Status::Active,
         expiry: Expiry::At(1_992_554_280),
         not_before: Some(1_677_194_280),
-        serial_number: "3bb94f".into(),
-        fingerprint_sha256: "256c24".into(),
-        ski: "8e375a".into(),
         profile: Arc::new(Profile {
             issuer: "Managed CA".into(),
             signature: "SHA256WithRSA".into(),
@@ -160,8 +163,8 @@ async fn texts_are_harmless_even_if_somebody_wrote_the_file_by_hand() {
     let json = json.replace("3bb94f", "\\u001b[31m\\u202e").replace("256c24", &"x".repeat(1_000_000));
     fs::write(&path, sealed(&json)).unwrap();
     let loaded = load(&directory).unwrap();
-    assert_eq!(&*loaded.listing.certificates()[0].serial_number, "\u{fffd}[31m\u{fffd}");
-    assert_eq!(loaded.listing.certificates()[0].fingerprint_sha256.chars().count(), MAX_TEXT_CHARS);
+    assert_eq!(loaded.listing.certificates()[0].identity.unpacked().serial_number, "\u{fffd}[31m\u{fffd}");
+    assert_eq!(loaded.listing.certificates()[0].identity.unpacked().fingerprint_sha256.chars().count(), MAX_TEXT_CHARS);
 }
 
 #[tokio::test]
@@ -306,14 +309,10 @@ fn any_certificate() -> impl Strategy<Value = Certificate> {
             location,
         ] = texts;
         Certificate {
-            id,
-            common_name,
+            identity: Identity { id, common_name, serial_number, fingerprint_sha256, ski }.into(),
             status,
             expiry,
             not_before: not_before.map(i64::from),
-            serial_number,
-            fingerprint_sha256,
-            ski,
             profile: Arc::new(Profile {
                 issuer,
                 signature,

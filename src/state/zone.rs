@@ -10,7 +10,9 @@ use serde::{
     de::{Error as _, SeqAccess, Visitor},
 };
 
-use crate::model::{Certificate, Expiry, Listing, Profile, Profiles, Rejection, Status, ZoneId, clean};
+use crate::model::{
+    Certificate, Expiry, Identity, Listing, PackedIdentity, Profile, Profiles, Rejection, Status, ZoneId, clean,
+};
 
 /// No date that is read is further from 1970 than this many seconds, some 300,000 years.
 const FARTHEST: i64 = 10_000_000_000_000;
@@ -149,27 +151,18 @@ struct Row<'a> {
 
 impl<'a> From<&'a Certificate> for Row<'a> {
     fn from(certificate: &'a Certificate) -> Self {
-        let Certificate {
-            id,
-            common_name,
-            status,
-            expiry,
-            not_before,
-            serial_number,
-            fingerprint_sha256,
-            ski,
-            profile,
-        } = certificate;
+        let Certificate { identity, status, expiry, not_before, profile } = certificate;
+        let Identity { id, common_name, serial_number, fingerprint_sha256, ski } = identity.unpacked();
         let Profile { issuer, signature, organization, organizational_unit, country, state, location } = &**profile;
         Self {
-            id: (&**id).into(),
-            common_name: (&**common_name).into(),
+            id: id.into(),
+            common_name: common_name.into(),
             status: *status,
             expiry: *expiry,
             not_before: *not_before,
-            serial_number: (&**serial_number).into(),
-            fingerprint_sha256: (&**fingerprint_sha256).into(),
-            ski: (&**ski).into(),
+            serial_number: serial_number.into(),
+            fingerprint_sha256: fingerprint_sha256.into(),
+            ski: ski.into(),
             issuer: (&**issuer).into(),
             signature: (&**signature).into(),
             organization: (&**organization).into(),
@@ -185,14 +178,16 @@ impl Row<'_> {
     /// What is in a file was harmless when it was written; whoever can write files could have changed that.
     fn certificate(self, profiles: &mut Profiles) -> Certificate {
         Certificate {
-            id: clean(&self.id),
-            common_name: clean(&self.common_name),
+            identity: PackedIdentity::new(&Identity {
+                id: self.id,
+                common_name: self.common_name,
+                serial_number: self.serial_number,
+                fingerprint_sha256: self.fingerprint_sha256,
+                ski: self.ski,
+            }),
             status: self.status,
             expiry: self.expiry,
             not_before: self.not_before,
-            serial_number: clean(&self.serial_number),
-            fingerprint_sha256: clean(&self.fingerprint_sha256),
-            ski: clean(&self.ski),
             profile: profiles.of(&Profile {
                 issuer: self.issuer,
                 signature: self.signature,
