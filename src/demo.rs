@@ -18,7 +18,10 @@ mod world;
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -40,6 +43,7 @@ use router::State;
 pub struct SimulatedApi {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
+    connections: Arc<AtomicU64>,
     accepting: AbortHandle,
 }
 
@@ -52,8 +56,9 @@ impl SimulatedApi {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let state = Arc::new(Mutex::new(State::new(world)));
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&state))).abort_handle();
-        Ok(Self { address, state, accepting })
+        let connections = Arc::default();
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&state), Arc::clone(&connections))).abort_handle();
+        Ok(Self { address, state, connections, accepting })
     }
 
     /// Where it listens, for what is put in front of it.
@@ -75,6 +80,12 @@ impl SimulatedApi {
         lock(&self.state).requests()
     }
 
+    /// How many connections were made so far.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
     /// Alters or reads the world between two requests.
     pub fn change<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
         change(&mut lock(&self.state).world)
@@ -93,12 +104,15 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 /// The connections belong to this task, so that they end with it.
-async fn accept(listener: TcpListener, state: Arc<Mutex<State>>) {
+async fn accept(listener: TcpListener, state: Arc<Mutex<State>>, made: Arc<AtomicU64>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => { connections.spawn(serve_tcp(stream, Arc::clone(&state))); }
+                Ok((stream, _)) => {
+                    made.fetch_add(1, Ordering::Relaxed);
+                    connections.spawn(serve_tcp(stream, Arc::clone(&state)));
+                }
                 // Out of descriptors, most likely: others have to close first.
                 Err(_) => sleep(Duration::from_millis(20)).await,
             },
