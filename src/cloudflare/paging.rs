@@ -88,9 +88,6 @@ struct Pass {
     /// What page 1 promised.
     promise: Promise,
     entries: Vec<Certificate>,
-    ids: HashSet<Box<str>>,
-    /// Entries whose id had come before.
-    doubled: usize,
     /// Tell pages with equal entries, in any order.
     fingerprints: HashSet<u64>,
     /// A page was an earlier one over again.
@@ -118,8 +115,6 @@ impl Default for Pass {
             last: (0, 0),
             promise: Promise::default(),
             entries: Vec::new(),
-            ids: HashSet::new(),
-            doubled: 0,
             fingerprints: HashSet::new(),
             repeated: false,
             emptied: false,
@@ -156,8 +151,11 @@ impl Paging {
                 Next::Done(Whole { entries: pass.entries, more_than_promised })
             }
             (Err(_), None) => {
-                self.looks_again = pass.doubled > 0;
-                self.first = Some(pass.ids);
+                let ids: HashSet<Box<str>> = pass.ids().map(Box::from).collect();
+                self.looks_again = ids.len() < pass.ids().count();
+                // The second reading takes as much room.
+                drop(pass);
+                self.first = Some(ids);
                 self.next()
             }
             (Err(unfit), Some(_)) => Next::Failed(unfit),
@@ -181,6 +179,10 @@ impl Pass {
             self.promise = promise;
             self.page_size = Some(page.entries.len());
             self.page_one = fingerprint;
+            // Growing by doubling would take up to three times as much. What is promised need not come, and
+            // memory that is never written to is none; so it does not matter either if there is not so much.
+            let expected = promise.entries.unwrap_or_default().min(MAX_PAGES * PER_PAGE);
+            let _ = self.entries.try_reserve_exact(expected);
         } else if promise.entries.is_some() && promise.entries != self.promise.entries {
             self.changed = true;
         }
@@ -195,12 +197,12 @@ impl Pass {
             self.repeated = true;
             return;
         }
-        for entry in page.entries {
-            if !entry.id().is_empty() && !self.ids.insert(entry.id().into()) {
-                self.doubled += 1;
-            }
-            self.entries.push(entry);
-        }
+        self.entries.extend(page.entries);
+    }
+
+    /// The ids so far, each as often as it came.
+    fn ids(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(Certificate::id).filter(|id| !id.is_empty())
     }
 
     /// Whether one more request may go out beside those in flight.
@@ -264,8 +266,12 @@ impl Pass {
         }
         // An id that came twice can stand for one that was missed while the order changed.
         // A second reading with the same ids, and a page 1 that stays as it is, show that the API just lists it twice.
-        let enough_without_doubles = self.promise.entries.is_some_and(|n| self.entries.len() - self.doubled >= n);
-        if self.doubled > 0 && !enough_without_doubles && first != Some(&self.ids) {
+        let ids: HashSet<&str> = self.ids().collect();
+        let doubled = self.ids().count() - ids.len();
+        let enough_without_doubles = self.promise.entries.is_some_and(|n| self.entries.len() - doubled >= n);
+        let are_those =
+            |first: &HashSet<Box<str>>| first.len() == ids.len() && first.iter().all(|id| ids.contains(&**id));
+        if doubled > 0 && !enough_without_doubles && !first.is_some_and(are_those) {
             return Err(Unfit::Changing);
         }
         Ok(())

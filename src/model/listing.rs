@@ -83,27 +83,15 @@ impl Listing {
             }
         }
         entries.shrink_to_fit();
-        let mut expiries = Vec::with_capacity(entries.len());
-        let mut names = HashMap::<&str, Namesakes>::new();
         for certificate in &entries {
             listing.by_status[certificate.status as usize] += 1;
-            let rejection = certificate.rejection();
-            if let Some(rejection) = rejection {
+            if let Some(rejection) = certificate.rejection() {
                 listing.rejected[rejection as usize] += 1;
             }
-            let Some(time) = certificate.not_after() else { continue };
-            if certificate.status != Status::Revoked {
-                expiries.push(time);
-            }
-            if names_one_holder(certificate.common_name()) {
-                let is_active = certificate.status == Status::Active && rejection.is_none();
-                names.entry(certificate.common_name()).or_default().add(time, is_active);
-            }
         }
-        listing.expiries = expiries.into();
-        listing.renewals =
-            names.into_iter().filter_map(|(name, namesakes)| Some((name.into(), namesakes.renewal()?))).collect();
-        listing.renewals.shrink_to_fit();
+        let usable = entries.iter().filter(|certificate| certificate.status != Status::Revoked);
+        listing.expiries = usable.filter_map(Certificate::not_after).collect();
+        listing.renewals = renewals(&entries);
         listing.certificates = entries;
         listing
     }
@@ -184,6 +172,28 @@ impl Listing {
         let renewal = self.renewals.get(certificate.common_name())?;
         (renewal.latest > own).then_some(renewal.from)
     }
+}
+
+/// The names under which a certificate can be superseded. `certificates` are in the order of their expiry.
+fn renewals(certificates: &[Certificate]) -> HashMap<Box<str>, Renewal> {
+    let named = certificates.iter().filter_map(|certificate| {
+        let time = certificate.not_after().filter(|_| names_one_holder(certificate.common_name()))?;
+        Some((certificate, certificate.common_name(), time))
+    });
+    // Found out first, and by name alone: it is a handful out of a hundred thousand, as a rule.
+    let mut seen = HashSet::new();
+    let repeated = named.clone().filter(|(_, name, _)| !seen.insert(*name));
+    let mut repeated: HashMap<_, _> = repeated.map(|(_, name, _)| (name, Namesakes::default())).collect();
+    drop(seen);
+    for (certificate, name, time) in named {
+        if let Some(namesakes) = repeated.get_mut(name) {
+            namesakes.add(time, certificate.status == Status::Active && certificate.rejection().is_none());
+        }
+    }
+    let mut renewals: HashMap<_, _> =
+        repeated.into_iter().filter_map(|(name, namesakes)| Some((name.into(), namesakes.renewal()?))).collect();
+    renewals.shrink_to_fit();
+    renewals
 }
 
 /// Takes out the entries whose id comes again, and says how many they were.
