@@ -18,7 +18,7 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    config::Config,
+    config::{Config, ConfigErrors},
     server::{ListenAddress, TelemetryPath},
 };
 
@@ -107,6 +107,10 @@ struct Web {
     /// [default: server.telemetry_path of the configuration, else /metrics].
     #[arg(long = "web.telemetry-path", value_name = "PATH")]
     telemetry_path: Option<TelemetryPath>,
+    /// Let POST /-/reload make the program read its configuration again, as SIGHUP always does
+    /// [default: server.enable_lifecycle of the configuration, else off].
+    #[arg(long = "web.enable-lifecycle")]
+    enable_lifecycle: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -136,17 +140,24 @@ pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
     }
     let load = || load(&common);
     let code = match command {
-        None => load().map(|config| daemon::run(web.apply(config), now)),
-        Some(Command::Run(own)) => load().map(|config| daemon::run(own.apply(web.apply(config)), now)),
+        None => run_daemon(common, web, now),
+        Some(Command::Run(own)) => run_daemon(common, web.and(own), now),
         Some(Command::Demo(options)) => Ok(daemon::demo(options, web, now)),
         Some(Command::CheckConfig | Command::List(_)) if !web.is_default() => {
-            complain("--web.listen-address and --web.telemetry-path are for the daemon; this command takes neither.");
+            complain("Options that begin with --web. are for the daemon; this command takes none.");
             Err(USAGE)
         }
         Some(Command::CheckConfig) => load().map(|config| check_config::run(&config)),
         Some(Command::List(options)) => load().map(|config| list::run(&config, &options, now)),
     };
     ExitCode::from(code.unwrap_or_else(|code| code))
+}
+
+/// Reads the configuration, then again whenever that is asked.
+fn run_daemon(common: Common, web: Web, now: fn() -> DateTime<Utc>) -> Result<u8, u8> {
+    let config = web.apply(load(&common)?);
+    let again = move || read(&common).map(|config| web.apply(config));
+    Ok(daemon::run(config, again, now))
 }
 
 /// Keeps secrets out of core files, and memory and environment from other processes of this user.
@@ -158,29 +169,43 @@ fn hide_memory() -> io::Result<()> {
 
 /// Reads the configuration; says what is wrong with it.
 fn load(common: &Common) -> Result<Config, u8> {
-    let set = |name: &str| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
-    let file = common.config_file.clone().or_else(|| set(CONFIG_FILE_VARIABLE).map(PathBuf::from));
-    let file = file.unwrap_or_else(|| DEFAULT_CONFIG_FILE.into());
-    Config::load(&file, &|name| std::env::var(name).ok()).map_err(|errors| {
+    read(common).map_err(|errors| {
         complain(&errors.to_string());
         UNUSABLE_CONFIG
     })
 }
 
+fn read(common: &Common) -> Result<Config, ConfigErrors> {
+    let set = |name: &str| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
+    let file = common.config_file.clone().or_else(|| set(CONFIG_FILE_VARIABLE).map(PathBuf::from));
+    let file = file.unwrap_or_else(|| DEFAULT_CONFIG_FILE.into());
+    Config::load(&file, &|name| std::env::var(name).ok())
+}
+
 impl Web {
     /// What is set on the command line beats what is in the file.
-    fn apply(self, mut config: Config) -> Config {
+    fn apply(&self, mut config: Config) -> Config {
         if !self.listen_addresses.is_empty() {
-            config.listen_addresses = self.listen_addresses;
+            config.listen_addresses.clone_from(&self.listen_addresses);
         }
-        if let Some(path) = self.telemetry_path {
-            config.telemetry_path = path;
+        if let Some(path) = &self.telemetry_path {
+            config.telemetry_path = path.clone();
         }
+        config.enable_lifecycle |= self.enable_lifecycle;
         config
     }
 
+    /// What is set in either; `more` stands later on the command line.
+    fn and(mut self, more: Self) -> Self {
+        self.listen_addresses =
+            if more.listen_addresses.is_empty() { self.listen_addresses } else { more.listen_addresses };
+        self.telemetry_path = more.telemetry_path.or(self.telemetry_path);
+        self.enable_lifecycle |= more.enable_lifecycle;
+        self
+    }
+
     const fn is_default(&self) -> bool {
-        self.listen_addresses.is_empty() && self.telemetry_path.is_none()
+        self.listen_addresses.is_empty() && self.telemetry_path.is_none() && !self.enable_lifecycle
     }
 }
 

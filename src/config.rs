@@ -26,7 +26,8 @@ use crate::{
     server::{ListenAddress, TelemetryPath},
 };
 use document::{
-    Entry, Mistake, Place, Report, Section, duration, integer, key_text, may_be_secret, parsed, quoted, text_as,
+    Entry, Mistake, Place, Report, Section, boolean, duration, integer, key_text, may_be_secret, parsed, quoted,
+    text_as,
 };
 
 /// A configuration in which every setting is valid.
@@ -36,6 +37,8 @@ pub struct Config {
     pub listen_addresses: Vec<ListenAddress>,
     /// Where the metrics are served.
     pub telemetry_path: TelemetryPath,
+    /// Whether a request can make the program read its configuration again.
+    pub enable_lifecycle: bool,
     /// How the API is reached.
     pub api: ApiSettings,
     /// Which series there are.
@@ -143,7 +146,7 @@ struct Context<'a> {
 impl Context<'_> {
     /// Reads every section. Where one has a mistake the default stands in, so that the rest is read too.
     fn read(&self, mut root: Section<'_>) -> Config {
-        let (listen_addresses, telemetry_path) = self.read_server(root.section("server"));
+        let (listen_addresses, telemetry_path, enable_lifecycle) = self.read_server(root.section("server"));
         let (api, poll, metrics) = (root.section("api"), root.section("poll"), root.section("metrics"));
         let (api, interval) = self.read_api_and_poll(api, poll);
         let series = read_metrics(metrics);
@@ -151,10 +154,10 @@ impl Context<'_> {
         let (credentials, names) = self.read_credentials(&root.section("credentials"));
         let zones = self.read_zones(root.take("zones"), interval, &names);
         root.finish();
-        Config { listen_addresses, telemetry_path, api, series, state_directory, credentials, zones }
+        Config { listen_addresses, telemetry_path, enable_lifecycle, api, series, state_directory, credentials, zones }
     }
 
-    fn read_server(&self, mut server: Section<'_>) -> (Vec<ListenAddress>, TelemetryPath) {
+    fn read_server(&self, mut server: Section<'_>) -> (Vec<ListenAddress>, TelemetryPath, bool) {
         let listen_addresses = server.take("listen_addresses").and_then(|entry| {
             let addresses = entry.list(parsed)?;
             if addresses.is_empty() {
@@ -163,11 +166,13 @@ impl Context<'_> {
             Some(addresses)
         });
         let telemetry_path = server.read("telemetry_path", parsed);
+        let enable_lifecycle = server.read("enable_lifecycle", boolean);
         server.finish();
         (
             listen_addresses
                 .unwrap_or_else(|| vec!["127.0.0.1:10199".parse().expect("the default is an address to listen on")]),
             telemetry_path.unwrap_or_else(|| "/metrics".parse().expect("the default is a telemetry path")),
+            enable_lifecycle.unwrap_or(false),
         )
     }
 

@@ -162,6 +162,12 @@ impl Exposition {
         &self.snapshot
     }
 
+    /// Which series are in it.
+    #[must_use]
+    pub fn settings(&self) -> &SeriesSettings {
+        &self.settings
+    }
+
     /// Whether it is what its snapshot is at this Unix second.
     #[must_use]
     pub fn is_right_at(&self, now: i64) -> bool {

@@ -27,17 +27,18 @@ pub mod state;
 use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use prometheus::{IntCounter, Registry};
+use prometheus::{IntCounter, IntGauge, Registry};
 use tokio::{
-    sync::{mpsc, watch},
-    task::{JoinError, JoinSet},
+    sync::{mpsc, oneshot, watch},
+    task::{AbortHandle, JoinError, JoinSet},
     time::{Instant, timeout},
 };
 
-use cloudflare::{Client, ClientError, Lane, Revival};
-use config::Config;
+use cloudflare::{Client, ClientError, Credential, Lane, Revival};
+use config::{Config, ConfigErrors};
+use exposition::SeriesSettings;
 use model::{Failure, Listing, Reason, Snapshot, Zone, ZoneState};
-use poller::{Fetched, Job, Name, Poller};
+use poller::{Change, Fetched, Job, Name, Poller};
 use server::BindError;
 use state::{Directory, InUse, SavedZone};
 
@@ -67,7 +68,20 @@ pub enum RunError {
     Task(#[from] JoinError),
 }
 
-/// Listens, polls and serves until `stop` turns true, then finishes the scrapes in flight.
+/// What makes the daemon do something else than before.
+pub struct Controls {
+    /// Turns true when it has to end.
+    pub stop: watch::Receiver<bool>,
+    /// Something comes when the configuration has to be read again, as with a signal.
+    pub reload: mpsc::UnboundedReceiver<()>,
+    /// Reads the configuration.
+    pub load: Arc<Load>,
+}
+
+/// Reads the configuration.
+type Load = dyn Fn() -> Result<Config, ConfigErrors> + Send + Sync;
+
+/// Listens, polls and serves until it is told to stop, then finishes the scrapes in flight.
 ///
 /// `notice` is for the top of the page.
 ///
@@ -77,8 +91,9 @@ pub async fn run(
     config: Config,
     now: fn() -> DateTime<Utc>,
     notice: Option<&'static str>,
-    mut stop: watch::Receiver<bool>,
+    controls: Controls,
 ) -> Result<(), RunError> {
+    let Controls { mut stop, mut reload, load } = controls;
     let registry = Registry::new();
     let write_failures = IntCounter::new(
         "cloudflare_cert_exporter_state_write_failures_total",
@@ -86,6 +101,7 @@ pub async fn run(
     )
     .and_then(|counter| registry.register(Box::new(counter.clone())).map(|()| counter))
     .map_err(ClientError::from)?;
+    let reloads = ReloadMetrics::register(&registry).map_err(ClientError::from)?;
     let directory = config.state_directory.as_deref().map(|path| Directory::open(path, write_failures)).transpose()?;
     let (revive, revived) = mpsc::unbounded_channel();
     let clients = clients(&config, &registry, now, &revive, directory.as_ref())?;
@@ -96,22 +112,41 @@ pub async fn run(
     };
     let (snapshots, latest) = watch::channel(Arc::new(Snapshot { zones }));
     let pulse = watch::Sender::new(Instant::now());
-    let sources =
-        server::Sources { snapshots: latest, pulse: pulse.subscribe(), registry, series: config.series, now, notice };
-    let telemetry_path = config.telemetry_path;
+    let series = watch::Sender::new(config.series.clone());
+    let (ask_reload, mut asked) = mpsc::unbounded_channel();
+    let sources = server::Sources {
+        snapshots: latest,
+        pulse: pulse.subscribe(),
+        registry: registry.clone(),
+        series: series.subscribe(),
+        now,
+        notice,
+        reload: config.enable_lifecycle.then_some(ask_reload.clone()),
+    };
+    let telemetry_path = config.telemetry_path.clone();
     let stopped = stop.clone();
     let mut server = tokio::spawn(async move { server::serve(listeners, &telemetry_path, sources, stopped).await });
 
     // Dropped at the end, which cancels what is in it.
     let mut polling = JoinSet::new();
-    for client in clients.values().filter(|client| client.credential().is_in_a_file()) {
-        let client = client.clone();
-        polling.spawn(async move { client.watch_credential().await });
-    }
-    let poller = Poller { snapshots, due_in, revived, pulse, requests_per_5m: config.api.requests_per_5m };
-    let saved_in = directory.clone();
+    let (changes, changed) = mpsc::unbounded_channel();
+    let poller =
+        Poller { snapshots, due_in, revived, changes: changed, pulse, requests_per_5m: config.api.requests_per_5m };
+    let mut live = Live {
+        config,
+        clients: watch::Sender::new(Arc::new(clients)),
+        watching: Vec::new(),
+        registry,
+        revive,
+        directory,
+        series,
+        changes,
+        now,
+    };
+    live.watch(&mut polling);
+    let (used, saved_in) = (live.clients.subscribe(), live.directory.clone());
     let poll = move |job: Job| {
-        let (client, directory) = (clients[&job.zone.credential].clone(), saved_in.clone());
+        let (client, directory) = (used.borrow()[&job.zone.credential].clone(), saved_in.clone());
         async move {
             let fetched = fetch(client, &job.zone, job.lane, job.wants_name, now).await?;
             // Before it is shown: what was shown once is there after a restart too.
@@ -125,19 +160,35 @@ pub async fn run(
             Ok(fetched)
         }
     };
+    let saved_in = live.directory.clone();
     let corrected = move |state: &ZoneState, next_due| {
-        if let (Some(directory), Some((listing, completed))) = (directory.clone(), state.listing.clone()) {
+        if let (Some(directory), Some((listing, completed))) = (saved_in.clone(), state.listing.clone()) {
             let (zone, name) = (state.zone.clone(), state.name.clone());
             tokio::spawn(async move { save(&directory, &zone, name, listing, completed, next_due, now).await });
         }
     };
     polling.spawn(poller.run(poll, move || now().timestamp(), corrected));
+    reloads.succeeded(now());
 
-    tokio::select! {
-        ended = &mut server => return ended?.map_err(RunError::Server),
-        Some(ended) = polling.join_next() => return Ok(ended?),
-        // An error means that whoever could say stop is gone.
-        _ = stop.wait_for(|&stop| stop) => {}
+    loop {
+        let reply = tokio::select! {
+            ended = &mut server => return ended?.map_err(RunError::Server),
+            Some(ended) = polling.join_next() => match ended {
+                // What watched a credential of before.
+                Err(error) if error.is_cancelled() => continue,
+                ended => return Ok(ended?),
+            },
+            Some(()) = reload.recv() => None,
+            Some(reply) = asked.recv() => Some(reply),
+            // An error means that whoever could say stop is gone.
+            _ = stop.wait_for(|&stop| stop) => break,
+        };
+        let outcome = live.reload(&load, &mut polling).await;
+        reloads.ended(&outcome, now());
+        if let Some(reply) = reply {
+            // Whoever asked may have gone.
+            let _ = reply.send(outcome);
+        }
     }
     polling.abort_all();
     match timeout(DRAIN, server).await {
@@ -145,6 +196,142 @@ pub async fn run(
         Err(_) => {
             tracing::warn!("Some scrapes did not finish in time and are cut off.");
             Ok(())
+        }
+    }
+}
+
+/// What a reload changes.
+struct Live {
+    config: Config,
+    clients: watch::Sender<Arc<HashMap<Arc<str>, Arc<Client>>>>,
+    watching: Vec<AbortHandle>,
+    registry: Registry,
+    revive: mpsc::UnboundedSender<(Arc<str>, Revival)>,
+    directory: Option<Directory>,
+    series: watch::Sender<SeriesSettings>,
+    changes: mpsc::UnboundedSender<Change>,
+    now: fn() -> DateTime<Utc>,
+}
+
+impl Live {
+    /// Reads the configuration and goes over to it; on an error everything stays as it is.
+    async fn reload(&mut self, load: &Arc<Load>, polling: &mut JoinSet<()>) -> Result<(), String> {
+        let load = Arc::clone(load);
+        // Files can be on a disk that hangs.
+        let loaded = tokio::task::spawn_blocking(move || load()).await;
+        let config = loaded.map_err(|bug| bug.to_string())?.map_err(|mistakes| mistakes.to_string())?;
+        let before = self.clients.borrow().clone();
+        let mut clients = HashMap::new();
+        for credential in &config.credentials {
+            let client = match before.get(credential.name()) {
+                Some(client) => client.succeeded_by(&config.api, credential.clone()),
+                None => {
+                    let slot = self.directory.as_ref().map(|directory| directory.credential(credential.name()));
+                    Client::new(&config.api, credential.clone(), &self.registry, self.now, self.revive.clone(), slot)
+                }
+            };
+            clients.insert(credential.name().clone(), Arc::new(client.map_err(|error| error.to_string())?));
+        }
+        // From here on nothing fails. Polls may still begin with clients of before.
+        let mut both = (*before).clone();
+        both.extend(clients.clone());
+        self.clients.send_replace(Arc::new(both));
+        for (name, client) in &clients {
+            if let Some(before) = before.get(name) {
+                client.take_over(before);
+            }
+        }
+        self.series.send_if_modified(|series| {
+            let changed = *series != config.series;
+            series.clone_from(&config.series);
+            changed
+        });
+        let (applied, is_applied) = oneshot::channel();
+        let change = Change { zones: config.zones.clone(), requests_per_5m: config.api.requests_per_5m, applied };
+        if self.changes.send(change).is_ok() {
+            // An error means that the loop is gone, and with it this daemon, at once.
+            let _ = is_applied.await;
+        }
+        self.clients.send_replace(Arc::new(clients));
+        if let Some(directory) = &self.directory {
+            let zones = self.config.zones.iter().filter(|old| !config.zones.iter().any(|new| new.id == old.id));
+            let gone = |old: &&Arc<Credential>| !config.credentials.iter().any(|new| new.name() == old.name());
+            let credentials = self.config.credentials.iter().filter(gone);
+            zones.for_each(|zone| directory.zone(zone).forget());
+            credentials.for_each(|credential| directory.credential(credential.name()).forget());
+        }
+        warn_of_restart(&self.config, &config);
+        self.config = config;
+        self.watch(polling);
+        Ok(())
+    }
+
+    /// Watches the files of the secrets that are in use now.
+    fn watch(&mut self, polling: &mut JoinSet<()>) {
+        self.watching.drain(..).for_each(|watching| watching.abort());
+        for client in self.clients.borrow().values().filter(|client| client.credential().is_in_a_file()) {
+            let client = client.clone();
+            self.watching.push(polling.spawn(async move { client.watch_credential().await }));
+        }
+    }
+}
+
+/// Says which changes are not taken over by a reload.
+fn warn_of_restart(before: &Config, after: &Config) {
+    for (key, same) in [
+        ("server.listen_addresses", before.listen_addresses == after.listen_addresses),
+        ("server.telemetry_path", before.telemetry_path == after.telemetry_path),
+        ("server.enable_lifecycle", before.enable_lifecycle == after.enable_lifecycle),
+        ("state.directory", before.state_directory == after.state_directory),
+    ] {
+        if !same {
+            tracing::warn!(
+                key,
+                "This setting changed, which takes a restart: what was read at the start stays in use."
+            );
+        }
+    }
+}
+
+/// Tells of reloads.
+struct ReloadMetrics {
+    successful: IntGauge,
+    succeeded_at: IntGauge,
+}
+
+impl ReloadMetrics {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let gauge = |name, help| {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone())).map(|()| gauge)
+        };
+        Ok(Self {
+            successful: gauge(
+                "cloudflare_cert_exporter_config_last_reload_successful",
+                "1 if the configuration that was read last is in use. If not, the one before it stays.",
+            )?,
+            succeeded_at: gauge(
+                "cloudflare_cert_exporter_config_last_reload_success_timestamp_seconds",
+                "When the configuration in use was read, as Unix time.",
+            )?,
+        })
+    }
+
+    fn succeeded(&self, now: DateTime<Utc>) {
+        self.successful.set(1);
+        self.succeeded_at.set(now.timestamp());
+    }
+
+    fn ended(&self, outcome: &Result<(), String>, now: DateTime<Utc>) {
+        match outcome {
+            Ok(()) => {
+                self.succeeded(now);
+                tracing::info!("The configuration was read again and is in use.");
+            }
+            Err(error) => {
+                self.successful.set(0);
+                tracing::error!(%error, "The configuration cannot be used, so the one before it stays in use.");
+            }
         }
     }
 }

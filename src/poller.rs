@@ -6,11 +6,15 @@
 mod demand;
 mod schedule;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::{
+    StreamExt as _,
+    future::{AbortHandle, abortable},
+    stream::FuturesUnordered,
+};
 use tokio::{
-    sync::{mpsc::UnboundedReceiver, watch},
+    sync::{mpsc::UnboundedReceiver, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval},
 };
 
@@ -75,10 +79,23 @@ pub struct Poller {
     pub due_in: Vec<Option<i64>>,
     /// Credentials whose failing zones deserve another try at once.
     pub revived: UnboundedReceiver<(Arc<str>, Revival)>,
+    /// What is to be polled from now on.
+    pub changes: UnboundedReceiver<Change>,
     /// Shows that the loop lives: the time at which it last turned.
     pub pulse: watch::Sender<Instant>,
     /// The budget of each credential, in requests per five minutes.
     pub requests_per_5m: u32,
+}
+
+/// Other zones, or another budget. Zones that stay keep what is known of them and their place in the schedule.
+#[derive(Debug)]
+pub struct Change {
+    /// All zones there are then.
+    pub zones: Vec<Arc<Zone>>,
+    /// The budget of each credential, in requests per five minutes.
+    pub requests_per_5m: u32,
+    /// Told once no zone of before is started any more.
+    pub applied: oneshot::Sender<()>,
 }
 
 impl Poller {
@@ -100,13 +117,22 @@ impl Poller {
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             while let Some(index) = zones.schedule.start_due(Instant::now()) {
-                let (poll, started) = (fetch(zones.job(index)), Instant::now());
-                running.push(async move { (index, started, poll.await) });
+                let (job, started) = (zones.job(index), Instant::now());
+                let zone = job.zone.clone();
+                let (poll, abort) = abortable(fetch(job));
+                zones.memories[index].poll = Some(abort);
+                running.push(async move { (zone, started, poll.await) });
             }
             tokio::select! {
-                Some((index, started, outcome)) = running.next(), if !running.is_empty() => {
-                    zones.ended(index, started.elapsed(), outcome);
+                Some((zone, started, outcome)) = running.next(), if !running.is_empty() => {
+                    // A poll that was given up belongs to a zone that is gone, or that is polled anew.
+                    if let Ok(outcome) = outcome
+                        && let Some(index) = zones.place(&zone)
+                    {
+                        zones.ended(index, started.elapsed(), outcome);
+                    }
                 }
+                Some(change) = self.changes.recv() => zones.change(change),
                 Some((credential, revival)) = self.revived.recv() => zones.revive(&credential, revival),
                 () = zones.schedule.wait() => {}
                 _ = pulse.tick() => {
@@ -138,6 +164,8 @@ struct Memory {
     probed: Option<Instant>,
     /// The failure that was last said, and when.
     said: Option<(Failure, Instant)>,
+    /// Gives up the poll that runs, or ran last.
+    poll: Option<AbortHandle>,
 }
 
 impl Zones {
@@ -147,17 +175,11 @@ impl Zones {
         let memory = |state: &Arc<ZoneState>| {
             let age = state.listing.as_ref().map_or(0, |(_, completed)| now.saturating_sub(*completed));
             let age = Duration::from_secs(age.max(0).unsigned_abs());
-            let listed = instant.checked_sub(age).unwrap_or(instant);
-            Memory { wants_name: state.is_nameless(), listed, probed: None, said: None }
+            Memory { listed: instant.checked_sub(age).unwrap_or(instant), ..Memory::new(state) }
         };
         let due_in = due_in.iter().copied().chain(std::iter::repeat(None));
         let timings: Vec<_> = states.iter().map(|state| state.zone.interval).zip(due_in).collect();
-        let mut demand = Demand::new(requests_per_5m, states.iter().map(|state| &*state.zone));
-        for (index, state) in states.iter().enumerate() {
-            if let Some((listing, _)) = &state.listing {
-                demand.sized(index, listing.certificates().len());
-            }
-        }
+        let demand = demand(requests_per_5m, &states);
         Self {
             memories: states.iter().map(memory).collect(),
             schedule: Schedule::new(&timings, instant),
@@ -165,6 +187,53 @@ impl Zones {
             untried: states.iter().filter(|state| state.last_poll.is_none()).count(),
             snapshots,
         }
+    }
+
+    /// Where the zone is, if it is still there and listed with the same credential.
+    fn place(&self, zone: &Zone) -> Option<usize> {
+        let snapshot = self.snapshots.borrow();
+        let is_it =
+            |state: &Arc<ZoneState>| is_same_zone(&state.zone, zone) && state.zone.credential == zone.credential;
+        snapshot.zones.iter().position(is_it)
+    }
+
+    fn change(&mut self, Change { zones, requests_per_5m, applied }: Change) {
+        let before = self.snapshots.borrow().zones.clone();
+        let places: HashMap<_, _> =
+            before.iter().enumerate().map(|(place, state)| ((state.zone.kind, &state.zone.id), place)).collect();
+        let mut memories: Vec<_> = std::mem::take(&mut self.memories).into_iter().map(Some).collect();
+        let (mut states, mut timings) = (Vec::new(), Vec::new());
+        for zone in zones {
+            let place = places.get(&(zone.kind, &zone.id)).copied();
+            let interval = zone.interval;
+            match place.and_then(|place| Some((&before[place], memories[place].take()?))) {
+                Some((old, mut memory)) => {
+                    let other_credential = old.zone.credential != zone.credential;
+                    let state = old.reconfigured(zone);
+                    memory.wants_name = state.is_nameless() && (memory.wants_name || !old.is_nameless());
+                    if other_credential {
+                        // What the other one is answered says nothing any more.
+                        memory.give_up();
+                    }
+                    self.memories.push(memory);
+                    timings.push((interval, place, other_credential));
+                    states.push(Arc::new(state));
+                }
+                None => {
+                    let state = Arc::new(ZoneState::new(zone));
+                    self.memories.push(Memory::new(&state));
+                    timings.push((interval, None, false));
+                    states.push(state);
+                }
+            }
+        }
+        memories.iter().flatten().for_each(Memory::give_up);
+        self.schedule.change(&timings, Instant::now());
+        self.demand = demand(requests_per_5m, &states);
+        self.untried = states.iter().filter(|state| state.last_poll.is_none()).count();
+        self.snapshots.send_replace(Arc::new(Snapshot { zones: states }));
+        // Whoever asked for it may have gone.
+        let _ = applied.send(());
     }
 
     fn state(&self, index: usize) -> Arc<ZoneState> {
@@ -280,7 +349,30 @@ impl Zones {
     }
 }
 
+fn is_same_zone(one: &Zone, other: &Zone) -> bool {
+    one.kind == other.kind && one.id == other.id
+}
+
+/// What the zones need of the budget, by what is known of their size.
+fn demand(requests_per_5m: u32, states: &[Arc<ZoneState>]) -> Demand {
+    let mut demand = Demand::new(requests_per_5m, states.iter().map(|state| &*state.zone));
+    for (index, state) in states.iter().enumerate() {
+        if let Some((listing, _)) = &state.listing {
+            demand.sized(index, listing.certificates().len());
+        }
+    }
+    demand
+}
+
 impl Memory {
+    fn new(state: &ZoneState) -> Self {
+        Self { wants_name: state.is_nameless(), listed: Instant::now(), probed: None, said: None, poll: None }
+    }
+
+    fn give_up(&self) {
+        self.poll.iter().for_each(AbortHandle::abort);
+    }
+
     fn say_success(&mut self, before: &ZoneState, state: &ZoneState) {
         let promised_less =
             |state: &ZoneState| state.listing.as_ref().is_some_and(|(listing, _)| listing.more_than_promised);

@@ -19,11 +19,15 @@ use axum::{
     extract::State,
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use chrono::{DateTime, Utc};
 use prometheus::Registry;
-use tokio::{net::TcpListener, sync::watch, time::Instant};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
 
 pub use settings::{InvalidListenAddress, InvalidTelemetryPath, ListenAddress, TelemetryPath};
 
@@ -45,12 +49,17 @@ pub struct Sources {
     /// The program's own counters and histograms.
     pub registry: Registry,
     /// Which series there are.
-    pub series: SeriesSettings,
+    pub series: watch::Receiver<SeriesSettings>,
     /// The wall clock.
     pub now: fn() -> DateTime<Utc>,
     /// Something that a person has to know about the data, for the top of the page.
     pub notice: Option<&'static str>,
+    /// Whom to ask to read the configuration again, if clients may.
+    pub reload: Option<mpsc::UnboundedSender<ReloadReply>>,
 }
+
+/// Is told what came of a reload: nothing, or why it failed.
+pub type ReloadReply = oneshot::Sender<Result<(), String>>;
 
 /// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -86,17 +95,18 @@ pub async fn serve(
     sources: Sources,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let Sources { snapshots, pulse, registry, series, now, notice } = sources;
+    let Sources { snapshots, pulse, registry, series, now, notice, reload } = sources;
     let snapshot = snapshots.borrow().clone();
-    let published = Published::new(snapshot, series, now).await;
+    let first_series = series.borrow().clone();
+    let published = Published::new(snapshot, first_series, now).await;
     let served = Arc::new(Served { published, answers: Answers::default(), pulse, registry, now });
     let following = async {
-        served.published.follow(snapshots).await;
+        served.published.follow(snapshots, series).await;
         // Whoever polls is gone. What is known is still shown, and health tells the rest.
         pending::<()>().await;
     };
     tokio::select! {
-        served = accept::serve(listeners, router(telemetry_path, notice, Arc::clone(&served)), stop) => served,
+        served = accept::serve(listeners, router(telemetry_path, notice, reload, Arc::clone(&served)), stop) => served,
         () = following => Ok(()),
     }
 }
@@ -111,7 +121,12 @@ struct Served {
     now: fn() -> DateTime<Utc>,
 }
 
-fn router(telemetry_path: &TelemetryPath, notice: Option<&'static str>, served: Arc<Served>) -> Router {
+fn router(
+    telemetry_path: &TelemetryPath,
+    notice: Option<&'static str>,
+    reload: Option<mpsc::UnboundedSender<ReloadReply>>,
+    served: Arc<Served>,
+) -> Router {
     let scrape = async |State(served): State<Arc<Served>>, headers: HeaderMap| metrics::answer(&served, &headers).await;
     let mut router = Router::new()
         .route(telemetry_path.as_str(), get(scrape))
@@ -123,6 +138,9 @@ fn router(telemetry_path: &TelemetryPath, notice: Option<&'static str>, served: 
         let page = async move |State(served): State<Arc<Served>>| pages.answer(&served).await;
         router = router.route("/", get(page));
     }
+    if let Some(sender) = reload {
+        router = router.route("/-/reload", post(async move || reload_configuration(&sender).await));
+    }
     router.fallback(async || (StatusCode::NOT_FOUND, "404 page not found\n")).with_state(served)
 }
 
@@ -133,6 +151,20 @@ async fn healthy(State(served): State<Arc<Served>>) -> Response {
         "Healthy.\n".into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "The poll loop does not turn: nothing is being updated.\n").into_response()
+    }
+}
+
+async fn reload_configuration(sender: &mpsc::UnboundedSender<ReloadReply>) -> Response {
+    let (reply, outcome) = oneshot::channel();
+    // It fails if the program is about to end.
+    let _ = sender.send(reply);
+    match outcome.await {
+        Ok(Ok(())) => "The configuration was read again and is in use.\n".into_response(),
+        Ok(Err(error)) => {
+            let text = format!("The configuration cannot be used, so the one before it stays in use:\n{error}\n");
+            (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
+        }
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "The program is about to end.\n").into_response(),
     }
 }
 

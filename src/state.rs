@@ -349,6 +349,11 @@ impl Slot {
         }
     }
 
+    /// Removes what is on disk, since it is no longer of use. What cannot be removed now is, at the next start.
+    pub fn forget(&self) {
+        let _ = std::fs::remove_file(self.path());
+    }
+
     fn write(&self, write: &dyn Fn(&Path) -> io::Result<()>) -> io::Result<()> {
         self.directory.0.take().map_err(|error| match error {
             NotReady::InUse(in_use) => io::Error::other(in_use),

@@ -1,17 +1,18 @@
 //! `run` and `demo`: the daemon, from bound addresses to the last scrape.
 
-use std::{future::Future, path::Path, pin::pin};
+use std::{future::Future, io, path::Path, pin::pin, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use clap::Args;
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
+    sync::{mpsc, watch},
 };
 
 use super::{FAILED, Web, complain};
 use crate::{
+    Controls,
     cloudflare::{ApiSettings, announce_proxy},
     config::{Config, ConfigErrors},
     demo::{SimulatedApi, World},
@@ -31,9 +32,14 @@ pub(super) struct DemoOptions {
 }
 
 /// Runs until a signal comes, and returns the exit code.
-pub(super) fn run(config: Config, now: fn() -> DateTime<Utc>) -> u8 {
-    block_on(serve(config, now, None))
+pub(super) fn run(config: Config, again: impl Load, now: fn() -> DateTime<Utc>) -> u8 {
+    block_on(serve(config, again, now, None))
 }
+
+/// Reads the configuration again.
+pub(super) trait Load: Fn() -> Result<Config, ConfigErrors> + Send + Sync + 'static {}
+
+impl<T: Fn() -> Result<Config, ConfigErrors> + Send + Sync + 'static> Load for T {}
 
 /// What stands at the top of the page and in the log of a demo.
 const DEMO_NOTICE: &str = "This is a demo: the data is simulated and comes from no Cloudflare account.";
@@ -48,13 +54,15 @@ pub(super) fn demo(options: DemoOptions, web: Web, now: fn() -> DateTime<Utc>) -
         let started = SimulatedApi::start(world).await.map_err(|error| error.to_string());
         // It runs until it is dropped.
         let api_and_config = started.and_then(|api| {
-            let config = demo_config(&api, requests_per_5m).map_err(|error| error.to_string())?;
-            Ok((api, config))
+            let (web, read) = (web.and(own), demo_config(&api, requests_per_5m));
+            let read = move || read().map(|config| web.apply(config));
+            let config = read().map_err(|error| error.to_string())?;
+            Ok((api, config, read))
         });
         match api_and_config {
-            Ok((_api, config)) => {
+            Ok((_api, config, read)) => {
                 tracing::warn!("{DEMO_NOTICE}");
-                serve(own.apply(web.apply(config)), now, Some(DEMO_NOTICE)).await
+                serve(config, read, now, Some(DEMO_NOTICE)).await
             }
             Err(error) => {
                 tracing::error!(%error, "The demo cannot be started.");
@@ -65,7 +73,7 @@ pub(super) fn demo(options: DemoOptions, web: Web, now: fn() -> DateTime<Utc>) -
 }
 
 /// The configuration that somebody with this account would write.
-fn demo_config(api: &SimulatedApi, requests_per_5m: u32) -> Result<Config, ConfigErrors> {
+fn demo_config(api: &SimulatedApi, requests_per_5m: u32) -> impl Load + use<> {
     let requests_per_5m = requests_per_5m.min(*ApiSettings::REQUESTS_PER_5M.end());
     let mut text = format!(
         "[api]\nbase_url = {:?}\nrequests_per_5m = {requests_per_5m}\n[poll]\ninterval = \"5m\"\n",
@@ -77,7 +85,7 @@ fn demo_config(api: &SimulatedApi, requests_per_5m: u32) -> Result<Config, Confi
         }
         world.token().to_owned()
     });
-    Config::parse(&text, Path::new("demo"), &|name| (name == "CLOUDFLARE_API_TOKEN").then(|| token.clone()))
+    move || Config::parse(&text, Path::new("demo"), &|name| (name == "CLOUDFLARE_API_TOKEN").then(|| token.clone()))
 }
 
 /// Runs a command on an asynchronous runtime of its own.
@@ -96,7 +104,7 @@ pub(super) fn block_on(command: impl Future<Output = u8>) -> u8 {
     }
 }
 
-async fn serve(config: Config, now: fn() -> DateTime<Utc>, notice: Option<&'static str>) -> u8 {
+async fn serve(config: Config, load: impl Load, now: fn() -> DateTime<Utc>, notice: Option<&'static str>) -> u8 {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         revision = env!("BUILD_REVISION"),
@@ -105,15 +113,17 @@ async fn serve(config: Config, now: fn() -> DateTime<Utc>, notice: Option<&'stat
         "Starting cloudflare-cert-exporter."
     );
     announce_proxy(&config.api);
-    let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-        (Err(error), _) | (_, Err(error)) => {
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => {
             tracing::error!(%error, "Signals cannot be listened to.");
             return FAILED;
         }
     };
     let (stop, stopped) = watch::channel(false);
-    let mut running = pin!(crate::run(config, now, notice, stopped));
+    let (reload, asked) = mpsc::unbounded_channel();
+    let controls = Controls { stop: stopped, reload: asked, load: Arc::new(load) };
+    let mut running = pin!(crate::run(config, now, notice, controls));
     loop {
         tokio::select! {
             ended = &mut running => {
@@ -128,7 +138,13 @@ async fn serve(config: Config, now: fn() -> DateTime<Utc>, notice: Option<&'stat
                     }
                 };
             }
-            name = next_signal(&mut terminate, &mut interrupt) => {
+            name = signals.next() => {
+                if name == HANGUP {
+                    tracing::info!(signal = name, "Reading the configuration again.");
+                    // It listens until it is told to stop.
+                    let _ = reload.send(());
+                    continue;
+                }
                 if stop.send_replace(true) {
                     tracing::info!(signal = name, "A second signal: ending at once.");
                     return 0;
@@ -139,9 +155,29 @@ async fn serve(config: Config, now: fn() -> DateTime<Utc>, notice: Option<&'stat
     }
 }
 
-async fn next_signal(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
-    tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+const HANGUP: &str = "SIGHUP";
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for one, and names it.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.hangup.recv() => HANGUP,
+        }
     }
 }

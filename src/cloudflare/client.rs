@@ -24,7 +24,7 @@ use tokio::{
 use super::{
     ApiSettings, Credential,
     judge::{Read, judge},
-    limits::{RateLimit, rate_limits, retry_after},
+    limits::{rate_limits, retry_after},
     metrics::{ApiMetrics, Endpoint},
     pace::{Answer, BLOCK, Closed, Effect, Lane, Pace, PaceRecord, Turn, Why},
     paging::{Next, PER_PAGE, Paging},
@@ -49,9 +49,8 @@ pub struct Client {
     http: reqwest::Client,
     settings: ApiSettings,
     credential: Arc<Credential>,
-    pace: Pace,
-    metrics: ApiMetrics,
-    limits: Mutex<Vec<RateLimit>>,
+    pace: Arc<Pace>,
+    metrics: Arc<ApiMetrics>,
     requests_sent: AtomicU64,
     said_low: Mutex<Option<Instant>>,
     now: fn() -> DateTime<Utc>,
@@ -111,17 +110,50 @@ impl Client {
         }
         Ok(Self {
             http: transport::http_client(settings).map_err(ClientError::Http)?,
-            pace,
-            metrics: ApiMetrics::register(registry, credential.name())?,
+            pace: Arc::new(pace),
+            metrics: Arc::new(ApiMetrics::register(registry, credential.name())?),
             settings: settings.clone(),
             credential,
-            limits: Mutex::default(),
             requests_sent: AtomicU64::new(0),
             said_low: Mutex::default(),
             now,
             revived,
             slot,
         })
+    }
+
+    /// A client for what the credential of this name is now. It sends nothing before it [takes over](Self::take_over).
+    ///
+    /// # Errors
+    /// If the machine cannot make TLS connections.
+    pub fn succeeded_by(&self, settings: &ApiSettings, credential: Arc<Credential>) -> Result<Self, ClientError> {
+        Ok(Self {
+            http: transport::http_client(settings).map_err(ClientError::Http)?,
+            settings: settings.clone(),
+            credential,
+            // What was spent is spent, and what was counted stays counted.
+            pace: Arc::clone(&self.pace),
+            metrics: Arc::clone(&self.metrics),
+            requests_sent: AtomicU64::new(0),
+            said_low: Mutex::default(),
+            now: self.now,
+            revived: self.revived.clone(),
+            slot: self.slot.clone(),
+        })
+    }
+
+    /// Takes the place of the client that it succeeds.
+    pub fn take_over(&self, before: &Self) {
+        self.pace.set_limits(self.settings.requests_per_5m, self.settings.concurrency);
+        if self.credential.headers() != before.credential.headers() {
+            self.secret_changed();
+        }
+    }
+
+    fn secret_changed(&self) {
+        tracing::info!(credential = %self.credential.name(), "The secret changed and is used from now on.");
+        self.pace.token_changed();
+        self.revive(Revival::NewSecret);
     }
 
     /// The credential that it asks with.
@@ -197,9 +229,7 @@ impl Client {
             {
                 Ok(changed) => {
                     if changed {
-                        tracing::info!(credential = %name, "The secret changed and is used from now on.");
-                        self.pace.token_changed();
-                        self.revive(Revival::NewSecret);
+                        self.secret_changed();
                     }
                     reported = None;
                 }
@@ -312,9 +342,7 @@ impl Client {
         let Ok(response) = response else { return Answer::default() };
         let limits = rate_limits(&response.headers);
         if !limits.is_empty() {
-            let mut shown = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-            self.metrics.limited(&shown, &limits);
-            shown.clone_from(&limits);
+            self.metrics.limited(&limits);
         }
         Answer {
             status: Some(response.status.as_u16()),

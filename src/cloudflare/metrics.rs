@@ -3,7 +3,10 @@
 //! The credential's name is a constant label and no other free text is beside a second label,
 //! because the crate hashes label values without a separator: `("ab", "c")` is `("a", "bc")` to it.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use prometheus::{
     Counter, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, core::Collector,
@@ -20,6 +23,8 @@ pub(super) enum Endpoint {
     ClientCertificates,
     /// `GET /zones/{id}`
     Zone,
+    /// `GET /user/tokens/verify` or `GET /accounts/{id}/tokens/verify`
+    TokenVerify,
 }
 
 impl Endpoint {
@@ -27,18 +32,33 @@ impl Endpoint {
         match self {
             Self::ClientCertificates => "client_certificates",
             Self::Zone => "zone",
+            Self::TokenVerify => "token_verify",
         }
     }
 }
 
+/// Registered for as long as it lives.
 #[derive(Debug)]
 pub(super) struct ApiMetrics {
+    registry: Registry,
     requests: IntCounterVec,
     duration: HistogramVec,
     retries: IntCounter,
     throttled: Counter,
     quota: GaugeVec,
     remaining: GaugeVec,
+    /// Only once it is known: zero would be a date.
+    token_expires: GaugeVec,
+    limits: Mutex<Vec<RateLimit>>,
+}
+
+impl Drop for ApiMetrics {
+    fn drop(&mut self) {
+        for collector in self.collectors() {
+            // It was registered when this was made.
+            let _ = self.registry.unregister(collector);
+        }
+    }
 }
 
 impl ApiMetrics {
@@ -52,6 +72,15 @@ impl ApiMetrics {
             "How long requests to the Cloudflare API took, body included.",
         );
         let metrics = Self {
+            registry: registry.clone(),
+            limits: Mutex::default(),
+            token_expires: GaugeVec::new(
+                opts(
+                    "cloudflare_api_token_expires_timestamp_seconds",
+                    "When the token that this exporter itself uses expires, as Unix time, where Cloudflare tells. Asked once a day.",
+                ),
+                &[],
+            )?,
             requests: IntCounterVec::new(
                 opts(
                     "cloudflare_api_requests_total",
@@ -86,18 +115,22 @@ impl ApiMetrics {
                 &["policy"],
             )?,
         };
-        let collectors: [Box<dyn Collector>; 6] = [
-            Box::new(metrics.requests.clone()),
-            Box::new(metrics.duration.clone()),
-            Box::new(metrics.retries.clone()),
-            Box::new(metrics.throttled.clone()),
-            Box::new(metrics.quota.clone()),
-            Box::new(metrics.remaining.clone()),
-        ];
-        for collector in collectors {
+        for collector in metrics.collectors() {
             registry.register(collector)?;
         }
         Ok(metrics)
+    }
+
+    fn collectors(&self) -> [Box<dyn Collector>; 7] {
+        [
+            Box::new(self.requests.clone()),
+            Box::new(self.duration.clone()),
+            Box::new(self.retries.clone()),
+            Box::new(self.throttled.clone()),
+            Box::new(self.quota.clone()),
+            Box::new(self.remaining.clone()),
+            Box::new(self.token_expires.clone()),
+        ]
     }
 
     /// Counts a request when it is dropped, so that one that is given up under way counts too.
@@ -113,8 +146,18 @@ impl ApiMetrics {
         self.throttled.inc_by(waited.as_secs_f64());
     }
 
-    /// Shows these limits, and no longer shows those of `before` that are not among them.
-    pub(super) fn limited(&self, before: &[RateLimit], limits: &[RateLimit]) {
+    /// Shows when the token expires, or that nothing is known of it.
+    pub(super) fn token_expires(&self, at: Option<i64>) {
+        self.token_expires.reset();
+        if let Some(at) = at {
+            #[expect(clippy::cast_precision_loss, reason = "a date is far below 2^53 seconds")]
+            self.token_expires.with_label_values::<&str>(&[]).set(at as f64);
+        }
+    }
+
+    /// Shows these limits, and no longer those that are not among them.
+    pub(super) fn limited(&self, limits: &[RateLimit]) {
+        let mut before = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         for (gauge, value) in [
             (&self.quota, (|limit: &RateLimit| limit.quota) as fn(&RateLimit) -> Option<u64>),
             (&self.remaining, |limit: &RateLimit| limit.remaining),
@@ -133,6 +176,8 @@ impl ApiMetrics {
                 }
             }
         }
+        before.clear();
+        before.extend_from_slice(limits);
     }
 }
 

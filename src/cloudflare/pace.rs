@@ -44,7 +44,7 @@ const RAREST_PROBE: Duration = Duration::from_secs(3600);
 /// Paces the requests of one credential.
 #[derive(Debug)]
 pub(crate) struct Pace {
-    limits: Limits,
+    limits: Mutex<Limits>,
     state: Mutex<State>,
 }
 
@@ -56,6 +56,13 @@ struct Limits {
     concurrency: usize,
     /// Of these, how many may be for zones that may never answer.
     doubtful: usize,
+}
+
+impl Limits {
+    fn new(requests_per_5m: u32, concurrency: u32) -> Self {
+        let concurrency = concurrency as usize;
+        Self { budget: requests_per_5m as usize, concurrency, doubtful: (concurrency - 1).max(1) }
+    }
 }
 
 /// Whether a zone is likely to hold up what waits behind it.
@@ -170,9 +177,15 @@ pub(crate) struct Ticket<'a> {
 impl Pace {
     /// At most `requests_per_5m` in five minutes, and `concurrency` at a time.
     pub(crate) fn new(requests_per_5m: u32, concurrency: u32) -> Self {
-        let concurrency = concurrency as usize;
-        let limits = Limits { budget: requests_per_5m as usize, concurrency, doubtful: (concurrency - 1).max(1) };
-        Self { limits, state: Mutex::default() }
+        Self { limits: Mutex::new(Limits::new(requests_per_5m, concurrency)), state: Mutex::default() }
+    }
+
+    /// From now on at most `requests_per_5m` in five minutes, those before included, and `concurrency` at a time.
+    pub(super) fn set_limits(&self, requests_per_5m: u32, concurrency: u32) {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = Limits::new(requests_per_5m, concurrency);
+        // Whoever waits looks again: more may be allowed now.
+        let state = self.state();
+        state.proven.values().chain(state.doubtful.values()).for_each(|waiting| waiting.notify_one());
     }
 
     /// Draws the next turn.
@@ -190,7 +203,7 @@ impl Pace {
         let mut since = None;
         loop {
             let now = Instant::now();
-            let look = self.state().look(place.number, lane, self.limits, now);
+            let look = self.state().look(place.number, lane, self.limits(), now);
             match look {
                 Look::Go { probe } => {
                     let waited = since.map_or(Duration::ZERO, |since| now - since);
@@ -255,7 +268,11 @@ impl Pace {
         if state.closure.is_some_and(|closure| closure.why == Why::Unauthorized) {
             state.closure = None;
         }
-        state.call_next(self.limits);
+        state.call_next(self.limits());
+    }
+
+    fn limits(&self) -> Limits {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -287,7 +304,7 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut state = self.pace.state();
         state.queue(self.lane).remove(&self.number);
-        state.call_next(self.pace.limits);
+        state.call_next(self.pace.limits());
     }
 }
 
@@ -493,7 +510,7 @@ impl Drop for Ticket<'_> {
         {
             closure.probing = false;
         }
-        state.call_next(self.pace.limits);
+        state.call_next(self.pace.limits());
     }
 }
 

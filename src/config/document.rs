@@ -246,6 +246,14 @@ pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(value: &DeValue<'_>) -> Read
     text_as(|text| text.parse().map_err(|error| format!("{} cannot be used: {error}", quoted(text))))(value)
 }
 
+/// Yes or no.
+pub(super) fn boolean(value: &DeValue<'_>) -> Reading<bool> {
+    match value {
+        DeValue::Boolean(value) => Ok(*value),
+        other => Err(wrong_type("it must be true or false", other)),
+    }
+}
+
 /// Reads a whole number within the range.
 pub(super) fn integer(range: RangeInclusive<u32>) -> impl Fn(&DeValue<'_>) -> Reading<u32> {
     move |value| {

@@ -61,6 +61,17 @@ impl ZoneState {
         Self { name, listing: Some((listing, completed)), ..state }
     }
 
+    /// The same zone as the configuration has it now. A name that the configuration no longer gives is asked for.
+    #[must_use]
+    pub fn reconfigured(&self, zone: Arc<Zone>) -> Self {
+        let name = match (&zone.name, &self.zone.name) {
+            (Some(name), _) => name.clone(),
+            (None, Some(_)) => zone.id.as_str().into(),
+            (None, None) => self.name.clone(),
+        };
+        Self { zone, name, ..self.clone() }
+    }
+
     /// Whether the API has yet to be asked for the zone's name.
     #[must_use]
     pub fn is_nameless(&self) -> bool {

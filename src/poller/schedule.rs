@@ -27,7 +27,7 @@ pub(super) struct Schedule {
     queue: BinaryHeap<Reverse<(Instant, usize)>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Timing {
     interval: Duration,
     /// When the poll after the next good one is due, if all goes as it should.
@@ -65,6 +65,37 @@ impl Schedule {
         let due = zones.iter().enumerate().filter_map(|(index, zone)| Some(Reverse((zone.due?, index))));
         let queue = due.collect();
         Self { zones, queue }
+    }
+
+    /// Takes for each zone that there is from now on its interval, its place until now, if it had one, and whether it
+    /// begins anew. Zones without a place come one after the other.
+    pub(super) fn change(&mut self, zones: &[(Duration, Option<usize>, bool)], now: Instant) {
+        let added = zones.iter().filter(|(_, place, _)| place.is_none()).count();
+        let spacing = ONE_BY_ONE.min(CATCH_UP / u32::try_from(added).unwrap_or(u32::MAX).max(1));
+        let mut before = 0;
+        let timing = |&(interval, place, begins_anew): &(Duration, Option<usize>, bool)| match place {
+            Some(place) => {
+                let old = self.zones[place].clone();
+                if begins_anew {
+                    return Timing { interval, due: Some(now), tick: now + interval, backoff: None };
+                }
+                if interval >= old.interval || old.backoff.is_some() {
+                    return Timing { interval, ..old };
+                }
+                // What is left of the interval becomes shorter, too.
+                let due = old.due.map(|due| due.min(now + interval));
+                let tick = due.map_or(old.tick.min(now + interval), |due| due + interval);
+                Timing { interval, due, tick, backoff: None }
+            }
+            None => {
+                let due = now + spacing * before;
+                before += 1;
+                Timing { interval, due: Some(due), tick: due + interval, backoff: None }
+            }
+        };
+        self.zones = zones.iter().map(timing).collect();
+        let due = self.zones.iter().enumerate().filter_map(|(index, zone)| Some(Reverse((zone.due?, index))));
+        self.queue = due.collect();
     }
 
     /// Takes the zone that is due longest; its poll has to be started now.

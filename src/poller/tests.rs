@@ -49,6 +49,7 @@ type Polls = HashMap<Arc<str>, Vec<Duration>>;
 struct Running {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     revive: mpsc::UnboundedSender<(Arc<str>, Revival)>,
+    changes: mpsc::UnboundedSender<Change>,
     polls: Rc<RefCell<Polls>>,
     /// Zones whose listing got another time, in order.
     corrected: RefCell<Vec<ZoneId>>,
@@ -66,6 +67,14 @@ impl Running {
 
     fn state(&self, index: usize) -> Arc<ZoneState> {
         self.snapshots.borrow().zones[index].clone()
+    }
+
+    /// Has these zones polled from now on.
+    async fn change(&self, zones: Vec<Zone>) {
+        let (applied, is_applied) = oneshot::channel();
+        let zones = zones.into_iter().map(Arc::new).collect();
+        self.changes.send(Change { zones, requests_per_5m: 600, applied }).unwrap();
+        is_applied.await.unwrap();
     }
 }
 
@@ -99,10 +108,12 @@ where
     let (snapshots, latest) = watch::channel(Arc::new(Snapshot { zones }));
     let (revive, revived) = mpsc::unbounded_channel();
     let pulse = watch::Sender::new(Instant::now());
-    let poller = Poller { snapshots, due_in, revived, pulse, requests_per_5m: 600 };
+    let (changes, changed) = mpsc::unbounded_channel();
+    let poller = Poller { snapshots, due_in, revived, changes: changed, pulse, requests_per_5m: 600 };
     let running = Running {
         snapshots: latest,
         revive,
+        changes,
         polls: Rc::default(),
         corrected: RefCell::default(),
         started: Instant::now(),
@@ -499,4 +510,86 @@ async fn timers_follow_no_wall_clock_and_ages_stay_true_when_it_is_set() {
         assert_eq!(published.get(), completed, "{jump}");
         assert_eq!(running.corrected.borrow().len(), usize::from(jump < 0), "{jump}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_keeps_what_stays_starts_what_is_new_and_ends_what_is_gone() {
+    let given_up = Cell::new(0);
+    struct CountsDrops<'a>(&'a Cell<u32>);
+    impl Drop for CountsDrops<'_> {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() + 1);
+        }
+    }
+    let fetch = |job: Job, _| {
+        let (hangs, guard) = (job.zone.name.as_deref() == Some("zone-2.example"), CountsDrops(&given_up));
+        async move {
+            if hangs {
+                sleep(DAY).await;
+            }
+            std::mem::forget(guard);
+            good()
+        }
+    };
+    let running = run_with(zones(3, HOUR), 3 * HOUR, fetch, async |running| {
+        sleep(30 * MINUTE).await;
+        assert_eq!(given_up.get(), 0);
+        // Zone 0 stays, zone 1 goes, zone 2 goes while it is polled, and zone 3 comes.
+        running.change(vec![zone(3, HOUR), zone(0, HOUR)]).await;
+        assert_eq!((running.state(1).polls, running.state(0).polls), (2, 1));
+        sleep(MINUTE).await;
+        assert_eq!(given_up.get(), 1);
+    })
+    .await;
+    assert_eq!(running.seconds("zone-0.example"), [0, 1200, 4800, 8400]);
+    assert_eq!(running.seconds("zone-1.example"), [0]);
+    assert_eq!(running.seconds("zone-3.example"), [1800, 5400, 9000]);
+    assert_eq!(running.snapshots.borrow().zones.len(), 2);
+    assert_eq!((running.state(0).polls, running.state(1).polls), (3, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_interval_or_credential_takes_effect_at_once() {
+    let running = run_with(
+        vec![zone(0, DAY), zone(1, MINUTE), zone(2, DAY)],
+        3 * HOUR,
+        async |_, _| good(),
+        async |running| {
+            sleep(10 * MINUTE).await;
+            let other = Zone { credential: "other".into(), ..zone(2, DAY) };
+            running.change(vec![zone(0, HOUR), zone(1, DAY), other]).await;
+        },
+    )
+    .await;
+    assert_eq!(running.seconds("zone-0.example"), [0, 4200, 7800]);
+    // Two were planned already; the next comes a day later.
+    assert_eq!(running.seconds("zone-1.example").last(), Some(&700));
+    assert_eq!(running.seconds("zone-2.example"), [0, 600]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_zone_is_called_follows_the_configuration() {
+    let nameless = || Zone { name: None, ..zone(0, HOUR) };
+    let fetch = async |job: Job, _| {
+        let name = if job.wants_name { Name::Known("told.example".into()) } else { Name::Unknown };
+        Ok(Fetched { listing: Arc::default(), completed: 0, name })
+    };
+    let names = RefCell::new(Vec::new());
+    run_with(vec![zone(0, HOUR)], DAY, fetch, async |running| {
+        let mut look = async |zone: Zone| {
+            running.change(vec![zone]).await;
+            let at_once = running.state(0).name.to_string();
+            sleep(2 * HOUR).await;
+            names.borrow_mut().push([at_once, running.state(0).name.to_string()]);
+        };
+        look(nameless()).await;
+        look(nameless()).await;
+        look(zone(0, HOUR)).await;
+    })
+    .await;
+    let id = format!("{:032x}", 0);
+    assert_eq!(
+        names.into_inner(),
+        [[&*id, "told.example"], ["told.example", "told.example"], ["zone-0.example", "zone-0.example"]]
+    );
 }

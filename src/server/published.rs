@@ -47,19 +47,25 @@ impl Published {
         let nothing = Arc::new(Exposition::new(series));
         let published = Self { latest: watch::Sender::new(nothing), refreshing: Mutex::default(), now };
         // If that fails, it is tried again.
-        let _ = published.show(snapshot).await;
+        let _ = published.show(snapshot, None).await;
         published
     }
 
-    /// Shows whatever comes until `snapshots` ends.
-    pub(super) async fn follow(&self, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
+    /// Shows whatever comes, in the series that are wanted, until `snapshots` ends.
+    pub(super) async fn follow(
+        &self,
+        mut snapshots: watch::Receiver<Arc<Snapshot>>,
+        mut series: watch::Receiver<SeriesSettings>,
+    ) {
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
-            let is_shown = Arc::ptr_eq(self.latest().snapshot(), &snapshot);
-            let made = if is_shown { self.now().await.map(drop) } else { self.show(snapshot).await };
+            let others = Some(series.borrow_and_update().clone()).filter(|series| series != self.latest().settings());
+            let is_shown = Arc::ptr_eq(self.latest().snapshot(), &snapshot) && others.is_none();
+            let made = if is_shown { self.now().await.map(drop) } else { self.show(snapshot, others).await };
             let rest = made.map_or(LOOK_AFTER, |()| self.rest());
             tokio::select! {
                 changed = snapshots.changed() => if changed.is_err() { return },
+                Ok(()) = series.changed() => {}
                 () = sleep(rest) => {}
             }
         }
@@ -84,10 +90,11 @@ impl Published {
         if latest.is_right_at(self.second()) {
             return Ok(latest);
         }
-        let refreshed = self.render(latest.snapshot().clone()).await?;
+        let refreshed = self.render(latest, None).await?;
         self.latest.send_if_modified(|latest| {
-            // Or else a newer snapshot has come meanwhile.
-            let same = Arc::ptr_eq(latest.snapshot(), refreshed.snapshot());
+            // Or else something newer has come meanwhile.
+            let same =
+                Arc::ptr_eq(latest.snapshot(), refreshed.snapshot()) && latest.settings() == refreshed.settings();
             if same {
                 *latest = Arc::clone(&refreshed);
             }
@@ -96,14 +103,22 @@ impl Published {
         Ok(refreshed)
     }
 
-    async fn show(&self, snapshot: Arc<Snapshot>) -> Result<(), Unrendered> {
-        self.latest.send_replace(self.render(snapshot).await?);
+    /// With `series`, anew and in these.
+    async fn show(&self, snapshot: Arc<Snapshot>, series: Option<SeriesSettings>) -> Result<(), Unrendered> {
+        let before = series.map_or_else(|| self.latest(), |series| Arc::new(Exposition::new(series)));
+        self.latest.send_replace(self.render(before, Some(snapshot)).await?);
         Ok(())
     }
 
-    async fn render(&self, snapshot: Arc<Snapshot>) -> Result<Arc<Exposition>, Unrendered> {
-        let (latest, now) = (self.latest(), self.now);
-        let made = spawn_blocking(move || latest.next(snapshot, now().timestamp())).await;
+    /// What comes after this one, with the same snapshot or another.
+    async fn render(
+        &self,
+        before: Arc<Exposition>,
+        snapshot: Option<Arc<Snapshot>>,
+    ) -> Result<Arc<Exposition>, Unrendered> {
+        let now = self.now;
+        let snapshot = snapshot.unwrap_or_else(|| before.snapshot().clone());
+        let made = spawn_blocking(move || before.next(snapshot, now().timestamp())).await;
         made.map(Arc::new).map_err(|error| {
             tracing::error!(%error, "The metrics cannot be rendered. Please report this.");
             Unrendered
@@ -207,7 +222,7 @@ mod tests {
             // Its end is the end of who follows.
             drop(sender);
         };
-        tokio::join!(published.follow(snapshots), polls);
+        tokio::join!(published.follow(snapshots, watch::Sender::new(series()).subscribe()), polls);
     }
 
     #[tokio::test]
@@ -221,7 +236,7 @@ mod tests {
         assert_eq!(published.rest(), Duration::ZERO);
         let mut latest = published.latest.subscribe();
         tokio::select! {
-            () = published.follow(snapshots) => {}
+            () = published.follow(snapshots, watch::Sender::new(series()).subscribe()) => {}
             shown = latest.wait_for(|latest| days(latest) == 9) => assert!(shown.is_ok()),
         }
         // For the rest of the day nothing changes, but for a clock that is set.
@@ -235,7 +250,7 @@ mod tests {
         clock.store(NOON + 1, SeqCst);
         // Both are made of what was there, in whatever order they end.
         let newer = snapshot(NOON + 50 * DAY);
-        let (refreshed, shown) = tokio::join!(published.now(), published.show(newer));
+        let (refreshed, shown) = tokio::join!(published.now(), published.show(newer, None));
         assert!(refreshed.is_ok() && shown.is_ok());
         assert_eq!(days(&published.now().await.unwrap()), 49);
     }
