@@ -266,12 +266,20 @@ impl Live {
         Ok(())
     }
 
-    /// Watches the files of the secrets that are in use now.
+    /// Watches the secrets that are in use now: their files, and when they expire.
     fn watch(&mut self, polling: &mut JoinSet<()>) {
         self.watching.drain(..).for_each(|watching| watching.abort());
-        for client in self.clients.borrow().values().filter(|client| client.credential().is_in_a_file()) {
-            let client = client.clone();
-            self.watching.push(polling.spawn(async move { client.watch_credential().await }));
+        for client in self.clients.borrow().values() {
+            let credential = client.credential();
+            if credential.is_in_a_file() {
+                let client = client.clone();
+                self.watching.push(polling.spawn(async move { client.watch_credential().await }));
+            }
+            let zone = self.config.zones.iter().find(|zone| zone.credential == *credential.name());
+            if let Some(zone) = zone.filter(|_| credential.is_token()) {
+                let (client, zone) = (client.clone(), zone.id.clone());
+                self.watching.push(polling.spawn(async move { client.watch_token(&zone).await }));
+            }
         }
     }
 }

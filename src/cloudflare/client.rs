@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -40,6 +40,15 @@ use crate::{
 /// A low rate limit that lasts is said this often.
 const SAY_LOW_EVERY: Duration = Duration::from_secs(3600);
 
+/// How often a token is asked about, if the answer tells of it.
+const ASK_OF_TOKEN_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// How soon again if there was no such answer.
+const ASK_OF_TOKEN_AGAIN: Duration = Duration::from_secs(3600);
+
+/// How often it is looked whether a token is to be asked about. The first listings come before it.
+const LOOK_AT_TOKEN_EVERY: Duration = Duration::from_secs(10);
+
 /// How often it is looked whether a secret's file changed.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
@@ -51,6 +60,8 @@ pub struct Client {
     credential: Arc<Credential>,
     pace: Arc<Pace>,
     metrics: Arc<ApiMetrics>,
+    /// When the token is asked about next.
+    ask_of_token: Arc<Mutex<Instant>>,
     requests_sent: AtomicU64,
     said_low: Mutex<Option<Instant>>,
     now: fn() -> DateTime<Utc>,
@@ -112,6 +123,7 @@ impl Client {
             http: transport::http_client(settings).map_err(ClientError::Http)?,
             pace: Arc::new(pace),
             metrics: Arc::new(ApiMetrics::register(registry, credential.name())?),
+            ask_of_token: Arc::new(Mutex::new(Instant::now())),
             settings: settings.clone(),
             credential,
             requests_sent: AtomicU64::new(0),
@@ -134,6 +146,7 @@ impl Client {
             // What was spent is spent, and what was counted stays counted.
             pace: Arc::clone(&self.pace),
             metrics: Arc::clone(&self.metrics),
+            ask_of_token: Arc::clone(&self.ask_of_token),
             requests_sent: AtomicU64::new(0),
             said_low: Mutex::default(),
             now: self.now,
@@ -153,7 +166,53 @@ impl Client {
     fn secret_changed(&self) {
         tracing::info!(credential = %self.credential.name(), "The secret changed and is used from now on.");
         self.pace.token_changed();
+        self.metrics.token_expires(None);
+        *self.ask_of_token() = Instant::now();
         self.revive(Revival::NewSecret);
+    }
+
+    fn ask_of_token(&self) -> MutexGuard<'_, Instant> {
+        self.ask_of_token.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows when the token expires, and asks anew once a day. `zone` is one that it lists. Never ends.
+    ///
+    /// Nothing depends on the answer: some tokens may not ask.
+    pub async fn watch_token(&self, zone: &ZoneId) {
+        loop {
+            sleep(LOOK_AT_TOKEN_EVERY).await;
+            if *self.ask_of_token() > Instant::now() {
+                continue;
+            }
+            let wait = match self.token_expiry(zone).await {
+                Ok(expiry) => {
+                    self.metrics.token_expires(expiry);
+                    ASK_OF_TOKEN_EVERY
+                }
+                Err(failure) => {
+                    tracing::debug!(credential = %self.credential.name(), error = %failure, "When the token expires is not known.");
+                    let told = matches!(failure.reason, Reason::Unauthorized | Reason::Forbidden | Reason::NotFound);
+                    if told { ASK_OF_TOKEN_EVERY } else { ASK_OF_TOKEN_AGAIN }
+                }
+            };
+            *self.ask_of_token() = Instant::now() + wait;
+        }
+    }
+
+    async fn token_expiry(&self, zone: &ZoneId) -> Result<Option<i64>, Failure> {
+        match self.ask("/user/tokens/verify", Endpoint::TokenVerify, wire::token_expiry).await {
+            // So it is answered to a token that an account owns.
+            Err(failure) if matches!(failure.reason, Reason::Unauthorized | Reason::Forbidden | Reason::ApiError) => {}
+            outcome => return outcome,
+        }
+        let account = self.ask(&format!("/zones/{zone}"), Endpoint::Zone, wire::account_id).await?;
+        self.ask(&format!("/accounts/{account}/tokens/verify"), Endpoint::TokenVerify, wire::token_expiry).await
+    }
+
+    /// Asks once for something that no listing depends on.
+    async fn ask<T: Send + 'static>(&self, path: &str, endpoint: Endpoint, read: Read<T>) -> Result<T, Failure> {
+        let url = self.settings.base_url.join(path, None);
+        self.get(endpoint, url, read, self.turn(), Lane::Doubtful, RetryPolicy::ONCE).await
     }
 
     /// The credential that it asks with.
@@ -279,8 +338,8 @@ impl Client {
                 answer.rate_limited = true;
                 answer.retry_after = Some(answer.retry_after.unwrap_or(BLOCK));
             }
-            if endpoint == Endpoint::Zone && answer.status == Some(401) {
-                // A name is asked for after a listing that went well: this is about the zone and not the token.
+            if endpoint != Endpoint::ClientCertificates && answer.status == Some(401) {
+                // This is about what the token may be asked, and not about the token: only listings tell whether it is dead.
                 answer.status = Some(403);
             }
             let effect = ticket.report(&answer);

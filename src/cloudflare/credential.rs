@@ -140,6 +140,12 @@ impl Credential {
         secrets.into_iter().flatten().fold(text.to_owned(), |text, secret| without(&text, secret.expose_secret()))
     }
 
+    /// Whether it is a token, which can expire.
+    #[must_use]
+    pub const fn is_token(&self) -> bool {
+        matches!(self.scheme, Scheme::Token(_))
+    }
+
     /// Whether the secret is in a file, which can change.
     #[must_use]
     pub const fn is_in_a_file(&self) -> bool {

@@ -94,6 +94,44 @@ pub(super) fn zone_name(body: &[u8]) -> Body<Box<str>> {
     })
 }
 
+/// Reads when a token expires; `None` for one that does not.
+pub(super) fn token_expiry(body: &[u8]) -> Body<Option<i64>> {
+    #[derive(Deserialize)]
+    struct Verified<'a> {
+        #[serde(borrow, default)]
+        expires_on: Option<&'a RawValue>,
+    }
+    read(&lossy(body), |result: Option<&RawValue>, _| {
+        let verified = parsed::<Verified<'_>>(result).ok_or("it does not tell of a token")?;
+        match text(verified.expires_on).map_or(Expiry::Missing, |date| date::parse(&date)) {
+            Expiry::At(time) => Ok(Some(time)),
+            Expiry::Missing => Ok(None),
+            Expiry::Invalid => Err("the expiry of the token is no date"),
+        }
+    })
+}
+
+/// Reads the id of the account that a zone belongs to: 32 hexadecimal digits.
+pub(super) fn account_id(body: &[u8]) -> Body<Box<str>> {
+    #[derive(Deserialize)]
+    struct Zone<'a> {
+        #[serde(borrow, default)]
+        account: Option<&'a RawValue>,
+    }
+    #[derive(Deserialize)]
+    struct Account<'a> {
+        #[serde(borrow, default)]
+        id: Option<&'a RawValue>,
+    }
+    read(&lossy(body), |result: Option<&RawValue>, _| {
+        let account = parsed::<Zone<'_>>(result).and_then(|zone| zone.account);
+        let id = text(parsed::<Account<'_>>(account).and_then(|account| account.id)).unwrap_or_default();
+        // It becomes a part of a URL.
+        let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if is_id { Ok(id.into()) } else { Err("it has no account id") }
+    })
+}
+
 /// Reads what the body of a failed request says of the reason, if it says anything.
 pub(super) fn refusal(body: &[u8]) -> Refusal {
     let body = lossy(body);
@@ -573,6 +611,38 @@ mod tests {
             r#"{"certificate_authority":["x"]}"#,
         ] {
             assert!(ordinary(entry).is_none(), "{entry}");
+        }
+    }
+
+    #[test]
+    fn a_token_tells_when_it_expires() {
+        for (result, expected) in [
+            (
+                json!({"id": "x", "status": "active", "expires_on": "2033-02-20T23:18:00Z"}),
+                Body::Good(Some(1_992_554_280)),
+            ),
+            (json!({"id": "x", "status": "active"}), Body::Good(None)),
+            (json!({"expires_on": null}), Body::Good(None)),
+            (json!({"expires_on": 1}), Body::Good(None)),
+            (json!({"expires_on": "soon"}), Body::Unreadable("the expiry of the token is no date")),
+            (json!([]), Body::Unreadable("it does not tell of a token")),
+            (json!(null), Body::Unreadable("it does not tell of a token")),
+        ] {
+            let body = json!({"success": true, "result": result}).to_string();
+            assert_eq!(token_expiry(body.as_bytes()), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn an_account_id_is_one_or_none() {
+        let account =
+            |id: Value| account_id(json!({"success": true, "result": {"account": {"id": id}}}).to_string().as_bytes());
+        assert_eq!(
+            account(json!("11cbe197c050c9e422aaa103cfe30ed8")),
+            Body::Good("11cbe197c050c9e422aaa103cfe30ed8".into())
+        );
+        for odd in [json!("../../user"), json!(""), json!(null), json!(1), json!("11cbe197c050c9e422aaa103cfe30ed8/")] {
+            assert_eq!(account(odd), Body::Unreadable("it has no account id"));
         }
     }
 

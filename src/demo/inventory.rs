@@ -2,7 +2,7 @@
 //!
 //! The same for the same arguments: nothing is drawn from the operating system.
 
-use chrono::{DateTime, Duration, Utc};
+use chrono::{DateTime, Duration, SecondsFormat, Utc};
 
 use super::world::{SimulatedCertificate, SimulatedZone, World, dice, uuid};
 
@@ -51,11 +51,13 @@ impl World {
     /// the last one is empty. With the defaults, 5 and 60, everything remarkable is there once.
     #[must_use]
     pub fn demo(now: DateTime<Utc>, zones: usize, certificates: usize) -> Self {
+        let tokens_expire = Some((now + Duration::days(80)).to_rfc3339_opts(SecondsFormat::Secs, true));
         let inhabited = if zones > 1 { zones - 1 } else { zones };
         let mut world = Self::of((0..zones).map(|n| match FLEETS.get(n) {
             Some((name, _)) => SimulatedZone::new(name),
             None => SimulatedZone::new(&format!("site-{:04}.example", n + 1)),
         }));
+        world.tokens_expire = tokens_expire;
         for (n, zone) in world.zones.iter_mut().enumerate().take(inhabited) {
             let remarkable = REMARKABLE.iter().skip(n).step_by(inhabited).copied().flatten();
             let mut fleet = Fleet { zone: &zone.name, now, made: Vec::with_capacity(certificates) };

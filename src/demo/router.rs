@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{
     answer::{Answer, ApiError, Content, Listing},
     fault::{Fault, THROTTLED},
-    world::{AcceptedCredential, Quota, SimulatedZone, World, dice, hex},
+    world::{ACCOUNT, AcceptedCredential, Quota, SimulatedZone, World, dice, hex},
 };
 
 /// A request as it came in.
@@ -115,10 +115,26 @@ impl State {
         answer
     }
 
+    /// What a token is told of itself, if it asks where tokens of its sort do (facts, section B.2).
+    fn verify(&self, is_right_place: bool) -> Result<Answer, ApiError> {
+        if !is_right_place {
+            return Err(ApiError::new(401, 1000, "Invalid API Token"));
+        }
+        let mut result = json!({"id": "ed17574386854bf78a67040be0a770b0", "status": "active"});
+        if let Some(date) = &self.world.tokens_expire {
+            result["expires_on"] = json!(date);
+        }
+        Ok(Answer::result(&result))
+    }
+
     fn route(&mut self, request: &RecordedRequest, page: usize, faults: &mut Vec<Fault>) -> Result<Answer, ApiError> {
         let path = request.path.strip_prefix("/client/v4/").unwrap_or_default();
         let parts: Vec<&str> = path.split('/').collect();
         let (id, lists) = match *parts {
+            ["user", "tokens", "verify"] => return self.verify(!self.world.tokens_of_account),
+            ["accounts", account, "tokens", "verify"] => {
+                return self.verify(self.world.tokens_of_account && account == ACCOUNT);
+            }
             ["zones", id] => (id, false),
             ["zones", id, "client_certificates"] => (id, true),
             _ => return Err(no_route(&request.path)),

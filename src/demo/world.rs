@@ -14,6 +14,10 @@ pub struct World {
     pub zones: Vec<SimulatedZone>,
     /// Who may ask. Each is a user of its own, with a quota of its own.
     pub credentials: Vec<AcceptedCredential>,
+    /// When every token expires, if it does.
+    pub tokens_expire: Option<String>,
+    /// Tokens belong to the account, and not to a user.
+    pub tokens_of_account: bool,
     /// How long after its arrival a request is answered.
     pub latency: Duration,
     /// How much each user may ask.
@@ -33,6 +37,8 @@ impl Default for World {
                 // Unmistakable where it must not be found, and of no shape that scanners look for.
                 "simulated-token-0123456789-abcdefghijklm".into(),
             )],
+            tokens_expire: None,
+            tokens_of_account: false,
             latency: Duration::ZERO,
             quota: Quota::default(),
             fault: None,
@@ -156,7 +162,7 @@ impl SimulatedZone {
     }
 }
 
-const ACCOUNT: &str = "11cbe197c050c9e422aaa103cfe30ed8";
+pub(super) const ACCOUNT: &str = "11cbe197c050c9e422aaa103cfe30ed8";
 
 /// A certificate, small: what a test does not set is made from the id when it is listed.
 #[derive(Debug, Clone)]

@@ -576,7 +576,7 @@ async fn what_a_zone_is_called_follows_the_configuration() {
     };
     let names = RefCell::new(Vec::new());
     run_with(vec![zone(0, HOUR)], DAY, fetch, async |running| {
-        let mut look = async |zone: Zone| {
+        let look = async |zone: Zone| {
             running.change(vec![zone]).await;
             let at_once = running.state(0).name.to_string();
             sleep(2 * HOUR).await;

@@ -85,7 +85,7 @@ pub(crate) struct Daemon {
     /// Collects the log until the daemon ends.
     reader: Option<std::thread::JoinHandle<()>>,
     /// Holds the configuration.
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// What a command printed, and how it ended.
@@ -138,7 +138,7 @@ impl Daemon {
                 log.push('\n');
             }
         });
-        let mut daemon = Self { child, address: String::new(), log, reader: Some(reader), _folder: folder };
+        let mut daemon = Self { child, address: String::new(), log, reader: Some(reader), folder };
         let started = Instant::now();
         while daemon.address.is_empty() {
             assert!(started.elapsed() < DEADLINE && daemon.child.try_wait().unwrap().is_none(), "{}", daemon.log());
@@ -153,15 +153,29 @@ impl Daemon {
         daemon
     }
 
+    /// Writes another configuration, which is read when it is told to.
+    pub(crate) fn configure(&self, config: &str) {
+        std::fs::write(self.folder.path().join("config.toml"), config).unwrap();
+    }
+
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// Status and body of a GET.
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
+        self.ask(reqwest::Method::GET, path).await
+    }
+
+    /// Status and body of a POST.
+    pub(crate) async fn post(&self, path: &str) -> (u16, String) {
+        self.ask(reqwest::Method::POST, path).await
+    }
+
+    async fn ask(&self, method: reqwest::Method, path: &str) -> (u16, String) {
         // The machine's certificate authorities are not needed, and take long to read.
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
-        let answer = client.get(self.url(path)).send().await.unwrap();
+        let answer = client.request(method, self.url(path)).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 

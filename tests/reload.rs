@@ -1,0 +1,146 @@
+//! Reading the configuration again, from outside: the real daemon, by signal and by request.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a test that fails panics")]
+
+mod support;
+
+use cloudflare_cert_exporter::demo::{AcceptedCredential, SimulatedApi, SimulatedZone, World};
+use support::{Daemon, metrics::Metrics, until};
+use tokio::time::{Duration, sleep};
+
+const SUCCESSFUL: &str = "cloudflare_cert_exporter_config_last_reload_successful";
+const SUCCEEDED_AT: &str = "cloudflare_cert_exporter_config_last_reload_success_timestamp_seconds";
+
+/// What a file says that polls these zones of the world; `server` and `more` are added to it.
+fn config(api: &SimulatedApi, zones: &[&str], server: &str, more: &str) -> String {
+    let mut text = format!(
+        "[server]\nlisten_addresses = [\"127.0.0.1:0\"]\n{server}\n[api]\nbase_url = {:?}\n{more}\n",
+        api.base_url()
+    );
+    api.change(|world| {
+        for zone in world.zones.iter().filter(|zone| zones.contains(&&*zone.name)) {
+            text.push_str(&format!("[[zones]]\nid = {:?}\nname = {:?}\n", zone.id, zone.name));
+        }
+    });
+    text
+}
+
+async fn start(world: World, zones: &[&str], server: &str) -> (SimulatedApi, Daemon) {
+    let api = SimulatedApi::start(world).await.unwrap();
+    let token = api.change(|world| world.token().to_owned());
+    let daemon = Daemon::start(&config(&api, zones, server, ""), &[], &[("CLOUDFLARE_API_TOKEN", &token)]);
+    daemon.ready().await;
+    (api, daemon)
+}
+
+fn world() -> World {
+    World::of(["a.example", "b.example", "c.example"].map(|name| SimulatedZone::of_size(name, 3)))
+}
+
+#[tokio::test]
+async fn a_signal_drops_and_starts_zones_and_keeps_the_data_of_those_that_stay() {
+    let (api, daemon) = start(world(), &["a.example", "b.example"], "").await;
+    let before = Metrics::of(&daemon).await;
+    assert_eq!((before.get(SUCCESSFUL, &[]), before.up("c.example")), (Some(1.0), None));
+    let asked = |name: &str| {
+        let id = api.change(|world| world.zones.iter().find(|zone| zone.name == name).unwrap().id.clone());
+        api.requests().iter().filter(|request| request.path.contains(&id)).count()
+    };
+    let of_b = asked("b.example");
+    daemon.configure(&config(&api, &["b.example", "c.example"], "", "[metrics]\nexpiring_within_days = [5]"));
+    daemon.signal("HUP");
+    daemon.until_logged(&["level=info", "The configuration was read again"]).await;
+    let after = until("a listing of the new zone", async || {
+        let metrics = Metrics::of(&daemon).await;
+        metrics.up("c.example").is_some().then_some(metrics)
+    })
+    .await;
+    assert_eq!((after.up("a.example"), after.up("b.example"), after.up("c.example")), (None, Some(1.0), Some(1.0)));
+    // It was not listed again, and nothing that was known of it is lost.
+    assert_eq!(asked("b.example"), of_b);
+    assert_eq!(after.last_success("b.example"), before.last_success("b.example"));
+    assert_eq!((before.polls("b.example"), after.polls("b.example")), (1.0, 1.0));
+    assert_eq!(after.all("cloudflare_certificates_expiring", &[("zone", "b.example")]).count(), 1);
+    assert!(after.get(SUCCEEDED_AT, &[]) >= before.get(SUCCEEDED_AT, &[]));
+    // Requests that were counted before are counted still.
+    let requests = after.get("cloudflare_api_requests_total", &[("endpoint", "client_certificates")]);
+    assert_eq!(requests, Some(3.0));
+    assert_eq!(daemon.get("/-/reload").await.0, 404);
+    assert_eq!(daemon.post("/-/reload").await.0, 404);
+}
+
+#[tokio::test]
+async fn a_request_tells_what_is_wrong_and_the_configuration_of_before_stays() {
+    let (api, daemon) = start(world(), &["a.example"], "enable_lifecycle = true").await;
+    assert_eq!(daemon.get("/-/reload").await.0, 405);
+    let good = config(&api, &["a.example", "b.example"], "enable_lifecycle = true", "");
+    daemon.configure(&format!("{good}\ninterval = \"1y\"\nnonsense = 1\n"));
+    let (status, text) = daemon.post("/-/reload").await;
+    assert_eq!(status, 500, "{text}");
+    for part in ["interval", "nonsense", "stays in use", "config.toml:"] {
+        assert!(text.contains(part), "{part} is missing in {text}");
+    }
+    let metrics = Metrics::of(&daemon).await;
+    assert_eq!((metrics.get(SUCCESSFUL, &[]), metrics.up("a.example")), (Some(0.0), Some(1.0)));
+    daemon.until_logged(&["level=error", "stays in use", "nonsense"]).await;
+    daemon.configure(&good);
+    assert_eq!(daemon.post("/-/reload").await.0, 200);
+    let metrics = until("a listing of the new zone", async || {
+        let metrics = Metrics::of(&daemon).await;
+        metrics.up("b.example").is_some().then_some(metrics)
+    })
+    .await;
+    assert_eq!(metrics.get(SUCCESSFUL, &[]), Some(1.0));
+}
+
+#[tokio::test]
+async fn what_takes_a_restart_is_said() {
+    let (api, daemon) = start(world(), &["a.example"], "enable_lifecycle = true").await;
+    daemon.configure(&config(&api, &["a.example"], "telemetry_path = \"/other\"", ""));
+    assert_eq!(daemon.post("/-/reload").await.0, 200);
+    daemon.until_logged(&["level=warn", "takes a restart", "server.telemetry_path"]).await;
+    daemon.until_logged(&["level=warn", "takes a restart", "server.enable_lifecycle"]).await;
+    assert_eq!((daemon.get("/metrics").await.0, daemon.get("/other").await.0), (200, 404));
+}
+
+#[tokio::test]
+async fn another_credential_is_used_at_once_and_no_budget_is_given_twice() {
+    let (api, daemon) = start(world(), &["a.example"], "enable_lifecycle = true").await;
+    api.change(|world| world.credentials = vec![AcceptedCredential::Token("simulated-token-of-another-kind".into())]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "simulated-token-of-another-kind").unwrap();
+    let credentials = format!("requests_per_5m = 2\n[credentials.default]\napi_token_file = {:?}", file.path());
+    daemon.configure(&config(&api, &["a.example", "b.example", "c.example"], "enable_lifecycle = true", &credentials));
+    assert_eq!(daemon.post("/-/reload").await.0, 200);
+    // Of a budget of two, the first listing has spent one.
+    until("a listing of a new zone", async || {
+        let metrics = Metrics::of(&daemon).await;
+        (metrics.up("b.example") == Some(1.0) || metrics.up("c.example") == Some(1.0)).then_some(())
+    })
+    .await;
+    sleep(Duration::from_secs(2)).await;
+    let metrics = Metrics::of(&daemon).await;
+    let tried = ["b.example", "c.example"].iter().filter(|zone| metrics.up(zone).is_some()).count();
+    assert_eq!((tried, api.requests().len()), (1, 2));
+}
+
+#[tokio::test]
+async fn a_token_shows_when_it_expires_whoever_owns_it() {
+    let mut daemons = Vec::new();
+    for of_account in [false, true] {
+        let world =
+            World { tokens_expire: Some("2033-02-20T23:18:00Z".into()), tokens_of_account: of_account, ..world() };
+        daemons.push(start(world, &["a.example"], "").await);
+    }
+    for (api, daemon) in &daemons {
+        let expires = until("the expiry of the token", async || {
+            Metrics::of(daemon)
+                .await
+                .get("cloudflare_api_token_expires_timestamp_seconds", &[("credentials", "default")])
+        })
+        .await;
+        assert_eq!(expires, 1_992_554_280.0);
+        assert!(!daemon.log().contains("level=warn"), "{}", daemon.log());
+        assert!(api.requests().len() <= 4);
+    }
+}
