@@ -20,6 +20,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::{
     config::{Config, ConfigErrors},
     server::{ListenAddress, TelemetryPath},
+    systemd,
 };
 
 /// A failure at run time.
@@ -107,6 +108,9 @@ struct Web {
     /// [default: server.telemetry_path of the configuration, else /metrics].
     #[arg(long = "web.telemetry-path", value_name = "PATH")]
     telemetry_path: Option<TelemetryPath>,
+    /// Listen on the sockets that systemd hands over, and not on the addresses of the configuration.
+    #[arg(long = "web.systemd-socket", conflicts_with = "listen_addresses")]
+    systemd_socket: bool,
     /// Let POST /-/reload make the program read its configuration again, as SIGHUP always does
     /// [default: server.enable_lifecycle of the configuration, else off].
     #[arg(long = "web.enable-lifecycle")]
@@ -155,9 +159,14 @@ pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
 
 /// Reads the configuration, then again whenever that is asked.
 fn run_daemon(common: Common, web: Web, now: fn() -> DateTime<Utc>) -> Result<u8, u8> {
+    let sockets = if web.systemd_socket { systemd::sockets() } else { Ok(Vec::new()) };
+    let sockets = sockets.map_err(|error| {
+        complain(&format!("--web.systemd-socket cannot be followed: {error}"));
+        FAILED
+    })?;
     let config = web.apply(load(&common)?);
     let again = move || read(&common).map(|config| web.apply(config));
-    Ok(daemon::run(config, again, now))
+    Ok(daemon::run(config, again, sockets, now))
 }
 
 /// Keeps secrets out of core files, and memory and environment from other processes of this user.
@@ -201,11 +210,15 @@ impl Web {
             if more.listen_addresses.is_empty() { self.listen_addresses } else { more.listen_addresses };
         self.telemetry_path = more.telemetry_path.or(self.telemetry_path);
         self.enable_lifecycle |= more.enable_lifecycle;
+        self.systemd_socket |= more.systemd_socket;
         self
     }
 
     const fn is_default(&self) -> bool {
-        self.listen_addresses.is_empty() && self.telemetry_path.is_none() && !self.enable_lifecycle
+        self.listen_addresses.is_empty()
+            && self.telemetry_path.is_none()
+            && !self.enable_lifecycle
+            && !self.systemd_socket
     }
 }
 

@@ -5,6 +5,7 @@
 //!
 //! - [`cli`]: the commands.
 //! - this file: the one place that joins the parts.
+//! - [`systemd`]: what systemd is told and hands over.
 //! - [`config`]: the configuration file; [`server`]: HTTP; [`demo`]: a simulated Cloudflare API.
 //! - [`poller`]: which zone is due; [`exposition`]: the text that Prometheus reads.
 //! - [`cloudflare`]: the client of the API.
@@ -23,8 +24,9 @@ pub mod poller;
 pub mod properties;
 pub mod server;
 pub mod state;
+pub mod systemd;
 
-use std::{collections::HashMap, io, sync::Arc, time::Duration};
+use std::{collections::HashMap, future::pending, io, net::TcpListener, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use prometheus::{IntCounter, IntGauge, Registry};
@@ -76,6 +78,8 @@ pub struct Controls {
     pub reload: mpsc::UnboundedReceiver<()>,
     /// Reads the configuration.
     pub load: Arc<Load>,
+    /// Listens on these, if there are any, and not where the configuration says.
+    pub sockets: Vec<TcpListener>,
 }
 
 /// Reads the configuration.
@@ -93,7 +97,7 @@ pub async fn run(
     notice: Option<&'static str>,
     controls: Controls,
 ) -> Result<(), RunError> {
-    let Controls { mut stop, mut reload, load } = controls;
+    let Controls { mut stop, mut reload, load, sockets } = controls;
     let registry = Registry::new();
     let write_failures = IntCounter::new(
         "cloudflare_cert_exporter_state_write_failures_total",
@@ -105,13 +109,18 @@ pub async fn run(
     let directory = config.state_directory.as_deref().map(|path| Directory::open(path, write_failures)).transpose()?;
     let (revive, revived) = mpsc::unbounded_channel();
     let clients = clients(&config, &registry, now, &revive, directory.as_ref())?;
-    let listeners = server::bind(&config.listen_addresses, &config.telemetry_path).await?;
+    let listeners = if sockets.is_empty() {
+        server::bind(&config.listen_addresses, &config.telemetry_path).await?
+    } else {
+        server::adopt(sockets, &config.telemetry_path).map_err(RunError::Server)?
+    };
     let (zones, due_in) = match &directory {
         Some(directory) => restore(directory, &config, now()),
         None => (config.zones.iter().map(|zone| Arc::new(ZoneState::new(zone.clone()))).collect(), Vec::new()),
     };
     let (snapshots, latest) = watch::channel(Arc::new(Snapshot { zones }));
     let pulse = watch::Sender::new(Instant::now());
+    let beat = watch::Sender::new(None);
     let series = watch::Sender::new(config.series.clone());
     let (ask_reload, mut asked) = mpsc::unbounded_channel();
     let sources = server::Sources {
@@ -122,6 +131,7 @@ pub async fn run(
         now,
         notice,
         reload: config.enable_lifecycle.then_some(ask_reload.clone()),
+        beat: beat.clone(),
     };
     let telemetry_path = config.telemetry_path.clone();
     let stopped = stop.clone();
@@ -130,6 +140,7 @@ pub async fn run(
     // Dropped at the end, which cancels what is in it.
     let mut polling = JoinSet::new();
     let (changes, changed) = mpsc::unbounded_channel();
+    let (turned, mut served) = (pulse.subscribe(), beat.subscribe());
     let poller =
         Poller { snapshots, due_in, revived, changes: changed, pulse, requests_per_5m: config.api.requests_per_5m };
     let mut live = Live {
@@ -169,6 +180,18 @@ pub async fn run(
     };
     polling.spawn(poller.run(poll, move || now().timestamp(), corrected));
     reloads.succeeded(now());
+    let is_well = {
+        let served = served.clone();
+        move || server::polls(&turned) && server::serves(&served)
+    };
+    polling.spawn(systemd::feed_watchdog(is_well));
+    polling.spawn(async move {
+        // An error means that the server has ended, which is seen to elsewhere.
+        if served.wait_for(Option::is_some).await.is_ok() {
+            systemd::ready();
+        }
+        pending::<()>().await;
+    });
 
     loop {
         let reply = tokio::select! {
@@ -183,13 +206,16 @@ pub async fn run(
             // An error means that whoever could say stop is gone.
             _ = stop.wait_for(|&stop| stop) => break,
         };
+        systemd::reloading();
         let outcome = live.reload(&load, &mut polling).await;
         reloads.ended(&outcome, now());
+        systemd::ready();
         if let Some(reply) = reply {
             // Whoever asked may have gone.
             let _ = reply.send(outcome);
         }
     }
+    systemd::stopping();
     polling.abort_all();
     match timeout(DRAIN, server).await {
         Ok(ended) => ended?.map_err(RunError::Server),

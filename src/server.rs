@@ -26,7 +26,7 @@ use prometheus::Registry;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot, watch},
-    time::Instant,
+    time::{Instant, interval},
 };
 
 pub use settings::{InvalidListenAddress, InvalidTelemetryPath, ListenAddress, TelemetryPath};
@@ -56,6 +56,8 @@ pub struct Sources {
     pub notice: Option<&'static str>,
     /// Whom to ask to read the configuration again, if clients may.
     pub reload: Option<mpsc::UnboundedSender<ReloadReply>>,
+    /// Shows that requests are answered and that what they are answered with is kept right: when that was so last.
+    pub beat: watch::Sender<Option<Instant>>,
 }
 
 /// Is told what came of a reload: nothing, or why it failed.
@@ -85,6 +87,33 @@ pub async fn bind(addresses: &[ListenAddress], telemetry_path: &TelemetryPath) -
     Ok(listeners)
 }
 
+/// Takes listeners that somebody else has opened.
+///
+/// # Errors
+/// If one of them cannot be used.
+pub fn adopt(sockets: Vec<std::net::TcpListener>, telemetry_path: &TelemetryPath) -> io::Result<Vec<TcpListener>> {
+    let adopt = |socket: std::net::TcpListener| {
+        socket.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(socket)?;
+        tracing::info!(address = %listener.local_addr()?, telemetry_path = telemetry_path.as_str(), handed_over = true, "Listening.");
+        Ok(listener)
+    };
+    sockets.into_iter().map(adopt).collect()
+}
+
+/// Whether the poll loop turns.
+#[must_use]
+pub fn polls(pulse: &watch::Receiver<Instant>) -> bool {
+    pulse.has_changed().is_ok() && pulse.borrow().elapsed() < PULSE_LOST_AFTER
+}
+
+/// Whether requests are answered, and with what is right.
+#[must_use]
+pub fn serves(beat: &watch::Receiver<Option<Instant>>) -> bool {
+    // Before the first beat it is on its way.
+    beat.has_changed().is_ok() && beat.borrow().is_none_or(|beat| beat.elapsed() < PULSE_LOST_AFTER)
+}
+
 /// Serves until `stop` turns true, then finishes the requests in flight and closes every other connection.
 ///
 /// # Errors
@@ -95,7 +124,7 @@ pub async fn serve(
     sources: Sources,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let Sources { snapshots, pulse, registry, series, now, notice, reload } = sources;
+    let Sources { snapshots, pulse, registry, series, now, notice, reload, beat } = sources;
     let snapshot = snapshots.borrow().clone();
     let first_series = series.borrow().clone();
     let published = Published::new(snapshot, first_series, now).await;
@@ -105,7 +134,17 @@ pub async fn serve(
         // Whoever polls is gone. What is known is still shown, and health tells the rest.
         pending::<()>().await;
     };
+    let beating = async {
+        let mut beats = interval(PULSE_EVERY);
+        loop {
+            beats.tick().await;
+            if served.published.is_kept_right() {
+                beat.send_replace(Some(Instant::now()));
+            }
+        }
+    };
     tokio::select! {
+        () = beating => Ok(()),
         served = accept::serve(listeners, router(telemetry_path, notice, reload, Arc::clone(&served)), stop) => served,
         () = following => Ok(()),
     }
@@ -145,9 +184,7 @@ fn router(
 }
 
 async fn healthy(State(served): State<Arc<Served>>) -> Response {
-    let turned = served.pulse.borrow().elapsed();
-    let alive = served.pulse.has_changed().is_ok() && turned < PULSE_LOST_AFTER;
-    if alive {
+    if polls(&served.pulse) {
         "Healthy.\n".into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "The poll loop does not turn: nothing is being updated.\n").into_response()

@@ -5,14 +5,14 @@
 use std::{fs, path::Path};
 
 /// From the top down. A room may use those below it.
-const ROOMS: [&str; 10] =
-    ["main", "cli", "lib", "config", "server", "poller", "exposition", "cloudflare", "state", "model"];
+const ROOMS: [&str; 11] =
+    ["main", "cli", "lib", "config", "server", "poller", "exposition", "cloudflare", "state", "systemd", "model"];
 
 /// Stands beside them and uses none: it plays the other side.
 const SIMULATION: &str = "demo";
 
 /// Libraries, and the room that knows them.
-const KNOWN_IN: [(&str, &str); 9] = [
+const KNOWN_IN: [(&str, &str); 11] = [
     ("reqwest", "cloudflare"),
     ("rustls", "cloudflare"),
     ("sfv", "cloudflare"),
@@ -22,6 +22,8 @@ const KNOWN_IN: [(&str, &str); 9] = [
     ("askama", "server"),
     ("toml", "config"),
     ("clap", "cli"),
+    ("sd_notify", "systemd"),
+    ("listenfd", "systemd"),
 ];
 
 /// Each source file without its tests: room, path and text.

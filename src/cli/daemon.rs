@@ -1,6 +1,6 @@
 //! `run` and `demo`: the daemon, from bound addresses to the last scrape.
 
-use std::{future::Future, io, path::Path, pin::pin, sync::Arc};
+use std::{future::Future, io, net::TcpListener, path::Path, pin::pin, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use clap::Args;
@@ -32,8 +32,8 @@ pub(super) struct DemoOptions {
 }
 
 /// Runs until a signal comes, and returns the exit code.
-pub(super) fn run(config: Config, again: impl Load, now: fn() -> DateTime<Utc>) -> u8 {
-    block_on(serve(config, again, now, None))
+pub(super) fn run(config: Config, again: impl Load, sockets: Vec<TcpListener>, now: fn() -> DateTime<Utc>) -> u8 {
+    block_on(serve(config, again, sockets, now, None))
 }
 
 /// Reads the configuration again.
@@ -62,7 +62,7 @@ pub(super) fn demo(options: DemoOptions, web: Web, now: fn() -> DateTime<Utc>) -
         match api_and_config {
             Ok((_api, config, read)) => {
                 tracing::warn!("{DEMO_NOTICE}");
-                serve(config, read, now, Some(DEMO_NOTICE)).await
+                serve(config, read, Vec::new(), now, Some(DEMO_NOTICE)).await
             }
             Err(error) => {
                 tracing::error!(%error, "The demo cannot be started.");
@@ -104,7 +104,13 @@ pub(super) fn block_on(command: impl Future<Output = u8>) -> u8 {
     }
 }
 
-async fn serve(config: Config, load: impl Load, now: fn() -> DateTime<Utc>, notice: Option<&'static str>) -> u8 {
+async fn serve(
+    config: Config,
+    load: impl Load,
+    sockets: Vec<TcpListener>,
+    now: fn() -> DateTime<Utc>,
+    notice: Option<&'static str>,
+) -> u8 {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         revision = env!("BUILD_REVISION"),
@@ -122,7 +128,7 @@ async fn serve(config: Config, load: impl Load, now: fn() -> DateTime<Utc>, noti
     };
     let (stop, stopped) = watch::channel(false);
     let (reload, asked) = mpsc::unbounded_channel();
-    let controls = Controls { stop: stopped, reload: asked, load: Arc::new(load) };
+    let controls = Controls { stop: stopped, reload: asked, load: Arc::new(load), sockets };
     let mut running = pin!(crate::run(config, now, notice, controls));
     loop {
         tokio::select! {

@@ -22,6 +22,9 @@ use crate::{
 /// A clock that was set is noticed after so long, or by whoever asks.
 const LOOK_AFTER: Duration = Duration::from_secs(60);
 
+/// How many seconds something may be out of date before something is wrong.
+const PATIENCE: i64 = 30;
+
 /// The latest exposition.
 #[derive(Debug)]
 pub(super) struct Published {
@@ -69,6 +72,12 @@ impl Published {
                 () = sleep(rest) => {}
             }
         }
+    }
+
+    /// Whether what is shown follows the time, but for a moment.
+    pub(super) fn is_kept_right(&self) -> bool {
+        let (latest, now) = (self.latest(), self.second());
+        latest.is_right_at(now) || latest.is_right_at(now - PATIENCE)
     }
 
     /// The latest exposition, even if a day has just ended.
