@@ -5,6 +5,7 @@
 
 pub(crate) mod gate;
 pub(crate) mod metrics;
+pub(crate) mod prometheus;
 
 use std::{
     fmt::Display,
@@ -44,10 +45,18 @@ pub(crate) async fn start(world: World, more: &str) -> (SimulatedApi, Daemon) {
     (api, daemon)
 }
 
+pub(crate) fn has_program(name: &str) -> bool {
+    Command::new(name).arg("--version").output().is_ok()
+}
+
 /// Passes on whether a tool is there; it has to be where every test is asked for.
 pub(crate) fn is_there(tool: &str, package: &str, is_there: bool) -> bool {
+    is_there_or(is_there, &format!("{tool} is not installed: it is in Debian's package {package}"))
+}
+
+/// The same for what is in no package of Debian.
+pub(crate) fn is_there_or(is_there: bool, message: &str) -> bool {
     if !is_there {
-        let message = format!("{tool} is not installed: it is in Debian's package {package}");
         assert!(!tests_everything(), "{message}");
         // The test runner swallows what a test that passes says by `eprintln`.
         let _ = std::io::stderr().write_all(format!("NOT TESTED: {message}.\n").as_bytes());
