@@ -1,0 +1,123 @@
+//! The rules that Grafana's dashboard-linter has for a dashboard, under its names for them. The linter
+//! itself is in no package registry.
+
+use serde_json::Value;
+
+use crate::promql::{Selector, named};
+
+/// Rules that the dashboard breaks, and where.
+pub(crate) fn complaints(dashboard: &Value) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let mut expect = |holds: bool, rule: &str, place: &str| {
+        if !holds {
+            complaints.push(format!("{rule}: {place}"));
+        }
+    };
+    expect(dashboard["editable"] == false, "uneditable-dashboard", "");
+
+    let sources: Vec<_> = variables(dashboard).filter(|variable| variable["type"] == "datasource").collect();
+    let is_right = |source: &&Value| source["name"] == "datasource" && source["label"] == "Data source";
+    expect(sources.len() == 1 && sources.iter().all(is_right), "template-datasource-rule", "");
+    for (name, label) in [("job", "Job"), ("instance", "Instance")] {
+        let is_right = |variable: &Value| {
+            let [query, multi, all] = ["type", "multi", "allValue"].map(|key| &variable[key]);
+            query == "query" && multi == true && all == ".+" && variable["label"] == label && is_variable(variable)
+        };
+        let found = variables(dashboard).find(|variable| variable["name"] == name);
+        expect(found.is_some_and(is_right), &format!("template-{name}-rule"), "");
+    }
+    for variable in variables(dashboard).filter(|variable| variable["type"] == "query") {
+        let name = text(variable, "name");
+        expect(variable["refresh"] == 2, "template-on-time-change-reload-rule", name);
+        expect(label_values(text(variable, "query")).is_some(), "template-label-promql-rule", name);
+    }
+
+    for panel in panels(dashboard) {
+        let title = text(panel, "title");
+        expect(is_variable(panel), "panel-datasource-rule", title);
+        expect(!title.is_empty() && !text(panel, "description").is_empty(), "panel-title-description-rule", title);
+        let unit = text(&panel["fieldConfig"]["defaults"], "unit");
+        expect(UNITS.contains(&unit), "panel-units-rule", title);
+        expect(targets(panel).next().is_some(), "panel-no-targets-rule", title);
+        for selector in targets(panel).flat_map(|target| named(text(target, "expr")).selectors) {
+            let place = format!("{title}: {}", selector.metric);
+            for name in ["job", "instance"] {
+                let wanted = (name.to_owned(), "=~".to_owned(), format!("${name}"));
+                expect(selector.matchers.contains(&wanted), &format!("target-{name}-rule"), &place);
+            }
+            let Selector { metric, function, range, .. } = selector;
+            let is_rate = ["rate", "irate", "increase"].contains(&function.as_str());
+            expect(!is_rate || range.contains("$__rate_interval"), "target-rate-interval-rule", &place);
+            expect(is_rate || !metric.ends_with("_total"), "target-counter-agg-rule", &place);
+        }
+    }
+    complaints
+}
+
+/// Those of Grafana's units that are used; a slip of the pen would be shown as text behind the number.
+const UNITS: [&str; 4] = ["none", "s", "percentunit", "reqps"];
+
+fn is_variable(of: &Value) -> bool {
+    of["datasource"]["uid"] == "$datasource"
+}
+
+pub(crate) fn variables(dashboard: &Value) -> impl Iterator<Item = &Value> {
+    dashboard["templating"]["list"].as_array().unwrap().iter()
+}
+
+/// All that show something.
+pub(crate) fn panels(dashboard: &Value) -> impl Iterator<Item = &Value> {
+    dashboard["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row")
+}
+
+pub(crate) fn targets(panel: &Value) -> impl Iterator<Item = &Value> {
+    panel["targets"].as_array().into_iter().flatten()
+}
+
+pub(crate) fn text<'a>(of: &'a Value, key: &str) -> &'a str {
+    of[key].as_str().unwrap_or_default()
+}
+
+/// The selector and the label of `label_values(SELECTOR, LABEL)`.
+pub(crate) fn label_values(query: &str) -> Option<(&str, &str)> {
+    query.strip_prefix("label_values(")?.strip_suffix(')')?.rsplit_once(", ")
+}
+
+#[test]
+fn the_dashboard_breaks_no_rule() {
+    assert_eq!(complaints(&super::dashboard()), [""; 0]);
+}
+
+#[test]
+fn every_rule_is_noticed_when_it_is_broken() {
+    let rows = [
+        ("uneditable-dashboard", "/editable", Value::from(true)),
+        ("template-datasource-rule", "/templating/list/0/name", "DS_PROMETHEUS".into()),
+        ("template-job-rule", "/templating/list/1/allValue", ".*".into()),
+        ("template-instance-rule", "/templating/list/2/multi", false.into()),
+        ("template-on-time-change-reload-rule", "/templating/list/3/refresh", 1.into()),
+        ("template-label-promql-rule", "/templating/list/3/query", "zones".into()),
+        ("panel-datasource-rule", "/panels/1/datasource/uid", "abc".into()),
+        ("panel-title-description-rule", "/panels/1/description", "".into()),
+        ("panel-units-rule", "/panels/1/fieldConfig/defaults/unit", "day".into()),
+        ("panel-no-targets-rule", "/panels/1/targets", Value::Array(Vec::new())),
+        ("target-job-rule", "/panels/1/targets/0/expr", r#"up{instance=~"$instance"}"#.into()),
+        ("target-instance-rule", "/panels/1/targets/0/expr", r#"up{job=~"$job", instance="a"}"#.into()),
+        (
+            "target-rate-interval-rule",
+            "/panels/1/targets/0/expr",
+            r#"rate(x_total{job=~"$job", instance=~"$instance"}[5m])"#.into(),
+        ),
+        (
+            "target-counter-agg-rule",
+            "/panels/1/targets/0/expr",
+            r#"sum(x_total{job=~"$job", instance=~"$instance"})"#.into(),
+        ),
+    ];
+    for (rule, place, value) in rows {
+        let mut dashboard = super::dashboard();
+        *dashboard.pointer_mut(place).unwrap() = value;
+        let complaints = complaints(&dashboard);
+        assert!(complaints.len() == 1 && complaints[0].starts_with(rule), "{rule}: {complaints:?}");
+    }
+}

@@ -1,0 +1,213 @@
+//! What is shipped in `monitoring/`: alert rules, their runbook, and the dashboard.
+//!
+//! No test shows the dashboard: there is no Grafana to be had from a package registry. It is checked
+//! against Grafana's published types and the rules of its linter, and every query is asked of Prometheus.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
+
+mod dashboard;
+mod names;
+mod promql;
+#[path = "../support/mod.rs"]
+mod support;
+mod types;
+
+use std::{collections::BTreeMap, fs, process::Command};
+
+use dashboard::{label_values, panels, targets, text, variables};
+use serde_json::Value;
+use support::{
+    Daemon, has_program, is_there,
+    prometheus::{Prometheus, Series},
+    until_ok,
+};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+fn read(path: &str) -> String {
+    fs::read_to_string(format!("{ROOT}/{path}")).unwrap()
+}
+
+fn dashboard() -> Value {
+    serde_json::from_str(&read("monitoring/dashboard.json")).unwrap()
+}
+
+fn yaml(path: &str) -> Value {
+    serde_saphyr::from_str(&read(path)).unwrap()
+}
+
+/// Of `alerts.yml`, recording rules and alerts.
+fn rules() -> Vec<Value> {
+    let file = yaml("monitoring/alerts.yml");
+    let groups = file["groups"].as_array().unwrap();
+    groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
+}
+
+fn alerts() -> Vec<Value> {
+    let alerts: Vec<_> = rules().into_iter().filter(|rule| rule.get("alert").is_some()).collect();
+    assert!(!alerts.is_empty());
+    alerts
+}
+
+/// The daemon on its simulated API, with every zone listed.
+async fn demo() -> Daemon {
+    let folder = tempfile::tempdir().unwrap();
+    let command = support::command(folder.path(), "", &["demo", "--web.listen-address", "127.0.0.1:0"], &[]);
+    let daemon = Daemon::wait_until_it_listens(command, folder);
+    daemon.ready().await;
+    daemon
+}
+
+#[test]
+fn promtool_finds_no_fault_and_every_alert_does_as_its_tests_say() {
+    if !is_there("promtool", "prometheus", has_program("promtool")) {
+        return;
+    }
+    let check: &[&str] = &["check", "rules", "--lint=all", "--lint-fatal", "monitoring/alerts.yml"];
+    for arguments in [check, &["test", "rules", "monitoring/alerts_test.yml"]] {
+        let output = Command::new("promtool").args(arguments).current_dir(ROOT).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "promtool {arguments:?}: {}", String::from_utf8_lossy(&said));
+    }
+}
+
+#[test]
+fn every_alert_tells_how_bad_it_is_and_where_its_runbook_is() {
+    let runbook = read("monitoring/RUNBOOK.md");
+    let mut sections: Vec<_> = runbook.lines().filter_map(|line| line.strip_prefix("## Cloudflare")).collect();
+    for alert in alerts() {
+        let name = text(&alert, "alert");
+        let (labels, annotations) = (&alert["labels"], &alert["annotations"]);
+        assert!(["warning", "critical"].contains(&text(labels, "severity")), "{name}: {labels}");
+        assert!(alert["for"].is_string(), "{name} is gone with one scrape");
+        let [summary, description] = ["summary", "description"].map(|key| text(annotations, key));
+        assert!(summary.ends_with('.') && !summary.contains("{{"), "{name}: {summary}");
+        assert!(description.ends_with('.'), "{name}: {description}");
+        let place = "https://example.com/cloudflare-cert-exporter/monitoring/RUNBOOK.md";
+        assert_eq!(text(annotations, "runbook_url"), format!("{place}#{}", name.to_lowercase()));
+        let section = name.strip_prefix("Cloudflare").unwrap();
+        let at = sections.iter().position(|found| *found == section).unwrap_or_else(|| panic!("no section {name}"));
+        assert_eq!(at, 0, "the sections are in the order of the alerts");
+        sections.remove(at);
+    }
+    assert_eq!(sections, [""; 0], "these alerts are no more");
+
+    for link in runbook.split("](#").skip(1) {
+        let target = link.split(')').next().unwrap();
+        let is_there = |line: &str| line.strip_prefix("## ").is_some_and(|title| title.to_lowercase() == target);
+        assert!(runbook.lines().any(is_there), "no section #{target}");
+    }
+}
+
+#[test]
+fn every_alert_is_tested_both_firing_and_silent() {
+    let file = yaml("monitoring/alerts_test.yml");
+    let (mut firing, mut silent) = (Vec::new(), Vec::new());
+    for case in file["tests"].as_array().unwrap().iter().flat_map(|test| test["alert_rule_test"].as_array().unwrap()) {
+        let alerts = case["exp_alerts"].as_array().map_or(&[][..], Vec::as_slice);
+        assert!(alerts.iter().all(|alert| alert["exp_annotations"]["description"].is_string()), "{case}");
+        if alerts.is_empty() { &mut silent } else { &mut firing }.push(text(case, "alertname").to_owned());
+    }
+    for alert in alerts() {
+        let name = text(&alert, "alert").to_owned();
+        assert!(firing.contains(&name), "{name} never fires");
+        assert!(silent.contains(&name), "{name} is never silent");
+    }
+}
+
+#[tokio::test]
+async fn rules_and_dashboard_find_in_a_real_prometheus_what_they_ask_for() {
+    if !is_there("prometheus", "prometheus", has_program("prometheus")) {
+        return;
+    }
+    let daemon = demo().await;
+    let often = read("monitoring/alerts.yml").replace("interval: 1m", "interval: 1s");
+    let prometheus = Prometheus::start_with_rules(&daemon, &often).await;
+
+    expect_alerts_of_the_demo(&prometheus).await;
+    // A rate needs two scrapes.
+    let enough = |series: &[Series]| series.iter().any(|series| series.value >= 3.0);
+    prometheus.wait_for("three scrapes", "count_over_time(up[1m])", enough).await;
+    let dashboard = dashboard();
+    for variable in variables(&dashboard).filter(|variable| variable["type"] == "query") {
+        let (selector, label) = label_values(text(variable, "query")).unwrap();
+        let series = prometheus.query(&substituted(selector, &dashboard)).await;
+        assert!(series.iter().any(|series| !series.label(label).is_empty()), "{variable} has no values");
+    }
+    for panel in panels(&dashboard) {
+        for target in targets(panel) {
+            let expression = substituted(text(target, "expr"), &dashboard);
+            let series = prometheus.query(&expression).await;
+            let waits = names::PENDING.iter().any(|(metric, _)| expression.contains(metric));
+            assert!(waits || !series.is_empty(), "{}: there is no data for {expression}", text(panel, "title"));
+            // No request may have been sent between two scrapes, and then there is no quantile of them.
+            let is_number = |series: &Series| !series.value.is_nan() || expression.starts_with("histogram_quantile");
+            assert!(series.iter().all(is_number), "{expression}: {series:?}");
+        }
+    }
+}
+
+/// With the variables as they are when the dashboard is opened.
+fn substituted(expression: &str, dashboard: &Value) -> String {
+    let mut expression = expression.replace("$__rate_interval", "1m");
+    for variable in variables(dashboard).filter(|variable| variable["type"] != "datasource") {
+        let all = variable.get("allValue").and_then(Value::as_str);
+        let value = all.unwrap_or_else(|| text(&variable["current"], "value"));
+        expression = expression.replace(&format!("${}", text(variable, "name")), value);
+    }
+    assert!(!expression.contains('$'), "{expression}");
+    expression
+}
+
+/// All rules are evaluated without an error, and those find something that should.
+async fn expect_alerts_of_the_demo(prometheus: &Prometheus) {
+    let evaluated = async || {
+        let (_, body) = prometheus.get("/api/v1/rules").await;
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        let groups = answer["data"]["groups"].as_array().unwrap().clone();
+        let rules: Vec<_> = groups.iter().flat_map(|group| group["rules"].as_array().unwrap()).cloned().collect();
+        if let Some(bad) = rules.iter().find(|rule| rule["health"] == "err") {
+            panic!("{bad}");
+        }
+        let all = rules.len() == self::rules().len() && rules.iter().all(|rule| rule["health"] == "ok");
+        // The first evaluation may come before the first scrape.
+        let names = names_by_alert(&rules);
+        if all && !names.is_empty() && !names.contains_key("CloudflareCertExporterAbsent") {
+            Ok(names)
+        } else {
+            Err(format!("an evaluation of all rules: {rules:?}"))
+        }
+    };
+    let names = until_ok(evaluated).await;
+    let found: Vec<_> = names.keys().map(String::as_str).collect();
+    assert_eq!(
+        found,
+        [
+            "CloudflareCertificateEntriesRejected",
+            "CloudflareCertificateExpired",
+            "CloudflareCertificateExpiring",
+            "CloudflareCertificateExpiringVerySoon",
+            "CloudflareCertificateStuckPending",
+        ]
+    );
+    // "billing-service" has five days left and a successor.
+    assert_eq!(names["CloudflareCertificateExpired"], ["pos-terminal-spare", "sensor-calibration"]);
+    assert_eq!(names["CloudflareCertificateExpiringVerySoon"], ["courier-app", "partner-northwind"]);
+    assert_eq!(names["CloudflareCertificateStuckPending"], ["field-tablet-07", "field-tablet-08"]);
+    let expiring = &names["CloudflareCertificateExpiring"];
+    assert!(["kiosk-lobby", "warehouse-scanner"].iter().all(|name| expiring.iter().any(|found| found == name)));
+}
+
+/// The common names for which each alert fires or is about to.
+fn names_by_alert(rules: &[Value]) -> BTreeMap<String, Vec<String>> {
+    let mut names = BTreeMap::new();
+    for rule in rules {
+        let alerts = rule["alerts"].as_array().into_iter().flatten();
+        let mut of_rule: Vec<_> = alerts.map(|alert| text(&alert["labels"], "common_name").to_owned()).collect();
+        of_rule.sort();
+        if !of_rule.is_empty() {
+            names.insert(text(rule, "name").to_owned(), of_rule);
+        }
+    }
+    names
+}
