@@ -26,7 +26,10 @@ pub mod server;
 pub mod state;
 pub mod systemd;
 
-use std::{collections::HashMap, future::pending, io, net::TcpListener, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap, future::pending, io, net::TcpListener, num::NonZero, panic::resume_unwind, sync::Arc, thread,
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use prometheus::{IntCounter, IntGauge, Registry};
@@ -429,6 +432,7 @@ fn restore(directory: &Directory, config: &Config, now: DateTime<Utc>) -> (Vec<A
     let zones = config.zones.iter().map(|zone| directory.zone(zone));
     let credentials = config.credentials.iter().map(|credential| directory.credential(credential.name()));
     directory.keep_only(zones.chain(credentials));
+    let runtime = tokio::runtime::Handle::current();
     let restored = |zone: &Arc<Zone>| {
         let slot = directory.zone(zone);
         let Some(mut saved) = slot.load(|saved: &SavedZone| saved.id == zone.id) else {
@@ -439,12 +443,18 @@ fn restore(directory: &Directory, config: &Config, now: DateTime<Utc>) -> (Vec<A
             saved.completed = now.timestamp();
             let saved = saved.clone();
             // So that the next start does not take it for new once more.
-            tokio::spawn(async move { slot.save(saved, true).await });
+            runtime.spawn(async move { slot.save(saved, true).await });
         }
         let due_in = saved.due_ms.saturating_sub(now.timestamp_millis());
         (Arc::new(ZoneState::restored(zone.clone(), saved.listing, saved.completed, saved.name)), Some(due_in))
     };
-    let (zones, due_in): (Vec<_>, Vec<_>) = config.zones.iter().map(restored).unzip();
+    // Nothing is shown before all are read, so every processor helps. A share each is not quite fair and good enough.
+    let share = config.zones.len().div_ceil(thread::available_parallelism().map_or(1, NonZero::get)).max(1);
+    let (zones, due_in): (Vec<_>, Vec<_>) = thread::scope(|scope| {
+        let read = |zones: &[Arc<Zone>]| zones.iter().map(&restored).collect::<Vec<_>>();
+        let readers: Vec<_> = config.zones.chunks(share).map(|zones| scope.spawn(move || read(zones))).collect();
+        readers.into_iter().flat_map(|reader| reader.join().unwrap_or_else(|panic| resume_unwind(panic))).unzip()
+    });
     let restored = due_in.iter().flatten().count();
     if restored > 0 {
         tracing::info!(restored, zones = zones.len(), "The last good listings were restored.");
