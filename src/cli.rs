@@ -4,8 +4,10 @@
 
 mod check_config;
 mod daemon;
+mod examples;
 mod list;
 mod logging;
+mod packager;
 
 use std::{
     ffi::OsString,
@@ -46,7 +48,7 @@ const VERSION: &str = concat!(
 /// Without a command it runs the daemon: it lists the certificates of every configured zone on a
 /// schedule and serves their expiry and their counts by status on /metrics.
 #[derive(Debug, Parser)]
-#[command(name = "cloudflare-cert-exporter", version = VERSION, after_help = EXAMPLES)]
+#[command(name = "cloudflare-cert-exporter", version = VERSION, after_help = examples::PROGRAM)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -56,28 +58,26 @@ struct Cli {
     web: Web,
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  Try it without an account, then open http://localhost:10199/
-    cloudflare-cert-exporter demo
-  Check a configuration, then run the daemon with it:
-    cloudflare-cert-exporter check-config --config.file config.toml
-    cloudflare-cert-exporter --config.file config.toml
-  What expires within a month, in all zones:
-    cloudflare-cert-exporter list --expiring-within 30d --config.file config.toml
-
-The token comes from the file or variable that the configuration names, else from CLOUDFLARE_API_TOKEN.";
-
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon (as without any command).
+    #[command(after_help = examples::RUN)]
     Run(Web),
     /// Read everything that the daemon would read, report every mistake at once, and show what it will cost.
+    #[command(after_help = examples::CHECK_CONFIG)]
     CheckConfig,
     /// List the certificates of all zones once, and print them.
+    #[command(after_help = examples::LIST)]
     List(list::Options),
     /// Run the daemon on a simulated Cloudflare API, to try everything without an account.
+    #[command(after_help = examples::DEMO)]
     Demo(daemon::DemoOptions),
+    /// Print the completions of a shell (for packagers).
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions(packager::CompletionsOptions),
+    /// Print the manual page (for packagers).
+    #[command(after_help = examples::MAN)]
+    Man(packager::ManOptions),
 }
 
 /// Options of every command.
@@ -147,12 +147,16 @@ pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
         None => run_daemon(common, web, now),
         Some(Command::Run(own)) => run_daemon(common, web.and(own), now),
         Some(Command::Demo(options)) => Ok(daemon::demo(options, web, now)),
-        Some(Command::CheckConfig | Command::List(_)) if !web.is_default() => {
+        Some(Command::CheckConfig | Command::List(_) | Command::Completions(_) | Command::Man(_))
+            if !web.is_default() =>
+        {
             complain("Options that begin with --web. are for the daemon; this command takes none.");
             Err(USAGE)
         }
         Some(Command::CheckConfig) => load().map(|config| check_config::run(&config)),
         Some(Command::List(options)) => load().map(|config| list::run(&config, &options, now)),
+        Some(Command::Completions(options)) => Ok(packager::completions(&options)),
+        Some(Command::Man(options)) => Ok(packager::man(&options)),
     };
     ExitCode::from(code.unwrap_or_else(|code| code))
 }

@@ -1,0 +1,73 @@
+//! What stands below the help of each command: examples to start from. A test parses every one.
+
+pub(super) const PROGRAM: &str = "\
+Examples:
+  Try it without an account, then open http://localhost:10199/
+    cloudflare-cert-exporter demo
+  Check a configuration, then run the daemon with it:
+    cloudflare-cert-exporter check-config --config.file config.toml
+    cloudflare-cert-exporter --config.file config.toml
+  What expires within a month, in all zones:
+    cloudflare-cert-exporter list --expiring-within 30d --config.file config.toml
+
+The token comes from the file or variable that the configuration names, else from CLOUDFLARE_API_TOKEN.";
+
+pub(super) const RUN: &str = "\
+Examples:
+  With /etc/cloudflare-cert-exporter/config.toml:
+    cloudflare-cert-exporter run
+  With another file, for a Prometheus on another host:
+    cloudflare-cert-exporter run --config.file config.toml --web.listen-address :10199
+  On two addresses, with logs for a machine and every request in them:
+    cloudflare-cert-exporter run --web.listen-address 127.0.0.1:10199 --web.listen-address [::1]:10199 --log.format json --log.level debug
+
+SIGTERM and SIGINT end it: scrapes in flight are finished.";
+
+pub(super) const CHECK_CONFIG: &str = "\
+Examples:
+  What the daemon would read by itself:
+    cloudflare-cert-exporter check-config
+  A file before it is put in place:
+    cloudflare-cert-exporter check-config --config.file new.toml
+  Before a restart; it exits with 78 if the daemon could not start:
+    cloudflare-cert-exporter check-config && systemctl restart cloudflare-cert-exporter
+
+It asks nothing of Cloudflare, so it does not tell whether the token works: list does.";
+
+pub(super) const LIST: &str = "\
+Examples:
+  Everything, soonest expiry first:
+    cloudflare-cert-exporter list --config.file config.toml
+  What expires within a month in two zones:
+    cloudflare-cert-exporter list --expiring-within 30d --zone example.com --zone example.org
+  For a spreadsheet:
+    cloudflare-cert-exporter list --output csv > certificates.csv
+  The names of those that expire within a week:
+    cloudflare-cert-exporter list --output json --expiring-within 7d | jq -r '.[].common_name'
+
+It sends one request for each 50 certificates, and says how many it were. It exits with 1 if a zone failed.";
+
+pub(super) const DEMO: &str = "\
+Examples:
+  Five zones, on http://localhost:10199/
+    cloudflare-cert-exporter demo
+  As much as you have, to see how your Prometheus bears it:
+    cloudflare-cert-exporter demo --zones 40 --certificates 2000
+  On another port, beside a daemon:
+    cloudflare-cert-exporter demo --web.listen-address 127.0.0.1:10299";
+
+pub(super) const COMPLETIONS: &str = "\
+Examples:
+  For you alone, in bash:
+    cloudflare-cert-exporter completions bash > ~/.local/share/bash-completion/completions/cloudflare-cert-exporter
+  For everybody, in zsh:
+    cloudflare-cert-exporter completions zsh > /usr/local/share/zsh/site-functions/_cloudflare-cert-exporter
+  For you alone, in fish:
+    cloudflare-cert-exporter completions fish > ~/.config/fish/completions/cloudflare-cert-exporter.fish";
+
+pub(super) const MAN: &str = "\
+Examples:
+  Read the page of the program:
+    cloudflare-cert-exporter man > page.1 && man ./page.1
+  Install it, with one for each command:
+    cloudflare-cert-exporter man --directory /usr/local/share/man/man1";
