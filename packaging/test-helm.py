@@ -1,0 +1,226 @@
+#!/usr/bin/env python3
+"""Checks the Helm chart without a cluster: Helm's own engine (PyPI helm-python-sdk) lints and renders
+it, and what comes out is compared with Kubernetes' schemas (PyPI kubernetes-validate).
+
+    packaging/test-helm.py PROGRAM
+
+PROGRAM, the exporter, is asked whether it understands the configuration that the chart writes.
+"""
+
+import base64
+import copy
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+import helm_python
+import kubernetes_validate
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CHART = ROOT / "deploy/helm"
+PROGRAM = sys.argv[1]
+# The oldest that Chart.yaml allows, and one that is current.
+KUBERNETES = ("1.25", "1.34")
+# The operator's kinds, of which Kubernetes publishes no schema.
+CUSTOM = {"ServiceMonitor", "PrometheusRule"}
+
+# Helm tells of each link that it follows, each time; errors of this script are still shown.
+sys.stderr = os.fdopen(os.dup(2), "w")
+os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+OWN_SECRET = yaml.safe_load((CHART / "ci/own-secret-values.yaml").read_text())
+EVERYTHING = yaml.safe_load((CHART / "ci/everything-values.yaml").read_text())
+checks = 0
+
+
+def check(condition, message):
+    global checks
+    checks += 1
+    if not condition:
+        sys.exit(f"deploy/helm: {message}")
+
+
+def changed(values, path, value):
+    values = copy.deepcopy(values)
+    *folders, name = path.split(".")
+    at = values
+    for folder in folders:
+        at = at.setdefault(folder, {})
+    at[name] = value
+    return values
+
+
+def render(values):
+    """Every document by kind and name, and the notes."""
+    with helm_python.Chart.load(str(CHART)) as chart:
+        chart.validate_schema(values)
+        files = chart.render(values, name="certs", namespace="monitoring")
+    notes = "".join(text for file, text in files.items() if file.endswith("NOTES.txt"))
+    documents = {}
+    for file, text in files.items():
+        if file.endswith((".yaml", ".yml")):
+            for document in yaml.safe_load_all(text):
+                if document is not None:
+                    key = (document["kind"], document["metadata"]["name"])
+                    check(key not in documents, f"{key} is there twice")
+                    documents[key] = document
+    return documents, notes
+
+
+def expect_refused(values, word):
+    try:
+        render(values)
+    except helm_python.HelmError as error:
+        check(word in str(error), f"{word!r} is missing in: {error}")
+    else:
+        check(False, f"values are accepted that must not be, with {word}")
+
+
+def pod(documents):
+    return next(d for (kind, _), d in documents.items() if kind == "Deployment")["spec"]["template"]["spec"]
+
+
+def secret_of(documents):
+    return next((d for (kind, _), d in documents.items() if kind == "Secret"), None)
+
+
+def config_of(documents):
+    return next(d["data"]["config.toml"] for d in documents.values() if "config.toml" in d.get("data", {}))
+
+
+def check_restricted(documents):
+    """The profile "restricted" of Kubernetes' pod security standards."""
+    spec = pod(documents)
+    container, = spec["containers"]
+    context, own = spec["securityContext"], container["securityContext"]
+    check(context["runAsNonRoot"] is True and context["runAsUser"] > 0, "the pod may run as root")
+    check(context["seccompProfile"] == {"type": "RuntimeDefault"}, "the pod has no seccomp profile")
+    check(own["allowPrivilegeEscalation"] is False, "the container may gain privileges")
+    check(own["readOnlyRootFilesystem"] is True, "the container may write to its image")
+    check(own["capabilities"] == {"drop": ["ALL"]}, "the container has capabilities")
+    check(spec["automountServiceAccountToken"] is False, "the pod gets a token of the cluster")
+    for name in ("hostNetwork", "hostPID", "hostIPC"):
+        check(name not in spec, name)
+    for volume in spec["volumes"]:
+        check(set(volume) - {"name"} <= {"configMap", "secret", "emptyDir", "persistentVolumeClaim"}, str(volume))
+    mounted = {mount["name"] for mount in container["volumeMounts"]}
+    check(mounted == {volume["name"] for volume in spec["volumes"]}, "volumes and mounts differ")
+    for probe in ("livenessProbe", "readinessProbe"):
+        check(container[probe]["httpGet"]["port"] == "probes", f"{probe} asks the port that may need a password")
+
+
+def check_understood(documents):
+    """The program reads what the chart has written, with a folder in place of each that the pod has."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = config_of(documents)
+        for place in ("/run/secrets/cloudflare-cert-exporter", "/run/secrets/other", "/var/lib/cloudflare-cert-exporter"):
+            if place in config:
+                os.makedirs(folder + place)
+                config = config.replace(place, folder + place)
+                token = pathlib.Path(folder + place, "token")
+                token.write_text("not-a-token")
+                token.chmod(0o600)
+        file = pathlib.Path(folder, "config.toml")
+        file.write_text(config)
+        command = [PROGRAM, "check-config", "--config.file", file]
+        done = subprocess.run(command, env={}, capture_output=True, text=True)
+        check(done.returncode == 0, f"the program does not understand the configuration:\n{config}\n{done.stderr}")
+        check("example.com" in done.stdout, done.stdout)
+
+
+def check_same_rules(documents):
+    rule = documents[("PrometheusRule", "certificates")]
+    text = (ROOT / "monitoring/alerts.yml").read_text()
+    placeholder = "https://example.com/cloudflare-cert-exporter"
+    moved = text.replace(placeholder, EVERYTHING["prometheusRule"]["runbookUrl"].rstrip("/"))
+    check(moved != text, f"no link in monitoring/alerts.yml starts with {placeholder}, which runbookUrl replaces")
+    check(rule["spec"] == yaml.safe_load(moved), "the PrometheusRule is not monitoring/alerts.yml")
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
+        yaml.safe_dump(rule["spec"], file)
+        file.flush()
+        done = subprocess.run(["promtool", "check", "rules", file.name], capture_output=True, text=True)
+        check(done.returncode == 0, done.stdout + done.stderr)
+
+
+# Helm itself has nothing to say against it.
+for values in (OWN_SECRET, EVERYTHING):
+    result = helm_python.lint(str(CHART), values)
+    messages = result.get("messages") or result.get("findings") or []
+    bad = [m for m in messages if str(m.get("severity")).upper() in ("2", "3", "WARNING", "ERROR")]
+    check(not bad, f"lint: {bad}")
+with helm_python.Chart.load(str(CHART)) as chart:
+    version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M)[1]
+    check(chart.metadata["appVersion"] == version, "appVersion is not the version in Cargo.toml")
+    names = set(chart.values)
+    schema = chart.schema
+    check(names == set(schema["properties"]) - {"global"}, "values.yaml and values.schema.json name different values")
+
+for values in (OWN_SECRET, EVERYTHING, changed(OWN_SECRET, "persistence", {"enabled": True, "existingClaim": "mine"})):
+    documents, notes = render(values)
+    for (kind, name), document in documents.items():
+        check(document["metadata"]["namespace"] == "monitoring", f"{kind} {name} is in another namespace")
+        if kind not in CUSTOM:
+            for kubernetes in KUBERNETES:
+                kubernetes_validate.validate(document, kubernetes, strict=True)
+                checks += 1
+    check_restricted(documents)
+    check_understood(documents)
+    check("NO ZONE" not in notes, notes)
+
+documents, _ = render(OWN_SECRET)
+check({kind for kind, _ in documents} == {"ConfigMap", "Deployment", "Service", "ServiceAccount"}, str(documents.keys()))
+check(pod(documents)["containers"][0]["image"] == f"cloudflare-cert-exporter:{version}", "the image is another one")
+token, = [v["secret"] for v in pod(documents)["volumes"] if v["name"] == "token"]
+check(token["secretName"] == "cloudflare" and token["items"] == [{"key": "api-token", "path": "token"}], str(token))
+
+documents, _ = render(EVERYTHING)
+kinds = {kind for kind, _ in documents}
+check(kinds == {"ConfigMap", "Deployment", "NetworkPolicy", "PersistentVolumeClaim", "PrometheusRule", "Secret",
+                "Service", "ServiceAccount", "ServiceMonitor"}, str(kinds))
+secret = secret_of(documents)
+check(base64.b64decode(secret["data"]["token"]) == b"not-a-token", "the Secret holds something else")
+others = json.dumps([d for d in documents.values() if d is not secret])
+check("not-a-token" not in others and secret["data"]["token"] not in others, "the token is not in the Secret alone")
+check("@sha256:" in pod(documents)["containers"][0]["image"], "the digest is not used")
+monitor = documents[("ServiceMonitor", "certificates")]["spec"]
+service = documents[("Service", "certificates")]
+check(monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items(), "the monitor finds no service")
+check(monitor["endpoints"][0]["port"] in {p["name"] for p in service["spec"]["ports"]}, "the monitor finds no port")
+pod_labels = documents[("Deployment", "certificates")]["spec"]["template"]["metadata"]["labels"]
+check(service["spec"]["selector"].items() <= pod_labels.items(), "the service finds no pod")
+check_same_rules(documents)
+dashboard = documents[("ConfigMap", "certificates-dashboard")]["data"]["cloudflare-cert-exporter.json"]
+check(json.loads(dashboard) == json.loads((ROOT / "monitoring/dashboard.json").read_text()), "the dashboard is another")
+
+# What cannot work is refused, with a word that leads to it.
+expect_refused(changed(OWN_SECRET, "token.existingSecret", ""), "token.existingSecret")
+for path, value, word in (
+    ("image.tag", "a b", "tag"),
+    ("image.digest", "latest", "digest"),
+    ("image.pullPolicy", "Sometimes", "pullPolicy"),
+    ("imag", {}, "imag"),
+    ("token.vlaue", "x", "vlaue"),
+    ("token.value", "two words", "value"),
+    ("config", 5, "config"),
+    ("config", "[server]\n", "config"),
+    ("config", "x = 1\n [ credentials.default ]\n", "config"),
+    ("log.level", "loud", "level"),
+    ("service.port", 0, "port"),
+    ("service.port", "http", "port"),
+    ("persistence.size", "much", "size"),
+    ("persistence.accessModes", [], "accessModes"),
+    ("serviceMonitor.interval", "often", "interval"),
+    ("prometheusRule.runbookUrl", "wiki", "runbookUrl"),
+    ("networkPolicy.from", "anywhere", "from"),
+):
+    expect_refused(changed(OWN_SECRET, path, value), word)
+
+_, notes = render({"token": {"existingSecret": "cloudflare"}})
+check("NO ZONE" in notes, notes)
+
+print(f"The chart passes {checks} checks with Helm {helm_python.helm_sdk_version()}, and the schemas of Kubernetes {' and '.join(KUBERNETES)}.")
