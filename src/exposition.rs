@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use crate::model::{Snapshot, Status, ZoneState};
+use crate::model::{Certificate, Snapshot, Status, ZoneState};
 use families::FAMILIES;
 use group::{At, Group, Moment, Related};
 use packed::{Packed, Packer, Sum};
@@ -166,6 +166,11 @@ impl Exposition {
     #[must_use]
     pub fn settings(&self) -> &SeriesSettings {
         &self.settings
+    }
+
+    /// The certificates that have series of their own, each with its zone.
+    pub fn certificates(&self) -> impl Iterator<Item = (&ZoneState, &Certificate)> {
+        self.groups.iter().flat_map(|group| group.certificates(&self.settings))
     }
 
     /// Whether it is what its snapshot is at this Unix second.

@@ -12,7 +12,7 @@ const ROOMS: [&str; 11] =
 const SIMULATION: &str = "demo";
 
 /// Libraries, and the room that knows them.
-const KNOWN_IN: [(&str, &str); 11] = [
+const KNOWN_IN: [(&str, &str); 12] = [
     ("reqwest", "cloudflare"),
     ("rustls", "cloudflare"),
     ("sfv", "cloudflare"),
@@ -20,6 +20,7 @@ const KNOWN_IN: [(&str, &str); 11] = [
     ("hyper", "server"),
     ("socket2", "server"),
     ("askama", "server"),
+    ("aws_lc_rs", "server"),
     ("toml", "config"),
     ("clap", "cli"),
     ("sd_notify", "systemd"),

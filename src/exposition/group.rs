@@ -122,6 +122,17 @@ impl Group {
         self.members.len() == zones.len() && self.valid.contains(&now) && same()
     }
 
+    /// The certificates that have series of their own, each with its zone.
+    pub(super) fn certificates(&self, settings: &SeriesSettings) -> impl Iterator<Item = (&ZoneState, &Certificate)> {
+        self.members.iter().flat_map(move |member| {
+            let (state, selection) = (&*member.related.0, &member.selection);
+            let all = state.listing.as_ref().map_or(&[][..], |(listing, _)| listing.certificates());
+            let window = all.iter().enumerate().take(selection.window.end).skip(selection.window.start);
+            let shown = window.filter(|&(n, certificate)| selection.shows(n, certificate, settings));
+            shown.map(move |(_, certificate)| (state, certificate))
+        })
+    }
+
     /// In how many places the family is written.
     pub(super) fn places(&self, family: usize) -> usize {
         match FAMILIES[family].of {

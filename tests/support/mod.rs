@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod browser;
 pub(crate) mod gate;
 pub(crate) mod metrics;
 pub(crate) mod prometheus;

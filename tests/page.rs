@@ -1,0 +1,430 @@
+//! The page, as Debian's Chromium shows it.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a test that fails panics")]
+
+mod support;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use chrono::{DateTime, TimeDelta, Utc};
+use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedCertificate, SimulatedZone, World};
+use serde_json::{Value, json};
+use support::{Daemon, browser::Browser};
+
+/// How long things may take, in milliseconds, and how much longer on a machine that does other things too.
+const FIRST_PAINT: f64 = 1000.0;
+const REACTION: f64 = 100.0;
+const BUSY: f64 = 10.0;
+
+/// Collected before anything else runs in a page.
+const WATCH: &str = "window.violations = [];
+    document.addEventListener('securitypolicyviolation', e => violations.push(e.violatedDirective + ' ' + e.blockedURI));";
+
+#[expect(clippy::disallowed_methods, reason = "the process under test reads the wall clock")]
+fn now() -> DateTime<Utc> {
+    Utc::now()
+}
+
+/// The page of this world in a browser, once every zone was polled.
+async fn page(world: World) -> Option<(Browser, Daemon, SimulatedApi)> {
+    let browser = Browser::start().await?;
+    let (api, daemon) = support::start(world, "").await;
+    daemon.ready().await;
+    browser.devtools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": WATCH })).await;
+    browser.resize(1280, 900, false).await;
+    browser.open(&daemon.url("/")).await;
+    Some((browser, daemon, api))
+}
+
+fn certificate(id: &str, common_name: &str, status: &str, days_left: i64) -> SimulatedCertificate {
+    let date = |days| (now() + TimeDelta::days(days) + TimeDelta::hours(1)).format("%Y-%m-%dT%H:%M:%SZ").to_string();
+    SimulatedCertificate::new(id, common_name, status, &date(days_left - 365), &date(days_left))
+}
+
+fn zone(name: &str, certificates: Vec<SimulatedCertificate>) -> SimulatedZone {
+    SimulatedZone { certificates, ..SimulatedZone::new(name) }
+}
+
+/// One of everything that the page tells apart.
+fn small_world() -> World {
+    World::of([
+        zone(
+            "good.example",
+            vec![
+                certificate("id-billing-old", "billing", "active", 5),
+                certificate("id-billing-new", "billing", "active", 364),
+                certificate("id-expired", "till-2", "active", -3),
+                certificate("id-revoked", "till-3", "revoked", 4),
+                certificate("id-forgotten", "till-4", "active", -200),
+                certificate("id-pending", "till-10", "pending_revocation", 20),
+                certificate("id-nameless", "", "active", 90),
+            ],
+        ),
+        SimulatedZone { denied: true, ..zone("denied.example", vec![certificate("id-unseen", "x", "active", 1)]) },
+    ])
+}
+
+/// Five thousand in five zones, no name twice.
+fn large_world() -> World {
+    let zones = (0..5).map(|z| {
+        let certificates = (0..1000).map(|n| {
+            let (id, name) =
+                (format!("0000{z}{n:03}-1a2b-4c3d-8e4f-5a6b7c8d9e0f"), format!("device-{}-{z}", (n * 37) % 1000));
+            certificate(&id, &name, "active", i64::from((n * 7 + z) % 3650))
+        });
+        zone(&format!("zone-{z}.example"), certificates.collect())
+    });
+    World::of(zones)
+}
+
+/// Nothing was reported as wrong, and nothing was asked of any other host.
+async fn assert_quiet(browser: &Browser, daemon: &Daemon) {
+    assert_eq!(browser.run("return window.violations ?? []").await, json!([]));
+    let console = browser.log("browser").await;
+    assert!(console.is_empty(), "{console:?}");
+    let mut asked = 0;
+    for entry in browser.log("performance").await {
+        let entry: Value = serde_json::from_str(entry["message"].as_str().unwrap()).unwrap();
+        if entry["message"]["method"] == "Network.requestWillBeSent" {
+            let url = entry["message"]["params"]["request"]["url"].as_str().unwrap().to_owned();
+            assert!(url.starts_with(&daemon.url("/")) || url.starts_with("data:"), "{url}");
+            asked += 1;
+        }
+    }
+    assert!(asked > 0, "the page itself was asked for");
+}
+
+/// The texts of a table's rows, cell by cell, as they are shown.
+async fn rows(browser: &Browser, section: &str) -> Vec<Vec<String>> {
+    let script = format!(
+        "return [...document.querySelectorAll('.{section} tbody tr')].filter(row => row.getClientRects().length > 0)
+            .map(row => [...row.cells].map(cell => cell.innerText.trim()))"
+    );
+    serde_json::from_value(browser.run(&script).await).unwrap()
+}
+
+async fn column(browser: &Browser, section: &str, column: usize) -> Vec<String> {
+    rows(browser, section).await.into_iter().map(|mut row| row.swap_remove(column)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_says_what_there_is() {
+    let Some((browser, daemon, _api)) = page(small_world()).await else { return };
+
+    let zones = rows(&browser, "zones").await;
+    assert!(zones[0][0].starts_with("denied.example") && zones[1][0].starts_with("good.example"), "{zones:?}");
+    assert_eq!(zones[0][1..9], ["–", "–", "–", "–", "–", "–", "–", "never"]);
+    assert!(zones[0][9].starts_with("failed: ") && zones[0][9].contains("403"), "{zones:?}");
+    assert_eq!(zones[1][1..8], ["5", "0", "1", "1", "0", "2", "in 5 days"]);
+    assert!(zones[1][8].ends_with(" ago") && zones[1][9] == "good", "{zones:?}");
+
+    let certificates = rows(&browser, "certificates").await;
+    let ids: Vec<_> = certificates.iter().map(|row| row[5].as_str()).collect();
+    assert_eq!(ids, ["id-expired", "id-billing-old", "id-pending", "id-nameless", "id-billing-new"]);
+    assert_eq!(certificates[0][0], "expired 2 days ago");
+    let date = (now() + TimeDelta::days(5) + TimeDelta::hours(1)).format("%Y-%m-%d").to_string();
+    assert!(certificates[1][1].starts_with(&date), "{certificates:?}");
+    assert_eq!(certificates[1][2..5], ["billing superseded", "good.example", "active"]);
+    assert_eq!((certificates[2][0].as_str(), certificates[2][4].as_str()), ("in 20 days", "pending revocation"));
+    assert_eq!(certificates[3][2], "no name");
+
+    let figures = browser.run("return [...document.querySelectorAll('.figures dd')].map(d => d.innerText)").await;
+    assert_eq!(figures, json!(["2", "1", "2", "6", "2", "1"]));
+    let links = browser.run("return [...document.links].map(a => a.getAttribute('href'))").await;
+    assert_eq!(links, json!(["metrics", "-/healthy", "-/ready", "#certificates"]), "below whatever path a proxy has");
+    assert_quiet(&browser, &daemon).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_found_and_sorted() {
+    let Some((browser, daemon, _api)) = page(small_world()).await else { return };
+    let ids = async || column(&browser, "certificates", 5).await;
+    let status = "return document.querySelector('.certificates [role=status]').innerText";
+
+    for (words, found) in [
+        ("billing", &["id-billing-old", "id-billing-new"][..]),
+        ("  BILL superseded ", &["id-billing-old"]),
+        ("pending", &["id-pending"]),
+        ("good.example till", &["id-expired", "id-pending"]),
+        ("nowhere", &[]),
+    ] {
+        browser.write("#search-certificates", words).await;
+        assert_eq!(ids().await, found, "{words}");
+        assert_eq!(browser.run(status).await, json!(format!("{} of 5 found", found.len())));
+    }
+    browser.write("#search-certificates", "t").await;
+    browser.run("const field = document.querySelector('#search-certificates'); field.value = ''; field.dispatchEvent(new Event('input'))").await;
+    assert_eq!((ids().await.len(), browser.run(status).await), (5, json!("")));
+
+    let name = ".certificates th:nth-child(3)";
+    browser.click(&format!("{name} button")).await;
+    let by_name = ["id-nameless", "id-billing-old", "id-billing-new", "id-expired", "id-pending"];
+    assert_eq!(ids().await, by_name, "till-2 comes before till-10, and equals stay in their order");
+    let sorted = "return [...document.querySelectorAll('.certificates [aria-sort]')].map(h => h.innerText + h.getAttribute('aria-sort'))";
+    assert_eq!(browser.run(sorted).await, json!(["Common nameascending"]));
+    browser.click(&format!("{name} button")).await;
+    let backwards = ["id-pending", "id-expired", "id-billing-old", "id-billing-new", "id-nameless"];
+    assert_eq!(ids().await, backwards);
+    assert_eq!(browser.run(sorted).await, json!(["Common namedescending"]));
+    browser.click(".certificates th:first-child button").await;
+    assert_eq!(ids().await[0], "id-expired");
+
+    browser.click(".zones th:nth-child(2) button").await;
+    assert_eq!(column(&browser, "zones", 1).await, ["–", "5"]);
+    browser.click(".zones th:nth-child(2) button").await;
+    assert_eq!(column(&browser, "zones", 1).await, ["5", "–"]);
+    assert_quiet(&browser, &daemon).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_names_are_text() {
+    let names = [
+        "<script>window.hacked=1</script>",
+        "</script></style><img src=http://evil.example/ onerror=\"window.hacked=1\">",
+        "'\"` onclick=window.hacked=1 &lt; &amp; {{ 7 * 7 }}",
+        "שלום עולם 123 abc",
+        "javascript:alert(1)",
+    ];
+    let long = "W".repeat(200);
+    let mut certificates: Vec<_> =
+        names.iter().zip(1..).map(|(name, days)| certificate(&format!("<b>{days}"), name, "active", days)).collect();
+    certificates.push(certificate("evil\u{202e}txt", &long, "active", 300));
+    let world = World::of([zone("names.example", certificates)]);
+    let Some((browser, daemon, _api)) = page(world).await else { return };
+
+    assert_eq!(column(&browser, "certificates", 2).await, [&names[..], &[&long]].concat());
+    let ids = column(&browser, "certificates", 5).await;
+    assert_eq!(ids, ["<b>1", "<b>2", "<b>3", "<b>4", "<b>5", "evil\u{fffd}txt"]);
+    for (words, count) in [("<script>", 1), ("onerror=", 1), ("[", 0), ("{{ 7", 1), ("<b>", 5)] {
+        browser.write("#search-certificates", words).await;
+        assert_eq!(rows(&browser, "certificates").await.len(), count, "{words}");
+    }
+    let hurt = "return [window.hacked ?? null, document.scripts.length, document.images.length]";
+    assert_eq!(browser.run(hurt).await, json!([null, 1, 0]));
+    assert_fits(&browser).await;
+    assert_quiet(&browser, &daemon).await;
+
+    // The policy holds even if something got in.
+    let injected = "const element = document.createElement('script');
+        const refused = []; const tries = [() => document.body.innerHTML = '<b onclick=1>', () => eval('1'),
+            () => { element.setAttribute('src', '/metrics'); document.body.append(element); }];
+        for (const attempt of tries) try { attempt(); refused.push(false) } catch { refused.push(true) }
+        document.body.setAttribute('style', 'color: red');
+        return [refused, getComputedStyle(document.body).color === 'rgb(255, 0, 0)']";
+    assert_eq!(browser.run(injected).await, json!([[true, true, true], false]));
+}
+
+/// Nothing sticks out at the side.
+async fn assert_fits(browser: &Browser) {
+    let width = browser.run("const page = document.documentElement; return [page.scrollWidth, page.clientWidth]").await;
+    assert!(width[0].as_u64() <= width[1].as_u64(), "{width}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_fits_a_phone() {
+    let mut world = small_world();
+    let long = certificate("0f8b7a50-1a2b-4c3d-8e4f-5a6b7c8d9e0f", &"long-name-".repeat(20), "active", 50);
+    world.zones[0].certificates.push(long);
+    world.zones[0].name = format!("{}.example", "x".repeat(60));
+    let Some((browser, daemon, _api)) = page(world).await else { return };
+    for (width, is_phone) in [(320, true), (390, true), (768, false), (1024, false)] {
+        browser.resize(width, 800, is_phone).await;
+        browser.open(&daemon.url("/")).await;
+        assert_fits(&browser).await;
+        assert_eq!(rows(&browser, "certificates").await.len(), 6);
+    }
+    browser.resize(390, 800, true).await;
+    browser.click(".certificates th:nth-child(3) button").await;
+    assert_eq!(column(&browser, "certificates", 5).await[0], "id-nameless");
+    assert_quiet(&browser, &daemon).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_script_everything_is_there() {
+    let Some((browser, daemon, _api)) = page(World::demo(now(), 40, 20)).await else { return };
+    let shown = async |section| rows(&browser, section).await.len();
+    assert_eq!((shown("zones").await, shown("certificates").await), (25, 100));
+    browser.click(".certificates .more").await;
+    let all = shown("certificates").await;
+    assert!(all > 500, "{all}");
+    assert_eq!(
+        browser.run("return document.activeElement === document.querySelectorAll('.certificates tbody tr')[100]").await,
+        true
+    );
+
+    browser.devtools("Emulation.setScriptExecutionDisabled", json!({ "value": true })).await;
+    browser.open(&daemon.url("/")).await;
+    assert_eq!((shown("zones").await, shown("certificates").await), (40, all));
+    let controls = browser
+        .run("return [...document.querySelectorAll('input, button')].filter(c => c.checkVisibility()).length")
+        .await;
+    assert_eq!(controls, 0, "what would do nothing is not shown");
+    assert_quiet(&browser, &daemon).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_has_a_name_for_those_who_do_not_see_it() {
+    let Some((browser, daemon, _api)) = page(small_world()).await else { return };
+    assert_eq!(browser.label("#search-certificates").await, "Search certificates");
+    assert_eq!(browser.role("#search-certificates").await, "searchbox");
+    for width in [1280, 390] {
+        browser.resize(width, 900, width < 500).await;
+        for section in ["zones", "certificates"] {
+            let role = async |selector: &str| browser.role(&format!(".{section} {selector}")).await;
+            assert_eq!(role("table").await, "table", "{width}");
+            assert_eq!(role("tbody tr").await, "row", "{width}");
+            assert_eq!(role("tbody th").await, "rowheader", "{width}");
+            assert_eq!(role("thead th").await, "columnheader", "{width}");
+            assert_eq!(role("thead th button").await, "button", "{width}");
+            assert!(!browser.label(&format!(".{section} table")).await.is_empty());
+            assert!(!browser.label(&format!(".{section}")).await.is_empty());
+        }
+    }
+    // The arrow beside it is for the eyes alone.
+    assert_eq!(browser.label(".certificates th button").await, "Expires");
+    let structure = "return [document.documentElement.lang, document.title, document.querySelectorAll('h1').length,
+        [...document.querySelectorAll('th')].every(header => header.scope),
+        [...document.querySelectorAll('table')].every(table => table.caption.innerText),
+        document.querySelector('meta[name=viewport]').content]";
+    let expected = json!(["en", "cloudflare-cert-exporter", 1, true, true, "width=device-width, initial-scale=1"]);
+    assert_eq!(browser.run(structure).await, expected);
+    assert_quiet(&browser, &daemon).await;
+}
+
+/// The worst contrast of a text with what is behind it, and where it is.
+const CONTRAST: &str = "
+    const numbers = color => color.match(/[\\d.]+/g).map(Number);
+    const light = ([r, g, b]) => [r, g, b].map(c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, c, n) => sum + c * [0.2126, 0.7152, 0.0722][n], 0);
+    const behind = element => {
+        for (; element; element = element.parentElement) {
+            const color = numbers(getComputedStyle(element).backgroundColor);
+            if (color[3] !== 0) return color;
+        }
+        return [255, 255, 255];
+    };
+    const ratio = (a, b) => (Math.max(light(a), light(b)) + 0.05) / (Math.min(light(a), light(b)) + 0.05);
+    let count = 0, worst = [Infinity, ''];
+    const look = (element, pseudo) => {
+        const found = ratio(numbers(getComputedStyle(element, pseudo).color), behind(element));
+        count += 1;
+        if (found < worst[0]) worst = [found, element.outerHTML];
+    };
+    for (const element of document.body.querySelectorAll('*')) {
+        if (!element.checkVisibility()) continue;
+        if ([...element.childNodes].some(node => node.nodeType === 3 && node.data.trim())) look(element);
+        if (element.matches('input')) look(element, '::placeholder');
+    }
+    const edge = document.querySelector('input');
+    return [...worst, count, ratio(numbers(getComputedStyle(edge).borderTopColor), behind(document.body)),
+        getComputedStyle(document.body).backgroundColor]";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_stands_out_in_the_light_and_in_the_dark() {
+    let Some((browser, daemon, _api)) = page(small_world()).await else { return };
+    let mut grounds = Vec::new();
+    for scheme in ["light", "dark"] {
+        browser.prefer(scheme).await;
+        for width in [1280, 390] {
+            browser.resize(width, 900, width < 500).await;
+            let found = browser.run(CONTRAST).await;
+            println!("{scheme}, {width} wide: least contrast {:.2} of {} texts", found[0].as_f64().unwrap(), found[2]);
+            assert!(found[0].as_f64().unwrap() >= 4.5 && found[2].as_u64().unwrap() > 50, "{scheme}: {found}");
+            assert!(found[3].as_f64().unwrap() >= 3.0, "the edge of a field: {found}");
+            grounds.push(found[4].clone());
+        }
+    }
+    assert_ne!(grounds[0], grounds[2]);
+    browser.run("document.querySelector('thead button').focus({ focusVisible: true })").await;
+    let outline = "return getComputedStyle(document.activeElement).outlineStyle";
+    assert_eq!(browser.run(outline).await, "solid", "who uses the keyboard sees where it is");
+    assert_quiet(&browser, &daemon).await;
+}
+
+/// What each of these takes, the layout and the next picture included.
+const REACTIONS: &str = "
+    const field = document.querySelector('#search-certificates');
+    const search = words => { field.value = words; field.dispatchEvent(new Event('input')); };
+    const sort = n => document.querySelector(`.certificates thead th:nth-child(${n}) button`).click();
+    const picture = () => new Promise(resolve => requestAnimationFrame(() => setTimeout(resolve)));
+    const took = async action => {
+        await picture();
+        const start = performance.now();
+        action();
+        document.body.getBoundingClientRect();
+        const laidOut = performance.now();
+        await picture();
+        return [laidOut - start, performance.now() - start];
+    };
+    (async () => {
+        const results = {};
+        const actions = {
+            'search one letter': () => search('d'), 'search a name': () => search('device-421-3'),
+            'search nothing': () => search('nowhere at all'), 'clear the search': () => search(''),
+            'sort by name': () => sort(3), 'sort by name backwards': () => sort(3), 'sort by zone': () => sort(4),
+            'sort by id': () => sort(6), 'sort by expiry': () => sort(1),
+        };
+        for (const [name, action] of Object.entries(actions)) results[name] = await took(action);
+        const paint = performance.getEntriesByName('first-contentful-paint')[0].startTime;
+        const navigation = performance.getEntriesByType('navigation')[0];
+        done({ results, paint, loaded: navigation.loadEventEnd, bytes: navigation.decodedBodySize });
+    })();";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_thousand_certificates_are_no_burden() {
+    let Some((browser, daemon, _api)) = page(large_world()).await else { return };
+    // The browser is warm, and the page is rendered anew.
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    browser.open(&daemon.url("/")).await;
+    let measured = browser.run_until_done(REACTIONS).await;
+    let number = |value: &Value| value.as_f64().unwrap();
+    println!(
+        "5,000 certificates: {} bytes, first contentful paint after {:.0} ms, loaded after {:.0} ms",
+        measured["bytes"],
+        number(&measured["paint"]),
+        number(&measured["loaded"])
+    );
+    assert!(number(&measured["paint"]) < FIRST_PAINT * BUSY, "{measured}");
+    for (what, took) in measured["results"].as_object().unwrap() {
+        println!(
+            "  {what}: {:.1} ms until it is laid out, {:.1} ms until the next picture",
+            number(&took[0]),
+            number(&took[1])
+        );
+        assert!(number(&took[0]) < REACTION * BUSY, "{what}: {measured}");
+    }
+    assert_quiet(&browser, &daemon).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_cut_is_told() {
+    let mut world = large_world();
+    world.zones.push(zone(
+        "more.example",
+        (0..10).map(|n| certificate(&format!("more-{n}"), "more", "active", -5 - n)).collect(),
+    ));
+    let (_api, daemon) = support::start(world, "").await;
+    daemon.ready().await;
+    let page = daemon.get("/").await.1;
+    assert!(page.contains("The 5000 that expire next, of the 5010 that have metrics of their own"));
+    assert!(!page.contains("more-0"), "what has expired gives way to what is still good");
+}
+
+/// Writes the picture of the README: CONTRIBUTING.md says how.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "it writes files, for people to look at"]
+async fn draw_the_page() {
+    let folder = std::env::var("PICTURES").unwrap();
+    let Some((browser, daemon, _api)) = page(World::demo(now(), 5, 60)).await else { return };
+    for (name, scheme, width, height) in [
+        ("page", "light", 1200, 1000),
+        ("page-dark", "dark", 1200, 1000),
+        ("page-phone", "light", 390, 1200),
+        ("page-phone-dark", "dark", 390, 1200),
+    ] {
+        browser.prefer(scheme).await;
+        browser.resize(width, height, width < 500).await;
+        browser.open(&daemon.url("/")).await;
+        let picture = BASE64.decode(browser.screenshot().await).unwrap();
+        std::fs::write(format!("{folder}/{name}.png"), picture).unwrap();
+    }
+}
