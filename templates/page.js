@@ -3,20 +3,23 @@
 
 document.documentElement.classList.add('scripted');
 
-const byText = new Intl.Collator(undefined, { numeric: true });
-
 // What a cell is sorted by: what it says, or a number that it carries because it says it in words.
 const orders = {
   place: () => (a, b) => a.place - b.place,
   text: column => {
-    const key = cached(column, cell => cell.textContent);
-    return (a, b) => byText.compare(key(a), key(b));
+    const key = cached(column, cell => sortable(cell.firstChild?.textContent ?? ''));
+    return (a, b) => (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0);
   },
   number: column => {
     const key = cached(column, cell => Number(cell.dataset.value ?? cell.textContent));
     return (a, b) => key(a) - key(b);
   },
 };
+
+// With numbers in their order and accents behind their letters. Intl.Collator does so too, and takes longer.
+function sortable(text) {
+  return text.trim().toLowerCase().normalize('NFKD').replace(/\d+/g, digits => digits.padStart(20, '0'));
+}
 
 function cached(column, read) {
   return item => (item.keys[column] ??= read(item.row.cells[column]));

@@ -110,7 +110,7 @@ impl Pages {
                 Figure { what: "Zones", count: zones.len() as u64, class: "" },
                 Figure { what: "Zones whose last poll failed", count: failed, class: "bad" },
             ],
-            statuses: Status::ALL.map(words),
+            headings: ["Active", "Pending reactivation", "Pending revocation", "Revoked", "Unknown"],
             zones,
             totals,
             expired,
@@ -177,7 +177,8 @@ struct Page<'a> {
     notice: Option<&'static str>,
     metrics_link: &'a str,
     figures: [Figure; 6],
-    statuses: [&'static str; 5],
+    /// Of every status, in their order.
+    headings: [&'static str; 5],
     zones: Vec<ZoneRow<'a>>,
     totals: [u64; 5],
     expired: u64,
@@ -196,7 +197,6 @@ struct Figure {
 /// A zone in words.
 struct ZoneRow<'a> {
     name: &'a str,
-    id: &'a str,
     listed: Option<Listed>,
     poll: String,
     class: &'static str,
@@ -238,7 +238,7 @@ impl<'a> ZoneRow<'a> {
             (Some(_), None) => ("good".into(), "good"),
             (None, None) => ("not polled yet".into(), "dim"),
         };
-        Self { name: &zone.name, id: zone.zone.id.as_str(), listed, poll, class }
+        Self { name: &zone.name, listed, poll, class }
     }
 }
 

@@ -58,6 +58,10 @@ impl Browser {
         }});
         let session = browser.ask("", &json!({ "capabilities": capabilities })).await;
         browser.session = session["sessionId"].as_str().unwrap().to_owned();
+        // It begins with a page of its own, which loads this and that.
+        browser.open("about:blank").await;
+        browser.log("performance").await;
+        browser.log("browser").await;
         Some(browser)
     }
 
