@@ -1,4 +1,4 @@
-//! Debian's Chromium without a window, driven by WebDriver, which is JSON over HTTP.
+//! Debian's Chromium without a window, driven by `WebDriver`, which is JSON over HTTP.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -80,7 +80,7 @@ impl Browser {
         self.ask("/execute/async", &json!({ "script": body, "args": [] })).await
     }
 
-    /// A command of the DevTools protocol.
+    /// A command of the `DevTools` protocol.
     pub(crate) async fn devtools(&self, command: &str, parameters: Value) -> Value {
         self.ask("/goog/cdp/execute", &json!({ "cmd": command, "params": parameters })).await
     }
