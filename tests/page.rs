@@ -414,10 +414,13 @@ async fn what_is_cut_is_told() {
 #[ignore = "it writes files, for people to look at"]
 async fn draw_the_page() {
     let folder = std::env::var("PICTURES").unwrap();
-    let Some((browser, daemon, _api)) = page(World::demo(now(), 5, 60)).await else { return };
+    let Some(browser) = Browser::start().await else { return };
+    let daemon = Daemon::start("", &["demo", "--web.listen-address", "127.0.0.1:0"], &[]);
+    daemon.ready().await;
+    browser.devtools("Emulation.setScrollbarsHidden", json!({ "hidden": true })).await;
     for (name, scheme, width, height) in [
-        ("page", "light", 1200, 1000),
-        ("page-dark", "dark", 1200, 1000),
+        ("page", "light", 1280, 1000),
+        ("page-dark", "dark", 1280, 1000),
         ("page-phone", "light", 390, 1200),
         ("page-phone-dark", "dark", 390, 1200),
     ] {
