@@ -51,6 +51,15 @@ pub struct Config {
     pub zones: Vec<Arc<Zone>>,
 }
 
+/// Where the daemon answers: all that has to be known to ask it.
+#[derive(Debug)]
+pub struct Listening {
+    /// Where is listened.
+    pub addresses: Vec<ListenAddress>,
+    /// Where the metrics are served.
+    pub telemetry_path: TelemetryPath,
+}
+
 /// Why a file is no configuration: every mistake in it.
 #[derive(Debug)]
 pub struct ConfigErrors {
@@ -69,6 +78,17 @@ impl Config {
         Self::parse(&text, path, environment)
     }
 
+    /// Reads the section `[server]` alone: who asks the daemon need not be able to read its secrets, and should not.
+    ///
+    /// # Errors
+    /// With every mistake in it, or if the file is no TOML.
+    pub fn load_listening(path: &Path) -> Result<Listening, ConfigErrors> {
+        let errors = |mistakes| ConfigErrors { file: path.to_owned(), mistakes };
+        let text = read_text(path).map_err(|mistake| errors(vec![mistake]))?;
+        let (listening, mistakes) = listening(&text, path);
+        if mistakes.is_empty() { Ok(listening) } else { Err(errors(mistakes)) }
+    }
+
     /// Reads the text of a file; `path` is where it comes from, for relative paths and the report.
     ///
     /// # Errors
@@ -84,6 +104,21 @@ impl Config {
         let mistakes = report.into_mistakes();
         if mistakes.is_empty() { Ok(config) } else { Err(ConfigErrors { file: path.to_owned(), mistakes }) }
     }
+}
+
+impl Default for Listening {
+    /// Where a daemon answers whose configuration says nothing of it.
+    fn default() -> Self {
+        listening("", Path::new("")).0
+    }
+}
+
+fn listening(text: &str, path: &Path) -> (Listening, Vec<Mistake>) {
+    let (report, table) = document::parse(text);
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let context = Context { report: &report, folder, environment: &|_| None };
+    let (addresses, telemetry_path, _) = context.read_server(Section::root(&table, &report).section("server"));
+    (Listening { addresses, telemetry_path }, report.into_mistakes())
 }
 
 impl fmt::Display for ConfigErrors {

@@ -56,6 +56,18 @@ impl fmt::Display for ListenAddress {
 }
 
 impl ListenAddress {
+    /// Host and port at which this machine reaches it, for a URL; `None` if any free port is taken.
+    #[must_use]
+    pub fn reachable(&self) -> Option<String> {
+        let host = match self.host.as_deref() {
+            // `bind` takes both families.
+            None | Some("0.0.0.0") => "127.0.0.1",
+            Some("::") => "::1",
+            Some(host) => host,
+        };
+        (self.port != 0).then(|| Self { host: Some(host.to_owned()), port: self.port }.to_string())
+    }
+
     /// Starts to listen.
     ///
     /// # Errors
