@@ -2,25 +2,29 @@
 //!
 //! What the commands do is elsewhere; one file for each that has more to do than to call it.
 
+mod ask;
+mod check;
 mod check_config;
 mod daemon;
 mod examples;
+mod healthcheck;
 mod list;
 mod logging;
 mod packager;
+mod scrape;
 
 use std::{
     ffi::OsString,
     io::{self, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use chrono::{DateTime, Utc};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    config::{Config, ConfigErrors},
+    config::{Config, ConfigErrors, Listening},
     server::{ListenAddress, TelemetryPath},
     systemd,
 };
@@ -69,6 +73,10 @@ enum Command {
     /// List the certificates of all zones once, and print them.
     #[command(after_help = examples::LIST)]
     List(list::Options),
+    /// Tell monitoring (Nagios, Icinga, cron) whether a certificate expires soon, by asking the running daemon.
+    Check(check::Options),
+    /// Tell whether the running daemon lives, by its exit code.
+    Healthcheck(healthcheck::Options),
     /// Run the daemon on a simulated Cloudflare API, to try everything without an account.
     #[command(after_help = examples::DEMO)]
     Demo(daemon::DemoOptions),
@@ -135,7 +143,11 @@ enum LogFormat {
 #[must_use]
 pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
     let hidden = hide_memory();
-    let Cli { command, common, web } = Cli::parse();
+    let Cli { command, common, web } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && is_for_monitoring() => return check::wrong_usage(&error),
+        Err(error) => error.exit(),
+    };
     let is_daemon = matches!(command, None | Some(Command::Run(_) | Command::Demo(_)));
     let level = common.log_level.unwrap_or(if is_daemon { LogLevel::Info } else { LogLevel::Warn });
     logging::init(level, common.log_format);
@@ -147,18 +159,37 @@ pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
         None => run_daemon(common, web, now),
         Some(Command::Run(own)) => run_daemon(common, web.and(own), now),
         Some(Command::Demo(options)) => Ok(daemon::demo(options, web, now)),
-        Some(Command::CheckConfig | Command::List(_) | Command::Completions(_) | Command::Man(_))
-            if !web.is_default() =>
-        {
-            complain("Options that begin with --web. are for the daemon; this command takes none.");
+        Some(Command::Check(_)) if !web.is_default() => Ok(check::unknown(NO_WEB_OPTIONS)),
+        Some(
+            Command::CheckConfig
+            | Command::List(_)
+            | Command::Healthcheck(_)
+            | Command::Completions(_)
+            | Command::Man(_),
+        ) if !web.is_default() => {
+            complain(NO_WEB_OPTIONS);
             Err(USAGE)
         }
         Some(Command::CheckConfig) => load().map(|config| check_config::run(&config)),
         Some(Command::List(options)) => load().map(|config| list::run(&config, &options, now)),
+        Some(Command::Check(options)) => Ok(check::run(&options, || listening(&common), || read(&common), now)),
+        Some(Command::Healthcheck(options)) => Ok(healthcheck::run(&options, || listening(&common))),
         Some(Command::Completions(options)) => Ok(packager::completions(&options)),
         Some(Command::Man(options)) => Ok(packager::man(&options)),
     };
     ExitCode::from(code.unwrap_or_else(|code| code))
+}
+
+const NO_WEB_OPTIONS: &str = "Options that begin with --web. are for the daemon; this command takes none.";
+
+/// Whether a command line that has a mistake in it is one of `check`, whose exit codes are not the usual ones.
+///
+/// clap does not tell, and with its `ignore_errors` it stops looking at an unknown option.
+fn is_for_monitoring() -> bool {
+    let cli = Cli::command();
+    let mut arguments = std::env::args_os().skip(1);
+    let command = arguments.find_map(|argument| cli.find_subcommand(argument));
+    command.is_some_and(|command| command.get_name() == "check")
 }
 
 /// Reads the configuration, then again whenever that is asked.
@@ -189,10 +220,24 @@ fn load(common: &Common) -> Result<Config, u8> {
 }
 
 fn read(common: &Common) -> Result<Config, ConfigErrors> {
-    let set = |name: &str| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
-    let file = common.config_file.clone().or_else(|| set(CONFIG_FILE_VARIABLE).map(PathBuf::from));
-    let file = file.unwrap_or_else(|| DEFAULT_CONFIG_FILE.into());
+    let file = common.named_file().unwrap_or_else(|| DEFAULT_CONFIG_FILE.into());
     Config::load(&file, &|name| std::env::var(name).ok())
+}
+
+/// Where the daemon with this configuration answers.
+fn listening(common: &Common) -> Result<Listening, ConfigErrors> {
+    match common.named_file() {
+        // A demo has no configuration.
+        None if !Path::new(DEFAULT_CONFIG_FILE).exists() => Ok(Listening::default()),
+        file => Config::load_listening(&file.unwrap_or_else(|| DEFAULT_CONFIG_FILE.into())),
+    }
+}
+
+impl Common {
+    fn named_file(&self) -> Option<PathBuf> {
+        let set = |name: &str| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
+        self.config_file.clone().or_else(|| set(CONFIG_FILE_VARIABLE).map(PathBuf::from))
+    }
 }
 
 impl Web {

@@ -1,6 +1,6 @@
 //! The typed client of Cloudflare's API: signing, pacing, retrying, paging and reading its answers.
 //!
-//! The only place that knows reqwest or the JSON of the API.
+//! The only place that knows the JSON of the API, and with `cli`, which asks the daemon, the only one that knows reqwest.
 //! It hands out `model` types and knows nothing of schedules, metrics text or configuration files.
 
 mod client;

@@ -1,4 +1,4 @@
-//! The rooms of ARCHITECTURE.md: imports point down only, and each outside library is known in one room.
+//! The rooms of ARCHITECTURE.md: imports point down only, and each outside library is known in its rooms alone.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a test that fails panics")]
 
@@ -11,20 +11,21 @@ const ROOMS: [&str; 11] =
 /// Stands beside them and uses none: it plays the other side.
 const SIMULATION: &str = "demo";
 
-/// Libraries, and the room that knows them.
-const KNOWN_IN: [(&str, &str); 12] = [
-    ("reqwest", "cloudflare"),
-    ("rustls", "cloudflare"),
-    ("sfv", "cloudflare"),
-    ("axum", "server"),
-    ("hyper", "server"),
-    ("socket2", "server"),
-    ("askama", "server"),
-    ("aws_lc_rs", "server"),
-    ("toml", "config"),
-    ("clap", "cli"),
-    ("sd_notify", "systemd"),
-    ("listenfd", "systemd"),
+/// Libraries, and the rooms that know them: one, unless there is a reason.
+const KNOWN_IN: [(&str, &[&str]); 12] = [
+    // `cli` asks the daemon.
+    ("reqwest", &["cloudflare", "cli"]),
+    ("rustls", &["cloudflare"]),
+    ("sfv", &["cloudflare"]),
+    ("axum", &["server"]),
+    ("hyper", &["server"]),
+    ("socket2", &["server"]),
+    ("askama", &["server"]),
+    ("aws_lc_rs", &["server"]),
+    ("toml", &["config"]),
+    ("clap", &["cli"]),
+    ("sd_notify", &["systemd"]),
+    ("listenfd", &["systemd"]),
 ];
 
 /// Each source file without its tests: room, path and text.
@@ -100,7 +101,7 @@ fn imports_point_down_only() {
 }
 
 #[test]
-fn each_library_is_known_in_one_room() {
+fn each_library_is_known_in_its_rooms_alone() {
     for (room, file, text) in sources() {
         for (library, known_in) in KNOWN_IN {
             let named = [format!("use {library}::"), format!("{library}::")];
@@ -109,7 +110,7 @@ fn each_library_is_known_in_one_room() {
                     !text[..at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '/' | '`'))
                 })
             });
-            assert!(!uses || room == known_in, "{file} uses {library}, which only {known_in} knows");
+            assert!(!uses || known_in.contains(&&*room), "{file} uses {library}, which only {known_in:?} knows");
         }
         let clock = text.contains("Utc::now") || text.contains("SystemTime::now");
         assert!(!clock || room == "main", "{file} reads the wall clock, which only main does");

@@ -29,7 +29,7 @@ fn every_command_has_a_manual_page_and_groff_finds_no_fault_in_it() {
     assert_eq!(written.code, Some(0), "{}", written.stderr);
     let mut pages: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
     pages.sort();
-    for command in ["", "-check-config", "-completions", "-demo", "-list", "-man", "-run"] {
+    for command in ["", "-check", "-check-config", "-completions", "-demo", "-healthcheck", "-list", "-man", "-run"] {
         let page = folder.path().join(format!("cloudflare-cert-exporter{command}.1"));
         assert!(pages.contains(&page), "{command} is missing in {pages:?}");
     }
@@ -54,7 +54,7 @@ fn bash_completes_commands_options_and_values() {
     let script = program(&["completions", "bash"]);
     assert_eq!(script.code, Some(0), "{}", script.stderr);
     for (words, expected) in [
-        (&["cloudflare-cert-exporter", "che"][..], "check-config"),
+        (&["cloudflare-cert-exporter", "check-"][..], "check-config"),
         (&["cloudflare-cert-exporter", "list", "--exp"], "--expiring-within"),
         (&["cloudflare-cert-exporter", "list", "--output", "c"], "csv"),
         (&["cloudflare-cert-exporter", "completions", "z"], "zsh"),

@@ -128,7 +128,7 @@ pub(super) fn run(config: &Config, options: &Options, now: fn() -> DateTime<Utc>
 }
 
 /// The zones that were asked for; the API is asked for names only if the configuration does not settle it.
-async fn chosen(
+pub(super) async fn chosen(
     zones: &[Arc<Zone>],
     wanted: &[String],
     client: impl Fn(&Zone) -> Arc<Client>,
@@ -156,10 +156,10 @@ async fn chosen(
     Ok(zones)
 }
 
-type Listed = (Arc<Zone>, Arc<str>, Arc<Listing>);
+pub(super) type Listed = (Arc<Zone>, Arc<str>, Arc<Listing>);
 
 /// Lists all zones side by side, with a progress bar on a terminal.
-async fn sweep(
+pub(super) async fn sweep(
     zones: Vec<Arc<Zone>>,
     client: impl Fn(&Zone) -> Arc<Client>,
     requests: impl Fn() -> u64,

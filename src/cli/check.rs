@@ -1,0 +1,342 @@
+//! `check`: whether anything expires soon, as monitoring plugins say it.
+//!
+//! The verdict is the worst that is certain or possible. What is known to be critical is CRITICAL, whatever else is
+//! unknown: nothing could be worse. Otherwise a zone of which too little is known is UNKNOWN, since there could be
+//! something critical in it, and that is worse than what is known to be a WARNING.
+
+mod seen;
+
+use std::{fmt, process::ExitCode, str::FromStr, time::Duration};
+
+use chrono::{DateTime, Utc};
+use clap::Args;
+use prometheus::Registry;
+use reqwest::Url;
+use tokio::sync::mpsc;
+
+use super::{
+    ask::{self, Access, Endpoint},
+    complain,
+    daemon::block_on,
+    list, print,
+};
+use crate::{
+    clients,
+    cloudflare::announce_proxy,
+    config::{Config, ConfigErrors, Listening},
+    model::{Zone, clean},
+};
+use seen::{Seen, SeenCertificate, SeenZone};
+
+/// Options of `check`.
+#[expect(clippy::doc_markdown, reason = "this is help for a terminal")]
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Options {
+    /// WARNING if a certificate has fewer days left than this; 30 and 30: are the same.
+    #[arg(long, short, value_name = "DAYS", default_value = "30")]
+    warning: Days,
+    /// CRITICAL if a certificate has fewer days left than this, or has expired.
+    #[arg(long, short, value_name = "DAYS", default_value = "7")]
+    critical: Days,
+    /// Only this zone, by name or id; can be repeated.
+    #[arg(long = "zone", value_name = "NAME_OR_ID")]
+    zones: Vec<String>,
+    /// How long it may take, in seconds or with a unit [default: 10s, with --sweep 5m].
+    #[arg(long, short, value_name = "DURATION", value_parser = ask::timeout)]
+    timeout: Option<Duration>,
+    /// Metrics of the daemon, such as https://exporter.example.com:10199/metrics
+    /// [default: the first of server.listen_addresses of the configuration, with server.telemetry_path].
+    #[arg(long, value_name = "URL", value_parser = ask::url)]
+    url: Option<Url>,
+    #[command(flatten)]
+    access: Access,
+    /// List all zones at Cloudflare instead of asking a daemon; costs what list costs.
+    #[arg(
+        long,
+        conflicts_with_all = ["url", "ca_file", "basic_auth_user", "basic_auth_password_file", "client_cert", "client_key"]
+    )]
+    sweep: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  Ask the daemon of this machine, as often as you like:
+    cloudflare-cert-exporter check --config.file config.toml
+  Ask one elsewhere, about two zones:
+    cloudflare-cert-exporter check --url https://exporter.example.com:10199/metrics -w 60 -c 14 --zone a.example --zone b.example
+  Where no daemon runs, once a day by cron:
+    cloudflare-cert-exporter check --sweep --config.file config.toml
+
+Exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. UNKNOWN is also a zone that was not listed for two of
+its intervals, a daemon that does not answer, wrong usage, and a configuration that cannot be used.
+Certificates that are revoked, or superseded by a later one of the same name, never alarm.";
+
+/// A number of days, of which fewer are too few.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Days(u32);
+
+impl FromStr for Days {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = text.strip_suffix(':').unwrap_or(text);
+        // `u32` would take a sign.
+        let number = Some(number).filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
+        let days = number.and_then(|number| number.parse().ok()).map(Self);
+        days.ok_or("it has to be a whole number of days such as 30, or 30: which is the same; days have no upper limit")
+    }
+}
+
+/// As a range in performance data: less than this alarms.
+impl fmt::Display for Days {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.0)
+    }
+}
+
+/// From good to bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Ok,
+    Warning,
+    Unknown,
+    Critical,
+}
+
+impl Level {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Warning => "WARNING",
+            Self::Unknown => "UNKNOWN",
+            Self::Critical => "CRITICAL",
+        }
+    }
+
+    const fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Warning => 1,
+            Self::Critical => 2,
+            Self::Unknown => 3,
+        }
+    }
+}
+
+/// Asks or sweeps, and prints the verdict; returns the exit code.
+pub(super) fn run(
+    options: &Options,
+    listening: impl FnOnce() -> Result<Listening, ConfigErrors>,
+    load: impl FnOnce() -> Result<Config, ConfigErrors>,
+    now: fn() -> DateTime<Utc>,
+) -> u8 {
+    if options.critical > options.warning {
+        return unknown("wrong usage: --critical may not be more days than --warning");
+    }
+    let timeout = options.timeout.unwrap_or(Duration::from_secs(if options.sweep { 5 * 60 } else { 10 }));
+    let mut seen = Err("the program could not start its threads".to_owned());
+    block_on(async {
+        seen = if options.sweep {
+            let in_time = tokio::time::timeout(timeout, sweep(&options.zones, load, now)).await;
+            in_time
+                .unwrap_or_else(|_| Err(format!("the sweep took longer than {}", humantime::format_duration(timeout))))
+        } else {
+            from_daemon(options, listening, timeout, now).await
+        };
+        0
+    });
+    match seen {
+        Ok(seen) => {
+            let (level, text) = verdict(&seen, options);
+            finish(level, &text)
+        }
+        Err(why) => unknown(&why),
+    }
+}
+
+/// Prints that nothing is known and why; returns the exit code.
+pub(super) fn unknown(why: &str) -> u8 {
+    let why = harmless(&why.trim_end().lines().collect::<Vec<_>>().join("; "), 1000);
+    finish(Level::Unknown, &format!("CERTIFICATES UNKNOWN - {why}\n"))
+}
+
+/// Says so of a command line that is none; to monitoring, the usual exit code is an alarm.
+pub(super) fn wrong_usage(error: &clap::Error) -> ExitCode {
+    complain(&error.to_string());
+    let text = error.to_string();
+    let first = text.lines().take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    unknown(&format!("wrong usage: {}", first.trim_start_matches("error: "))).into()
+}
+
+fn finish(level: Level, text: &str) -> u8 {
+    // Nobody has read what could not be printed.
+    if print(text.as_bytes()) == 0 { level.code() } else { Level::Unknown.code() }
+}
+
+async fn from_daemon(
+    options: &Options,
+    listening: impl FnOnce() -> Result<Listening, ConfigErrors>,
+    timeout: Duration,
+    now: fn() -> DateTime<Utc>,
+) -> Result<Seen, String> {
+    let url = match &options.url {
+        Some(url) => ask::completed(url.clone(), Endpoint::Metrics),
+        None => ask::address(&listening().map_err(|errors| errors.to_string())?, Endpoint::Metrics)?,
+    };
+    let answer = ask::get(&url, Endpoint::Metrics, &options.access, timeout).await?;
+    let remedy = match answer.status {
+        200 => {
+            // Ages are by the clock that the times were taken with.
+            let mut seen = Seen::from_metrics(&answer.body, answer.date.unwrap_or_else(|| now().timestamp()))
+                .map_err(|why| format!("{url}: {why}"))?;
+            seen.keep(&options.zones);
+            return Ok(seen);
+        }
+        401 => "it wants --basic-auth-user and --basic-auth-password-file",
+        404 => "--url has to end with its server.telemetry_path",
+        429 => "its web configuration limits the rate of requests",
+        _ => "its log may say why",
+    };
+    Err(format!("{url} answers {}; {remedy}", answer.status))
+}
+
+async fn sweep(
+    wanted: &[String],
+    load: impl FnOnce() -> Result<Config, ConfigErrors>,
+    now: fn() -> DateTime<Utc>,
+) -> Result<Seen, String> {
+    let config = load().map_err(|errors| errors.to_string())?;
+    announce_proxy(&config.api);
+    let (revive, _nobody) = mpsc::unbounded_channel();
+    let clients = clients(&config, &Registry::new(), now, &revive, None).map_err(|error| error.to_string())?;
+    let client = |zone: &Zone| clients[&zone.credential].clone();
+    let requests = || clients.values().map(|client| client.requests_sent()).sum::<u64>();
+    let zones = list::chosen(&config.zones, wanted, client).await?;
+    let (listings, failures) = list::sweep(zones, client, requests, now).await;
+    Ok(Seen::from_sweep(&config, &listings, &failures, now().timestamp()))
+}
+
+/// Lines of certificates, and of zones.
+const MAX_LINES: usize = 10;
+/// Some receivers cut off what is longer.
+const MAX_BYTES: usize = 4000;
+/// Of one name.
+const MAX_CHARS: usize = 64;
+
+/// How bad it is, and the text that says so.
+fn verdict(seen: &Seen, options: &Options) -> (Level, String) {
+    let level_of = |days: i64| match days {
+        days if days < 0 || days < options.critical.0.into() => Level::Critical,
+        days if days < options.warning.0.into() => Level::Warning,
+        _ => Level::Ok,
+    };
+    let mut urgent: Vec<_> = seen.certificates.iter().filter(|certificate| !certificate.is_quiet).collect();
+    urgent.sort_by_key(|certificate| (certificate.days, certificate.zone, &certificate.id));
+    let soonest = urgent.first().copied();
+    let known = soonest.map_or(Level::Ok, |certificate| level_of(certificate.days));
+    urgent.retain(|certificate| level_of(certificate.days) > Level::Ok);
+    let number = |is: &dyn Fn(&SeenCertificate) -> bool| urgent.iter().filter(|certificate| is(certificate)).count();
+    let expired = number(&|certificate| certificate.days < 0);
+    let critical = number(&|certificate| level_of(certificate.days) == Level::Critical) - expired;
+    let warning = urgent.len() - expired - critical;
+
+    let not_fresh: Vec<_> = seen
+        .zones
+        .iter()
+        .filter_map(|zone| Some(format!("{} {}", name(&zone.name), harmless(zone.not_fresh.as_ref()?, 300))))
+        .collect();
+    let too_hidden = too_hidden(seen, |floor| floor.map_or(Level::Critical, level_of) > known);
+    let level = if not_fresh.is_empty() && too_hidden.is_empty() { known } else { known.max(Level::Unknown) };
+
+    let mut said = Vec::new();
+    for (number, what) in [
+        (expired, "expired".to_owned()),
+        (critical, format!("below {} days", options.critical.0)),
+        (warning, format!("below {} days", options.warning.0)),
+    ] {
+        if number > 0 {
+            said.push(format!("{number} {what}"));
+        }
+    }
+    if said.is_empty() {
+        said.push(format!("none below {} days", options.warning.0));
+    }
+    said.extend(soonest.map(|certificate| format!("first is {}", line(seen, certificate))));
+    if let Some(first) = too_hidden.first() {
+        said.push(format!(
+            "{} of {} zones hide certificates that could be worse: {}",
+            too_hidden.len(),
+            seen.zones.len(),
+            name(&first.name)
+        ));
+    }
+    if let Some(first) = not_fresh.first() {
+        said.push(format!("{} of {} zones not fresh: {first}", not_fresh.len(), seen.zones.len()));
+    }
+    let hidden: u64 = seen.zones.iter().map(|zone| zone.hidden).sum();
+    if hidden > 0 {
+        said.push(format!("{hidden} later or expired ones hidden by metrics.max_certificates_per_zone"));
+    }
+    let active: u64 = seen.zones.iter().map(|zone| zone.active).sum();
+    let Options { warning: w, critical: c, .. } = options;
+    let days = soonest.map_or_else(|| "U".to_owned(), |certificate| certificate.days.to_string());
+    let mut text = format!(
+        "CERTIFICATES {} - {} | soonest_days={days};{w};{c} expired={expired};;;0 critical={critical};;;0 warning={warning};;;0 active={active};;;0 zones={};;;0 zones_not_fresh={};;;0\n",
+        level.word(),
+        // In any script it leaves room for the rest.
+        harmless(&said.join(", "), 700),
+        seen.zones.len(),
+        not_fresh.len(),
+    );
+    let lines = |lines: Vec<String>| {
+        let more = lines.len().saturating_sub(MAX_LINES);
+        let more = (more > 0).then(|| format!("and {more} more"));
+        lines.into_iter().take(MAX_LINES).chain(more).collect::<Vec<_>>()
+    };
+    let certificates = urgent.iter().map(|certificate| line(seen, certificate)).collect();
+    let zones = not_fresh.into_iter().map(|zone| format!("not fresh: {zone}")).collect();
+    for line in lines(certificates).into_iter().chain(lines(zones)) {
+        if text.len() + line.len() < MAX_BYTES {
+            text.push_str(&line);
+            text.push('\n');
+        }
+    }
+    (level, text)
+}
+
+/// Zones whose hidden certificates could be worse than what is known.
+///
+/// The cap leaves out those that expire last, so a hidden one has at least as many days as every one that is shown; and
+/// where none is shown, any number. It leaves out expired ones too, and they were looked at until they expired.
+fn too_hidden(seen: &Seen, is_worse: impl Fn(Option<i64>) -> bool) -> Vec<&SeenZone> {
+    let hides = |(place, zone): (usize, _)| {
+        let shown = seen.certificates.iter().filter(|certificate| certificate.zone == place);
+        is_worse(shown.map(|certificate| certificate.days).max()).then_some(zone)
+    };
+    seen.zones.iter().enumerate().filter(|(_, zone)| zone.hidden > 0).filter_map(hides).collect()
+}
+
+fn line(seen: &Seen, certificate: &SeenCertificate) -> String {
+    let SeenCertificate { zone, id, common_name, days, .. } = certificate;
+    let state = if *days < 0 { "expired, " } else { "" };
+    format!("{}: {} ({}), {state}{days} days", name(&seen.zones[*zone].name), name(common_name), name(id))
+}
+
+fn name(text: &str) -> String {
+    harmless(text, MAX_CHARS)
+}
+
+/// What is left of a text that can stand in a line of plugin output: a bar begins the performance data.
+fn harmless(text: &str, most: usize) -> String {
+    // Pieces, since what is longer than a name is cut.
+    let characters: Vec<_> = text.chars().collect();
+    let cleaned =
+        characters.chunks(128).flat_map(|chunk| clean(&chunk.iter().collect::<String>()).chars().collect::<Vec<_>>());
+    let mut kept: String = cleaned.map(|c| if c == '|' { ' ' } else { c }).take(most).collect();
+    if characters.len() > most {
+        kept.pop();
+        kept.push('…');
+    }
+    kept
+}

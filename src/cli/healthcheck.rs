@@ -1,0 +1,70 @@
+//! `healthcheck`: whether the running daemon lives, for containers.
+
+use std::time::Duration;
+
+use clap::Args;
+use reqwest::Url;
+
+use super::{
+    FAILED,
+    ask::{self, Access, Endpoint},
+    daemon::block_on,
+    print,
+};
+use crate::config::{ConfigErrors, Listening};
+
+/// Options of `healthcheck`.
+#[expect(clippy::doc_markdown, reason = "this is help for a terminal")]
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Options {
+    /// Where the daemon answers, such as http://127.0.0.1:10199
+    /// [default: the first of server.listen_addresses of the configuration].
+    #[arg(long, value_name = "URL", value_parser = ask::url)]
+    url: Option<Url>,
+    /// How long an answer is waited for.
+    #[arg(long, short, value_name = "DURATION", default_value = "5s", value_parser = ask::timeout)]
+    timeout: Duration,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  In a Containerfile:
+    HEALTHCHECK CMD [\"cloudflare-cert-exporter\", \"healthcheck\"]
+  A daemon whose address is not in the configuration:
+    cloudflare-cert-exporter healthcheck --url http://127.0.0.1:9100
+
+It exits with 0 if the daemon lives, else with 1. Whether Cloudflare answers does not matter.
+The certificate of a loopback address is not checked: nothing secret is asked for or told.";
+
+/// Asks and prints one line; returns the exit code.
+pub(super) fn run(options: &Options, listening: impl FnOnce() -> Result<Listening, ConfigErrors>) -> u8 {
+    block_on(async {
+        let (line, code) = match is_healthy(options, listening).await {
+            Ok(url) => (format!("healthy: {url} answers.\n"), 0),
+            Err(why) => (format!("unhealthy: {}.\n", why.replace('\n', "; ")), FAILED),
+        };
+        print(line.as_bytes()).max(code)
+    })
+}
+
+async fn is_healthy(
+    options: &Options,
+    listening: impl FnOnce() -> Result<Listening, ConfigErrors>,
+) -> Result<Url, String> {
+    let url = match &options.url {
+        Some(url) => ask::completed(url.clone(), Endpoint::Health),
+        None => ask::address(&listening().map_err(|errors| errors.to_string())?, Endpoint::Health)?,
+    };
+    let answer = ask::get(&url, Endpoint::Health, &Access::default(), options.timeout).await.map_err(|why| {
+        if url.scheme() == "https" { format!("{why}; {PROBE} if it is about certificates") } else { why }
+    })?;
+    match answer.status {
+        200 => Ok(url),
+        401 => Err(format!("{url} asks for a password; {PROBE}")),
+        429 => Err(format!("{url} answers 429, the rate limit of the daemon's web configuration; {PROBE}")),
+        status => Err(format!("{url} answers {status}")),
+    }
+}
+
+const PROBE: &str = "set server.probe_listen_address, where health needs no password, certificate or quota";

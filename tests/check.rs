@@ -1,0 +1,438 @@
+//! `check` and `healthcheck`: the real binary asks a real daemon on the simulated API.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a test that fails panics")]
+
+mod support;
+
+use std::{collections::BTreeMap, net::TcpListener};
+
+use chrono::{Duration, SecondsFormat, Utc};
+use cloudflare_cert_exporter::demo::{Fault, SimulatedApi, SimulatedCertificate, SimulatedZone, World};
+use support::{
+    Daemon, Output, config,
+    gate::{Authority, Gate},
+    start, until,
+};
+
+/// A certificate with so many whole days left.
+#[expect(clippy::disallowed_methods, reason = "the program under test looks at the clock, too")]
+fn certificate(id: &str, common_name: &str, days: i64) -> SimulatedCertificate {
+    let expires_on = Utc::now() + Duration::days(days) + Duration::hours(12);
+    let expires_on = expires_on.to_rfc3339_opts(SecondsFormat::Secs, true);
+    SimulatedCertificate::new(id, common_name, "active", "2026-01-01T00:00:00Z", &expires_on)
+}
+
+fn zone(name: &str, certificates: impl IntoIterator<Item = (&'static str, i64)>) -> SimulatedZone {
+    let certificates = certificates.into_iter().enumerate();
+    let certificates =
+        certificates.map(|(n, (common_name, days))| certificate(&format!("{name}-{n}"), common_name, days));
+    SimulatedZone { certificates: certificates.collect(), ..SimulatedZone::new(name) }
+}
+
+/// Runs the program to its end with an empty configuration.
+async fn run(arguments: &[&str]) -> Output {
+    run_with("", arguments).await
+}
+
+async fn run_with(config: &str, arguments: &[&str]) -> Output {
+    let (config, arguments) = (config.to_owned(), arguments.iter().map(|&text| text.to_owned()).collect::<Vec<_>>());
+    let run = move || {
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let token = World::default().token().to_owned();
+        support::run(&config, &arguments, &[("CLOUDFLARE_API_TOKEN", &token)])
+    };
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+/// What a monitoring system makes of the output.
+struct Verdict {
+    code: i32,
+    text: String,
+    /// Value, warning, critical, minimum and maximum.
+    data: BTreeMap<String, [String; 5]>,
+    lines: Vec<String>,
+}
+
+/// Reads the output as the guideline for monitoring plugins has it.
+fn verdict(output: &Output) -> Verdict {
+    let stdout = &output.stdout;
+    assert!(stdout.len() <= 4096 && stdout.ends_with('\n'), "{stdout}");
+    let code = output.code.unwrap();
+    let mut lines = stdout.lines().map(str::to_owned);
+    let first = lines.next().unwrap();
+    let lines: Vec<_> = lines.collect();
+    assert!(!lines.iter().any(|line| line.contains('|') || line.is_empty()), "{stdout}");
+    let word = ["OK", "WARNING", "CRITICAL", "UNKNOWN"][usize::try_from(code).unwrap()];
+    let rest = first.strip_prefix(&format!("CERTIFICATES {word} - ")).unwrap_or_else(|| panic!("{code}: {first}"));
+    let (text, data) = rest.split_once('|').map_or((rest, None), |(text, data)| (text, Some(data)));
+    let item = |item: &str| {
+        let (label, rest) = item.split_once('=').unwrap();
+        assert!(label.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{item}");
+        let fields: Vec<_> = rest.split(';').collect();
+        assert!(fields.len() <= 5, "{item}");
+        let field = |n: usize| fields.get(n).copied().unwrap_or_default();
+        assert!(field(0) == "U" || field(0).parse::<i64>().is_ok(), "{item}");
+        for range in [field(1), field(2)] {
+            assert!(range.is_empty() || range.strip_suffix(':').unwrap().parse::<u32>().is_ok(), "{item}");
+        }
+        (label.to_owned(), std::array::from_fn(|n| field(n).to_owned()))
+    };
+    let data: BTreeMap<_, _> = data.into_iter().flat_map(str::split_whitespace).map(item).collect();
+    Verdict { code, text: text.trim().to_owned(), data, lines }
+}
+
+impl Verdict {
+    fn numbers(&self) -> [&str; 7] {
+        ["soonest_days", "expired", "critical", "warning", "active", "zones", "zones_not_fresh"]
+            .map(|label| &*self.data[label][0])
+    }
+}
+
+async fn check(daemon: &Daemon, arguments: &[&str]) -> Verdict {
+    let url = daemon.url("/metrics");
+    verdict(&run(&[&["check", "--url", &url], arguments].concat()).await)
+}
+
+#[tokio::test]
+async fn each_verdict_has_its_exit_code_and_names_what_is_urgent() {
+    let zones = [zone("a.example", [("sensor", 20), ("gate", 400)]), zone("b.example", [("meter", 3), ("lapsed", -2)])];
+    let (_api, daemon) = start(World::of(zones), "").await;
+    daemon.ready().await;
+
+    let critical = check(&daemon, &[]).await;
+    assert_eq!(critical.code, 2);
+    assert_eq!(critical.numbers(), ["-2", "1", "1", "1", "4", "2", "0"]);
+    assert_eq!(critical.data["soonest_days"][1..3], ["30:", "7:"]);
+    assert_eq!(
+        critical.text,
+        "1 expired, 1 below 7 days, 1 below 30 days, first is b.example: lapsed (b.example-1), expired, -2 days"
+    );
+    assert_eq!(
+        critical.lines,
+        [
+            "b.example: lapsed (b.example-1), expired, -2 days",
+            "b.example: meter (b.example-0), 3 days",
+            "a.example: sensor (a.example-0), 20 days"
+        ]
+    );
+
+    let warning = check(&daemon, &["--zone", "a.example"]).await;
+    assert_eq!((warning.code, warning.numbers()), (1, ["20", "0", "0", "1", "2", "1", "0"]));
+    let id = SimulatedZone::new("a.example").id.to_uppercase();
+    let ok = check(&daemon, &["--zone", &id, "-w", "20:", "-c", "0"]).await;
+    assert_eq!((ok.code, ok.numbers()), (0, ["20", "0", "0", "0", "2", "1", "0"]));
+    assert_eq!(ok.data["soonest_days"][1..3], ["20:", "0:"]);
+    assert_eq!(ok.lines, [""; 0]);
+    let both = check(&daemon, &["--zone", &id, "--zone", "b.example", "--warning", "1", "--critical", "1"]).await;
+    assert_eq!((both.code, both.numbers()), (2, ["-2", "1", "0", "0", "4", "2", "0"]));
+
+    // A zone that is not there any more is one of which nothing is known.
+    let unknown = check(&daemon, &["--zone", "a.example", "--zone", "c.example"]).await;
+    assert_eq!((unknown.code, unknown.data["zones_not_fresh"][0].as_str()), (3, "1"));
+    assert_eq!(unknown.lines[1], "not fresh: c.example is none of the daemon's zones");
+}
+
+#[tokio::test]
+async fn superseded_and_revoked_certificates_never_alarm() {
+    let mut zone = zone("a.example", [("renewed", 3), ("renewed", 300), ("revoked", 2), ("empty", 40)]);
+    zone.certificates[2].set("status", "revoked");
+    let statuses = "[metrics]\nstatuses = [\"active\", \"revoked\"]";
+    let (_api, daemon) = start(World::of([zone]), statuses).await;
+    daemon.ready().await;
+    assert!(daemon.get("/metrics").await.1.contains("status=\"revoked\",serial"), "there to be passed over");
+    let verdict = check(&daemon, &[]).await;
+    assert_eq!((verdict.code, verdict.numbers()), (0, ["40", "0", "0", "0", "3", "1", "0"]));
+}
+
+#[tokio::test]
+async fn a_zone_that_is_not_fresh_is_unknown_unless_something_is_critical_for_certain() {
+    let zones = [
+        zone("critical.example", [("meter", 3)]),
+        zone("fine.example", [("sensor", 300)]),
+        zone("stale.example", [("gate", 20)]),
+        zone("never.example", []).with_fault(Fault::error(403, 10_000, "Authentication error")),
+    ];
+    let (api, daemon) = start(World::of(zones), "[poll]\ninterval = \"1s\"").await;
+    daemon.ready().await;
+    let never = check(&daemon, &["--zone", "never.example", "--zone", "fine.example"]).await;
+    assert_eq!(never.code, 3);
+    assert_eq!(never.lines, ["not fresh: never.example was never listed"]);
+    assert!(never.text.contains("1 of 2 zones not fresh: never.example was never listed"), "{}", never.text);
+
+    api.change(|world| world.zones[2].fault = Some(Fault::error(403, 10_000, "Authentication error")));
+    let stale = until("a zone being stale", async || {
+        let stale = check(&daemon, &["--zone", "stale.example"]).await;
+        (stale.code == 3).then_some(stale)
+    })
+    .await;
+    // What is known of it is a warning, and there could be worse by now.
+    assert_eq!(stale.data["warning"][0], "1");
+    assert!(stale.lines[1].starts_with("not fresh: stale.example was last listed "), "{:?}", stale.lines);
+    assert!(stale.lines[1].ends_with(" ago, and is due every 1s"), "{:?}", stale.lines);
+    let all = check(&daemon, &[]).await;
+    assert_eq!((all.code, all.data["zones_not_fresh"][0].as_str()), (2, "2"));
+    let itself = check(&daemon, &["--zone", "stale.example", "-c", "21"]).await;
+    assert_eq!(itself.code, 2, "days go on counting while polls fail");
+}
+
+#[tokio::test]
+async fn hidden_certificates_are_mentioned_and_are_unknown_where_they_could_be_worse() {
+    let zones = [
+        zone("many.example", [("a", 100), ("b", 200), ("c", 300)]),
+        zone("renewed.example", [("a", 1), ("b", 2), ("a", 400), ("b", 400)]),
+    ];
+    let (_api, daemon) = start(World::of(zones), "[metrics]\nmax_certificates_per_zone = 2").await;
+    daemon.ready().await;
+    let many = check(&daemon, &["--zone", "many.example"]).await;
+    assert_eq!(many.code, 0);
+    assert!(many.text.contains("1 later or expired ones hidden by metrics.max_certificates_per_zone"), "{}", many.text);
+    // Both that are shown are superseded; what is behind them could be two days old.
+    let renewed = check(&daemon, &["--zone", "renewed.example"]).await;
+    assert_eq!((renewed.code, renewed.data["soonest_days"][0].as_str()), (3, "U"));
+    assert!(
+        renewed.text.contains("1 of 1 zones hide certificates that could be worse: renewed.example"),
+        "{}",
+        renewed.text
+    );
+}
+
+#[tokio::test]
+async fn names_written_by_strangers_break_neither_lines_nor_performance_data() {
+    let mut hostile = zone("a.example", []);
+    let names =
+        ["pipe | x=1;2;3", "line\nCERTIFICATES OK - fine\r\n", "quotes ' \" =;", "back\\slash\\n", "\u{202e}oops"];
+    for (number, common_name) in names.iter().enumerate() {
+        hostile.certificates.push(certificate(&format!("{number}|\n"), common_name, 3));
+    }
+    for number in 0..30 {
+        hostile.certificates.push(certificate(&format!("long-{number}"), &"証明書".repeat(80), 4));
+    }
+    let (_api, daemon) = start(World::of([hostile]), "").await;
+    daemon.ready().await;
+    let verdict = check(&daemon, &[]).await;
+    assert_eq!((verdict.code, verdict.numbers()), (2, ["3", "0", "35", "0", "35", "1", "0"]));
+    let lines = &verdict.lines;
+    assert_eq!(lines.len(), 11, "{lines:?}");
+    assert_eq!(lines[0], "a.example: pipe   x=1;2;3 (0 \u{fffd}), 3 days");
+    assert_eq!(lines[1], "a.example: line\u{fffd}CERTIFICATES OK - fine\u{fffd}\u{fffd} (1 \u{fffd}), 3 days");
+    assert_eq!(lines[2], "a.example: quotes ' \" =; (2 \u{fffd}), 3 days");
+    assert_eq!(lines[3], "a.example: back\\slash\\n (3 \u{fffd}), 3 days");
+    assert_eq!(lines[4], "a.example: \u{fffd}oops (4 \u{fffd}), 3 days");
+    assert!(lines[5].contains("証明書…"), "{}", lines[5]);
+    assert_eq!(lines[10], "and 25 more");
+}
+
+#[tokio::test]
+async fn the_daemon_is_found_by_its_configuration_without_its_secrets() {
+    let (_api, daemon) = start(World::of([zone("a.example", [("sensor", 300)])]), "").await;
+    daemon.ready().await;
+    let port = daemon.url("").rsplit_once(':').unwrap().1.to_owned();
+    for address in [format!("127.0.0.1:{port}"), format!(":{port}"), format!("0.0.0.0:{port}")] {
+        // No token of it can be read, and no zone is in it.
+        let text =
+            format!("[server]\nlisten_addresses = [{address:?}]\n[credentials.default]\napi_token_file = \"no\"\n");
+        assert_eq!(verdict(&run_with(&text, &["check"]).await).code, 0, "{address}");
+        let output = run_with(&text, &["healthcheck"]).await;
+        let line = format!("healthy: http://127.0.0.1:{port}/-/healthy answers.\n");
+        assert_eq!((output.code, output.stdout, output.stderr), (Some(0), line, String::new()));
+    }
+    // Another path than that of the metrics is explained.
+    let text = format!("[server]\nlisten_addresses = [\":{port}\"]\ntelemetry_path = \"/other\"\n");
+    let lost = verdict(&run_with(&text, &["check"]).await);
+    assert_eq!(lost.code, 3);
+    assert!(lost.text.contains("/other answers 404; --url has to end with"), "{}", lost.text);
+    let page = verdict(&run(&["check", "--url", &daemon.url("/-/healthy")]).await);
+    assert!(page.code == 3 && page.text.contains("is not in the format of metrics"), "{}", page.text);
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_gone_is_unknown_and_unhealthy() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", port.local_addr().unwrap());
+    // It listens, and nobody ever answers.
+    let silent = verdict(&run(&["check", "--url", &url, "-t", "200ms"]).await);
+    assert_eq!(silent.code, 3);
+    assert!(silent.text.ends_with("/metrics in 200ms"), "{}", silent.text);
+    let output = run(&["healthcheck", "--url", &url, "--timeout", "200ms"]).await;
+    assert_eq!(output.code, Some(1));
+    assert!(output.stdout.starts_with("unhealthy: no answer from ") && output.stdout.lines().count() == 1);
+    drop(port);
+    let gone = verdict(&run(&["check", "--url", &url]).await);
+    assert_eq!(gone.code, 3);
+    assert!(gone.text.contains("refused") && gone.data.is_empty(), "{}", gone.text);
+    let output = run(&["healthcheck", "--url", &url]).await;
+    assert!(output.code == Some(1) && output.stdout.contains("refused"), "{}", output.stdout);
+}
+
+#[tokio::test]
+async fn a_health_check_explains_what_a_web_configuration_asks_for() {
+    for (status, words) in [(401, "asks for a password"), (429, "rate limit"), (503, "answers 503")] {
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", server.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = server.accept().await.unwrap();
+            let answer = format!("HTTP/1.1 {status} No\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+            let mut request = [0; 4096];
+            let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut request).await;
+            tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await.unwrap();
+        });
+        let output = run(&["healthcheck", "--url", &url]).await;
+        assert_eq!(output.code, Some(1), "{}", output.stdout);
+        assert!(output.stdout.contains(words), "{}", output.stdout);
+        assert_eq!(output.stdout.contains("server.probe_listen_address"), status != 503, "{}", output.stdout);
+    }
+}
+
+#[tokio::test]
+async fn over_tls_a_loopback_address_is_trusted_with_a_health_check_and_nothing_else() {
+    let (_api, daemon) = start(World::of([zone("a.example", [("sensor", 300)])]), "").await;
+    daemon.ready().await;
+    let authority = Authority::new("Of the daemon");
+    let address = daemon.url("").trim_start_matches("http://").parse().unwrap();
+    let gate = Gate::start(address, authority.tls("localhost", [2020, 2100]));
+    let url = gate.base_url().replace("/client/v4", "");
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    assert_eq!(run(&["healthcheck", "--url", &url]).await.code, Some(0));
+    let untrusted = verdict(&run(&["check", "--url", &url]).await);
+    assert_eq!(untrusted.code, 3);
+    assert!(untrusted.text.contains("certificate"), "{}", untrusted.text);
+    let (ca, other) = (file("ca.pem", authority.pem()), file("other.pem", Authority::new("Another one").pem()));
+    assert_eq!(verdict(&run(&["check", "--url", &url, "--ca-file", &ca]).await).code, 0);
+    assert_eq!(verdict(&run(&["check", "--url", &url, "--ca-file", &other]).await).code, 3);
+    let broken = verdict(&run(&["check", "--url", &url, "--ca-file", &file("broken.pem", "x".into())]).await);
+    assert!(broken.code == 3 && broken.text.contains("broken.pem"), "{}", broken.text);
+    // A password and a client certificate are sent along, whether they are asked for or not.
+    let password = file("password", "secret\n".to_owned());
+    let (key, cert) = authority_files(&file);
+    let access = ["--basic-auth-user", "nagios", "--basic-auth-password-file", &password];
+    let access = [&access[..], &["--client-cert", &cert, "--client-key", &key]].concat();
+    let output = run(&[&["check", "--url", &url, "--ca-file", &ca], &access[..]].concat()).await;
+    assert_eq!(verdict(&output).code, 0, "{}", output.stdout);
+    for key in [&cert, &ca, &password] {
+        let wrong = verdict(&run(&["check", "--url", &url, "--client-cert", &cert, "--client-key", key]).await);
+        assert!(wrong.code == 3 && wrong.text.contains("as PEM"), "{}", wrong.text);
+    }
+}
+
+/// Files of a key and of a certificate for it.
+fn authority_files(file: &impl Fn(&str, String) -> String) -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(["client".to_owned()]).unwrap().self_signed(&key).unwrap();
+    (file("key.pem", key.serialize_pem()), file("cert.pem", certificate.pem()))
+}
+
+#[tokio::test]
+async fn a_password_is_sent_as_basic_authentication() {
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", server.local_addr().unwrap());
+    let asked = tokio::spawn(async move {
+        let (mut stream, _) = server.accept().await.unwrap();
+        let mut request = [0; 4096];
+        let length = tokio::io::AsyncReadExt::read(&mut stream, &mut request).await.unwrap();
+        let answer = b"HTTP/1.1 401 No\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await.unwrap();
+        String::from_utf8_lossy(&request[..length]).into_owned()
+    });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "secret\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    let arguments = ["check", "--url", &url, "--basic-auth-user", "nagios", "--basic-auth-password-file", path];
+    let refused = verdict(&run(&arguments).await);
+    assert!(refused.code == 3 && refused.text.contains("--basic-auth-password-file"), "{}", refused.text);
+    // "nagios:secret"
+    let request = asked.await.unwrap();
+    assert!(request.to_lowercase().contains("authorization: basic") && request.contains("bmFnaW9zOnNlY3JldA=="));
+}
+
+#[tokio::test]
+async fn wrong_usage_and_unusable_configurations_are_unknown() {
+    for (config, arguments, words) in [
+        ("", vec!["check", "--warning", "7", "--critical", "30"], "--critical may not be more"),
+        ("", vec!["check", "--bogus"], "--bogus"),
+        ("", vec!["--bogus", "check"], "--bogus"),
+        ("", vec!["--log.level", "debug", "check", "extra"], "extra"),
+        ("", vec!["check", "-w", "many"], "many"),
+        ("", vec!["check", "-w", "10:20"], "10:20"),
+        ("", vec!["check", "-c", "-1"], "-1"),
+        ("", vec!["check", "-c", "~:5"], "whole number of days"),
+        ("", vec!["check", "-t", "0"], "longer than nothing"),
+        ("", vec!["check", "--url"], "--url"),
+        ("", vec!["check", "--url", "localhost:10199"], "http://"),
+        ("", vec!["check", "--url", "http://user:pw@localhost"], "no password"),
+        ("", vec!["check", "--basic-auth-user", "x"], "--basic-auth-password-file"),
+        ("", vec!["check", "--sweep", "--url", "http://localhost"], "cannot be used with"),
+        ("", vec!["--web.listen-address", ":1", "check"], "for the daemon"),
+        ("", vec!["check", "--config.file", "/nonexistent/x.toml"], "/nonexistent/x.toml"),
+        ("[server]\nlisten_adresses = []", vec!["check"], "listen_adresses"),
+        ("[server\n", vec!["check"], "not valid TOML"),
+        ("[server]\nlisten_addresses = [\":0\"]", vec!["check"], "--url"),
+        ("", vec!["check", "--sweep"], "[[zones]]"),
+    ] {
+        let arguments = if config.is_empty() && arguments.contains(&"--config.file") {
+            // Once is all that it can be given.
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cloudflare-cert-exporter"));
+            let output = command.env_clear().args(&arguments).output().unwrap();
+            assert_eq!(output.status.code(), Some(3), "{arguments:?}");
+            assert!(String::from_utf8_lossy(&output.stdout).contains(words));
+            continue;
+        } else {
+            arguments
+        };
+        let output = run_with(config, &arguments).await;
+        assert_eq!(output.code, Some(3), "{arguments:?}: {}{}", output.stdout, output.stderr);
+        let verdict = verdict(&output);
+        assert!(verdict.text.contains(words), "{arguments:?}: {}", verdict.text);
+    }
+    // Others say so as always.
+    for (arguments, code) in [
+        (vec!["healthcheck", "--bogus"], 2),
+        (vec!["--web.listen-address", ":1", "healthcheck"], 2),
+        (vec!["list", "--zone", "check", "--bogus"], 2),
+        (vec!["check", "--help"], 0),
+        (vec!["healthcheck", "--config.file", "x", "--help"], 0),
+    ] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cloudflare-cert-exporter"));
+        assert_eq!(command.env_clear().args(&arguments).output().unwrap().status.code(), Some(code), "{arguments:?}");
+    }
+    let unhealthy = run_with("[server\n", &["healthcheck"]).await;
+    assert_eq!((unhealthy.code, unhealthy.stdout.lines().count()), (Some(1), 1), "{}", unhealthy.stdout);
+}
+
+#[tokio::test]
+async fn a_sweep_lists_by_itself() {
+    let mut zones = [
+        zone("a.example", [("renewed", 3), ("renewed", 300), ("revoked", 2), ("forgotten", -100), ("sensor", 20)]),
+        zone("b.example", [("meter", 5)]),
+    ];
+    zones[0].certificates[2].set("status", "revoked");
+    let api = SimulatedApi::start(World::of(zones)).await.unwrap();
+    let text = config(&api, "");
+    let sweep =
+        async |arguments: &[&str]| verdict(&run_with(&text, &[&["check", "--sweep"], arguments].concat()).await);
+    let all = sweep(&[]).await;
+    assert_eq!((all.code, all.numbers()), (2, ["5", "0", "1", "1", "5", "2", "0"]));
+    assert_eq!(all.lines, ["b.example: meter (b.example-0), 5 days", "a.example: sensor (a.example-4), 20 days"]);
+    assert_eq!(sweep(&["--zone", "a.example"]).await.code, 1);
+    assert_eq!(sweep(&["--zone", "a.example", "-w", "20"]).await.code, 0);
+    assert_eq!(sweep(&["--zone", "nowhere.example"]).await.code, 3);
+    api.change(|world| world.zones[0].fault = Some(Fault::error(403, 10_000, "Authentication error")));
+    let failed = sweep(&["--zone", "a.example"]).await;
+    assert_eq!(failed.code, 3);
+    assert!(failed.lines[0].starts_with("not fresh: a.example could not be listed: forbidden: "), "{:?}", failed.lines);
+    assert_eq!(sweep(&[]).await.code, 2, "what is critical for certain stays so");
+}
+
+#[tokio::test]
+async fn a_demo_can_be_checked() {
+    let demo = ["demo", "--web.listen-address", "127.0.0.1:0", "--certificates", "60"];
+    let daemon = Daemon::start("", &demo, &[]);
+    daemon.ready().await;
+    let verdict = check(&daemon, &[]).await;
+    assert_eq!((verdict.code, verdict.data["zones"][0].as_str()), (2, "5"));
+    assert_eq!(run(&["healthcheck", "--url", &daemon.url("")]).await.code, Some(0));
+}
