@@ -414,7 +414,7 @@ mod tests {
         assert_eq!(
             found.join(" "),
             "\
-            [server] listen_addresses telemetry_path \
+            [server] listen_addresses telemetry_path enable_lifecycle \
             [api] base_url timeout requests_per_5m ca_file \
             [poll] interval concurrency \
             [metrics] statuses max_certificates_per_zone expiring_within_days forget_expired_after \

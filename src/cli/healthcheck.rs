@@ -29,6 +29,8 @@ pub(super) struct Options {
 
 const EXAMPLES: &str = "\
 Examples:
+  The daemon of this machine, where its configuration says that it listens:
+    cloudflare-cert-exporter healthcheck
   In a Containerfile:
     HEALTHCHECK CMD [\"cloudflare-cert-exporter\", \"healthcheck\"]
   A daemon whose address is not in the configuration:
