@@ -69,7 +69,7 @@ enum Command {
     Run(Web),
     /// Read everything that the daemon would read, report every mistake at once, and show what it will cost.
     #[command(after_help = examples::CHECK_CONFIG)]
-    CheckConfig,
+    CheckConfig(check_config::Options),
     /// List the certificates of all zones once, and print them.
     #[command(after_help = examples::LIST)]
     List(list::Options),
@@ -123,6 +123,10 @@ struct Web {
     /// [default: server.enable_lifecycle of the configuration, else off].
     #[arg(long = "web.enable-lifecycle")]
     enable_lifecycle: bool,
+    /// File with TLS, passwords and more, in the format of Prometheus's exporter-toolkit
+    /// [default: server.web_config_file of the configuration, else plain HTTP for everybody].
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    web_config_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -154,14 +158,13 @@ pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
     if let Err(error) = hidden {
         tracing::warn!(%error, "The system does not keep the memory of this process, and the secrets in it, from other processes of this user.");
     }
-    let load = || load(&common);
     let code = match command {
         None => run_daemon(common, web, now),
         Some(Command::Run(own)) => run_daemon(common, web.and(own), now),
         Some(Command::Demo(options)) => Ok(daemon::demo(options, web, now)),
         Some(Command::Check(_)) if !web.is_default() => Ok(check::unknown(NO_WEB_OPTIONS)),
         Some(
-            Command::CheckConfig
+            Command::CheckConfig(_)
             | Command::List(_)
             | Command::Healthcheck(_)
             | Command::Completions(_)
@@ -170,9 +173,14 @@ pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
             complain(NO_WEB_OPTIONS);
             Err(USAGE)
         }
-        Some(Command::CheckConfig) => load().map(|config| check_config::run(&config)),
-        Some(Command::List(options)) => load().map(|config| list::run(&config, &options, now)),
-        Some(Command::Check(options)) => Ok(check::run(&options, || listening(&common), || read(&common), now)),
+        Some(Command::CheckConfig(options)) => {
+            let serving = Serving::Yes { web_config_file: options.web_config_file };
+            load(&common, &serving).map(|config| check_config::run(&config))
+        }
+        Some(Command::List(options)) => load(&common, &Serving::No).map(|config| list::run(&config, &options, now)),
+        Some(Command::Check(options)) => {
+            Ok(check::run(&options, || listening(&common), || read(&common, &Serving::No), now))
+        }
         Some(Command::Healthcheck(options)) => Ok(healthcheck::run(&options, || listening(&common))),
         Some(Command::Completions(options)) => Ok(packager::completions(&options)),
         Some(Command::Man(options)) => Ok(packager::man(&options)),
@@ -199,8 +207,9 @@ fn run_daemon(common: Common, web: Web, now: fn() -> DateTime<Utc>) -> Result<u8
         complain(&format!("--web.systemd-socket cannot be followed: {error}"));
         FAILED
     })?;
-    let config = web.apply(load(&common)?);
-    let again = move || read(&common).map(|config| web.apply(config));
+    let serving = Serving::Yes { web_config_file: web.web_config_file.clone() };
+    let config = web.apply(load(&common, &serving)?);
+    let again = move || read(&common, &serving).map(|config| web.apply(config));
     Ok(daemon::run(config, again, sockets, now))
 }
 
@@ -211,17 +220,27 @@ fn hide_memory() -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a command serves anything, so that the web configuration matters; the flag beats the file.
+enum Serving {
+    Yes { web_config_file: Option<PathBuf> },
+    No,
+}
+
 /// Reads the configuration; says what is wrong with it.
-fn load(common: &Common) -> Result<Config, u8> {
-    read(common).map_err(|errors| {
+fn load(common: &Common, serving: &Serving) -> Result<Config, u8> {
+    read(common, serving).map_err(|errors| {
         complain(&errors.to_string());
         UNUSABLE_CONFIG
     })
 }
 
-fn read(common: &Common) -> Result<Config, ConfigErrors> {
+fn read(common: &Common, serving: &Serving) -> Result<Config, ConfigErrors> {
     let file = common.named_file().unwrap_or_else(|| DEFAULT_CONFIG_FILE.into());
-    Config::load(&file, &|name| std::env::var(name).ok())
+    let environment = |name: &str| std::env::var(name).ok();
+    match serving {
+        Serving::Yes { web_config_file } => Config::load_to_serve(&file, &environment, web_config_file.clone()),
+        Serving::No => Config::load(&file, &environment),
+    }
 }
 
 /// Where the daemon with this configuration answers.
@@ -249,6 +268,9 @@ impl Web {
         if let Some(path) = &self.telemetry_path {
             config.telemetry_path = path.clone();
         }
+        if let Some(file) = &self.web_config_file {
+            config.web_config_file = Some(file.clone());
+        }
         config.enable_lifecycle |= self.enable_lifecycle;
         config
     }
@@ -258,6 +280,7 @@ impl Web {
         self.listen_addresses =
             if more.listen_addresses.is_empty() { self.listen_addresses } else { more.listen_addresses };
         self.telemetry_path = more.telemetry_path.or(self.telemetry_path);
+        self.web_config_file = more.web_config_file.or(self.web_config_file);
         self.enable_lifecycle |= more.enable_lifecycle;
         self.systemd_socket |= more.systemd_socket;
         self
@@ -266,6 +289,7 @@ impl Web {
     const fn is_default(&self) -> bool {
         self.listen_addresses.is_empty()
             && self.telemetry_path.is_none()
+            && self.web_config_file.is_none()
             && !self.enable_lifecycle
             && !self.systemd_socket
     }

@@ -23,7 +23,7 @@ use crate::{
     cloudflare::{ApiSettings, BaseUrl, Credential, read_roots},
     exposition::SeriesSettings,
     model::{Kind, Status, Zone, ZoneId, clean},
-    server::{ListenAddress, TelemetryPath},
+    server::{ListenAddress, TelemetryPath, WebConfig},
 };
 use document::{
     Entry, Mistake, Place, Report, Section, boolean, duration, integer, key_text, may_be_secret, parsed, quoted,
@@ -39,6 +39,10 @@ pub struct Config {
     pub telemetry_path: TelemetryPath,
     /// Whether a request can make the program read its configuration again.
     pub enable_lifecycle: bool,
+    /// The file of the web configuration, if there is one.
+    pub web_config_file: Option<PathBuf>,
+    /// Where probes are answered besides, if anywhere.
+    pub probe_listen_address: Option<ListenAddress>,
     /// How the API is reached.
     pub api: ApiSettings,
     /// Which series there are.
@@ -58,6 +62,10 @@ pub struct Listening {
     pub addresses: Vec<ListenAddress>,
     /// Where the metrics are served.
     pub telemetry_path: TelemetryPath,
+    /// Whether it is asked over TLS there.
+    pub is_tls: bool,
+    /// Where probes are answered besides, if anywhere.
+    pub probe_address: Option<ListenAddress>,
 }
 
 /// Why a file is no configuration: every mistake in it.
@@ -89,11 +97,45 @@ impl Config {
         if mistakes.is_empty() { Ok(listening) } else { Err(errors(mistakes)) }
     }
 
+    /// Reads the file as [`Config::load`] does, and checks the web configuration too: `web_config_file`, or else the
+    /// one that the file names.
+    ///
+    /// # Errors
+    /// With every mistake in both, if there is one.
+    pub fn load_to_serve(
+        path: &Path,
+        environment: &impl Fn(&str) -> Option<String>,
+        web_config_file: Option<PathBuf>,
+    ) -> Result<Self, ConfigErrors> {
+        let fail = |mistakes| ConfigErrors { file: path.to_owned(), mistakes };
+        let text = read_text(path).map_err(|mistake| fail(vec![mistake]))?;
+        let (mut config, mut mistakes) = Self::read(&text, path, environment);
+        config.web_config_file = web_config_file.or(config.web_config_file);
+        if let Some(file) = &config.web_config_file
+            && let Err(errors) = WebConfig::check(file)
+        {
+            let file = Some(errors.file);
+            mistakes.extend(errors.mistakes.into_iter().map(|mistake| Mistake {
+                file: file.clone(),
+                line: mistake.line,
+                key: mistake.key,
+                text: mistake.text,
+            }));
+        }
+        if mistakes.is_empty() { Ok(config) } else { Err(fail(mistakes)) }
+    }
+
     /// Reads the text of a file; `path` is where it comes from, for relative paths and the report.
     ///
     /// # Errors
     /// With every mistake, if there is one.
     pub fn parse(text: &str, path: &Path, environment: &impl Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
+        let (config, mistakes) = Self::read(text, path, environment);
+        if mistakes.is_empty() { Ok(config) } else { Err(ConfigErrors { file: path.to_owned(), mistakes }) }
+    }
+
+    /// What is right only if there is no mistake, and every mistake.
+    fn read(text: &str, path: &Path, environment: &impl Fn(&str) -> Option<String>) -> (Self, Vec<Mistake>) {
         let (report, table) = document::parse(text);
         let context = Context {
             report: &report,
@@ -101,8 +143,7 @@ impl Config {
             environment: &|name| environment(name).filter(|value| !value.is_empty()),
         };
         let config = context.read(Section::root(&table, &report));
-        let mistakes = report.into_mistakes();
-        if mistakes.is_empty() { Ok(config) } else { Err(ConfigErrors { file: path.to_owned(), mistakes }) }
+        (config, report.into_mistakes())
     }
 }
 
@@ -117,15 +158,21 @@ fn listening(text: &str, path: &Path) -> (Listening, Vec<Mistake>) {
     let (report, table) = document::parse(text);
     let folder = path.parent().unwrap_or(Path::new(""));
     let context = Context { report: &report, folder, environment: &|_| None };
-    let (addresses, telemetry_path, _) = context.read_server(Section::root(&table, &report).section("server"));
-    (Listening { addresses, telemetry_path }, report.into_mistakes())
+    let mut server = Section::root(&table, &report).section("server");
+    let (web_config_file, probe_address) = context.read_access(&mut server);
+    let (addresses, telemetry_path, _) = context.read_server(server);
+    // Keys and passwords are not for everybody to read who asks the daemon, so it is only looked whether there is TLS.
+    let is_tls = web_config_file
+        .and_then(|file| read_file(&file).ok())
+        .is_some_and(|text| String::from_utf8_lossy(&text).lines().any(|line| line.starts_with("tls_server_config:")));
+    (Listening { addresses, telemetry_path, is_tls, probe_address }, report.into_mistakes())
 }
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Mistake { line, key, text }) in self.mistakes.iter().enumerate() {
+        for (index, Mistake { file, line, key, text }) in self.mistakes.iter().enumerate() {
             f.write_str(if index == 0 { "" } else { "\n" })?;
-            write!(f, "{}:", self.file.display())?;
+            write!(f, "{}:", file.as_ref().unwrap_or(&self.file).display())?;
             if let Some(line) = line {
                 write!(f, "{line}:")?;
             }
@@ -136,6 +183,9 @@ impl fmt::Display for ConfigErrors {
         }
         match self.mistakes.len() {
             0 | 1 => Ok(()),
+            several if self.mistakes.iter().any(|mistake| mistake.file.is_some()) => {
+                write!(f, "\n{several} mistakes in all")
+            }
             several => write!(f, "\n{several} mistakes in {}", self.file.display()),
         }
     }
@@ -150,7 +200,7 @@ fn read_text(path: &Path) -> Result<String, Mistake> {
     let mistake = |line, what: String| {
         let text =
             format!("{what}; --config.file FILE or CLOUDFLARE_CERT_EXPORTER_CONFIG_FILE names the configuration");
-        Mistake { line, key: String::new(), text }
+        Mistake { file: None, line, key: String::new(), text }
     };
     let bytes = read_file(path).map_err(|error| mistake(None, format!("the file cannot be read: {error}")))?;
     String::from_utf8(bytes).map_err(|error| {
@@ -181,7 +231,9 @@ struct Context<'a> {
 impl Context<'_> {
     /// Reads every section. Where one has a mistake the default stands in, so that the rest is read too.
     fn read(&self, mut root: Section<'_>) -> Config {
-        let (listen_addresses, telemetry_path, enable_lifecycle) = self.read_server(root.section("server"));
+        let mut server = root.section("server");
+        let (web_config_file, probe_listen_address) = self.read_access(&mut server);
+        let (listen_addresses, telemetry_path, enable_lifecycle) = self.read_server(server);
         let (api, poll, metrics) = (root.section("api"), root.section("poll"), root.section("metrics"));
         let (api, interval) = self.read_api_and_poll(api, poll);
         let series = read_metrics(metrics);
@@ -189,7 +241,18 @@ impl Context<'_> {
         let (credentials, names) = self.read_credentials(&root.section("credentials"));
         let zones = self.read_zones(root.take("zones"), interval, &names);
         root.finish();
-        Config { listen_addresses, telemetry_path, enable_lifecycle, api, series, state_directory, credentials, zones }
+        Config {
+            listen_addresses,
+            telemetry_path,
+            enable_lifecycle,
+            web_config_file,
+            probe_listen_address,
+            api,
+            series,
+            state_directory,
+            credentials,
+            zones,
+        }
     }
 
     fn read_server(&self, mut server: Section<'_>) -> (Vec<ListenAddress>, TelemetryPath, bool) {
@@ -209,6 +272,17 @@ impl Context<'_> {
             telemetry_path.unwrap_or_else(|| "/metrics".parse().expect("the default is a telemetry path")),
             enable_lifecycle.unwrap_or(false),
         )
+    }
+
+    fn read_access(&self, server: &mut Section<'_>) -> (Option<PathBuf>, Option<ListenAddress>) {
+        let path = |text: &str| match text {
+            "" => Err("it may not be empty; leave it out for plain HTTP without passwords".to_owned()),
+            text if may_be_secret(text) => {
+                Err("(name not shown, it may be a secret) is hardly the name of a file".to_owned())
+            }
+            path => Ok(self.folder.join(path)),
+        };
+        (server.read("web_config_file", text_as(path)), server.read("probe_listen_address", parsed))
     }
 
     fn read_api_and_poll(&self, mut api: Section<'_>, mut poll: Section<'_>) -> (ApiSettings, Duration) {
@@ -414,7 +488,7 @@ mod tests {
         assert_eq!(
             found.join(" "),
             "\
-            [server] listen_addresses telemetry_path enable_lifecycle \
+            [server] listen_addresses telemetry_path enable_lifecycle web_config_file probe_listen_address \
             [api] base_url timeout requests_per_5m ca_file \
             [poll] interval concurrency \
             [metrics] statuses max_certificates_per_zone expiring_within_days forget_expired_after \
@@ -431,6 +505,8 @@ mod tests {
 [server]
 listen_addresses = [\":9100\", \"[::1]:9100\"]
 telemetry_path = \"/m\"
+web_config_file = \"web.yml\"
+probe_listen_address = \"[::1]:10200\"
 [api]
 base_url = \"http://127.0.0.1:8080\"
 timeout = \"10m\"
@@ -467,6 +543,8 @@ interval = \"1s\"
             [":9100", "[::1]:9100"]
         );
         assert_eq!(config.telemetry_path.as_str(), "/m");
+        assert!(config.web_config_file.unwrap().ends_with("web.yml"));
+        assert_eq!(config.probe_listen_address.unwrap().to_string(), "[::1]:10200");
         assert_eq!(config.api.base_url, BaseUrl::try_new("http://127.0.0.1:8080").unwrap());
         assert_eq!(config.api.timeout, Duration::from_secs(600));
         assert_eq!((config.api.requests_per_5m, config.api.concurrency), (1_000_000, 100));
@@ -764,7 +842,7 @@ DIR/config.toml:8: this is not valid TOML: key with no value, expected `=`
             "a = SECRET",
             "[SECRET",
             "[SECRET]\na = 1",
-            "[server]\nlisten_addresses = [\"SECRET\", \"SECRET\"]\ntelemetry_path = \"SECRET\"",
+            "[server]\nlisten_addresses = [\"SECRET\", \"SECRET\"]\ntelemetry_path = \"SECRET\"\nweb_config_file = \"SECRET\"\nprobe_listen_address = \"SECRET\"",
             "[api]\nbase_url = \"https://x:SECRET@example.com\"\ntimeout = \"SECRET\"\nca_file = \"SECRET\"\nSECRET = 1",
             "[metrics]\nstatuses = [\"SECRET\"]",
             "[credentials]\ndefault = \"SECRET\"",

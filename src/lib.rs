@@ -44,7 +44,7 @@ use config::{Config, ConfigErrors};
 use exposition::SeriesSettings;
 use model::{Failure, Listing, Reason, Snapshot, Zone, ZoneState};
 use poller::{Change, Fetched, Job, Name, Poller};
-use server::BindError;
+use server::{BindError, WebConfigErrors};
 use state::{Directory, InUse, SavedZone};
 
 /// How long a scrape in flight may take to finish once the program has to stop.
@@ -59,6 +59,9 @@ pub enum RunError {
     /// Two processes would write over each other's state.
     #[error(transparent)]
     State(#[from] InUse),
+    /// It cannot be served as somebody wants it to be.
+    #[error("the web configuration cannot be used:\n{0}")]
+    WebConfig(#[from] WebConfigErrors),
     /// Before anything was sent.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -112,11 +115,17 @@ pub async fn run(
     let directory = config.state_directory.as_deref().map(|path| Directory::open(path, write_failures)).transpose()?;
     let (revive, revived) = mpsc::unbounded_channel();
     let clients = clients(&config, &registry, now, &revive, directory.as_ref())?;
+    let web = config.web_config_file.as_deref().map(server::Web::open).transpose()?;
+    let probe = match &config.probe_listen_address {
+        Some(address) => Some(server::bind_probe(address).await?),
+        None => None,
+    };
     let listeners = if sockets.is_empty() {
         server::bind(&config.listen_addresses, &config.telemetry_path).await?
     } else {
         server::adopt(sockets, &config.telemetry_path).map_err(RunError::Server)?
     };
+    let access = server::Access { web, probe };
     let (zones, due_in) = match &directory {
         Some(directory) => restore(directory, &config, now()),
         None => (config.zones.iter().map(|zone| Arc::new(ZoneState::new(zone.clone()))).collect(), Vec::new()),
@@ -138,7 +147,8 @@ pub async fn run(
     };
     let telemetry_path = config.telemetry_path.clone();
     let stopped = stop.clone();
-    let mut server = tokio::spawn(async move { server::serve(listeners, &telemetry_path, sources, stopped).await });
+    let mut server =
+        tokio::spawn(async move { server::serve(listeners, &telemetry_path, sources, access, stopped).await });
 
     // Dropped at the end, which cancels what is in it.
     let mut polling = JoinSet::new();

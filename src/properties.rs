@@ -7,6 +7,7 @@
 pub use crate::{
     cloudflare::properties::{answer, date, headers, listing},
     config::properties::configuration,
+    server::properties::web_configuration,
     state::properties::state,
 };
 
@@ -25,13 +26,14 @@ mod tests {
     type Property = fn(&[u8]);
 
     /// Each has a target of its name in `fuzz/fuzz_targets`, and seeds.
-    const PROPERTIES: [(&str, Property); 6] = [
+    const PROPERTIES: [(&str, Property); 7] = [
         ("answer", answer),
         ("listing", listing),
         ("date", date),
         ("headers", headers),
         ("configuration", configuration),
         ("state", state),
+        ("web_configuration", web_configuration),
     ];
 
     /// The files in `fuzz/KIND/NAME`, if there is such a folder.

@@ -1,16 +1,20 @@
 //! What is served over HTTP: the exposition, health, and a page for people.
 //!
 //! The only place that knows axum and hyper. It takes bound listeners and a stop signal, and only reads the
-//! snapshot: no request to it ever causes one to Cloudflare.
+//! snapshot: no request to it ever causes one to Cloudflare. Who may ask, and how, is what the web configuration says.
 
 mod accept;
 mod connection;
+mod guard;
+mod http2;
 mod limit;
 mod metrics;
 mod page;
 mod published;
+mod secure;
 mod sending;
 mod settings;
+mod web_config;
 
 use std::{future::pending, io, sync::Arc, time::Duration};
 
@@ -18,6 +22,7 @@ use axum::{
     Router,
     extract::State,
     http::{HeaderMap, StatusCode},
+    middleware::from_fn_with_state,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -30,6 +35,9 @@ use tokio::{
 };
 
 pub use settings::{InvalidListenAddress, InvalidTelemetryPath, ListenAddress, TelemetryPath};
+#[cfg(any(test, fuzzing))]
+pub(crate) use web_config::properties;
+pub use web_config::{Web, WebConfig, WebConfigErrors, WebMistake};
 
 use published::Published;
 use sending::Answers;
@@ -114,6 +122,26 @@ pub fn serves(beat: &watch::Receiver<Option<Instant>>) -> bool {
     beat.has_changed().is_ok() && beat.borrow().is_none_or(|beat| beat.elapsed() < PULSE_LOST_AFTER)
 }
 
+/// Starts to listen for probes.
+///
+/// # Errors
+/// If the address cannot be listened on.
+pub async fn bind_probe(address: &ListenAddress) -> Result<TcpListener, BindError> {
+    let fail = |error| BindError { address: address.clone(), error };
+    let listener = address.bind().await.map_err(fail)?;
+    tracing::info!(address = %listener.local_addr().map_err(fail)?, "Listening for probes of health and readiness.");
+    Ok(listener)
+}
+
+/// Who may ask what.
+#[derive(Debug, Default)]
+pub struct Access {
+    /// The web configuration; without one, everybody is answered, in plain HTTP.
+    pub web: Option<Web>,
+    /// Where health and readiness are told to everybody, in plain HTTP.
+    pub probe: Option<TcpListener>,
+}
+
 /// Serves until `stop` turns true, then finishes the requests in flight and closes every other connection.
 ///
 /// # Errors
@@ -122,6 +150,7 @@ pub async fn serve(
     listeners: Vec<TcpListener>,
     telemetry_path: &TelemetryPath,
     sources: Sources,
+    access: Access,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let Sources { snapshots, pulse, registry, series, now, notice, reload, beat } = sources;
@@ -143,12 +172,29 @@ pub async fn serve(
             }
         }
     };
+    let web = access.web.map(Arc::new);
+    let mut router = router(telemetry_path, notice, reload, Arc::clone(&served));
+    if let Some(web) = &web {
+        router = router.layer(from_fn_with_state(Arc::clone(web), guard::guard));
+    }
+    let tls = web.filter(|web| web.is_tls());
+    let probes = async {
+        let Some(probe) = access.probe else { return Ok(()) };
+        accept::serve(vec![probe], probe_router(Arc::clone(&served)), None, MAX_PROBES, stop.clone()).await
+    };
+    let served_all = async {
+        let all = accept::serve(listeners, router, tls, accept::MAX_CONNECTIONS, stop.clone());
+        tokio::try_join!(all, probes).map(drop)
+    };
     tokio::select! {
         () = beating => Ok(()),
-        served = accept::serve(listeners, router(telemetry_path, notice, reload, Arc::clone(&served)), stop) => served,
+        served = served_all => served,
         () = following => Ok(()),
     }
 }
+
+/// Connections of probes at once, besides all others.
+const MAX_PROBES: usize = 32;
 
 /// What requests are answered with.
 #[derive(Debug)]
@@ -158,6 +204,14 @@ struct Served {
     pulse: watch::Receiver<Instant>,
     registry: Registry,
     now: fn() -> DateTime<Utc>,
+}
+
+fn probe_router(served: Arc<Served>) -> Router {
+    Router::new().route("/-/healthy", get(healthy)).route("/-/ready", get(ready)).fallback(not_found).with_state(served)
+}
+
+async fn not_found() -> (StatusCode, &'static str) {
+    (StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
 fn router(
@@ -180,7 +234,7 @@ fn router(
     if let Some(sender) = reload {
         router = router.route("/-/reload", post(async move || reload_configuration(&sender).await));
     }
-    router.fallback(async || (StatusCode::NOT_FOUND, "404 page not found\n")).with_state(served)
+    router.fallback(not_found).with_state(served)
 }
 
 async fn healthy(State(served): State<Arc<Served>>) -> Response {

@@ -12,15 +12,21 @@ const ROOMS: [&str; 11] =
 const SIMULATION: &str = "demo";
 
 /// Libraries, and the rooms that know them: one, unless there is a reason.
-const KNOWN_IN: [(&str, &[&str]); 12] = [
+const KNOWN_IN: [(&str, &[&str]); 18] = [
     // `cli` asks the daemon.
     ("reqwest", &["cloudflare", "cli"]),
-    ("rustls", &["cloudflare"]),
+    ("rustls", &["cloudflare", "server"]),
     ("sfv", &["cloudflare"]),
     ("axum", &["server"]),
     ("hyper", &["server"]),
     ("socket2", &["server"]),
     ("askama", &["server"]),
+    ("tokio_rustls", &["server"]),
+    ("rustls_native_certs", &["server"]),
+    ("x509_parser", &["server"]),
+    ("serde_saphyr", &["server"]),
+    ("bcrypt", &["server"]),
+    ("base64", &["server"]),
     ("aws_lc_rs", &["server"]),
     ("toml", &["config"]),
     ("clap", &["cli"]),

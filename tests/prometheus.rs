@@ -8,6 +8,7 @@ mod support;
 use std::{
     collections::BTreeMap,
     io::Write as _,
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -17,6 +18,7 @@ use serde_json::Value;
 use support::{
     Daemon, has_program, is_there,
     prometheus::{Prometheus, Series},
+    web::{ALICE, Folder, get_plain},
 };
 
 #[tokio::test]
@@ -87,6 +89,68 @@ async fn prometheus_gets_the_edge_cases_right_and_forgets_what_is_gone() {
     let of_it = format!("{{certificate_id={:?}}}", text(&gone, "id"));
     prometheus.wait_for("the removed certificate to be gone", &of_it, <[Series]>::is_empty).await;
     prometheus.expect_world(&world, before).await;
+}
+
+/// Every Prometheus that is there.
+fn prometheis() -> Vec<PathBuf> {
+    let installed =
+        is_there("prometheus", "prometheus", has_program("prometheus")).then(|| PathBuf::from("prometheus"));
+    installed.into_iter().chain(support::prometheus_3().map(|folder| folder.join("prometheus"))).collect()
+}
+
+#[tokio::test]
+async fn prometheus_scrapes_over_tls_with_a_certificate_and_with_a_password() {
+    for program in prometheis() {
+        for (file, credentials, stranger) in [
+            (
+                "client-allowed-sans.yml",
+                "    tls_config: {ca_file: <ca>, server_name: localhost, cert_file: <certificate>, key_file: <key>}\n",
+                "    tls_config: {ca_file: <ca>, server_name: localhost}\n",
+            ),
+            (
+                "users.yml",
+                "    basic_auth: {username: alice, password: <password>}\n    tls_config: {ca_file: <ca>, server_name: localhost}\n",
+                "    basic_auth: {username: alice, password: guess}\n    tls_config: {ca_file: <ca>, server_name: localhost}\n",
+            ),
+        ] {
+            let folder = Folder::new();
+            let api = SimulatedApi::start(World::demo(now(), 3, 20)).await.unwrap();
+            let daemon = start_guarded(&api, &folder, file).await;
+            let fill_in = |lines: &str| {
+                let path = |name: &str| format!("{:?}", folder.path(name));
+                let lines = lines.replace("<ca>", &path("ca.pem")).replace("<certificate>", &path("client.pem"));
+                let lines = lines.replace("<key>", &path("client.key")).replace("<password>", ALICE.1);
+                format!("    scheme: https\n{lines}")
+            };
+            let prometheus = Prometheus::start_with(&program, &daemon, &fill_in(credentials)).await;
+            prometheus.wait_for("a good scrape", "up == 1", |series| series.len() == 1).await;
+            let zones = prometheus.query("cloudflare_certificates_up").await;
+            assert_eq!(zones.iter().map(|series| series.value).collect::<Vec<_>>(), [1.0; 3], "{program:?} {file}");
+            drop(prometheus);
+
+            let refused = Prometheus::start_with(&program, &daemon, &fill_in(stranger)).await;
+            let up = refused.query("up").await;
+            assert_eq!(up.iter().map(|series| series.value).collect::<Vec<_>>(), [0.0], "{program:?} {file}");
+        }
+        println!("{} scrapes with a certificate and with a password", program.display());
+    }
+}
+
+/// A daemon with this file of `tests/web-config`, once it has polled every zone.
+async fn start_guarded(api: &SimulatedApi, folder: &Folder, file: &str) -> Daemon {
+    let more = format!(
+        "[server]\nlisten_addresses = [\"127.0.0.1:0\"]\nprobe_listen_address = \"127.0.0.1:0\"\nweb_config_file = {:?}\n",
+        folder.put(file)
+    );
+    let token = api.change(|world| world.token().to_owned());
+    let daemon = Daemon::start(&support::config(api, &more), &[], &[("CLOUDFLARE_API_TOKEN", &token)]);
+    let probe = daemon.probe_address();
+    support::until("readiness", async || {
+        let answer = get_plain(&probe, "/-/ready", "").await.unwrap();
+        answer.starts_with("HTTP/1.1 200").then_some(())
+    })
+    .await;
+    daemon
 }
 
 #[expect(clippy::disallowed_methods, reason = "the processes under test read the wall clock")]

@@ -29,8 +29,10 @@ pub(super) fn address(listening: &Listening, endpoint: Endpoint) -> Result<Url, 
     let unknown = || {
         "server.listen_addresses does not tell where the daemon listens: --url URL names where it answers".to_owned()
     };
-    let host_and_port = listening.addresses.first().and_then(ListenAddress::reachable).ok_or_else(unknown)?;
-    format!("http://{host_and_port}{path}").parse().map_err(|_| unknown())
+    let probe = listening.probe_address.as_ref().filter(|_| endpoint == Endpoint::Health);
+    let scheme = if listening.is_tls && probe.is_none() { "https" } else { "http" };
+    let host_and_port = probe.or(listening.addresses.first()).and_then(ListenAddress::reachable).ok_or_else(unknown)?;
+    format!("{scheme}://{host_and_port}{path}").parse().map_err(|_| unknown())
 }
 
 const HEALTH_PATH: &str = "/-/healthy";
@@ -209,8 +211,11 @@ mod tests {
     #[test]
     fn the_daemon_is_asked_where_it_listens() {
         let asked = |address: &str, endpoint| {
-            let listening =
-                Listening { addresses: vec![address.parse().unwrap()], telemetry_path: "/m".parse().unwrap() };
+            let listening = Listening {
+                addresses: vec![address.parse().unwrap()],
+                telemetry_path: "/m".parse().unwrap(),
+                ..Listening::default()
+            };
             super::address(&listening, endpoint).map(String::from)
         };
         for (listens, answers) in [
@@ -225,6 +230,11 @@ mod tests {
         }
         assert_eq!(asked(":1", Endpoint::Health).unwrap(), "http://127.0.0.1:1/-/healthy");
         assert!(asked("127.0.0.1:0", Endpoint::Metrics).unwrap_err().contains("--url"));
+        let tls = Listening { is_tls: true, ..Listening::default() };
+        assert_eq!(address(&tls, Endpoint::Health).unwrap().as_str(), "https://127.0.0.1:10199/-/healthy");
+        let probed = Listening { probe_address: Some(":10200".parse().unwrap()), ..tls };
+        assert_eq!(address(&probed, Endpoint::Health).unwrap().as_str(), "http://127.0.0.1:10200/-/healthy");
+        assert_eq!(address(&probed, Endpoint::Metrics).unwrap().as_str(), "https://127.0.0.1:10199/metrics");
     }
 
     #[test]

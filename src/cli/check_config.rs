@@ -1,9 +1,22 @@
 //! `check-config`: what the daemon would do with a configuration that is good.
 
+use std::path::PathBuf;
+
+use clap::Args;
 use comfy_table::{Table, presets::NOTHING};
 
 use super::print;
-use crate::{config::Config, poller::Demand};
+use crate::{config::Config, poller::Demand, server::WebConfig};
+
+/// Options of `check-config`.
+#[expect(clippy::doc_markdown, reason = "this is help for a terminal")]
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// The web configuration that the daemon would be started with
+    /// [default: server.web_config_file of the configuration].
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    pub(super) web_config_file: Option<PathBuf>,
+}
 
 /// Prints every zone and what each credential has to bear; returns the exit code.
 pub(super) fn run(config: &Config) -> u8 {
@@ -36,6 +49,13 @@ pub(super) fn run(config: &Config) -> u8 {
         None => text.push_str(
             "No state is kept, so a restart knows nothing until every zone is listed anew; see [state] directory.\n",
         ),
+    }
+    if let Some(file) = &config.web_config_file {
+        text.push_str(&format!("The web configuration {} is good.\n", file.display()));
+        // It was read without a mistake a moment ago.
+        for warning in WebConfig::check(file).unwrap_or_default() {
+            text.push_str(&format!("  {warning}.\n"));
+        }
     }
     print(text.as_bytes())
 }

@@ -10,9 +10,9 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use super::{FAILED, Web, complain};
+use super::{FAILED, UNUSABLE_CONFIG, Web, complain};
 use crate::{
-    Controls,
+    Controls, RunError,
     cloudflare::{ApiSettings, announce_proxy},
     config::{Config, ConfigErrors},
     demo::{SimulatedApi, World},
@@ -140,7 +140,7 @@ async fn serve(
                     }
                     Err(error) => {
                         tracing::error!(%error, "The daemon cannot go on.");
-                        FAILED
+                        if matches!(error, RunError::WebConfig(_)) { UNUSABLE_CONFIG } else { FAILED }
                     }
                 };
             }

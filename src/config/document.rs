@@ -3,7 +3,9 @@
 //! The only place that knows toml. Which keys there are and what they mean is for its users.
 //! It takes care that no secret gets into the report: a value is repeated only if it cannot be one.
 
-use std::{cell::RefCell, collections::BTreeSet, fmt, ops::RangeInclusive, str::FromStr, time::Duration};
+use std::{
+    cell::RefCell, collections::BTreeSet, fmt, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration,
+};
 
 use toml::de::{DeTable, DeValue};
 
@@ -21,6 +23,8 @@ pub(super) struct Report {
 /// One mistake, with the line it is in, where it is in one.
 #[derive(Debug)]
 pub(super) struct Mistake {
+    /// Where it is not the configuration itself that it is in.
+    pub(super) file: Option<PathBuf>,
     pub(super) line: Option<usize>,
     /// The full name of the key; empty where it is about the file itself.
     pub(super) key: String,
@@ -73,7 +77,7 @@ pub(super) fn parse(text: &str) -> (Report, DeTable<'_>) {
             }
             // `message` alone: the error's `Display` prints the source line, which may hold a secret.
             let text = format!("this is not valid TOML: {}", error.message());
-            report.mistakes.get_mut().push(Mistake { line, key: String::new(), text });
+            report.mistakes.get_mut().push(Mistake { file: None, line, key: String::new(), text });
         }
     }
     (report, table.into_inner())
@@ -85,7 +89,7 @@ impl Report {
         let line = self.line(place);
         let guessed = self.guessed_from.is_some_and(|first| line >= Some(first));
         if !guessed && (line.is_none() || !self.broken_lines.contains(&line)) {
-            self.mistakes.borrow_mut().push(Mistake { line, key: place.key.clone(), text: text.into() });
+            self.mistakes.borrow_mut().push(Mistake { file: None, line, key: place.key.clone(), text: text.into() });
         }
     }
 

@@ -24,10 +24,12 @@ use tokio::{
 use super::{
     connection::{self, Activity, Ended, MAX_HEADER, STILL_TIME, Watched, stopped},
     limit::Reached,
+    secure,
+    web_config::Web,
 };
 
 /// Connections at once. Two Prometheus servers, a probe and some people are a dozen.
-const MAX_CONNECTIONS: usize = 512;
+pub(super) const MAX_CONNECTIONS: usize = 512;
 
 /// What the kernel takes of an answer before the client does. Left to itself it takes 4 MiB for each connection.
 const SEND_BUFFER: usize = 256 * 1024;
@@ -35,16 +37,19 @@ const SEND_BUFFER: usize = 256 * 1024;
 /// The pause after a connection could not be accepted, most likely for want of descriptors.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// Serves on every listener until `stop` turns true, then until the requests in flight are answered.
+/// Serves on every listener until `stop` turns true, then until the requests in flight are answered. Connections are
+/// TLS where `tls` knows how, and never more than `limit`.
 ///
 /// # Errors
 /// If one of them does not listen and never will. Everything else that goes wrong passes.
 pub(super) async fn serve(
     mut listeners: Vec<TcpListener>,
     router: Router,
+    tls: Option<Arc<Web>>,
+    limit: usize,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let mut connections = Connections::new(max_connections(max_open_files()));
+    let mut connections = Connections::new(max_connections(limit, max_open_files()));
     let mut failed = Reached::default();
     let stop_each = stop.clone();
     loop {
@@ -56,7 +61,13 @@ pub(super) async fn serve(
                     connections.make_room().await;
                     let stream = Watched::new(stream);
                     let activity = Arc::clone(stream.activity());
-                    let task = connections.tasks.spawn(connection::serve(stream, router.clone(), stop_each.clone()));
+                    let (router, stop) = (router.clone(), stop_each.clone());
+                    let task = match tls.clone() {
+                        None => connections.tasks.spawn(connection::serve(stream, router, stop)),
+                        Some(web) => connections.tasks.spawn(async move {
+                            secure::serve(stream, || web.tls_now(), router, stop).await
+                        }),
+                    };
                     connections.open.insert(task.id(), Connection { task, activity });
                 }
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Err(error),
@@ -91,9 +102,9 @@ fn poll_accept(listeners: &mut [TcpListener], context: &mut Context<'_>) -> Poll
 }
 
 /// At most half of the files that can be open, since Cloudflare and the configuration need some as well.
-fn max_connections(open_files: Option<u64>) -> usize {
+fn max_connections(limit: usize, open_files: Option<u64>) -> usize {
     let half = open_files.map_or(usize::MAX, |files| usize::try_from(files / 2).unwrap_or(usize::MAX));
-    half.clamp(1, MAX_CONNECTIONS)
+    half.clamp(1, limit)
 }
 
 /// How many files this process can have open, if there is a limit.
@@ -122,6 +133,7 @@ struct Connections {
     closed_for_others: Reached,
     closed_as_still: Reached,
     too_large: Reached,
+    handshakes_failed: Reached,
 }
 
 #[derive(Debug)]
@@ -139,6 +151,7 @@ impl Connections {
             closed_for_others: Reached::default(),
             closed_as_still: Reached::default(),
             too_large: Reached::default(),
+            handshakes_failed: Reached::default(),
         }
     }
 
@@ -186,6 +199,12 @@ impl Connections {
             Ended::TooLarge => {
                 if let Some(refused) = self.too_large.count(1) {
                     tracing::warn!(refused, limit_bytes = MAX_HEADER, "Requests with too large a header were refused.");
+                }
+            }
+            Ended::Handshake(error) => {
+                tracing::debug!(error, "A TLS handshake failed.");
+                if let Some(failed) = self.handshakes_failed.count(1) {
+                    tracing::warn!(failed, last_error = error, "TLS handshakes with clients failed.");
                 }
             }
         }
@@ -238,7 +257,7 @@ mod tests {
         for (files, connections) in
             [(None, 512), (Some(1 << 20), 512), (Some(1024), 512), (Some(100), 50), (Some(1), 1)]
         {
-            assert_eq!(max_connections(files), connections, "{files:?}");
+            assert_eq!(max_connections(512, files), connections, "{files:?}");
         }
     }
 
@@ -248,6 +267,6 @@ mod tests {
         let descriptor = socket.as_fd().try_clone_to_owned().unwrap();
         let listener = TcpListener::from_std(descriptor.into()).unwrap();
         let (_stop, stopped) = watch::channel(false);
-        assert!(serve(vec![listener], Router::new(), stopped).await.is_err());
+        assert!(serve(vec![listener], Router::new(), None, MAX_CONNECTIONS, stopped).await.is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! One connection: HTTP/1.1 on whatever can be read and written, so that TLS can be put around it.
+//! One connection: HTTP/1.1 on whatever can be read and written, TLS included, which is in `secure`.
 //!
 //! It ends when the client is done, when nothing moves, or when the program stops. Which connections there are, and
 //! which of them has to make room for another, is in `accept`.
@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll},
     time::Duration,
@@ -41,10 +41,10 @@ pub(super) const STILL_TIME: Duration = Duration::from_secs(120);
 
 /// How long a client may take to see that the connection ends. Closed at once, with input of it unread, the connection
 /// would be reset, and that may destroy an answer on its way.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// How a connection ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Ended {
     /// As either side wished.
     Done,
@@ -52,16 +52,32 @@ pub(super) enum Ended {
     TooLarge,
     /// Nothing had moved.
     Still,
+    /// It never became a TLS connection, and why.
+    Handshake(String),
 }
 
-/// Serves until the client is done, nothing moves, or `stop` turns true. Then a request of which the header is here is
-/// still answered, and nothing else is waited for.
-pub(super) async fn serve<S>(stream: Watched<S>, router: Router, mut stop: watch::Receiver<bool>) -> Ended
+/// Serves a client without TLS.
+pub(super) async fn serve<S>(stream: Watched<S>, router: Router, stop: watch::Receiver<bool>) -> Ended
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let activity = Arc::clone(&stream.activity);
-    let (router, of_service) = (TowerToHyperService::new(router), Arc::clone(&activity));
+    serve_http1(stream, &activity, router, stop).await
+}
+
+/// Serves until the client is done, nothing moves, or `stop` turns true. Then a request of which the header is here is
+/// still answered, and nothing else is waited for.
+pub(super) async fn serve_http1<S>(
+    stream: S,
+    activity: &Arc<Activity>,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+) -> Ended
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let stream = Hearing { stream, activity: Arc::clone(activity) };
+    let (router, of_service) = (TowerToHyperService::new(router), Arc::clone(activity));
     let service = service_fn(move |request| {
         let (answer, answering) = (router.call(request), of_service.answering());
         async move {
@@ -88,7 +104,7 @@ where
             return Ended::Done;
         }
     };
-    let mut stream = connection.into_parts().io.into_inner();
+    let mut stream = connection.into_parts().io.into_inner().stream;
     let lingering = async {
         stream.shutdown().await?;
         copy(&mut stream, &mut sink()).await
@@ -115,8 +131,8 @@ pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
 #[derive(Debug)]
 pub(super) struct Activity {
     moved: Mutex<Instant>,
-    /// An answer is being made, so it is not the client that is waited for.
-    answering: AtomicBool,
+    /// Answers that are being made, so it is not the client that is waited for.
+    answering: AtomicUsize,
     /// Nothing more is wanted of the client.
     deaf: AtomicBool,
 }
@@ -124,11 +140,11 @@ pub(super) struct Activity {
 impl Activity {
     /// When bytes last moved, in either direction; now, while an answer is being made.
     pub(super) fn moved(&self) -> Instant {
-        if self.answering.load(Relaxed) { Instant::now() } else { *self.lock() }
+        if self.answering.load(Relaxed) > 0 { Instant::now() } else { *self.lock() }
     }
 
     /// Waits until nothing has moved for long.
-    async fn ceases(&self) {
+    pub(super) async fn ceases(&self) {
         loop {
             let still_at = self.moved() + STILL_TIME;
             if still_at <= Instant::now() {
@@ -142,8 +158,8 @@ impl Activity {
         *self.lock() = Instant::now();
     }
 
-    fn answering(self: &Arc<Self>) -> Answering {
-        self.answering.store(true, Relaxed);
+    pub(super) fn answering(self: &Arc<Self>) -> Answering {
+        self.answering.fetch_add(1, Relaxed);
         Answering(Arc::clone(self))
     }
 
@@ -153,12 +169,12 @@ impl Activity {
 }
 
 /// Until it is dropped, an answer is being made.
-struct Answering(Arc<Activity>);
+pub(super) struct Answering(Arc<Activity>);
 
 impl Drop for Answering {
     fn drop(&mut self) {
         self.0.moves();
-        self.0.answering.store(false, Relaxed);
+        self.0.answering.fetch_sub(1, Relaxed);
     }
 }
 
@@ -176,7 +192,7 @@ impl<S> Watched<S> {
             stream,
             activity: Arc::new(Activity {
                 moved: Mutex::new(Instant::now()),
-                answering: AtomicBool::new(false),
+                answering: AtomicUsize::new(0),
                 deaf: AtomicBool::new(false),
             }),
         }
@@ -205,11 +221,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         if buffer.filled().len() > before {
             self.activity.moves();
         }
-        match polled {
-            // What is read as the end of input: half a header is then given up, and an answer goes on.
-            Poll::Pending if self.activity.deaf.load(Relaxed) => Poll::Ready(Ok(())),
-            polled => polled,
-        }
+        polled
     }
 }
 
@@ -226,6 +238,53 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         self.wrote(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// A stream of which the end is read, once nothing more is wanted of the client, instead of waiting for more: half a
+/// header is then given up, and an answer goes on.
+#[derive(Debug)]
+struct Hearing<S> {
+    stream: S,
+    activity: Arc<Activity>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Hearing<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.stream).poll_read(context, buffer) {
+            Poll::Pending if self.activity.deaf.load(Relaxed) => Poll::Ready(Ok(())),
+            polled => polled,
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Hearing<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {

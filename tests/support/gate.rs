@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use rcgen::{CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use rcgen::{Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType, date_time_ymd};
 use tokio::{
     io::{AsyncWriteExt as _, copy_bidirectional},
     net::{TcpListener, TcpSocket, TcpStream},
@@ -107,6 +107,26 @@ async fn open(address: SocketAddr, behind: SocketAddr, door: Door) {
     }
 }
 
+/// A certificate and its key, in PEM form.
+pub(crate) struct Identity {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+impl Identity {
+    pub(crate) fn new(sign: impl FnOnce(&KeyPair) -> Certificate) -> Self {
+        let key = KeyPair::generate().unwrap();
+        Self { certificate: sign(&key).pem(), key: key.serialize_pem() }
+    }
+
+    /// A certificate that is its own authority, as `openssl req -x509` makes it.
+    pub(crate) fn self_signed(name: &str) -> Self {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        Self::new(|key| params.self_signed(key).unwrap())
+    }
+}
+
 /// A certificate authority of a test.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
@@ -121,6 +141,13 @@ impl Authority {
 
     pub(crate) fn pem(&self) -> String {
         self.0.pem()
+    }
+
+    /// A certificate for these names, as one of a server and of a client, and its key.
+    pub(crate) fn issue(&self, names: Vec<SanType>) -> Identity {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = names;
+        Identity::new(|key| params.signed_by(key, &self.0).unwrap())
     }
 
     /// TLS with a certificate for this name that is good from the beginning of one year to that of another.

@@ -7,6 +7,7 @@ pub(crate) mod browser;
 pub(crate) mod gate;
 pub(crate) mod metrics;
 pub(crate) mod prometheus;
+pub(crate) mod web;
 
 use std::{
     fmt::Display,
@@ -63,6 +64,16 @@ pub(crate) fn is_there_or(is_there: bool, message: &str) -> bool {
         let _ = std::io::stderr().write_all(format!("NOT TESTED: {message}.\n").as_bytes());
     }
     is_there
+}
+
+/// The folder with the programs of a Prometheus 3, which Debian has in its unstable release alone: `tests/run` fetches
+/// it and names it.
+pub(crate) fn prometheus_3() -> Option<std::path::PathBuf> {
+    let folder = std::env::var_os("CLOUDFLARE_CERT_EXPORTER_PROMETHEUS_3").map(std::path::PathBuf::from);
+    let there = folder.as_ref().is_some_and(|folder| folder.join("prometheus").exists());
+    let what =
+        "Prometheus 3 (CLOUDFLARE_CERT_EXPORTER_PROMETHEUS_3 names the folder of its programs; tests/run sets it)";
+    is_there(what, "prometheus, in the release sid", there).then_some(folder).flatten()
 }
 
 /// Whether everything is to be tested, at whatever length.
@@ -166,6 +177,18 @@ impl Daemon {
     /// Writes another configuration, which is read when it is told to.
     pub(crate) fn configure(&self, config: &str) {
         std::fs::write(self.folder.path().join("config.toml"), config).unwrap();
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Where it listens for probes; the configuration has to say port 0 there as well.
+    pub(crate) fn probe_address(&self) -> String {
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains("Listening for probes")).unwrap();
+        line[line.find("127.0.0.1:").unwrap()..].split([' ', '"']).next().unwrap().to_owned()
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

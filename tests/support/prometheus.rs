@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::File,
+    path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -45,15 +46,24 @@ impl Prometheus {
 
     /// The same with this file of rules.
     pub(crate) async fn start_with_rules(daemon: &Daemon, rules: &str) -> Self {
+        Self::start_program(Path::new("prometheus"), daemon, rules, "").await
+    }
+
+    /// The same for one of several programs, with more lines on how the target is scraped.
+    pub(crate) async fn start_with(program: &Path, daemon: &Daemon, more: &str) -> Self {
+        Self::start_program(program, daemon, "groups: []", more).await
+    }
+
+    async fn start_program(program: &Path, daemon: &Daemon, rules: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let target = daemon.url("").replace("http://", "");
         let config = folder.path().join("prometheus.yml");
         std::fs::write(folder.path().join("rules.yml"), rules).unwrap();
         let text = format!(
-            "global:\n  scrape_interval: 1s\nrule_files: [rules.yml]\nscrape_configs:\n  - job_name: cloudflare\n    static_configs:\n      - targets: [{target:?}]\n"
+            "global:\n  scrape_interval: 1s\nrule_files: [rules.yml]\nscrape_configs:\n  - job_name: cloudflare\n    static_configs:\n      - targets: [{target:?}]\n{more}"
         );
         std::fs::write(&config, text).unwrap();
-        let mut command = Command::new("prometheus");
+        let mut command = Command::new(program);
         command
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))

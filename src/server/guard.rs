@@ -1,0 +1,45 @@
+//! What stands before every answer when there is a web configuration, in the order of the exporter-toolkit: the
+//! configuration itself, the limit of requests, headers, and who asks.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Request, State},
+    http::{
+        HeaderValue, StatusCode,
+        header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE},
+    },
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+
+use super::web_config::{Unusable, Web};
+
+/// Answers a request, or refuses it.
+pub(super) async fn guard(State(web): State<Arc<Web>>, request: Request, next: Next) -> Response {
+    let config = match web.now().await {
+        Ok(config) => config,
+        Err(Unusable) => return refuse(StatusCode::INTERNAL_SERVER_ERROR),
+    };
+    if !web.allows_one() {
+        return refuse(StatusCode::TOO_MANY_REQUESTS);
+    }
+    let mut response = if web.accepts(&config, request.headers().get(AUTHORIZATION)).await {
+        next.run(request).await
+    } else {
+        let mut refused = refuse(StatusCode::UNAUTHORIZED);
+        refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic"));
+        refused
+    };
+    for (name, value) in config.headers() {
+        // What an answer sets itself is stricter: the page's policy allows no script.
+        response.headers_mut().entry(name).or_insert_with(|| value.clone());
+    }
+    response
+}
+
+fn refuse(status: StatusCode) -> Response {
+    let reason = status.canonical_reason().unwrap_or_default();
+    let text = HeaderValue::from_static("text/plain; charset=utf-8");
+    (status, [(CONTENT_TYPE, text)], format!("{reason}\n")).into_response()
+}

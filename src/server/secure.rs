@@ -1,0 +1,135 @@
+//! TLS around a connection, with the settings of the moment.
+
+use std::{
+    io::{self, ErrorKind},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::Router;
+use rustls::{ServerConfig, server::Acceptor};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+    time::timeout,
+};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
+
+use super::{
+    connection::{self, Ended, Watched, stopped},
+    http2,
+    web_config::Unusable,
+};
+
+/// How long a handshake may take in all. A client on the other side of the world needs one second.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+
+/// Serves a client that speaks TLS, in the protocol that it has chosen. `settings` is asked once the client has said
+/// something.
+pub(super) async fn serve<S, F>(
+    stream: Watched<S>,
+    settings: impl FnOnce() -> F,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+) -> Ended
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = Result<Arc<ServerConfig>, Unusable>>,
+{
+    let activity = Arc::clone(stream.activity());
+    let stream = tokio::select! {
+        shaken = timeout(HANDSHAKE_TIME, shake_hands(stream, settings)) => match shaken {
+            Ok(Ok(Some(stream))) => stream,
+            // The log says so already.
+            Ok(Ok(None)) => return Ended::Done,
+            Ok(Err(error)) => return failed(&error),
+            Err(_) => return Ended::Handshake(format!("it was not over after {} seconds", HANDSHAKE_TIME.as_secs())),
+        },
+        // Half a handshake is nothing that anybody waits for.
+        () = stopped(&mut stop) => return Ended::Done,
+    };
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        http2::serve(stream, &activity, router, stop).await
+    } else {
+        connection::serve_http1(stream, &activity, router, stop).await
+    }
+}
+
+/// `None` if there are no settings.
+async fn shake_hands<S, F>(stream: S, settings: impl FnOnce() -> F) -> io::Result<Option<TlsStream<S>>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: Future<Output = Result<Arc<ServerConfig>, Unusable>>,
+{
+    let begun = pin!(LazyConfigAcceptor::new(Acceptor::default(), stream)).await?;
+    match settings().await {
+        Ok(settings) => begun.into_stream(settings).await.map(Some),
+        Err(Unusable) => Ok(None),
+    }
+}
+
+/// A client that goes without a word is one that looks whether the port is open, and nothing to speak of.
+fn failed(error: &io::Error) -> Ended {
+    match error.kind() {
+        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Ended::Done,
+        _ => Ended::Handshake(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, duplex},
+        time::{Instant, sleep},
+    };
+
+    use super::*;
+
+    async fn no_settings() -> Result<Arc<ServerConfig>, Unusable> {
+        Err(Unusable)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_may_take_its_time_and_no_longer_however_it_comes() {
+        for trickles in [false, true] {
+            let (_stop, stopped) = watch::channel(false);
+            let (mut client, server) = duplex(1024);
+            let served = tokio::spawn(serve(Watched::new(server), no_settings, Router::new(), stopped));
+            let started = Instant::now();
+            if trickles {
+                client.write_all(&[0x16, 0x03, 0x01, 0x10, 0x00, 0x01]).await.unwrap();
+                while client.write_all(&[0]).await.is_ok() {
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+            assert!(matches!(served.await.unwrap(), Ended::Handshake(_)));
+            assert!(started.elapsed() >= HANDSHAKE_TIME && started.elapsed() < 2 * HANDSHAKE_TIME);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_handshake_delays_the_stop() {
+        let (stop, stopped) = watch::channel(false);
+        let (mut client, server) = duplex(1024);
+        let served = tokio::spawn(serve(Watched::new(server), no_settings, Router::new(), stopped));
+        sleep(Duration::from_secs(1)).await;
+        let started = Instant::now();
+        stop.send_replace(true);
+        assert_eq!(served.await.unwrap(), Ended::Done);
+        assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
+        assert_eq!(started.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn who_speaks_something_else_is_told_of_and_who_says_nothing_is_not() {
+        for (sent, failed) in [(&b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"[..], true), (b"", false)] {
+            let (_stop, stopped) = watch::channel(false);
+            let (mut client, server) = duplex(1024);
+            client.write_all(sent).await.unwrap();
+            client.shutdown().await.unwrap();
+            let ended = serve(Watched::new(server), no_settings, Router::new(), stopped).await;
+            assert_eq!(matches!(ended, Ended::Handshake(_)), failed, "{ended:?}");
+        }
+    }
+}

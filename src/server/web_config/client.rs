@@ -1,0 +1,181 @@
+//! Certificates of clients: which are wanted, and which are accepted.
+
+use std::{net::IpAddr, sync::Arc};
+
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
+    client::danger::HandshakeSignatureValid,
+    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, UnixTime},
+    server::{
+        WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+};
+use x509_parser::{
+    prelude::{FromDer as _, GeneralName, X509Certificate},
+    time::ASN1Time,
+};
+
+/// What is asked of clients, by Go's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClientAuth {
+    None,
+    Request,
+    RequireAny,
+    VerifyIfGiven,
+    RequireAndVerify,
+}
+
+const NAMED: [(&str, ClientAuth); 6] = [
+    ("NoClientCert", ClientAuth::None),
+    ("RequestClientCert", ClientAuth::Request),
+    ("RequireAnyClientCert", ClientAuth::RequireAny),
+    // The toolkit's older name of the same.
+    ("RequireClientCert", ClientAuth::RequireAny),
+    ("VerifyClientCertIfGiven", ClientAuth::VerifyIfGiven),
+    ("RequireAndVerifyClientCert", ClientAuth::RequireAndVerify),
+];
+
+impl ClientAuth {
+    pub(super) const NAMES: [&str; 5] = [
+        "NoClientCert",
+        "RequestClientCert",
+        "RequireAnyClientCert",
+        "VerifyClientCertIfGiven",
+        "RequireAndVerifyClientCert",
+    ];
+
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        NAMED.iter().find(|(known, _)| *known == name).map(|(_, auth)| *auth)
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        NAMED.iter().find(|(_, auth)| *auth == self).map_or("", |(name, _)| name)
+    }
+
+    /// Whether nobody gets in without a certificate.
+    pub(super) const fn is_mandatory(self) -> bool {
+        matches!(self, Self::RequireAny | Self::RequireAndVerify)
+    }
+
+    /// Whether it matters who has issued it.
+    pub(super) const fn verifies(self) -> bool {
+        matches!(self, Self::VerifyIfGiven | Self::RequireAndVerify)
+    }
+}
+
+/// Who is trusted to issue certificates of clients.
+#[derive(Debug)]
+pub(super) struct Roots {
+    pub(super) store: RootCertStore,
+    /// Those that the configuration names. A client may have such a one for its own.
+    pub(super) named: Vec<CertificateDer<'static>>,
+}
+
+/// What decides about the certificates of clients. Without any root, one that verifies accepts nobody.
+pub(super) fn verifier(
+    auth: ClientAuth,
+    roots: Roots,
+    allowed_sans: Option<Vec<String>>,
+    provider: Arc<CryptoProvider>,
+) -> Arc<dyn ClientCertVerifier> {
+    let algorithms = provider.signature_verification_algorithms;
+    let chains = WebPkiClientVerifier::builder_with_provider(Arc::new(roots.store), provider).build().ok();
+    Arc::new(Verifier { auth, chains, named: roots.named, allowed_sans, algorithms })
+}
+
+#[derive(Debug)]
+struct Verifier {
+    auth: ClientAuth,
+    /// `None` without any root.
+    chains: Option<Arc<dyn ClientCertVerifier>>,
+    named: Vec<CertificateDer<'static>>,
+    allowed_sans: Option<Vec<String>>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ClientCertVerifier for Verifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.auth.is_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.chains.as_ref().map_or(&[], |chains| chains.root_hint_subjects())
+    }
+
+    fn verify_client_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        if self.auth.verifies() {
+            let chains = self.chains.as_ref().ok_or(CertificateError::UnknownIssuer)?;
+            // `openssl req -x509` makes certificates that are their own authority, and Go takes them.
+            if self.named.contains(certificate) {
+                check_itself(certificate, now)?;
+            } else {
+                chains.verify_client_cert(certificate, intermediates, now)?;
+            }
+        }
+        if let Some(allowed) = &self.allowed_sans {
+            let names = names(certificate).ok_or(CertificateError::BadEncoding)?;
+            // What clients are told of this is that their certificate is bad.
+            names.iter().find(|name| allowed.contains(name)).ok_or(CertificateError::NotValidForName)?;
+        }
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// Whether a certificate that is trusted for itself is one of a client, and of these days.
+fn check_itself(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), CertificateError> {
+    let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    let now = i64::try_from(now.as_secs()).ok().and_then(|now| ASN1Time::from_timestamp(now).ok());
+    if !now.is_some_and(|now| certificate.validity().is_valid_at(now)) {
+        return Err(CertificateError::Expired);
+    }
+    let usage = certificate.extended_key_usage().map_err(|_| CertificateError::BadEncoding)?;
+    if usage.is_some_and(|usage| !usage.value.any && !usage.value.client_auth) {
+        return Err(CertificateError::InvalidPurpose);
+    }
+    Ok(())
+}
+
+/// The alternative names of a certificate, written as Go writes them; `None` if it cannot be read.
+fn names(certificate: &CertificateDer<'_>) -> Option<Vec<String>> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let Some(extension) = certificate.subject_alternative_name().ok()? else { return Some(Vec::new()) };
+    let name = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) | GeneralName::RFC822Name(name) | GeneralName::URI(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => {
+            let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+            let ip = v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from)).ok()?;
+            Some(ip.to_canonical().to_string())
+        }
+        _ => None,
+    };
+    Some(extension.value.general_names.iter().filter_map(name).collect())
+}

@@ -1,0 +1,144 @@
+//! The YAML of a web configuration, as texts and numbers with their lines.
+//!
+//! The only place that knows the YAML library. What the values mean is for others; here is which keys there are, and
+//! that no message repeats a value: it may be a key or the hash of a password.
+
+use std::collections::BTreeMap;
+
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_saphyr::{Error, Spanned};
+
+use super::WebMistake;
+
+/// The whole file. Whatever is absent or null is `None`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Document {
+    pub(super) tls_server_config: Option<Tls>,
+    pub(super) http_server_config: Option<Http>,
+    pub(super) basic_auth_users: Option<BTreeMap<String, Option<Spanned<SecretString>>>>,
+    pub(super) rate_limit: Option<RateLimit>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tls {
+    pub(super) cert: Text,
+    pub(super) key: Option<Spanned<SecretString>>,
+    pub(super) client_ca: Text,
+    pub(super) cert_file: Text,
+    pub(super) key_file: Text,
+    pub(super) client_ca_file: Text,
+    pub(super) client_auth_type: Text,
+    pub(super) client_allowed_sans: Option<Vec<String>>,
+    pub(super) cipher_suites: Option<Vec<Spanned<String>>>,
+    pub(super) curve_preferences: Option<Vec<Spanned<String>>>,
+    pub(super) min_version: Text,
+    pub(super) max_version: Text,
+    pub(super) prefer_server_cipher_suites: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Http {
+    pub(super) http2: Option<bool>,
+    pub(super) headers: Option<BTreeMap<String, Text>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RateLimit {
+    pub(super) interval: Text,
+    pub(super) burst: Option<i64>,
+}
+
+/// A text as it is written; numbers are texts too where one is wanted.
+pub(super) type Text = Option<Spanned<String>>;
+
+/// Reads the text of a file.
+pub(super) fn parse(text: &str) -> Result<Document, WebMistake> {
+    let options = serde_saphyr::options! {
+        // It would print the line, with whatever secret is in it.
+        with_snippet: false,
+    };
+    let document: Result<Option<Document>, _> = serde_saphyr::from_str_with_options(text, options);
+    document.map(Option::unwrap_or_default).map_err(|error| mistake(&error))
+}
+
+/// What is wrong with the file, in words of which none can be a value of it.
+fn mistake(error: &Error) -> WebMistake {
+    let error = error.without_snippet();
+    let line = error.location().and_then(|location| line(location.line()));
+    let (key, text) = match error {
+        Error::SerdeUnknownField { field, expected, .. } => {
+            let field = shown(field);
+            (
+                field.clone(),
+                format!("unknown key (field {field} not found); the known keys here are {}", expected.join(", ")),
+            )
+        }
+        Error::DuplicateMappingKey { key, .. } => (
+            key.as_deref().map(shown).unwrap_or_default(),
+            "this key is there twice (already set); remove one of the two".to_owned(),
+        ),
+        Error::SerdeInvalidType { expected, .. } | Error::SerdeInvalidValue { expected, .. } => (
+            String::new(),
+            format!("this is not the YAML that is wanted here (cannot unmarshal), which is {}", in_words(expected)),
+        ),
+        Error::Unexpected { expected, .. } => (
+            String::new(),
+            format!("this is not the YAML that is wanted here (cannot unmarshal), which is {}", in_words(expected)),
+        ),
+        Error::InvalidScalar { ty, .. } => (
+            String::new(),
+            format!("this is not the YAML that is wanted here (cannot unmarshal), which is {}", in_words(ty)),
+        ),
+        Error::MultipleDocuments { .. } => {
+            (String::new(), "a second YAML document begins here; the file must hold one".to_owned())
+        }
+        Error::UnknownAnchor { .. } => (
+            String::new(),
+            "this is not valid YAML: a name after * that is nowhere defined with &; put the value into quotes"
+                .to_owned(),
+        ),
+        _ => (
+            String::new(),
+            "this is not valid YAML; look at the indentation, at colons and at quotes, here and in the line before"
+                .to_owned(),
+        ),
+    };
+    WebMistake { line, key, text }
+}
+
+/// What the library calls a type.
+fn in_words(expected: &str) -> &'static str {
+    match expected {
+        "bool" | "boolean" | "a boolean" => "true or false",
+        "i64" | "integer" => "a whole number",
+        "mapping start" => "a section: keys below it, each with more indentation",
+        "sequence start" | "a sequence" => "a list: a line with a dash for each entry",
+        expected if expected.starts_with("struct") || expected.contains("map") => {
+            "a section: keys below it, each with more indentation"
+        }
+        expected if expected.contains("sequence") => "a list: a line with a dash for each entry",
+        expected if expected.contains("str") => "text",
+        _ => "something else",
+    }
+}
+
+/// The line of a value, counted from 1.
+pub(super) fn line(line: u64) -> Option<usize> {
+    usize::try_from(line).ok().filter(|line| *line > 0)
+}
+
+/// A text for a message, unless it could be a secret: a hash of bcrypt, a line of a key, or more than was meant.
+pub(super) fn shown(text: &str) -> String {
+    let is_of_a_key = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
+    let longest = text.as_bytes().split(|byte| !is_of_a_key(byte)).map(<[u8]>::len).max().unwrap_or(0);
+    if longest >= 40 || text.contains('$') || text.contains("PRIVATE KEY") || text.chars().any(char::is_control) {
+        "(not shown, it may be a secret)".to_owned()
+    } else {
+        text.to_owned()
+    }
+}

@@ -1,0 +1,266 @@
+//! The web configuration as it is in its file now, while the program runs.
+//!
+//! The files are read for every request and every connection, and compared with what they held before, by a hash; what
+//! is in them is only read again if it changed. Time and length of a file would be asked for in less time, but a file
+//! can be written twice within one tick of the file system's clock, and reading a few small files takes some twenty
+//! microseconds. A certificate, a key and a list of users so change together, and a mistake costs only what comes
+//! until it is mended.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use aws_lc_rs::digest::{self, SHA256};
+use axum::http::{HeaderName, HeaderValue};
+use rustls::ServerConfig;
+use secrecy::ExposeSecret as _;
+use tokio::{
+    sync::{self, OwnedMutexGuard},
+    task::spawn_blocking,
+};
+
+use super::{
+    WebConfig, WebConfigErrors, WebMistake,
+    rate_limit::Limiter,
+    read_file,
+    users::{Authenticator, Credentials},
+};
+use crate::server::{limit::Reached, sending::lock};
+
+/// A web configuration that is followed while the program runs.
+#[derive(Debug)]
+pub struct Web {
+    seen: Arc<sync::Mutex<Seen>>,
+    /// These are as they were at the start.
+    is_tls: bool,
+    limiter: Option<Mutex<Limiter>>,
+    authenticator: Authenticator,
+}
+
+/// The configuration cannot be used now, which the log tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::server) struct Unusable;
+
+/// What the files held when they were last looked at.
+#[derive(Debug)]
+struct Seen {
+    file: PathBuf,
+    http2: bool,
+    config: Followed<WebConfig>,
+    tls: Followed<ServerConfig>,
+    /// Of which configuration the TLS settings are made.
+    tls_of: Option<Arc<WebConfig>>,
+}
+
+/// Something that is made of files, and made anew when they change.
+#[derive(Debug)]
+struct Followed<T> {
+    what: &'static str,
+    /// The hash of what was read; `None` if it could not be read.
+    digest: Option<Digest>,
+    made: Option<Arc<T>>,
+    said: Option<String>,
+    again: Reached,
+}
+
+type Digest = [u8; 32];
+
+impl Web {
+    /// Reads a file and the certificates that it names, to serve with.
+    ///
+    /// # Errors
+    /// With every mistake, if there is one.
+    pub fn open(file: &Path) -> Result<Self, WebConfigErrors> {
+        let config = WebConfig::load(file)?;
+        for warning in &config.warnings {
+            tracing::warn!(file = %file.display(), "{warning}.");
+        }
+        tracing::info!(
+            file = %file.display(),
+            tls = config.tls.is_some(),
+            http2 = config.tls.is_some() && config.http2,
+            users = config.users.len(),
+            rate_limit = config.rate_limit.is_some(),
+            "The web configuration is in use."
+        );
+        let seen = Seen {
+            file: file.to_owned(),
+            http2: config.http2,
+            config: Followed::new("The web configuration"),
+            tls: Followed::new("The TLS configuration"),
+            tls_of: None,
+        };
+        Ok(Self {
+            seen: Arc::new(sync::Mutex::new(seen)),
+            is_tls: config.tls.is_some(),
+            limiter: config.rate_limit.map(|limit| Mutex::new(Limiter::new(limit))),
+            authenticator: Authenticator::new(),
+        })
+    }
+
+    /// Whether connections are TLS.
+    pub(in crate::server) fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
+    /// What is right for a request that has come now.
+    ///
+    /// # Errors
+    /// If the file holds no configuration at the moment.
+    pub(in crate::server) async fn now(&self) -> Result<Arc<WebConfig>, Unusable> {
+        self.look(Seen::config).await
+    }
+
+    /// What is right for a connection that has come now.
+    ///
+    /// # Errors
+    /// If the files hold no configuration of TLS at the moment.
+    pub(in crate::server) async fn tls_now(&self) -> Result<Arc<ServerConfig>, Unusable> {
+        self.look(Seen::tls).await
+    }
+
+    /// One at a time looks, so that a disk that hangs takes one thread and not all of them.
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&mut Seen) -> Option<T> + Send + 'static,
+    ) -> Result<T, Unusable> {
+        let mut seen: OwnedMutexGuard<Seen> = Arc::clone(&self.seen).lock_owned().await;
+        let looked = spawn_blocking(move || look(&mut seen)).await;
+        looked.ok().flatten().ok_or(Unusable)
+    }
+
+    /// Whether one more request is within the limit.
+    pub(in crate::server) fn allows_one(&self) -> bool {
+        self.limiter.as_ref().is_none_or(|limiter| lock(limiter).allows_one())
+    }
+
+    /// Whether who sent a request may have an answer.
+    pub(in crate::server) async fn accepts(&self, config: &WebConfig, authorization: Option<&HeaderValue>) -> bool {
+        if config.users.is_empty() {
+            return true;
+        }
+        match authorization.and_then(|value| Credentials::from_header(value.as_bytes())) {
+            Some(credentials) => self.authenticator.accepts(&config.users, credentials).await,
+            None => false,
+        }
+    }
+}
+
+impl WebConfig {
+    /// What every answer has to have.
+    pub(in crate::server) fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.headers
+    }
+}
+
+impl Seen {
+    fn config(&mut self) -> Option<Arc<WebConfig>> {
+        let bytes = read_file(&self.file);
+        let (file, what) = (&self.file, &mut self.config);
+        what.follow(
+            file,
+            bytes,
+            |bytes| digest([Some(bytes.expose_secret().as_slice())]),
+            |bytes| {
+                let config = WebConfig::of_bytes(bytes.expose_secret(), file)?;
+                for warning in &config.warnings {
+                    tracing::warn!(file = %file.display(), "{warning}.");
+                }
+                Ok(config)
+            },
+        )
+    }
+
+    fn tls(&mut self) -> Option<Arc<ServerConfig>> {
+        let config = self.config()?;
+        let is_new = self.tls_of.as_ref().is_none_or(|of| !Arc::ptr_eq(of, &config));
+        if is_new {
+            // The same files can mean something else now.
+            self.tls.digest = None;
+            self.tls_of = Some(Arc::clone(&config));
+        }
+        let material =
+            config.tls.as_ref().map_or_else(|| Err(vec![no_tls()]), |tls| tls.read().map(|files| (tls, files)));
+        let http2 = self.http2;
+        self.tls.follow(
+            &self.file,
+            material,
+            |(_, material)| digest(material.parts()),
+            |(tls, material)| tls.build(material, http2).map_err(|mistake| vec![mistake]),
+        )
+    }
+}
+
+fn no_tls() -> WebMistake {
+    let text = "TLS config is not present any more, but this program was started with TLS: restart it to serve without"
+        .to_owned();
+    WebMistake { line: None, key: "tls_server_config".to_owned(), text }
+}
+
+impl<T> Followed<T> {
+    fn new(what: &'static str) -> Self {
+        Self { what, digest: None, made: None, said: None, again: Reached::default() }
+    }
+
+    /// What the files make now. What was made is kept only as long as they are the same.
+    fn follow<F>(
+        &mut self,
+        file: &Path,
+        read: Result<F, Vec<WebMistake>>,
+        digest: impl FnOnce(&F) -> Digest,
+        make: impl FnOnce(&F) -> Result<T, Vec<WebMistake>>,
+    ) -> Option<Arc<T>> {
+        let made = read.inspect_err(|_| (self.digest, self.made) = (None, None)).and_then(|files| {
+            let digest = digest(&files);
+            if self.digest != Some(digest) {
+                self.digest = Some(digest);
+                self.made = None;
+                self.made = Some(Arc::new(make(&files)?));
+            }
+            Ok(())
+        });
+        match made {
+            Ok(()) if self.made.is_some() => {
+                if self.said.take().is_some() {
+                    tracing::info!(file = %file.display(), "{} can be used again.", self.what);
+                }
+            }
+            Ok(()) => self.complain(None),
+            Err(mistakes) => {
+                let errors = WebConfigErrors { file: file.to_owned(), mistakes };
+                self.complain(Some(errors.to_string()));
+            }
+        }
+        self.made.clone()
+    }
+
+    /// Says what is wrong when it begins or changes, and once in a while.
+    fn complain(&mut self, error: Option<String>) {
+        let changed = error.is_some() && error != self.said;
+        if changed {
+            self.again = Reached::default();
+        }
+        self.said = error.or(self.said.take());
+        if let (Some(failed), Some(error)) = (self.again.count(1), &self.said) {
+            tracing::error!(
+                %error,
+                failed,
+                "{} cannot be used, so whoever asks is refused until it is mended.",
+                self.what
+            );
+        }
+    }
+}
+
+fn digest<'a>(parts: impl IntoIterator<Item = Option<&'a [u8]>>) -> Digest {
+    let mut context = digest::Context::new(&SHA256);
+    for part in parts {
+        // So that nothing moves from one part into another unseen.
+        context.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
+        context.update(part.unwrap_or_default());
+    }
+    let mut digest = Digest::default();
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
+}

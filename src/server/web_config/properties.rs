@@ -1,0 +1,34 @@
+//! What has to hold whatever a web configuration says. See `src/properties.rs`.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a property that fails panics")]
+
+use std::path::Path;
+
+use super::{WebConfig, users::Credentials};
+
+/// As long as a line of a key can be, and made of the same characters.
+const SECRET: &str = "Zs3cretZs3cretZs3cretZs3cretZs3cretZs3cretZs3cret";
+
+/// The bytes are a web configuration, in which the word SECRET stands for one, and the value of `Authorization`.
+pub fn web_configuration(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes).replace("SECRET", SECRET);
+    // There is no such folder, so that no file of this machine matters.
+    match WebConfig::parse(&text, Path::new("/nonexistent")) {
+        Ok(config) => {
+            assert!(config.warnings.iter().all(|warning| !warning.contains("s3cret")), "{config:?}");
+            if let Some(tls) = &config.tls {
+                let errors = tls.read().and_then(|files| tls.build(&files, config.http2).map_err(|error| vec![error]));
+                assert!(!format!("{:?}", errors.map(drop)).contains("s3cret"));
+            }
+        }
+        Err(mistakes) => {
+            assert!(!mistakes.is_empty());
+            for mistake in mistakes {
+                assert!(!mistake.to_string().contains("s3cret"), "{mistake}");
+                assert!(mistake.line.is_none_or(|line| (1..=text.lines().count() + 1).contains(&line)), "{mistake}");
+            }
+        }
+    }
+    // Whatever it is, it is refused and nothing worse.
+    let _ = Credentials::from_header(bytes);
+}

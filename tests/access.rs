@@ -1,0 +1,500 @@
+//! Who gets in: the real daemon with TLS, passwords, limits and probes, over real sockets. Most tests have one daemon
+//! and change its web configuration under it, which is how it is meant to be used.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a test that fails panics")]
+
+mod support;
+
+use std::{io, time::Duration};
+
+use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedZone, World};
+use rustls::{CipherSuite, NamedGroup, crypto::aws_lc_rs};
+use support::{
+    Daemon,
+    gate::{Authority, Identity},
+    until, until_ok,
+    web::{ALICE, BOB, Folder, basic, connect, get, get_plain},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A daemon that was started with this file of `tests/web-config`.
+async fn start(folder: &Folder, file: &str) -> (SimulatedApi, Daemon) {
+    start_with(folder.put(file), 5).await
+}
+
+async fn start_with(file: std::path::PathBuf, certificates: usize) -> (SimulatedApi, Daemon) {
+    let more = format!(
+        "[server]\nlisten_addresses = [\"127.0.0.1:0\"]\nprobe_listen_address = \"127.0.0.1:0\"\nweb_config_file = {file:?}\n"
+    );
+    let world = World::of([SimulatedZone::of_size("a.example", certificates)]);
+    let (api, daemon) = support::start(world, &more).await;
+    let probe = daemon.probe_address();
+    until("readiness", async || {
+        let answer = get_plain(&probe, "/-/ready", "").await.unwrap();
+        answer.starts_with("HTTP/1.1 200").then_some(())
+    })
+    .await;
+    (api, daemon)
+}
+
+fn is_scrape(answer: &io::Result<String>) -> bool {
+    answer
+        .as_ref()
+        .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200") && answer.contains("\ncloudflare_certificates_up{"))
+}
+
+fn status(answer: &str) -> &str {
+    answer.split(' ').nth(1).unwrap_or(answer)
+}
+
+#[tokio::test]
+async fn tls_is_for_those_who_speak_it() {
+    let folder = Folder::new();
+    let (_api, daemon) = start(&folder, "tls.yml").await;
+    assert!(is_scrape(&get(&daemon, folder.tls(None), "/metrics", "").await));
+    for version in rustls::ALL_VERSIONS {
+        let tls = folder.tls_of(None, aws_lc_rs::default_provider(), &[version]);
+        assert!(is_scrape(&get(&daemon, tls, "/metrics", "").await), "{version:?}");
+    }
+    // Who does not trust its authority, plain HTTP, and TLS 1.1.
+    let stranger = Folder::new().tls(None);
+    assert!(get(&daemon, stranger, "/metrics", "").await.is_err());
+    let plain = get_plain(daemon.address(), "/metrics", "").await;
+    assert!(plain.as_ref().is_ok_and(|answer| !answer.contains("HTTP")) || plain.is_err(), "{plain:?}");
+    // An alert, and a fatal one.
+    assert_eq!(answer_to_tls_1_1(&daemon).await[..6], [0x15, 0x03, 0x03, 0x00, 0x02, 2]);
+    daemon.until_logged(&["TLS handshakes with clients failed", "last_error"]).await;
+    // The same certificate inline; it is still one daemon.
+    for file in ["tls-inline.yml", "tls-file-beats-inline.yml", "tls13-only.yml", "old-min-version.yml"] {
+        folder.put(file);
+        assert!(is_scrape(&get(&daemon, folder.tls(None), "/metrics", "").await), "{file}");
+    }
+    folder.put("tls13-only.yml");
+    let old = folder.tls_of(None, aws_lc_rs::default_provider(), &[&rustls::version::TLS12]);
+    assert!(get(&daemon, old, "/metrics", "").await.is_err());
+}
+
+/// What comes back when somebody begins as TLS 1.1 has it: a version, random bytes, one cipher suite, no compression.
+async fn answer_to_tls_1_1(daemon: &Daemon) -> Vec<u8> {
+    let mut hello = vec![0x03, 0x02];
+    hello.extend([7; 32]);
+    hello.extend([0, 0, 2, 0xc0, 0x09, 1, 0]);
+    let length = u8::try_from(hello.len()).unwrap();
+    let mut record = vec![0x16, 0x03, 0x01, 0, length + 4, 1, 0, 0, length];
+    record.extend(hello);
+    let mut stream = TcpStream::connect(daemon.address()).await.unwrap();
+    stream.write_all(&record).await.unwrap();
+    let mut answer = Vec::new();
+    // A reset may come after it.
+    let _ = timeout(DEADLINE, stream.read_to_end(&mut answer)).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn clients_with_and_without_certificates_get_what_the_policy_says() {
+    let folder = Folder::new();
+    let (stranger, own) = (Authority::new("A stranger").issue(Vec::new()), Identity::self_signed("client.example"));
+    let nobody = None;
+    let ours = Some(&folder.client);
+    let (strange, own_authority) = (Some(&stranger), Some(&own));
+    let (_api, daemon) = start(&folder, "tls.yml").await;
+    for (file, policy) in [
+        ("tls.yml", [true, true, true, true]),
+        ("client-request.yml", [true, true, true, true]),
+        ("client-require-any.yml", [false, true, true, true]),
+        ("client-require-any-old-name.yml", [false, true, true, true]),
+        ("client-verify-if-given.yml", [true, true, false, false]),
+        ("client-require-and-verify.yml", [false, true, false, false]),
+        ("client-require-and-verify-without-ca.yml", [false, false, false, false]),
+        ("client-allowed-sans.yml", [false, true, false, false]),
+        ("client-other-sans.yml", [false, false, false, false]),
+    ] {
+        folder.put(file);
+        for version in rustls::ALL_VERSIONS {
+            for (who, lets_in) in [nobody, ours, strange, own_authority].into_iter().zip(policy) {
+                let tls = folder.tls_of(who, aws_lc_rs::default_provider(), &[version]);
+                let answer = get(&daemon, tls, "/metrics", "").await;
+                let who = who.map(|identity| &identity.certificate);
+                assert_eq!(is_scrape(&answer), lets_in, "{file} {:?} {who:?} {answer:?}", version.version);
+            }
+        }
+    }
+    // Every sort of name is compared, and clients are told what their certificate is.
+    for (name, lets_in) in [
+        ("prometheus.example", true),
+        ("prometheus@example.com", true),
+        ("spiffe://example.com/prometheus", true),
+        ("2001:db8::7", true),
+        ("2001:db8:0::7", false),
+        ("example", false),
+    ] {
+        let text = "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n  client_ca_file: ca.pem\n  client_auth_type: RequireAndVerifyClientCert\n  client_allowed_sans: [NAME]\n";
+        folder.put_text(&text.replace("NAME", &format!("{name:?}")));
+        let answer = get(&daemon, folder.tls(ours), "/metrics", "").await;
+        assert_eq!(is_scrape(&answer), lets_in, "{name} {answer:?}");
+        if !lets_in {
+            assert!(answer.unwrap_err().to_string().contains("BadCertificate"));
+        }
+    }
+    // A certificate that is its own authority, if it is named.
+    folder.write("ca.pem", &own.certificate);
+    folder.put("client-require-and-verify.yml");
+    assert!(is_scrape(&get(&daemon, folder.tls(own_authority), "/metrics", "").await));
+    assert!(!is_scrape(&get(&daemon, folder.tls(ours), "/metrics", "").await));
+}
+
+#[tokio::test]
+async fn cipher_suites_and_curves_are_those_that_are_named() {
+    let folder = Folder::new();
+    let (_api, daemon) = start(&folder, "some-ciphers.yml").await;
+    let with = |suites: &[CipherSuite]| {
+        let mut provider = aws_lc_rs::default_provider();
+        let all = std::mem::take(&mut provider.cipher_suites);
+        let find = |suite: &CipherSuite| all.iter().find(|known| known.suite() == *suite).copied();
+        provider.cipher_suites = suites.iter().map(|suite| find(suite).unwrap()).collect();
+        folder.tls_of(None, provider, &[&rustls::version::TLS12])
+    };
+    let (small, large, other) = (
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+    );
+    for (file, suites, agreed) in [
+        ("some-ciphers.yml", [large, small], Some(small)),
+        ("some-ciphers-in-the-order-of-clients.yml", [large, small], Some(large)),
+        ("some-ciphers.yml", [other, large], Some(large)),
+        ("some-ciphers.yml", [other, other], None),
+        ("no-http2-cipher-needed.yml", [small, large], Some(large)),
+        ("all-ciphers.yml", [large, small], Some(small)),
+    ] {
+        folder.put(file);
+        let stream = connect(&daemon, with(&suites)).await;
+        let found = stream.ok().map(|stream| stream.get_ref().1.negotiated_cipher_suite().unwrap().suite());
+        assert_eq!(found, agreed, "{file} {suites:?}");
+    }
+    let with = |groups: &[NamedGroup]| {
+        let mut provider = aws_lc_rs::default_provider();
+        provider.kx_groups.retain(|group| groups.contains(&group.name()));
+        folder.tls_of(None, provider, &[&rustls::version::TLS13])
+    };
+    for (file, groups, agreed) in [
+        ("some-curves.yml", [NamedGroup::secp384r1, NamedGroup::X25519], Some(NamedGroup::secp384r1)),
+        ("some-curves.yml", [NamedGroup::secp256r1, NamedGroup::X25519], None),
+        ("all-curves.yml", [NamedGroup::secp256r1, NamedGroup::secp256r1], Some(NamedGroup::secp256r1)),
+    ] {
+        folder.put(file);
+        let stream = connect(&daemon, with(&groups)).await;
+        let found = stream.ok().map(|stream| stream.get_ref().1.negotiated_key_exchange_group().unwrap().name());
+        assert_eq!(found, agreed, "{file} {groups:?}");
+    }
+}
+
+/// What each of these gets from a daemon that lets alice and bob in.
+fn knocks() -> Vec<(String, &'static str)> {
+    let garbage = |value: &str| (format!("authorization: {value}\r\n"), "401");
+    vec![
+        (String::new(), "401"),
+        (basic(ALICE), "200"),
+        (basic(BOB), "200"),
+        (basic(ALICE).replace("Basic", "bASIC"), "200"),
+        (basic(("alice", "builder")), "401"),
+        (basic(("alice", "")), "401"),
+        (basic(("Alice", "wonderland")), "401"),
+        (basic(("nobody", "wonderland")), "401"),
+        (basic(("", "")), "401"),
+        // Only so much of a password counts in bcrypt, and the end of a text is no end of it.
+        (basic(("alice", "wonderland\0x")), "401"),
+        garbage("Basic"),
+        garbage("Basic !"),
+        garbage("Basic YWxpY2U="),
+        garbage("Bearer YWxpY2U6d29uZGVybGFuZA=="),
+        garbage("Basic  YWxpY2U6d29uZGVybGFuZA"),
+    ]
+}
+
+#[tokio::test]
+async fn passwords_are_asked_for_on_every_path() {
+    let folder = Folder::new();
+    let (_api, daemon) = start(&folder, "users-without-tls.yml").await;
+    for _ in 0..2 {
+        for (headers, expected) in knocks() {
+            let answer = get_plain(daemon.address(), "/metrics", &headers).await.unwrap();
+            assert_eq!(status(&answer), expected, "{headers} {answer}");
+            let asks = answer.to_lowercase().contains("\r\nwww-authenticate: basic\r\n");
+            assert_eq!(asks, expected == "401", "{answer}");
+            assert!(expected == "200" || answer.ends_with("\r\n\r\nUnauthorized\n"), "{answer}");
+        }
+    }
+    for path in ["/", "/metrics", "/-/healthy", "/-/ready", "/nothing"] {
+        assert_eq!(status(&get_plain(daemon.address(), path, "").await.unwrap()), "401", "{path}");
+        let expected = if path == "/nothing" { "404" } else { "200" };
+        assert_eq!(status(&get_plain(daemon.address(), path, &basic(ALICE)).await.unwrap()), expected, "{path}");
+        // Probes are asked for nothing, and told nothing else.
+        let expected = if path.starts_with("/-/") { "200" } else { "404" };
+        assert_eq!(status(&get_plain(&daemon.probe_address(), path, "").await.unwrap()), expected, "{path}");
+    }
+    // Nothing that is a secret is in the log.
+    let hash = folder.fill_in("HASH_OF_ALICE");
+    for secret in ["wonderland", "builder", &hash[..], "YWxpY2U"] {
+        assert!(!daemon.log().contains(secret), "{}", daemon.log());
+    }
+}
+
+#[tokio::test]
+async fn passwords_are_asked_for_within_tls() {
+    let folder = Folder::new();
+    let (_api, daemon) = start(&folder, "users.yml").await;
+    for (headers, expected) in knocks() {
+        let answer = get(&daemon, folder.tls(None), "/metrics", &headers).await.unwrap();
+        assert_eq!(status(&answer), expected, "{headers} {answer}");
+    }
+}
+
+#[tokio::test]
+async fn users_change_with_the_next_request() {
+    let folder = Folder::new();
+    let (_api, daemon) = start(&folder, "users-without-tls.yml").await;
+    // All on one connection.
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+    let knock = async |(user, password): (&str, &str)| {
+        let request = client.get(daemon.url("/-/healthy")).basic_auth(user, Some(password));
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!((knock(ALICE).await, knock(BOB).await), (200, 200));
+    folder.put_text("basic_auth_users:\n  bob: HASH_OF_BOB\n");
+    assert_eq!((knock(ALICE).await, knock(BOB).await), (401, 200));
+    // A password that was right once is not right for another hash.
+    folder.put_text("basic_auth_users:\n  alice: HASH_OF_BOB\n");
+    assert_eq!((knock(ALICE).await, knock(("alice", "builder")).await), (401, 200));
+    folder.put("headers.yml");
+    assert_eq!((knock(ALICE).await, knock(("nobody", "")).await), (200, 200));
+}
+
+#[tokio::test]
+async fn headers_are_on_every_answer() {
+    let folder = Folder::new();
+    let (_api, daemon) = start(&folder, "headers.yml").await;
+    let expected = [
+        "content-security-policy: default-src 'self'",
+        "strict-transport-security: max-age=86400",
+        "x-content-type-options: nosniff",
+        "x-frame-options: sameorigin",
+        "x-xss-protection: 1",
+    ];
+    let found = |answer: &str, expected: &str| answer.to_lowercase().contains(&format!("\r\n{expected}\r\n"));
+    for path in ["/metrics", "/-/healthy", "/-/ready", "/nothing"] {
+        let answer = get_plain(daemon.address(), path, "").await.unwrap();
+        for header in expected {
+            assert!(found(&answer, header), "{path} {header} {answer}");
+        }
+    }
+    // The page has a policy of its own, and that is stricter.
+    let page = get_plain(daemon.address(), "/", "").await.unwrap();
+    assert!(found(&page, expected[1]) && page.contains("default-src 'none'"), "{page}");
+    assert_eq!(page.to_lowercase().matches("\r\ncontent-security-policy:").count(), 1, "{page}");
+    // Refusals of a user have them too, and blank ones are not sent.
+    folder.put_text(
+        "http_server_config:\n  headers:\n    X-Frame-Options: deny\nbasic_auth_users:\n  bob: HASH_OF_BOB\n",
+    );
+    let refused = get_plain(daemon.address(), "/metrics", "").await.unwrap();
+    assert!(status(&refused) == "401" && found(&refused, "x-frame-options: deny"), "{refused}");
+    folder.put("headers-blank.yml");
+    let answer = get_plain(daemon.address(), "/metrics", "").await.unwrap().to_lowercase();
+    assert!(!answer.contains("\r\nx-") && !answer.contains("\r\ncontent-security-policy"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_rate_limit_is_that_of_the_start() {
+    for (file, statuses) in [
+        ("rate-limit-zero.yml", ["200", "200", "200"]),
+        ("rate-limit-without-burst.yml", ["429", "429", "429"]),
+        ("rate-limit.yml", ["200", "200", "429"]),
+    ] {
+        let folder = Folder::new();
+        let (_api, daemon) = start(&folder, file).await;
+        folder.put("empty.yml");
+        for expected in statuses {
+            let answer = get_plain(daemon.address(), "/metrics", "").await.unwrap();
+            assert_eq!(status(&answer), expected, "{file} {answer}");
+            assert!(expected == "200" || answer.ends_with("\r\n\r\nToo Many Requests\n"), "{answer}");
+        }
+        // Probes are not limited.
+        assert_eq!(status(&get_plain(&daemon.probe_address(), "/-/healthy", "").await.unwrap()), "200");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_is_exchanged_without_a_restart() {
+    let folder = Folder::new();
+    let (_api, daemon) = start(&folder, "tls.yml").await;
+    let shown = async || {
+        let stream = connect(&daemon, folder.tls(None)).await.unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+    };
+    let (before, server) = (shown().await, folder.server());
+    assert_eq!(shown().await, before);
+    folder.put_server(&server);
+    let after = shown().await;
+    assert!(after != before);
+    // Between the two files of an exchange nobody gets in, and nothing that is open ends.
+    let mut open = connect(&daemon, folder.tls(None)).await.unwrap();
+    folder.write("server.pem", &folder.server().certificate);
+    assert!(connect(&daemon, folder.tls(None)).await.is_err());
+    daemon.until_logged(&["private key does not match public key", "level=error"]).await;
+    open.write_all(b"GET /-/healthy HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    open.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(status(&answer), "200", "{answer}");
+    folder.put_server(&server);
+    assert_eq!(shown().await, after);
+    daemon.until_logged(&["The TLS configuration can be used again"]).await;
+    // A file that goes and comes back as it was.
+    std::fs::rename(folder.path("server.key"), folder.path("away")).unwrap();
+    assert!(connect(&daemon, folder.tls(None)).await.is_err());
+    std::fs::rename(folder.path("away"), folder.path("server.key")).unwrap();
+    assert_eq!(shown().await, after);
+    // TLS cannot be left while the daemon runs, nor can it begin.
+    folder.put("empty.yml");
+    assert!(connect(&daemon, folder.tls(None)).await.is_err());
+    assert!(!get_plain(daemon.address(), "/metrics", "").await.is_ok_and(|answer| answer.contains("200 OK")));
+    daemon.until_logged(&["TLS config is not present any more"]).await;
+    folder.put("tls.yml");
+    assert_eq!(shown().await, after);
+    let key = std::fs::read_to_string(folder.path("server.key")).unwrap();
+    let line = key.lines().nth(1).unwrap();
+    assert!(!daemon.log().contains(&line[..20]), "{}", daemon.log());
+}
+
+#[tokio::test]
+async fn a_daemon_that_admits_nobody_admits_again_without_a_restart() {
+    let folder = Folder::new();
+    let (_api, daemon) = start(&folder, "client-require-and-verify-without-ca.yml").await;
+    assert!(!is_scrape(&get(&daemon, folder.tls(Some(&folder.client)), "/metrics", "").await));
+    folder.put("client-verify-if-given.yml");
+    assert!(is_scrape(&get(&daemon, folder.tls(None), "/metrics", "").await));
+}
+
+#[tokio::test]
+async fn a_broken_file_answers_500_and_recovers() {
+    let folder = Folder::new();
+    let (_api, daemon) = start(&folder, "users-without-tls.yml").await;
+    let knock = async || get_plain(daemon.address(), "/metrics", &basic(ALICE)).await.unwrap();
+    assert_eq!(status(&knock().await), "200");
+    for (broken, words) in [
+        ("no-yaml.yml", "cannot unmarshal"),
+        ("headers-another.yml", "can not be configured"),
+        ("users-short-hash.yml", "too short"),
+    ] {
+        folder.put(broken);
+        for _ in 0..3 {
+            let answer = knock().await;
+            assert!(status(&answer) == "500" && answer.ends_with("\r\n\r\nInternal Server Error\n"), "{answer}");
+        }
+        daemon.until_logged(&[words, "level=error"]).await;
+        assert_eq!(daemon.log().matches(words).count(), 1, "{}", daemon.log());
+        // A probe does not care.
+        assert_eq!(status(&get_plain(&daemon.probe_address(), "/-/healthy", "").await.unwrap()), "200");
+    }
+    std::fs::remove_file(folder.path("web.yml")).unwrap();
+    assert_eq!(status(&knock().await), "500");
+    daemon.until_logged(&["no such file or directory"]).await;
+    folder.put("users-without-tls.yml");
+    assert_eq!(status(&knock().await), "200");
+    daemon.until_logged(&["The web configuration can be used again"]).await;
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_where_it_is_on_and_wanted() {
+    let folder = Folder::new();
+    for (file, on) in [("tls.yml", true), ("no-http2.yml", false)] {
+        let (_api, daemon) = start(&folder, file).await;
+        // It is that of the start.
+        folder.put("tls.yml");
+        let client = || {
+            let authority = reqwest::Certificate::from_pem(folder.authority().pem().as_bytes()).unwrap();
+            reqwest::Client::builder().no_proxy().no_gzip().tls_certs_only([authority])
+        };
+        let url = format!("https://{}/metrics", daemon.address());
+        let answer = client().build().unwrap().get(&url).send().await.unwrap();
+        let expected = if on { reqwest::Version::HTTP_2 } else { reqwest::Version::HTTP_11 };
+        assert_eq!((answer.version(), answer.status().as_u16()), (expected, 200));
+        let length = answer.content_length();
+        assert_eq!(length, Some(answer.text().await.unwrap().len() as u64));
+        let answer = client().http1_only().build().unwrap().get(&url).send().await.unwrap();
+        assert_eq!((answer.version(), answer.status().as_u16()), (reqwest::Version::HTTP_11, 200));
+    }
+}
+
+#[tokio::test]
+async fn many_requests_on_one_http_2_connection_get_the_same() {
+    let folder = Folder::new();
+    let (_api, daemon) = start_with(folder.put("users.yml"), 2000).await;
+    let authority = reqwest::Certificate::from_pem(folder.authority().pem().as_bytes()).unwrap();
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([authority]).build().unwrap();
+    let scrape = async || {
+        let url = format!("https://{}/metrics", daemon.address());
+        let answer = client.get(url).basic_auth(ALICE.0, Some(ALICE.1)).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 200);
+        answer.text().await.unwrap().matches("\ncloudflare_certificate_info{").count()
+    };
+    assert_eq!(scrape().await, 2000);
+    let scrapes = futures_util::future::join_all((0..40).map(|_| scrape())).await;
+    assert_eq!(scrapes, [2000; 40]);
+}
+
+#[tokio::test]
+async fn half_a_handshake_keeps_nobody_out_and_delays_no_end() {
+    let folder = Folder::new();
+    let (_api, mut daemon) = start(&folder, "tls.yml").await;
+    let mut stalled = Vec::new();
+    for number in 0..600 {
+        let mut stream = TcpStream::connect(daemon.address()).await.unwrap();
+        if number % 2 == 0 {
+            // The beginning of a record that never ends.
+            stream.write_all(&[0x16, 0x03, 0x01, 0x10, 0x00, 0x01]).await.unwrap();
+        }
+        stalled.push(stream);
+    }
+    for _ in 0..3 {
+        let scrape = timeout(Duration::from_secs(10), get(&daemon, folder.tls(None), "/metrics", "")).await;
+        assert!(is_scrape(&scrape.unwrap()));
+    }
+    daemon.until_logged(&["too many connections"]).await;
+    // One that is quiet from its beginning, and is not the stillest by far.
+    let mut last = TcpStream::connect(daemon.address()).await.unwrap();
+    let started = Instant::now();
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(), Some(0));
+    let took = started.elapsed();
+    // An end is an end, also as a reset.
+    let _ = timeout(DEADLINE, last.read_to_end(&mut Vec::new())).await.unwrap();
+    println!("with 512 half handshakes the end took {took:?}");
+    assert!(!daemon.log().contains("did not finish in time"), "{}", daemon.log());
+}
+
+#[tokio::test]
+async fn only_an_answer_in_flight_delays_the_end_of_http_2() {
+    let folder = Folder::new();
+    let (_api, mut daemon) = start_with(folder.put("tls.yml"), 5000).await;
+    let authority = reqwest::Certificate::from_pem(folder.authority().pem().as_bytes()).unwrap();
+    let client = || reqwest::Client::builder().no_proxy().tls_certs_only([authority.clone()]).build().unwrap();
+    let url = |path: &str| format!("https://{}{path}", daemon.address());
+    // An idle connection, and one of which the answer is not read yet.
+    let idle = client();
+    assert_eq!(idle.get(url("/-/healthy")).send().await.unwrap().status().as_u16(), 200);
+    let in_flight = client().get(url("/metrics")).send().await.unwrap();
+    assert_eq!(in_flight.version(), reqwest::Version::HTTP_2);
+    daemon.signal("TERM");
+    daemon.until_logged(&["Stopping"]).await;
+    let text = in_flight.text().await.unwrap();
+    assert_eq!(text.matches("\ncloudflare_certificate_info{").count(), 5000);
+    until_ok(async || daemon.log().contains("Stopped.").then_some(()).ok_or("the end")).await;
+    assert_eq!(daemon.wait(), Some(0));
+    assert!(!daemon.log().contains("did not finish in time"), "{}", daemon.log());
+}
