@@ -20,6 +20,7 @@ use std::{
 };
 
 use crate::model::{Certificate, Snapshot, Status, ZoneState};
+use bytes::Bytes;
 use families::FAMILIES;
 use group::{At, Group, Moment, Related};
 use packed::{Packed, Packer, Sum};
@@ -82,7 +83,7 @@ enum Piece {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Progress {
     piece: usize,
-    /// Certificates of the plain text, or bytes of the packed one.
+    /// Certificates of a piece of the plain text.
     item: usize,
 }
 
@@ -222,23 +223,16 @@ impl Exposition {
         self.gzip_length
     }
 
-    /// The next piece of that: `room` bytes, or all that is left.
+    /// The next piece of that, which is shared and not copied; `None` at the end.
     #[must_use]
-    pub fn gzip(&self, progress: &mut Progress, room: usize) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(room);
-        while bytes.len() < room
-            && let Some(&piece) = self.pieces.get(progress.piece)
-        {
-            let packed: &[u8] = match piece {
-                Piece::Start => &packed::HEADER,
-                Piece::Head(family) => &self.heads[family].bytes,
-                Piece::Samples { family, group, place } => &self.groups[group].packed(family, place).bytes,
-            };
-            let end = packed.len().min(progress.item + room - bytes.len());
-            bytes.extend_from_slice(&packed[progress.item..end]);
-            progress.goes_on(Some(end).filter(|&end| end < packed.len()));
-        }
-        bytes
+    pub fn gzip(&self, progress: &mut Progress) -> Option<Bytes> {
+        let bytes = match *self.pieces.get(progress.piece)? {
+            Piece::Start => Bytes::from_static(packed::HEADER),
+            Piece::Head(family) => self.heads[family].bytes.clone(),
+            Piece::Samples { family, group, place } => self.groups[group].packed(family, place).bytes.clone(),
+        };
+        progress.goes_on(None);
+        Some(bytes)
     }
 
     /// The end of the gzip member, if `rest` is what follows in the text.

@@ -4,15 +4,13 @@
 //! before, so that parts can be put together in any order. The checksum of the whole is combined from theirs.
 //! Members that follow one another would be simpler and are no way to do it: curl gives up after the first.
 
-use std::{
-    hash::{BuildHasher as _, RandomState},
-    sync::Arc,
-};
+use std::hash::{BuildHasher as _, RandomState};
 
+use bytes::Bytes;
 use flate2::{Compress, Compression, FlushCompress};
 
 /// Magic, deflate, no flags, no time, no word on the level, and Unix.
-pub(super) const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+pub(super) const HEADER: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
 
 /// An empty block that says that it is the last one.
 const LAST_BLOCK: [u8; 2] = [3, 0];
@@ -23,7 +21,7 @@ const LEVEL: Compression = Compression::new(2);
 /// A text, packed.
 #[derive(Debug, Clone)]
 pub(super) struct Packed {
-    pub(super) bytes: Arc<[u8]>,
+    pub(super) bytes: Bytes,
     pub(super) sum: Sum,
     /// Keyed, so that nobody who chooses a name can choose it as well.
     hash: u64,
@@ -72,8 +70,10 @@ impl<'a> Packer<'a> {
             return before.clone();
         }
         self.packed += 1;
-        let bytes = if text.is_empty() { Arc::default() } else { self.deflate(text.as_bytes()).into() };
-        Packed { bytes, sum, hash }
+        let mut bytes = if text.is_empty() { Vec::new() } else { self.deflate(text.as_bytes()) };
+        // It is kept for long.
+        bytes.shrink_to_fit();
+        Packed { bytes: bytes.into(), sum, hash }
     }
 
     fn deflate(&mut self, text: &[u8]) -> Vec<u8> {

@@ -119,8 +119,8 @@ enum Form {
 
 /// A content on its way to one client.
 ///
-/// Pieces are made for it or copied. If connections shared its bytes instead, each that stopped reading would keep
-/// them until it is closed, and giving them up would free nothing.
+/// It holds no more than pieces: if it had the whole, whoever stopped reading would keep that until the connection is
+/// closed, and giving it up would free nothing. Packed pieces are shared, all others are made or copied.
 #[derive(Debug)]
 pub(super) struct Sending {
     held: Arc<Held>,
@@ -144,7 +144,7 @@ impl Sending {
         *lock(&self.held.moved) = Instant::now();
         let piece: Bytes = match (content, self.form) {
             (Content::Exposition(exposition), Form::Text) => exposition.text(&mut self.progress, PIECE).into(),
-            (Content::Exposition(exposition), Form::Gzip) => exposition.gzip(&mut self.progress, PIECE).into(),
+            (Content::Exposition(exposition), Form::Gzip) => exposition.gzip(&mut self.progress).unwrap_or_default(),
             (Content::Page(page), _) => {
                 let left = page.as_bytes().get(self.taken..).unwrap_or_default();
                 let piece = Bytes::copy_from_slice(&left[..left.len().min(PIECE)]);
