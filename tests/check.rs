@@ -35,7 +35,12 @@ async fn run(arguments: &[&str]) -> Output {
 }
 
 async fn run_with(config: &str, arguments: &[&str]) -> Output {
-    let (config, arguments) = (config.to_owned(), arguments.iter().map(|&text| text.to_owned()).collect::<Vec<_>>());
+    let (config, mut arguments) =
+        (config.to_owned(), arguments.iter().map(|&text| text.to_owned()).collect::<Vec<_>>());
+    // A busy machine is slow, and no test is about the default.
+    if !arguments.iter().any(|argument| matches!(&**argument, "--timeout" | "-t")) {
+        arguments.extend(["--timeout".to_owned(), "60s".to_owned()]);
+    }
     let run = move || {
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
         let token = World::default().token().to_owned();

@@ -263,7 +263,7 @@ async fn the_server_answers_as_prometheus_and_people_expect() {
         env!("CARGO_PKG_VERSION"),
         "href=\"metrics\"",
         "&#60;b&#62;a.example",
-        "<td>60</td>",
+        ">60</td>",
     ] {
         assert!(page.contains(part), "{part} is missing in {page}");
     }

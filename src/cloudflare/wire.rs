@@ -328,7 +328,7 @@ mod ordinary {
 
     use serde::{
         Deserialize, Deserializer,
-        de::{MapAccess, Visitor, value::MapAccessDeserializer},
+        de::{IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
     };
 
     use super::Page;
@@ -383,6 +383,9 @@ mod ordinary {
     #[derive(Deserialize)]
     struct Answer<'a> {
         success: Option<bool>,
+        /// Not of interest where it succeeded, but one that is there twice makes the answer an odd one.
+        #[expect(dead_code, reason = "it is only read")]
+        errors: Option<IgnoredAny>,
         #[serde(borrow)]
         result: Option<Vec<Object<Entry<'a>>>>,
         result_info: Option<Object<Totals>>,
