@@ -228,7 +228,6 @@ pub async fn run(
             let _ = reply.send(outcome);
         }
     }
-    systemd::stopping();
     polling.abort_all();
     match timeout(DRAIN, server).await {
         Ok(ended) => ended?.map_err(RunError::Server),

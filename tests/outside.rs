@@ -258,13 +258,9 @@ async fn the_server_answers_as_prometheus_and_people_expect() {
     assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
     assert!(page.headers()["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'"));
     let page = page.text().await.unwrap();
-    for part in [
-        "cloudflare-cert-exporter",
-        env!("CARGO_PKG_VERSION"),
-        "href=\"metrics\"",
-        "&#60;b&#62;a.example",
-        ">60</td>",
-    ] {
+    for part in
+        ["cloudflare-cert-exporter", env!("CARGO_PKG_VERSION"), "href=\"metrics\"", "&#60;b&#62;a.example", ">60</td>"]
+    {
         assert!(page.contains(part), "{part} is missing in {page}");
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     cloudflare::{ApiSettings, announce_proxy},
     config::{Config, ConfigErrors},
     demo::{SimulatedApi, World},
+    systemd,
 };
 
 /// Options of `demo`.
@@ -151,6 +152,8 @@ async fn serve(
                     let _ = reload.send(());
                     continue;
                 }
+                // Before anything ends: with nobody to answer, that takes no time.
+                systemd::stopping();
                 if stop.send_replace(true) {
                     tracing::info!(signal = name, "A second signal: ending at once.");
                     return 0;
