@@ -34,7 +34,7 @@ async fn start_with(file: std::path::PathBuf, certificates: usize) -> (Simulated
     );
     let world = World::of([SimulatedZone::of_size("a.example", certificates)]);
     let (api, daemon) = support::start(world, &more).await;
-    let probe = daemon.probe_address();
+    let probe = daemon.probe_address().await;
     until("readiness", async || {
         let answer = get_plain(&probe, "/-/ready", "").await.unwrap();
         answer.starts_with("HTTP/1.1 200").then_some(())
@@ -237,7 +237,7 @@ async fn passwords_are_asked_for_on_every_path() {
         assert_eq!(status(&get_plain(daemon.address(), path, &basic(ALICE)).await.unwrap()), expected, "{path}");
         // Probes are asked for nothing, and told nothing else.
         let expected = if path.starts_with("/-/") { "200" } else { "404" };
-        assert_eq!(status(&get_plain(&daemon.probe_address(), path, "").await.unwrap()), expected, "{path}");
+        assert_eq!(status(&get_plain(&daemon.probe_address().await, path, "").await.unwrap()), expected, "{path}");
     }
     // Nothing that is a secret is in the log.
     let hash = folder.fill_in("HASH_OF_ALICE");
@@ -325,7 +325,7 @@ async fn the_rate_limit_is_that_of_the_start() {
             assert!(expected == "200" || answer.ends_with("\r\n\r\nToo Many Requests\n"), "{answer}");
         }
         // Probes are not limited.
-        assert_eq!(status(&get_plain(&daemon.probe_address(), "/-/healthy", "").await.unwrap()), "200");
+        assert_eq!(status(&get_plain(&daemon.probe_address().await, "/-/healthy", "").await.unwrap()), "200");
     }
 }
 
@@ -399,7 +399,7 @@ async fn a_broken_file_answers_500_and_recovers() {
         daemon.until_logged(&[words, "level=error"]).await;
         assert_eq!(daemon.log().matches(words).count(), 1, "{}", daemon.log());
         // A probe does not care.
-        assert_eq!(status(&get_plain(&daemon.probe_address(), "/-/healthy", "").await.unwrap()), "200");
+        assert_eq!(status(&get_plain(&daemon.probe_address().await, "/-/healthy", "").await.unwrap()), "200");
     }
     std::fs::remove_file(folder.path("web.yml")).unwrap();
     assert_eq!(status(&knock().await), "500");

@@ -144,7 +144,7 @@ async fn start_guarded(api: &SimulatedApi, folder: &Folder, file: &str) -> Daemo
     );
     let token = api.change(|world| world.token().to_owned());
     let daemon = Daemon::start(&support::config(api, &more), &[], &[("CLOUDFLARE_API_TOKEN", &token)]);
-    let probe = daemon.probe_address();
+    let probe = daemon.probe_address().await;
     support::until("readiness", async || {
         let answer = get_plain(&probe, "/-/ready", "").await.unwrap();
         answer.starts_with("HTTP/1.1 200").then_some(())

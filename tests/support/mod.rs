@@ -185,10 +185,13 @@ impl Daemon {
     }
 
     /// Where it listens for probes; the configuration has to say port 0 there as well.
-    pub(crate) fn probe_address(&self) -> String {
-        let log = self.log();
-        let line = log.lines().find(|line| line.contains("Listening for probes")).unwrap();
-        line[line.find("127.0.0.1:").unwrap()..].split([' ', '"']).next().unwrap().to_owned()
+    pub(crate) async fn probe_address(&self) -> String {
+        let found = async || {
+            let log = self.log();
+            let line = log.lines().find(|line| line.contains("Listening for probes"))?;
+            Some(line[line.find("127.0.0.1:")?..].split([' ', '"']).next()?.to_owned())
+        };
+        until("an address for probes in the log", found).await
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

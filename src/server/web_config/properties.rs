@@ -23,9 +23,11 @@ pub fn web_configuration(bytes: &[u8]) {
         }
         Err(mistakes) => {
             assert!(!mistakes.is_empty());
+            // Either ends a line of YAML.
+            let lines = 1 + text.matches(['\n', '\r']).count();
             for mistake in mistakes {
                 assert!(!mistake.to_string().contains("s3cret"), "{mistake}");
-                assert!(mistake.line.is_none_or(|line| (1..=text.lines().count() + 1).contains(&line)), "{mistake}");
+                assert!(mistake.line.is_none_or(|line| (1..=lines).contains(&line)), "{mistake}");
             }
         }
     }
