@@ -328,6 +328,8 @@ fn warn_of_restart(before: &Config, after: &Config) {
         ("server.listen_addresses", before.listen_addresses == after.listen_addresses),
         ("server.telemetry_path", before.telemetry_path == after.telemetry_path),
         ("server.enable_lifecycle", before.enable_lifecycle == after.enable_lifecycle),
+        ("server.web_config_file", before.web_config_file == after.web_config_file),
+        ("server.probe_listen_address", before.probe_listen_address == after.probe_listen_address),
         ("state.directory", before.state_directory == after.state_directory),
     ] {
         if !same {
