@@ -9,7 +9,10 @@ use std::{
 };
 
 use hyper::body::{Body, Bytes, Frame, SizeHint};
-use tokio::time::Instant;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
 use super::limit::Reached;
 use crate::exposition::{Exposition, Progress};
@@ -20,6 +23,13 @@ const MAX_HELD: usize = 16;
 
 /// What is handed to a connection at a time. A client that stopped reading holds two.
 const PIECE: usize = 32 * 1024;
+
+/// What those get who come while few others are there. In small pieces, a large answer is under way half as long
+/// again, since they take more calls of the kernel and change threads more often.
+const LARGE_PIECE: usize = 128 * 1024;
+
+/// How many get large pieces at once, so that a crowd that stopped reading does not hold them.
+const MAX_LARGE: usize = 16;
 
 /// What is sent.
 #[derive(Debug, Clone)]
@@ -48,8 +58,17 @@ struct Held {
 }
 
 /// All contents that are being sent.
-#[derive(Debug, Default)]
-pub(super) struct Answers(Mutex<Sent>);
+#[derive(Debug)]
+pub(super) struct Answers {
+    sent: Mutex<Sent>,
+    large: Arc<Semaphore>,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self { sent: Mutex::default(), large: Arc::new(Semaphore::new(MAX_LARGE)) }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Sent {
@@ -77,13 +96,18 @@ impl Answers {
 
     fn send(&self, content: Content, form: Form, length: u64, rest: Bytes) -> Sending {
         let left = length + rest.len() as u64;
-        Sending { held: self.hold(content), form, progress: Progress::default(), taken: 0, rest, left }
+        let large = match form {
+            Form::Text => Arc::clone(&self.large).try_acquire_owned().ok(),
+            // Those pieces are made already.
+            Form::Gzip => None,
+        };
+        Sending { held: self.hold(content), form, large, progress: Progress::default(), taken: 0, rest, left }
     }
 
     /// Holds the content for one client more. Of too many, the one of which nothing was taken for longest is given
     /// up: whoever reads is not cut off because of those who do not.
     fn hold(&self, content: Content) -> Arc<Held> {
-        let mut sent = lock(&self.0);
+        let mut sent = lock(&self.sent);
         sent.held.retain(|held| held.strong_count() > 0);
         let held: Vec<_> = sent.held.iter().filter_map(Weak::upgrade).collect();
         let same = |held: &&Arc<Held>| lock(&held.content).as_ref().is_some_and(|held| held.is(&content));
@@ -125,6 +149,8 @@ enum Form {
 pub(super) struct Sending {
     held: Arc<Held>,
     form: Form,
+    /// Whether it is sent in large pieces.
+    large: Option<OwnedSemaphorePermit>,
     progress: Progress,
     /// Bytes of a page.
     taken: usize,
@@ -142,12 +168,13 @@ impl Sending {
     fn piece(&mut self) -> Result<Bytes, CutOff> {
         let content = lock(&self.held.content).clone().ok_or(CutOff)?;
         *lock(&self.held.moved) = Instant::now();
+        let room = if self.large.is_some() { LARGE_PIECE } else { PIECE };
         let piece: Bytes = match (content, self.form) {
-            (Content::Exposition(exposition), Form::Text) => exposition.text(&mut self.progress, PIECE).into(),
+            (Content::Exposition(exposition), Form::Text) => exposition.text(&mut self.progress, room).into(),
             (Content::Exposition(exposition), Form::Gzip) => exposition.gzip(&mut self.progress).unwrap_or_default(),
             (Content::Page(page), _) => {
                 let left = page.as_bytes().get(self.taken..).unwrap_or_default();
-                let piece = Bytes::copy_from_slice(&left[..left.len().min(PIECE)]);
+                let piece = Bytes::copy_from_slice(&left[..left.len().min(room)]);
                 self.taken += piece.len();
                 piece
             }
@@ -222,7 +249,7 @@ mod tests {
     #[tokio::test]
     async fn pieces_are_the_whole_and_their_sum_is_told() {
         let answers = Answers::default();
-        for length in [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE] {
+        for length in [0, 1, PIECE, LARGE_PIECE - 1, LARGE_PIECE, LARGE_PIECE + 1, 3 * LARGE_PIECE] {
             let page = page(length);
             let mut sending = answers.page(Arc::clone(&page));
             assert_eq!(sending.size_hint().exact(), Some(length as u64));
@@ -239,17 +266,31 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn few_get_large_pieces_and_a_crowd_small_ones() {
+        let answers = Answers::default();
+        let page = page(LARGE_PIECE);
+        let mut few: Vec<_> = (0..MAX_LARGE).map(|_| answers.page(Arc::clone(&page))).collect();
+        let mut crowded = answers.page(Arc::clone(&page));
+        assert_eq!(piece(&mut crowded).await.unwrap().unwrap().len(), PIECE);
+        for sending in &mut few {
+            assert_eq!(piece(sending).await.unwrap().unwrap().len(), LARGE_PIECE);
+        }
+        drop(few);
+        assert_eq!(piece(&mut answers.page(page)).await.unwrap().unwrap().len(), LARGE_PIECE);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn slow_clients_lose_the_content_of_which_nothing_was_taken_for_longest() {
         let answers = Answers::default();
         let mut sent = Vec::new();
         for _ in 0..MAX_HELD {
-            sent.push(answers.page(page(3 * PIECE)));
+            sent.push(answers.page(page(3 * LARGE_PIECE)));
             advance(Duration::from_secs(1)).await;
         }
         // Of the first, the client takes something; the second is the stillest now.
         assert!(piece(&mut sent[0]).await.unwrap().is_ok());
-        sent.push(answers.page(page(3 * PIECE)));
+        sent.push(answers.page(page(3 * LARGE_PIECE)));
         assert!(lock(&sent[1].held.content).is_none());
         for (number, sending) in sent.iter_mut().enumerate() {
             assert_eq!(read(sending).await.is_ok(), number != 1, "{number}");
@@ -257,7 +298,7 @@ mod tests {
         // What nobody is being sent is not held.
         drop(sent);
         drop(answers.page(page(1)));
-        assert!(lock(&answers.0).held.iter().all(|held| held.strong_count() == 0));
+        assert!(lock(&answers.sent).held.iter().all(|held| held.strong_count() == 0));
     }
 
     #[tokio::test(start_paused = true)]
