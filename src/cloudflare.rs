@@ -6,6 +6,7 @@
 mod client;
 mod credential;
 mod date;
+mod dialling;
 mod judge;
 mod limits;
 mod metrics;

@@ -12,11 +12,12 @@ const ROOMS: [&str; 11] =
 const SIMULATION: &str = "demo";
 
 /// Libraries, and the rooms that know them: one, unless there is a reason.
-const KNOWN_IN: [(&str, &[&str]); 18] = [
+const KNOWN_IN: [(&str, &[&str]); 19] = [
     // `cli` asks the daemon.
     ("reqwest", &["cloudflare", "cli"]),
     ("rustls", &["cloudflare", "server"]),
     ("sfv", &["cloudflare"]),
+    ("tower", &["cloudflare"]),
     ("axum", &["server"]),
     ("hyper", &["server"]),
     ("socket2", &["server"]),

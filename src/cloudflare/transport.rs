@@ -5,7 +5,10 @@ use std::error::Error as _;
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{RequestBuilder, StatusCode, header::HeaderMap, redirect::Policy};
 
-use super::ApiSettings;
+use super::{
+    ApiSettings,
+    dialling::{Reluctant, awaiting},
+};
 use crate::model::{Failure, Reason};
 
 /// A page of 50 certificates with PEM and CSR is about 200 kB; this is the most that is read of one answer, unpacked.
@@ -32,7 +35,8 @@ pub(super) fn http_client(settings: &ApiSettings) -> Result<reqwest::Client, Str
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
         .redirect(Policy::none())
         .retry(reqwest::retry::never())
-        .pool_max_idle_per_host(settings.concurrency as usize);
+        .pool_max_idle_per_host(settings.concurrency as usize)
+        .connector_layer(Reluctant);
     builder = if settings.base_url.is_plain() {
         // Plain text is for this machine: a proxy would carry the secret out of it, and a machine
         // without any certificate authority can still run the demo.
@@ -79,7 +83,7 @@ pub fn announce_proxy(settings: &ApiSettings) {
 
 /// Sends a request and takes its answer in.
 pub(super) async fn exchange(request: RequestBuilder) -> Result<Response, Failure> {
-    let mut response = request.send().await.map_err(|error| failure(&error))?;
+    let mut response = awaiting(request.send()).await.map_err(|error| failure(&error))?;
     let status = response.status();
     let headers = std::mem::take(response.headers_mut());
     let limit = if status.is_success() { MAX_BODY } else { MAX_ERROR_BODY };

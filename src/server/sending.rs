@@ -259,7 +259,8 @@ mod tests {
         }
         for rest in ["", "the rest\n"] {
             let exposition = exposition();
-            for mut sending in [answers.text(exposition.clone(), rest.into()), answers.gzip(exposition.clone(), rest)] {
+            let forms = [answers.text(exposition.clone(), rest.into()), answers.gzip(exposition.clone(), rest)];
+            for mut sending in forms {
                 let promised = sending.size_hint().exact().unwrap();
                 assert_eq!(read(&mut sending).await.unwrap().len() as u64, promised);
             }
