@@ -15,7 +15,7 @@ mod scrape;
 
 use std::{
     ffi::OsString,
-    io::{self, Write as _},
+    io::{self, BufWriter, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -297,8 +297,13 @@ impl Web {
 
 /// Prints a result on stdout; returns the exit code.
 fn print(text: &[u8]) -> u8 {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text).and_then(|()| stdout.flush()) {
+    print_with(|out| out.write_all(text))
+}
+
+/// The same for a long one, which is written bit by bit.
+fn print_with(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> u8 {
+    let mut stdout = BufWriter::new(io::stdout().lock());
+    match write(&mut stdout).and_then(|()| stdout.flush()) {
         Ok(()) => 0,
         // Whoever reads has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,

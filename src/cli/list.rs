@@ -1,6 +1,10 @@
 //! `list`: one sweep over the zones, and every certificate on stdout.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io::{self, Write},
+    sync::Arc,
+    time::Duration,
+};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Args, ValueEnum};
@@ -8,10 +12,10 @@ use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use indicatif::{ProgressBar, ProgressStyle};
 use prometheus::Registry;
-use serde::Serialize;
+use serde::{Serialize, Serializer as _};
 use tokio::sync::mpsc;
 
-use super::{FAILED, USAGE, complain, daemon::block_on, print};
+use super::{FAILED, USAGE, complain, daemon::block_on, print_with};
 use crate::{
     clients,
     cloudflare::{Client, Lane, announce_proxy},
@@ -100,15 +104,8 @@ pub(super) fn run(config: &Config, options: &Options, now: fn() -> DateTime<Utc>
             })
             .collect();
         shown.sort_by_key(|(_, _, certificate)| (certificate.not_after().is_none(), certificate.not_after()));
-        let rows: Vec<_> =
-            shown.into_iter().map(|(zone, name, certificate)| Row::new(zone, name, certificate, now)).collect();
-        let code = match options.output.write(&rows) {
-            Ok(text) => print(&text),
-            Err(error) => {
-                complain(&format!("The list cannot be written: {error}"));
-                FAILED
-            }
-        };
+        let rows = shown.iter().map(|(zone, name, certificate)| Row::new(zone, name, certificate, now));
+        let code = print_with(|out| options.output.write(rows, out));
         for (zone, failure) in &failures {
             complain(&format!(
                 "{}: {}: {failure}",
@@ -121,7 +118,7 @@ pub(super) fn run(config: &Config, options: &Options, now: fn() -> DateTime<Utc>
             listings.len(),
             listings.len() + failures.len(),
             requests(),
-            rows.len()
+            shown.len()
         ));
         if failures.is_empty() { code } else { FAILED }
     })
@@ -260,28 +257,32 @@ fn date(time: i64) -> Option<String> {
 }
 
 impl Output {
-    fn write(self, rows: &[Row<'_>]) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    /// One row after the other: all at once, 100,000 would be as long again as their listing.
+    fn write<'a>(self, rows: impl Iterator<Item = Row<'a>>, out: &mut dyn Write) -> io::Result<()> {
         match self {
-            Self::Table => Ok(table(rows)),
+            Self::Table => out.write_all(table(rows).as_bytes()),
             Self::Json => {
-                let mut text = serde_json::to_vec_pretty(rows)?;
-                text.push(b'\n');
-                Ok(text)
+                serde_json::Serializer::pretty(&mut *out).collect_seq(rows)?;
+                out.write_all(b"\n")
             }
             Self::Csv => {
                 // The header is there for no certificates too.
-                let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
-                writer.write_record(Row::FIELDS)?;
-                for row in rows {
-                    writer.serialize(row)?;
-                }
-                Ok(writer.into_inner()?)
+                let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(out);
+                let write = || {
+                    writer.write_record(Row::FIELDS)?;
+                    rows.map(|row| writer.serialize(row)).collect::<Result<(), _>>()?;
+                    Ok(writer.flush()?)
+                };
+                write().map_err(|error: csv::Error| match error.into_kind() {
+                    csv::ErrorKind::Io(error) => error,
+                    other => io::Error::other(format!("{other:?}")),
+                })
             }
         }
     }
 }
 
-fn table(rows: &[Row<'_>]) -> Vec<u8> {
+fn table<'a>(rows: impl Iterator<Item = Row<'a>>) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["DAYS", "EXPIRES ON", "STATUS", "ZONE", "COMMON NAME", "CERTIFICATE ID"]);
     if let Some(days) = table.column_mut(0) {
@@ -292,5 +293,5 @@ fn table(rows: &[Row<'_>]) -> Vec<u8> {
         let expires_on = row.expires_on.as_deref().unwrap_or("unknown");
         table.add_row([&days, expires_on, row.status, row.zone, row.common_name, row.certificate_id]);
     }
-    format!("{}\n", table.trim_fmt()).into_bytes()
+    format!("{}\n", table.trim_fmt())
 }
