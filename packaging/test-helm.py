@@ -34,6 +34,7 @@ sys.stderr = os.fdopen(os.dup(2), "w")
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 OWN_SECRET = yaml.safe_load((CHART / "ci/own-secret-values.yaml").read_text())
+TLS = yaml.safe_load((CHART / "ci/tls-values.yaml").read_text())
 EVERYTHING = yaml.safe_load((CHART / "ci/everything-values.yaml").read_text())
 checks = 0
 
@@ -118,13 +119,15 @@ def check_understood(documents):
     """The program reads what the chart has written, with a folder in place of each that the pod has."""
     with tempfile.TemporaryDirectory() as folder:
         config = config_of(documents)
-        for place in ("/run/secrets/cloudflare-cert-exporter", "/run/secrets/other", "/var/lib/cloudflare-cert-exporter"):
-            if place in config:
-                os.makedirs(folder + place)
-                config = config.replace(place, folder + place)
-                token = pathlib.Path(folder + place, "token")
-                token.write_text("not-a-token")
-                token.chmod(0o600)
+        secrets, state = "/run/secrets/", "/var/lib/cloudflare-cert-exporter"
+        config = config.replace(secrets, folder + secrets).replace(state, folder + state)
+        os.makedirs(folder + state)
+        for file, text in {"cloudflare-cert-exporter/token": "not-a-token", "other/token": "not-a-token",
+                           "cloudflare-cert-exporter-web/web-config.yml": "basic_auth_users: {}"}.items():
+            file = pathlib.Path(folder + secrets, file)
+            file.parent.mkdir(parents=True)
+            file.write_text(text)
+            file.chmod(0o600)
         file = pathlib.Path(folder, "config.toml")
         file.write_text(config)
         command = [PROGRAM, "check-config", "--config.file", file]
@@ -148,7 +151,7 @@ def check_same_rules(documents):
 
 
 # Helm itself has nothing to say against it.
-for values in (OWN_SECRET, EVERYTHING):
+for values in (OWN_SECRET, TLS, EVERYTHING):
     result = helm_python.lint(str(CHART), values)
     messages = result.get("messages") or result.get("findings") or []
     bad = [m for m in messages if str(m.get("severity")).upper() in ("2", "3", "WARNING", "ERROR")]
@@ -160,7 +163,7 @@ with helm_python.Chart.load(str(CHART)) as chart:
     schema = chart.schema
     check(names == set(schema["properties"]) - {"global"}, "values.yaml and values.schema.json name different values")
 
-for values in (OWN_SECRET, EVERYTHING, changed(OWN_SECRET, "persistence", {"enabled": True, "existingClaim": "mine"})):
+for values in (OWN_SECRET, TLS, EVERYTHING, changed(OWN_SECRET, "persistence", {"enabled": True, "existingClaim": "mine"})):
     documents, notes = render(values)
     for (kind, name), document in documents.items():
         check(document["metadata"]["namespace"] == "monitoring", f"{kind} {name} is in another namespace")
@@ -174,11 +177,26 @@ for values in (OWN_SECRET, EVERYTHING, changed(OWN_SECRET, "persistence", {"enab
 
 documents, _ = render(OWN_SECRET)
 check({kind for kind, _ in documents} == {"ConfigMap", "Deployment", "Service", "ServiceAccount"}, str(documents.keys()))
-check(pod(documents)["containers"][0]["image"] == f"cloudflare-cert-exporter:{version}", "the image is another one")
+check(pod(documents)["containers"][0]["image"] == f"registry.example.com/cloudflare-cert-exporter:{version}", "the image is another one")
 token, = [v["secret"] for v in pod(documents)["volumes"] if v["name"] == "token"]
 check(token["secretName"] == "cloudflare" and token["items"] == [{"key": "api-token", "path": "token"}], str(token))
 
-documents, _ = render(EVERYTHING)
+documents, _ = render(TLS)
+check({kind for kind, _ in documents} == {"ConfigMap", "Deployment", "Service", "ServiceAccount", "ServiceMonitor"}, str(documents.keys()))
+check(config_of(documents).count("[credentials.default]") == 1, "there are two credentials of one name")
+spec = pod(documents)
+mounted = {mount["name"]: mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]}
+secrets = {volume["name"]: volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume}
+check(secrets == {"web-config": "exporter-web", "other": "other"}, str(secrets))
+check(f'web_config_file = "{mounted["web-config"]}/web-config.yml"' in config_of(documents), "the web configuration is not used")
+endpoint, = next(d for (kind, _), d in documents.items() if kind == "ServiceMonitor")["spec"]["endpoints"]
+for name in ("scheme", "path", "tlsConfig", "basicAuth"):
+    check(endpoint[name] == TLS["serviceMonitor"][name], f"the monitor has another {name}")
+
+documents, notes = render(EVERYTHING)
+check("RUNBOOK" not in notes, notes)
+_, notes = render(changed(EVERYTHING, "prometheusRule.runbookUrl", ""))
+check("RUNBOOK" in notes, notes)
 kinds = {kind for kind, _ in documents}
 check(kinds == {"ConfigMap", "Deployment", "NetworkPolicy", "PersistentVolumeClaim", "PrometheusRule", "Secret",
                 "Service", "ServiceAccount", "ServiceMonitor"}, str(kinds))
@@ -199,6 +217,7 @@ check(json.loads(dashboard) == json.loads((ROOT / "monitoring/dashboard.json").r
 
 # What cannot work is refused, with a word that leads to it.
 expect_refused(changed(OWN_SECRET, "token.existingSecret", ""), "token.existingSecret")
+expect_refused(changed(OWN_SECRET, "image.repository", ""), "image.repository")
 for path, value, word in (
     ("image.tag", "a b", "tag"),
     ("image.digest", "latest", "digest"),
@@ -209,18 +228,22 @@ for path, value, word in (
     ("config", 5, "config"),
     ("config", "[server]\n", "config"),
     ("config", "x = 1\n [ credentials.default ]\n", "config"),
+    ("token.enabled", "no", "enabled"),
+    ("webConfig.existingSecret", 5, "existingSecret"),
     ("log.level", "loud", "level"),
     ("service.port", 0, "port"),
     ("service.port", "http", "port"),
     ("persistence.size", "much", "size"),
     ("persistence.accessModes", [], "accessModes"),
     ("serviceMonitor.interval", "often", "interval"),
+    ("serviceMonitor.scheme", "ftp", "scheme"),
+    ("serviceMonitor.path", "metrics", "path"),
     ("prometheusRule.runbookUrl", "wiki", "runbookUrl"),
     ("networkPolicy.from", "anywhere", "from"),
 ):
     expect_refused(changed(OWN_SECRET, path, value), word)
 
-_, notes = render({"token": {"existingSecret": "cloudflare"}})
+_, notes = render({"image": {"repository": "exporter"}, "token": {"existingSecret": "cloudflare"}})
 check("NO ZONE" in notes, notes)
 
 print(f"The chart passes {checks} checks with Helm {helm_python.helm_sdk_version()}, and the schemas of Kubernetes {' and '.join(KUBERNETES)}.")

@@ -38,10 +38,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
 {{- define "exporter.image" -}}
+{{- $repository := required "image.repository is empty: say where your copy of the image is" .Values.image.repository -}}
 {{- if .Values.image.digest -}}
-{{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
+{{- printf "%s@%s" $repository .Values.image.digest -}}
 {{- else -}}
-{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- printf "%s:%s" $repository (default .Chart.AppVersion .Values.image.tag) -}}
 {{- end -}}
 {{- end -}}
 
@@ -49,13 +50,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "exporter.config" -}}
 [server]
 listen_addresses = [":10199"]
-probe_listen_address = "0.0.0.0:10200"
+probe_listen_address = ":10200"
+{{- if .Values.webConfig.existingSecret }}
+web_config_file = "/run/secrets/cloudflare-cert-exporter-web/web-config.yml"
+{{- end }}
 
 [state]
 directory = "/var/lib/cloudflare-cert-exporter"
 
+{{ if .Values.token.enabled -}}
 [credentials.default]
 api_token_file = "/run/secrets/cloudflare-cert-exporter/token"
+{{- end }}
 
 {{ .Values.config }}
 {{- end -}}
