@@ -212,6 +212,7 @@ const CORPUS: &[(&str, Expected, Toolkit)] = &[
         Agrees,
     ),
     ("users-with-a-number-for-a-name.yml", Good, Agrees),
+    ("users-with-a-colon.yml", Odd("basic_auth_users.alice:cooper lets nobody in"), Agrees),
     ("rate-limit-zero.yml", Good, IsOlder),
     ("rate-limit-without-burst.yml", Odd("every request is answered with 429"), IsOlder),
     ("rate-limit.yml", Good, IsOlder),

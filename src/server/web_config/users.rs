@@ -24,34 +24,29 @@ use crate::server::sending::lock;
 
 /// Names and the hashes of their passwords.
 #[derive(Debug)]
-pub(super) struct Users {
-    hashes: BTreeMap<String, SecretString>,
-    /// What a password is compared with where there is no such user, so that it takes as long.
-    hash_of_nobody: SecretString,
-}
+pub(super) struct Users(BTreeMap<String, SecretString>);
 
 const MIN_COST: u32 = 4;
 
-/// A hash that some password has, and no user.
-fn hash_of_nobody(cost: u32) -> String {
-    format!("$2b${cost:02}$zMiIyLBKx3lVnyPVaHBIQOD2f6bGj4R5cjZ2gZPH3OVbnkuzyZXpW")
-}
+/// What a password is compared with where there is no such user. It costs what hashes usually cost, as the toolkit's
+/// does: with the cost of the dearest user, whoever knows no password could make all others wait that long.
+const HASH_OF_NOBODY: &str = "$2y$10$zMiIyLBKx3lVnyPVaHBIQOrepLyK1vQsuBLFjAC99yZBmbhIubbvG";
 
 impl Users {
     /// Reads the section.
     pub(super) fn read(users: BTreeMap<String, Option<Spanned<SecretString>>>, report: &mut Report) -> Self {
         let mut read = BTreeMap::new();
-        let mut highest_cost = MIN_COST;
         for (user, hash) in users {
             let at = hash.as_ref().and_then(|hash| line(hash.referenced.line()));
             let hash = hash.map(|hash| hash.value).unwrap_or_default();
             let key = format!("basic_auth_users.{}", shown(&user));
             match check_hash(hash.expose_secret()) {
-                Ok(_) if user.contains(':') => {
-                    report.mistake(at, &key, "no browser or Prometheus can send a user name with a colon in it");
-                }
-                Ok(cost) => {
-                    highest_cost = highest_cost.max(cost);
+                Ok(()) => {
+                    if user.contains(':') {
+                        report.warnings.push(format!(
+                            "{key} lets nobody in: a name cannot be sent with a colon in it, so choose one without"
+                        ));
+                    }
                     read.insert(user, hash);
                 }
                 Err(text) => {
@@ -60,21 +55,21 @@ impl Users {
                 }
             }
         }
-        Self { hashes: read, hash_of_nobody: hash_of_nobody(highest_cost).into() }
+        Self(read)
     }
 
     /// Whether everybody may ask.
     pub(super) fn is_empty(&self) -> bool {
-        self.hashes.is_empty()
+        self.0.is_empty()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.hashes.len()
+        self.0.len()
     }
 }
 
-/// The cost of a hash that a password can be compared with.
-fn check_hash(hash: &str) -> Result<u32, String> {
+/// Whether a password can be compared with a hash.
+fn check_hash(hash: &str) -> Result<(), String> {
     const LENGTH: usize = 60;
     let found = hash.len();
     if found != LENGTH {
@@ -89,7 +84,7 @@ fn check_hash(hash: &str) -> Result<u32, String> {
     if !(MIN_COST..=31).contains(&cost) {
         return Err(format!("the bcrypt cost {cost} is outside allowed inclusive range 4..31"));
     }
-    Ok(cost)
+    Ok(())
 }
 
 /// What a request says of who sent it.
@@ -142,8 +137,8 @@ impl Authenticator {
     /// Whether there is this user and the password is theirs.
     pub(super) async fn accepts(&self, users: &Users, credentials: Credentials) -> bool {
         let Credentials { user, password } = credentials;
-        let known = str::from_utf8(&user).ok().and_then(|user| users.hashes.get(user));
-        let hash = known.unwrap_or(&users.hash_of_nobody).clone();
+        let known = str::from_utf8(&user).ok().and_then(|user| users.0.get(user));
+        let hash = known.cloned().unwrap_or_else(|| HASH_OF_NOBODY.into());
         let code = self.code(&user, hash.expose_secret(), password.expose_secret());
         let remembered = lock(&self.results).get(&code);
         let right = match remembered {
@@ -210,8 +205,7 @@ mod tests {
 
     fn users(passwords: &[(&str, &str)]) -> Users {
         let hash = |password: &str| bcrypt::hash(password, MIN_COST).unwrap().into();
-        let hashes = passwords.iter().map(|(user, password)| ((*user).to_owned(), hash(password))).collect();
-        Users { hashes, hash_of_nobody: hash("a password of nobody") }
+        Users(passwords.iter().map(|(user, password)| ((*user).to_owned(), hash(password))).collect())
     }
 
     fn says(user: &str, password: &str) -> Credentials {
@@ -221,6 +215,9 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_gets_in_with_the_password_that_stands_in_for_users_that_there_are_not() {
+        // It costs as much however dear the hashes of users are.
+        assert!(HASH_OF_NOBODY.starts_with("$2y$10$") && check_hash(HASH_OF_NOBODY).is_ok());
+        assert!(bcrypt::verify("a password of nobody", HASH_OF_NOBODY).unwrap());
         let (users, authenticator) = (users(&[("alice", "right"), ("carol", "a:colon")]), Authenticator::new());
         // The second time it is remembered.
         for _ in 0..2 {
@@ -239,7 +236,7 @@ mod tests {
     #[tokio::test]
     async fn who_guesses_pushes_no_right_password_out_of_the_memory() {
         let (users, authenticator) = (users(&[("alice", "right")]), Authenticator::new());
-        let hash = users.hashes["alice"].expose_secret();
+        let hash = users.0["alice"].expose_secret();
         assert!(authenticator.accepts(&users, says("alice", "right")).await);
         for number in 0..2 * MAX_RESULTS {
             let code = authenticator.code(b"alice", hash, number.to_string().as_bytes());
@@ -266,18 +263,5 @@ mod tests {
         assert!(lock(&authenticator.results).of.is_empty());
         drop(turn);
         assert!(waiting.await);
-    }
-
-    #[test]
-    fn what_stands_in_for_a_hash_is_one_and_costs_as_much_as_the_dearest() {
-        for cost in [4, 10, 31] {
-            assert_eq!(check_hash(&hash_of_nobody(cost)), Ok(cost));
-        }
-        let section = BTreeMap::from([8, 5].map(|cost| (cost.to_string(), hash_of_nobody(cost))));
-        let located =
-            |hash: String| Spanned::new(hash.into(), serde_saphyr::Location::UNKNOWN, serde_saphyr::Location::UNKNOWN);
-        let section = section.into_iter().map(|(user, hash)| (user, Some(located(hash)))).collect();
-        let users = Users::read(section, &mut Report::default());
-        assert!(users.hash_of_nobody.expose_secret().starts_with("$2b$08$"));
     }
 }
