@@ -108,7 +108,7 @@ impl WebConfig {
             vec![WebMistake {
                 line,
                 key: String::new(),
-                text: "this is not valid YAML: it is not UTF-8 text".to_owned(),
+                text: "yaml: this is not valid YAML: it is not UTF-8 text".to_owned(),
             }]
         })?;
         Self::parse(text, file.parent().unwrap_or(Path::new("")))

@@ -66,10 +66,14 @@ pub(super) fn parse(text: &str) -> Result<Document, WebMistake> {
     document.map(Option::unwrap_or_default).map_err(|error| mistake(&error))
 }
 
-/// What is wrong with the file, in words of which none can be a value of it.
+/// What is wrong with the file, in words of which none can be a value of it. Each begins as the toolkit's begins.
 fn mistake(error: &Error) -> WebMistake {
     let error = error.without_snippet();
     let line = error.location().and_then(|location| line(location.line()));
+    let another = |expected| {
+        let wanted = in_words(expected).map(|wanted| format!(", which is {wanted}")).unwrap_or_default();
+        format!("this is not the YAML that is wanted here (cannot unmarshal){wanted}")
+    };
     let (key, text) = match error {
         Error::SerdeUnknownField { field, expected, .. } => {
             let field = shown(field);
@@ -82,18 +86,11 @@ fn mistake(error: &Error) -> WebMistake {
             key.as_deref().map(shown).unwrap_or_default(),
             "this key is there twice (already set); remove one of the two".to_owned(),
         ),
-        Error::SerdeInvalidType { expected, .. } | Error::SerdeInvalidValue { expected, .. } => (
-            String::new(),
-            format!("this is not the YAML that is wanted here (cannot unmarshal), which is {}", in_words(expected)),
-        ),
-        Error::Unexpected { expected, .. } => (
-            String::new(),
-            format!("this is not the YAML that is wanted here (cannot unmarshal), which is {}", in_words(expected)),
-        ),
-        Error::InvalidScalar { ty, .. } => (
-            String::new(),
-            format!("this is not the YAML that is wanted here (cannot unmarshal), which is {}", in_words(ty)),
-        ),
+        Error::SerdeInvalidType { expected, .. } | Error::SerdeInvalidValue { expected, .. } => {
+            (String::new(), another(expected))
+        }
+        Error::Unexpected { expected, .. } => (String::new(), another(expected)),
+        Error::InvalidScalar { ty, .. } => (String::new(), another(ty)),
         Error::MultipleDocuments { .. } => {
             (String::new(), "a second YAML document begins here; the file must hold one".to_owned())
         }
@@ -108,22 +105,20 @@ fn mistake(error: &Error) -> WebMistake {
                 .to_owned(),
         ),
     };
-    WebMistake { line, key, text }
+    WebMistake { line, key, text: format!("yaml: {text}") }
 }
 
-/// What the library calls a type.
-fn in_words(expected: &str) -> &'static str {
+/// What the library calls a type, if it is one that the file has.
+fn in_words(expected: &str) -> Option<&'static str> {
     match expected {
-        "bool" | "boolean" | "a boolean" => "true or false",
-        "i64" | "integer" => "a whole number",
-        "mapping start" => "a section: keys below it, each with more indentation",
-        "sequence start" | "a sequence" => "a list: a line with a dash for each entry",
+        "bool" | "boolean" | "a boolean" => Some("true or false"),
+        "i64" | "integer" => Some("a whole number"),
         expected if expected.starts_with("struct") || expected.contains("map") => {
-            "a section: keys below it, each with more indentation"
+            Some("a section: keys below it, each with more indentation")
         }
-        expected if expected.contains("sequence") => "a list: a line with a dash for each entry",
-        expected if expected.contains("str") => "text",
-        _ => "something else",
+        expected if expected.contains("sequence") => Some("a list: a line with a dash for each entry"),
+        expected if expected.contains("str") => Some("text"),
+        _ => None,
     }
 }
 
@@ -132,13 +127,47 @@ pub(super) fn line(line: u64) -> Option<usize> {
     usize::try_from(line).ok().filter(|line| *line > 0)
 }
 
-/// A text for a message, unless it could be a secret: a hash of bcrypt, a line of a key, or more than was meant.
+/// What stands for a text in a message when that may be a secret.
+pub(super) const HIDDEN: &str = "(not shown, it may be a secret)";
+
+/// A text for a message, unless it could be a secret.
 pub(super) fn shown(text: &str) -> String {
-    let is_of_a_key = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
-    let longest = text.as_bytes().split(|byte| !is_of_a_key(byte)).map(<[u8]>::len).max().unwrap_or(0);
-    if longest >= 40 || text.contains('$') || text.contains("PRIVATE KEY") || text.chars().any(char::is_control) {
-        "(not shown, it may be a secret)".to_owned()
-    } else {
-        text.to_owned()
+    if may_be_secret(text) { HIDDEN.to_owned() } else { text.to_owned() }
+}
+
+/// Whether a text could be a hash of bcrypt, a line of a key, or more than was meant. A line of a key has slashes too,
+/// but none of what sets names apart; and whatever is as long without a slash is no part of a path.
+pub(super) fn may_be_secret(text: &str) -> bool {
+    let longest = |is_of_a_key: fn(char) -> bool| {
+        text.split(|c| !is_of_a_key(c)).map(str::len).max().is_some_and(|longest| longest >= 40)
+    };
+    let is_path = text.contains(['.', '-', '_']);
+    longest(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '='))
+        || (!is_path && longest(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '=' | '/')))
+        || text.contains('$')
+        || text.contains("PRIVATE KEY")
+        || text.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_shown_and_secrets_are_not() {
+        for (text, is_shown) in [
+            ("server.pem", true),
+            ("/etc/prometheus/exporters/cloudflare/certificates/server.pem", true),
+            ("/var/lib/acme/live/exporter-1-of-the-monitoring.example.com/fullchain_and_more.pem", true),
+            ("/etc/cloudflare-cert-exporter/tls/certificates/of/this/machine/server", true),
+            ("TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256", true),
+            ("$2y$10$QOauhQNbBCuQDKes6eFzPe", false),
+            ("MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg/a/b/c/d/e+f+g/h", false),
+            ("./MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgabcdefgh", false),
+            ("-----BEGIN PRIVATE KEY-----", false),
+            ("a\nb", false),
+        ] {
+            assert_eq!(shown(text) != HIDDEN, is_shown, "{text}");
+        }
     }
 }

@@ -21,7 +21,7 @@ use serde_saphyr::Spanned;
 use super::{
     FileBytes, Report, WebMistake,
     client::{self, ClientAuth, Roots},
-    document::{self, Text, line, shown},
+    document::{self, HIDDEN, Text, line, may_be_secret, shown},
     read_bytes,
 };
 
@@ -51,7 +51,11 @@ struct Pem {
 #[derive(Debug)]
 enum Source {
     Inline(SecretString),
-    File(PathBuf),
+    File {
+        path: PathBuf,
+        /// It in a message.
+        shown: String,
+    },
 }
 
 /// What the files of the settings hold.
@@ -151,7 +155,10 @@ impl TlsSettings {
 
         let file = |key, text: &Text| {
             let text = given(text)?;
-            let source = Source::File(folder.join(&text.value));
+            let path = folder.join(&text.value);
+            let shown =
+                if may_be_secret(&text.value) { HIDDEN.to_owned() } else { format!("({})", path.display()) };
+            let source = Source::File { path, shown };
             Some(Pem { key, line: line(text.referenced.line()), source })
         };
         let inline = |key, text: &Text| {
@@ -353,10 +360,9 @@ impl Pem {
     fn read(&self) -> Result<FileBytes, WebMistake> {
         match &self.source {
             Source::Inline(text) => Ok(SecretBox::new(Box::new(text.expose_secret().as_bytes().to_vec()))),
-            Source::File(path) => read_bytes(path).map_err(|error| {
-                let path = shown(&path.display().to_string());
-                self.mistake(format!("failed to read {} ({path}): {error}", self.key))
-            }),
+            Source::File { path, shown } => {
+                read_bytes(path).map_err(|error| self.mistake(format!("failed to read {} {shown}: {error}", self.key)))
+            }
         }
     }
 
