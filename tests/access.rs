@@ -8,7 +8,7 @@ mod support;
 use std::{io, time::Duration};
 
 use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedZone, World};
-use rustls::{CipherSuite, NamedGroup, crypto::aws_lc_rs};
+use rustls::{CipherSuite, HandshakeKind, NamedGroup, crypto::aws_lc_rs};
 use support::{
     Daemon,
     gate::{Authority, Identity},
@@ -67,8 +67,8 @@ async fn tls_is_for_those_who_speak_it() {
     assert!(get(&daemon, stranger, "/metrics", "").await.is_err());
     let plain = get_plain(daemon.address(), "/metrics", "").await;
     assert!(plain.as_ref().is_ok_and(|answer| !answer.contains("HTTP")) || plain.is_err(), "{plain:?}");
-    // An alert, and a fatal one.
-    assert_eq!(answer_to_tls_1_1(&daemon).await[..6], [0x15, 0x03, 0x03, 0x00, 0x02, 2]);
+    // An alert, a fatal one, and about this.
+    assert_eq!(answer_to_tls_1_1(&daemon).await, [0x15, 0x03, 0x03, 0x00, 0x02, 2, PROTOCOL_VERSION]);
     daemon.until_logged(&["TLS handshakes with clients failed", "last_error"]).await;
     // The same certificate inline; it is still one daemon.
     for file in ["tls-inline.yml", "tls-file-beats-inline.yml", "tls13-only.yml", "old-min-version.yml"] {
@@ -80,11 +80,16 @@ async fn tls_is_for_those_who_speak_it() {
     assert!(get(&daemon, old, "/metrics", "").await.is_err());
 }
 
+/// The alert of RFC 8446.
+const PROTOCOL_VERSION: u8 = 70;
+
 /// What comes back when somebody begins as TLS 1.1 has it: a version, random bytes, one cipher suite, no compression.
 async fn answer_to_tls_1_1(daemon: &Daemon) -> Vec<u8> {
     let mut hello = vec![0x03, 0x02];
     hello.extend([7; 32]);
     hello.extend([0, 0, 2, 0xc0, 0x09, 1, 0]);
+    // How it can sign, as most tell in any version; who does not is refused for that, before its version is looked at.
+    hello.extend([0, 8, 0, 13, 0, 4, 0, 2, 4, 3]);
     let length = u8::try_from(hello.len()).unwrap();
     let mut record = vec![0x16, 0x03, 0x01, 0, length + 4, 1, 0, 0, length];
     record.extend(hello);
@@ -114,6 +119,8 @@ async fn clients_with_and_without_certificates_get_what_the_policy_says() {
         ("client-require-and-verify-without-ca.yml", [false, false, false, false]),
         ("client-allowed-sans.yml", [false, true, false, false]),
         ("client-other-sans.yml", [false, false, false, false]),
+        ("client-request-allowed-sans.yml", [false, true, false, false]),
+        ("client-verify-if-given-allowed-sans.yml", [false, true, false, false]),
     ] {
         folder.put(file);
         for version in rustls::ALL_VERSIONS {
@@ -147,6 +154,35 @@ async fn clients_with_and_without_certificates_get_what_the_policy_says() {
     folder.put("client-require-and-verify.yml");
     assert!(is_scrape(&get(&daemon, folder.tls(own_authority), "/metrics", "").await));
     assert!(!is_scrape(&get(&daemon, folder.tls(ours), "/metrics", "").await));
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_looked_at_in_every_handshake() {
+    let folder = Folder::new();
+    let (_api, daemon) = start(&folder, "tls.yml").await;
+    for (file, expected) in [
+        ("tls.yml", HandshakeKind::Resumed),
+        ("client-request.yml", HandshakeKind::Full),
+        ("client-verify-if-given.yml", HandshakeKind::Full),
+        ("client-require-and-verify.yml", HandshakeKind::Full),
+    ] {
+        folder.put(file);
+        for version in rustls::ALL_VERSIONS {
+            // Its sessions are shared by all that is made of it.
+            let tls = folder.tls_of(Some(&folder.client), aws_lc_rs::default_provider(), &[version]);
+            let mut last = HandshakeKind::Full;
+            for _ in 0..2 {
+                let mut stream = connect(&daemon, tls.clone()).await.unwrap();
+                let request = b"GET /-/healthy HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+                stream.write_all(request).await.unwrap();
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).await.unwrap();
+                assert_eq!(status(&answer), "200", "{answer}");
+                last = stream.get_ref().1.handshake_kind().unwrap();
+            }
+            assert_eq!(last, expected, "{file} {version:?}");
+        }
+    }
 }
 
 #[tokio::test]

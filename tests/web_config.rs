@@ -43,10 +43,16 @@ const CORPUS: &[(&str, Expected, Toolkit)] = &[
     ("no-yaml.yml", Bad(&["1: yaml: this is not the YAML that is wanted here (cannot unmarshal)"]), Agrees),
     ("broken-yaml.yml", Bad(&["yaml: this is not valid YAML"]), Agrees),
     ("tab.yml", Bad(&["2: yaml: this is not valid YAML"]), Agrees),
-    ("two-documents.yml", Bad(&["yaml: a second YAML document"]), IsLaxer("it reads the first and is silent about the rest")),
+    (
+        "two-documents.yml",
+        Bad(&["yaml: a second YAML document"]),
+        IsLaxer("it reads the first and is silent about the rest"),
+    ),
     (
         "unknown-section.yml",
-        Bad(&["3: tls_config: yaml: unknown key (field tls_config not found); the known keys here are tls_server_config"]),
+        Bad(&[
+            "3: tls_config: yaml: unknown key (field tls_config not found); the known keys here are tls_server_config",
+        ]),
         Agrees,
     ),
     (
@@ -123,6 +129,8 @@ const CORPUS: &[(&str, Expected, Toolkit)] = &[
     ("client-require-and-verify-without-ca.yml", Good, Agrees),
     ("client-allowed-sans.yml", Good, IsOlder),
     ("client-other-sans.yml", Good, IsOlder),
+    ("client-request-allowed-sans.yml", Good, IsOlder),
+    ("client-verify-if-given-allowed-sans.yml", Good, IsOlder),
     (
         "all-ciphers.yml",
         Odd(

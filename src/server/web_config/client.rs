@@ -27,37 +27,16 @@ pub(super) enum ClientAuth {
     RequireAndVerify,
 }
 
-const NAMED: [(&str, ClientAuth); 6] = [
-    ("NoClientCert", ClientAuth::None),
-    ("RequestClientCert", ClientAuth::Request),
-    ("RequireAnyClientCert", ClientAuth::RequireAny),
-    // The toolkit's older name of the same.
-    ("RequireClientCert", ClientAuth::RequireAny),
-    ("VerifyClientCertIfGiven", ClientAuth::VerifyIfGiven),
-    ("RequireAndVerifyClientCert", ClientAuth::RequireAndVerify),
-];
-
 impl ClientAuth {
-    pub(super) const NAMES: [&str; 5] = [
-        "NoClientCert",
-        "RequestClientCert",
-        "RequireAnyClientCert",
-        "VerifyClientCertIfGiven",
-        "RequireAndVerifyClientCert",
+    pub(super) const NAMED: [(&str, Self); 6] = [
+        ("NoClientCert", Self::None),
+        ("RequestClientCert", Self::Request),
+        ("RequireAnyClientCert", Self::RequireAny),
+        // The toolkit's older name of the same.
+        ("RequireClientCert", Self::RequireAny),
+        ("VerifyClientCertIfGiven", Self::VerifyIfGiven),
+        ("RequireAndVerifyClientCert", Self::RequireAndVerify),
     ];
-
-    pub(super) fn from_name(name: &str) -> Option<Self> {
-        NAMED.iter().find(|(known, _)| *known == name).map(|(_, auth)| *auth)
-    }
-
-    pub(super) fn name(self) -> &'static str {
-        NAMED.iter().find(|(_, auth)| *auth == self).map_or("", |(name, _)| name)
-    }
-
-    /// Whether nobody gets in without a certificate.
-    pub(super) const fn is_mandatory(self) -> bool {
-        matches!(self, Self::RequireAny | Self::RequireAndVerify)
-    }
 
     /// Whether it matters who has issued it.
     pub(super) const fn verifies(self) -> bool {
@@ -97,11 +76,14 @@ struct Verifier {
 
 impl ClientCertVerifier for Verifier {
     fn client_auth_mandatory(&self) -> bool {
-        self.auth.is_mandatory()
+        // Who has none has no name that is allowed either.
+        matches!(self.auth, ClientAuth::RequireAny | ClientAuth::RequireAndVerify) || self.allowed_sans.is_some()
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.chains.as_ref().map_or(&[], |chains| chains.root_hint_subjects())
+        // Those of the system are a hundred, and as many kilobytes in each handshake.
+        let chains = self.chains.as_ref().filter(|_| !self.named.is_empty());
+        chains.map_or(&[], |chains| chains.root_hint_subjects())
     }
 
     fn verify_client_cert(

@@ -13,6 +13,7 @@ use rustls::{
         CertificateDer, PrivateKeyDer,
         pem::{self, PemObject as _},
     },
+    server::NoServerSessionStorage,
     version::{TLS12, TLS13},
 };
 use secrecy::{ExposeSecret as _, SecretBox, SecretString};
@@ -156,8 +157,7 @@ impl TlsSettings {
         let file = |key, text: &Text| {
             let text = given(text)?;
             let path = folder.join(&text.value);
-            let shown =
-                if may_be_secret(&text.value) { HIDDEN.to_owned() } else { format!("({})", path.display()) };
+            let shown = if may_be_secret(&text.value) { HIDDEN.to_owned() } else { format!("({})", path.display()) };
             let source = Source::File { path, shown };
             Some(Pem { key, line: line(text.referenced.line()), source })
         };
@@ -180,17 +180,17 @@ impl TlsSettings {
         if cert.is_none() && key.is_none() && client_ca.is_none() && auth.is_none() {
             if section.client_allowed_sans.is_some() {
                 report.warnings.push(
-                    "tls_server_config.client_allowed_sans has no effect: without a certificate there is no TLS, and everybody is let in".to_owned(),
+                    "tls_server_config.client_allowed_sans has no effect: without TLS no client certificate is asked for".to_owned(),
                 );
             }
             return None;
         }
 
         let client_auth = auth.map_or(Some(ClientAuth::None), |auth| {
-            let known = ClientAuth::from_name(&auth.value);
+            let known = ClientAuth::NAMED.iter().find(|(name, _)| *name == auth.value).map(|(_, auth)| *auth);
             if known.is_none() {
-                let text =
-                    format!("invalid ClientAuth: {}; it can be {}", shown(&auth.value), ClientAuth::NAMES.join(", "));
+                let names = ClientAuth::NAMED.map(|(name, _)| name).join(", ");
+                let text = format!("invalid ClientAuth: {}; it can be {names}", shown(&auth.value));
                 report.mistake(line(auth.referenced.line()), "tls_server_config.client_auth_type", text);
             }
             known
@@ -205,12 +205,8 @@ impl TlsSettings {
             let text = "client CA's have been configured without a Client Auth Policy: set client_auth_type, to RequireAndVerifyClientCert to let nobody else in";
             report.mistake(ca.line, &format!("{SECTION}.{}", ca.key), text);
         }
-        if let (Some(_), Some(auth)) = (&section.client_allowed_sans, client_auth) {
-            if auth == ClientAuth::None {
-                report.warnings.push("tls_server_config.client_allowed_sans has no effect, since no client is asked for a certificate: set client_auth_type".to_owned());
-            } else if !auth.is_mandatory() {
-                report.warnings.push(format!("tls_server_config.client_allowed_sans does not keep out a client without a certificate: client_auth_type is {}", auth.name()));
-            }
+        if let (Some(_), Some(ClientAuth::None)) = (&section.client_allowed_sans, client_auth) {
+            report.warnings.push("tls_server_config.client_allowed_sans has no effect, since no client is asked for a certificate: set client_auth_type".to_owned());
         }
         let versions = read_versions(min, max, report);
         let skipped = |what: &str, names: &[&str]| {
@@ -308,6 +304,11 @@ impl TlsSettings {
             };
             self.key.mistake(format!("failed to load X509KeyPair: {error}"))
         })?;
+        if self.client_auth != ClientAuth::None {
+            // A session that is resumed shows no certificate, and what it showed before may have expired since.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
         config.ignore_client_order = self.ignore_client_order;
         let protocols: &[&[u8]] = if http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
