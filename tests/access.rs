@@ -62,11 +62,14 @@ async fn tls_is_for_those_who_speak_it() {
         let tls = folder.tls_of(None, aws_lc_rs::default_provider(), &[version]);
         assert!(is_scrape(&get(&daemon, tls, "/metrics", "").await), "{version:?}");
     }
-    // Who does not trust its authority, plain HTTP, and TLS 1.1.
+    // Who does not trust its authority, plain HTTP, of which there is more than is read at once, and TLS 1.1.
     let stranger = Folder::new().tls(None);
     assert!(get(&daemon, stranger, "/metrics", "").await.is_err());
-    let plain = get_plain(daemon.address(), "/metrics", "").await;
-    assert!(plain.as_ref().is_ok_and(|answer| !answer.contains("HTTP")) || plain.is_err(), "{plain:?}");
+    for more in [0, 10_000] {
+        let plain = get_plain(daemon.address(), "/metrics", &format!("a: {}\r\n", "b".repeat(more))).await;
+        let expected = "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+        assert_eq!(plain.unwrap(), expected);
+    }
     // An alert, a fatal one, and about this.
     assert_eq!(answer_to_tls_1_1(&daemon).await, [0x15, 0x03, 0x03, 0x00, 0x02, 2, PROTOCOL_VERSION]);
     daemon.until_logged(&["TLS handshakes with clients failed", "last_error"]).await;
@@ -398,7 +401,8 @@ async fn a_certificate_is_exchanged_without_a_restart() {
     // TLS cannot be left while the daemon runs, nor can it begin.
     folder.put("empty.yml");
     assert!(connect(&daemon, folder.tls(None)).await.is_err());
-    assert!(!get_plain(daemon.address(), "/metrics", "").await.is_ok_and(|answer| answer.contains("200 OK")));
+    let plain = get_plain(daemon.address(), "/metrics", "").await.unwrap();
+    assert!(plain.starts_with("HTTP/1.0 400 "), "{plain}");
     daemon.until_logged(&["TLS config is not present any more"]).await;
     folder.put("tls.yml");
     assert_eq!(shown().await, after);

@@ -39,8 +39,7 @@ pub(super) const MAX_HEADER: usize = 32 * 1024;
 /// A connection on which nothing moves for so long is closed, such as that of a client that stopped reading.
 pub(super) const STILL_TIME: Duration = Duration::from_secs(120);
 
-/// How long a client may take to see that the connection ends. Closed at once, with input of it unread, the connection
-/// would be reset, and that may destroy an answer on its way.
+/// How long a client may take to see that the connection ends.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// How a connection ended.
@@ -105,13 +104,8 @@ where
         }
     };
     let mut stream = connection.into_parts().io.into_inner().stream;
-    let lingering = async {
-        stream.shutdown().await?;
-        copy(&mut stream, &mut sink()).await
-    };
     tokio::select! {
-        // Whatever comes of it, the connection is closed now.
-        _ = timeout(LINGER, lingering) => {}
+        () = linger(&mut stream) => {}
         () = stopped(&mut stop) => {}
     }
     match served {
@@ -119,6 +113,17 @@ where
         // A client that went, or speaks something else.
         Ok(()) | Err(_) => Ended::Done,
     }
+}
+
+/// Says that the connection ends, and waits a little for the client to see it. Closed at once, with input of it unread,
+/// the connection would be reset, and that may destroy an answer on its way.
+pub(super) async fn linger(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    let lingering = async {
+        stream.shutdown().await?;
+        copy(stream, &mut sink()).await
+    };
+    // Whatever comes of it, the connection is closed now.
+    let _ = timeout(LINGER, lingering).await;
 }
 
 /// Waits until `stop` turns true.

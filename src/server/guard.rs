@@ -32,7 +32,7 @@ pub(super) async fn guard(State(web): State<Arc<Web>>, request: Request, next: N
         refused
     };
     for (name, value) in config.headers() {
-        // What an answer sets itself is stricter: the page's policy allows no script.
+        // What an answer sets itself is stricter: the page's policy allows its own script alone.
         response.headers_mut().entry(name).or_insert_with(|| value.clone());
     }
     response

@@ -21,12 +21,12 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf, copy, sink},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::{oneshot, watch},
-    time::{sleep, timeout},
+    time::sleep,
 };
 
-use super::connection::{Activity, Ended, LINGER, MAX_HEADER, stopped};
+use super::connection::{Activity, Ended, LINGER, MAX_HEADER, linger, stopped};
 
 /// Requests at once on a connection. A browser sends ten for a page; whoever wants more can wait for its turn.
 const MAX_STREAMS: u32 = 16;
@@ -79,14 +79,8 @@ where
         }
     }
     drop(connection);
-    // Closed at once, with input of it unread, it would be reset, and that may destroy an answer on its way.
     if let Ok(mut stream) = given_back.await {
-        let lingering = async {
-            stream.shutdown().await?;
-            copy(&mut stream, &mut sink()).await
-        };
-        // Whatever comes of it, the connection is closed now.
-        let _ = timeout(LINGER, lingering).await;
+        linger(&mut stream).await;
     }
     Ended::Done
 }

@@ -10,14 +10,14 @@ use std::{
 use axum::Router;
 use rustls::{ServerConfig, server::Acceptor};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     sync::watch,
     time::timeout,
 };
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use super::{
-    connection::{self, Ended, Watched, stopped},
+    connection::{self, Ended, Watched, linger, stopped},
     http2,
     web_config::Unusable,
 };
@@ -56,13 +56,31 @@ where
     }
 }
 
+/// The first bytes of requests in plain HTTP, and what Go answers them.
+const HTTP: [&[u8; 5]; 5] = [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO"];
+const TO_HTTP: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+
 /// `None` if there are no settings.
-async fn shake_hands<S, F>(stream: S, settings: impl FnOnce() -> F) -> io::Result<Option<TlsStream<S>>>
+async fn shake_hands<S, F>(mut stream: S, settings: impl FnOnce() -> F) -> io::Result<Option<TlsStream<S>>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     F: Future<Output = Result<Arc<ServerConfig>, Unusable>>,
 {
-    let begun = pin!(LazyConfigAcceptor::new(Acceptor::default(), stream)).await?;
+    // A record of TLS begins with as much.
+    let mut first = [0; 5];
+    stream.read_exact(&mut first).await?;
+    if HTTP.contains(&&first) {
+        // It fails if the client is gone.
+        let _ = stream.write_all(TO_HTTP).await;
+        linger(&mut stream).await;
+        return Err(io::Error::new(
+            ErrorKind::InvalidData,
+            "the client speaks HTTP without TLS: it has to ask https://",
+        ));
+    }
+    let mut acceptor = Acceptor::default();
+    acceptor.read_tls(&mut &first[..])?;
+    let begun = pin!(LazyConfigAcceptor::new(acceptor, stream)).await?;
     match settings().await {
         Ok(settings) => begun.into_stream(settings).await.map(Some),
         Err(Unusable) => Ok(None),
@@ -123,13 +141,21 @@ mod tests {
 
     #[tokio::test]
     async fn who_speaks_something_else_is_told_of_and_who_says_nothing_is_not() {
-        for (sent, failed) in [(&b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"[..], true), (b"", false)] {
+        for (sent, failed, answer) in [
+            (&b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"[..], true, TO_HTTP),
+            (b"SSH-2.0-OpenSSH_9.2p1\r\n", true, &[0x15, 0x03, 0x03, 0x00, 0x02, 2, 50]),
+            (b"GET", false, b""),
+            (b"", false, b""),
+        ] {
             let (_stop, stopped) = watch::channel(false);
             let (mut client, server) = duplex(1024);
             client.write_all(sent).await.unwrap();
             client.shutdown().await.unwrap();
             let ended = serve(Watched::new(server), no_settings, Router::new(), stopped).await;
             assert_eq!(matches!(ended, Ended::Handshake(_)), failed, "{ended:?}");
+            let mut answered = Vec::new();
+            client.read_to_end(&mut answered).await.unwrap();
+            assert_eq!(answered, answer);
         }
     }
 }
