@@ -10,6 +10,7 @@
 mod client;
 mod document;
 mod live;
+mod p521;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
 mod rate_limit;

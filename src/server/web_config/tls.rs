@@ -23,6 +23,7 @@ use super::{
     FileBytes, Report, WebMistake,
     client::{self, ClientAuth, Roots},
     document::{self, HIDDEN, Text, line, may_be_secret, shown},
+    p521::SECP521R1,
     read_bytes,
 };
 
@@ -125,11 +126,11 @@ enum Cipher {
 const HTTP2_CIPHERS: [CipherSuite; 2] =
     [CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256];
 
-/// The curves that Go knows by these names; rustls lacks one of them.
+/// The curves that Go knows by these names.
 const CURVES: [(&str, Option<NamedGroup>); 4] = [
     ("CurveP256", Some(NamedGroup::secp256r1)),
     ("CurveP384", Some(NamedGroup::secp384r1)),
-    ("CurveP521", None),
+    ("CurveP521", Some(NamedGroup::secp521r1)),
     ("X25519", Some(NamedGroup::X25519)),
 ];
 
@@ -325,7 +326,8 @@ impl TlsSettings {
             provider.cipher_suites.extend(wanted.iter().filter_map(find));
         }
         if let Some(wanted) = &self.groups {
-            let groups = std::mem::take(&mut provider.kx_groups);
+            let mut groups = std::mem::take(&mut provider.kx_groups);
+            groups.push(SECP521R1);
             let find = |wanted: &NamedGroup| groups.iter().find(|group| group.name() == *wanted).copied();
             provider.kx_groups = wanted.iter().filter_map(find).collect();
         }
