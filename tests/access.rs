@@ -229,6 +229,7 @@ async fn cipher_suites_and_curves_are_those_that_are_named() {
     for (file, groups, agreed) in [
         ("some-curves.yml", [NamedGroup::secp384r1, NamedGroup::X25519], Some(NamedGroup::secp384r1)),
         ("some-curves.yml", [NamedGroup::secp256r1, NamedGroup::X25519], None),
+        ("some-curves.yml", [NamedGroup::secp521r1, NamedGroup::X25519], None),
         ("all-curves.yml", [NamedGroup::secp256r1, NamedGroup::secp256r1], Some(NamedGroup::secp256r1)),
     ] {
         folder.put(file);
@@ -396,6 +397,35 @@ async fn the_rate_limit_is_that_of_the_start() {
         // Probes are not limited.
         assert_eq!(status(&get_plain(&daemon.probe_address().await, "/-/healthy", "").await.unwrap()), "200");
     }
+}
+
+#[tokio::test]
+async fn what_takes_a_restart_is_told_once() {
+    let folder = Folder::new();
+    for (before, after, expected) in [
+        ("empty.yml", "tls.yml", "tls_server_config stays as it was at the start until"),
+        ("empty.yml", "rate-limit.yml", "rate_limit stays as it was at the start until"),
+        ("empty.yml", "no-http2.yml", "tls_server_config stays as it was at the start until"),
+        ("tls.yml", "no-http2.yml", "http_server_config.http2 stays as it was at the start until"),
+    ] {
+        let (_api, daemon) = start(&folder, before).await;
+        assert!(!daemon.log().contains("stays as it was"), "{}", daemon.log());
+        folder.put(after);
+        for _ in 0..2 {
+            let answer = if before == "tls.yml" {
+                get(&daemon, folder.tls(None), "/metrics", "").await
+            } else {
+                get_plain(daemon.address(), "/metrics", "").await
+            };
+            assert!(is_scrape(&answer), "{answer:?}");
+        }
+        daemon.until_logged(&[expected]).await;
+        assert_eq!(daemon.log().matches(" at the start until ").count(), 1, "{}", daemon.log());
+    }
+    // So is whatever is odd: at the start, and not again with the first who asks.
+    let (_api, daemon) = start(&folder, "old-min-version.yml").await;
+    assert!(is_scrape(&get(&daemon, folder.tls(None), "/metrics", "").await));
+    assert_eq!(daemon.log().matches("lower than TLS12").count(), 1, "{}", daemon.log());
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::{collections::BTreeSet, process::Command};
+use std::{collections::BTreeSet, fs::Permissions, os::unix::fs::PermissionsExt as _, process::Command};
 
 use cloudflare_cert_exporter::{
     demo::{SimulatedApi, World},
@@ -70,7 +70,10 @@ const CORPUS: &[(&str, Expected, Toolkit)] = &[
     ("tls-file-beats-inline.yml", Good, IsOlder),
     (
         "tls-inline-no-pem.yml",
-        Bad(&["2: tls_server_config.cert: failed to load X509KeyPair: it holds no certificate"]),
+        Bad(&[
+            "2: tls_server_config.cert: failed to load X509KeyPair: it holds no certificate",
+            "3: tls_server_config.key: failed to load X509KeyPair: it holds no private key",
+        ]),
         Agrees,
     ),
     ("tls-blank.yml", Good, Agrees),
@@ -99,6 +102,23 @@ const CORPUS: &[(&str, Expected, Toolkit)] = &[
     (
         "client-ca-missing.yml",
         Bad(&["5: tls_server_config.client_ca_file: failed to read client_ca_file (DIR/nowhere.pem): no such file"]),
+        Agrees,
+    ),
+    (
+        "client-ca-missing-without-policy.yml",
+        Bad(&["4: tls_server_config.client_ca_file: client CA's have been configured without", "no such file"]),
+        Agrees,
+    ),
+    (
+        "mistakes-everywhere.yml",
+        Bad(&[
+            "2: tls_server_config.cert_file: failed to read",
+            "4: tls_server_config.client_auth_type: invalid ClientAuth",
+            "5: tls_server_config.client_ca_file: failed to read",
+            "6: tls_server_config.min_version: unknown TLS version",
+            "9: http_server_config.headers.X-Frame-Options: invalid value",
+            "11: basic_auth_users.alice: hashedSecret too short",
+        ]),
         Agrees,
     ),
     (
@@ -290,7 +310,71 @@ fn promtool_agrees_but_for_differences_that_are_meant() {
 fn a_file_that_is_not_there_says_so() {
     let folder = Folder::new();
     let errors = WebConfig::check(&folder.path("somefile")).unwrap_err().to_string();
-    assert!(errors.ends_with("somefile: the web configuration cannot be read: no such file or directory"), "{errors}");
+    assert!(errors.contains("somefile: the web configuration cannot be read: no such file or directory; "), "{errors}");
+}
+
+/// As `openssl x509 -req` of Debian 12 makes it where it is given no extensions.
+const VERSION_1: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBNTCB2wIUJHfCLHZtzZqaugrMI5ZPN+7nCjMwCgYIKoZIzj0EAwIwHDEaMBgG
+A1UEAwwRdmVyc2lvbi0xLmV4YW1wbGUwIBcNMjYxMTI0MjIwMDEwWhgPMjEyNjEw
+MzEyMjAwMTBaMBwxGjAYBgNVBAMMEXZlcnNpb24tMS5leGFtcGxlMFkwEwYHKoZI
+zj0CAQYIKoZIzj0DAQcDQgAEnc3XBYFsniosgNgPI8RwR+wC6MahEH/K+nHODE5J
+03ifX4ocAA2TwvM/eOSJDKSDhBt4D9nSI+JcACs50jcrlzAKBggqhkjOPQQDAgNJ
+ADBGAiEAz++XjTN87URvrrbvqxqhf3Y5bU0wR2lO2vXOK05l4nECIQDz4JdThaUe
+dYehCiPHzKKV/1GYDvJYz0dfPyi7/4qXzg==
+-----END CERTIFICATE-----
+";
+
+#[test]
+fn a_file_that_cannot_be_used_is_told_with_the_remedy() {
+    let pem = |what: &str| format!("-----BEGIN {what}-----\nMIHsMFcGCSqGSIb3DQEFDTBK\n-----END {what}-----\n");
+    let pkcs1 = pem("RSA PRIVATE KEY").replace("MIH", "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nMIH");
+    for (file, content, expected) in [
+        (
+            "server.pem",
+            VERSION_1,
+            "2: tls_server_config.cert_file: failed to load X509KeyPair: it is not an X.509 version 3 certificate",
+        ),
+        (
+            "server.pem",
+            "",
+            "2: tls_server_config.cert_file: failed to load X509KeyPair: it holds no certificate in PEM form",
+        ),
+        ("server.pem", "-----BEGIN CERTIFICATE-----\nMII", "its PEM is damaged; copy it again"),
+        ("server.pem", &pem("CERTIFICATE"), "2: tls_server_config.cert_file: failed to load X509KeyPair: "),
+        ("server.key", "", "3: tls_server_config.key_file: failed to load X509KeyPair: it holds no private key"),
+        ("server.key", &pem("ENCRYPTED PRIVATE KEY"), "it is encrypted with a password"),
+        ("server.key", &pkcs1, "it is encrypted with a password"),
+        ("ca.pem", &pem("CERTIFICATE"), "4: tls_server_config.client_ca_file: the client CA cannot be used: "),
+    ] {
+        let folder = Folder::new();
+        folder.write(file, content);
+        let errors = WebConfig::check(&folder.put("client-verify-if-given.yml")).unwrap_err();
+        let (errors, number) = (errors.to_string(), errors.mistakes.len());
+        assert!(number == 1 && errors.contains(expected) && errors.contains(';'), "{expected}: {errors}");
+    }
+}
+
+#[test]
+fn what_can_be_read_of_the_authorities_is_used_and_what_not_is_told() {
+    let folder = Folder::new();
+    let good = std::fs::read_to_string(folder.path("ca.pem")).unwrap();
+    let damaged = "-----BEGIN CERTIFICATE-----\nMIHs\n-----END CERTIFICATE-----\n";
+    folder.write("ca.pem", &format!("{damaged}# The good one.\n{good}-----BEGIN CERTIFICATE-----\n?"));
+    let warnings = WebConfig::check(&folder.put("client-verify-if-given.yml")).unwrap();
+    assert!(warnings.len() == 1 && warnings[0].contains("client_ca_file: 2 of its certificates"), "{warnings:?}");
+}
+
+#[test]
+fn a_key_that_everybody_can_read_is_told_of() {
+    let folder = Folder::new();
+    for (mode, is_open) in [(0o600, false), (0o640, false), (0o644, true), (0o604, true)] {
+        std::fs::set_permissions(folder.path("server.key"), Permissions::from_mode(mode)).unwrap();
+        let warnings = WebConfig::check(&folder.put("tls.yml")).unwrap();
+        assert_eq!(warnings.len(), usize::from(is_open), "{mode:o} {warnings:?}");
+        assert!(warnings.iter().all(|warning| warning.contains("key_file") && warning.contains("chmod 600")));
+    }
 }
 
 /// A configuration that is good but for the web configuration.

@@ -27,12 +27,13 @@ use std::{
 };
 
 use axum::http::{HeaderName, HeaderValue};
+use rustls::ServerConfig;
 use secrecy::{ExposeSecret as _, SecretBox};
 use serde_saphyr::Spanned;
 
 use document::{Document, line, shown};
 use rate_limit::RateLimit;
-use tls::TlsSettings;
+use tls::{Material, TlsSettings};
 use users::Users;
 
 pub(super) use live::Unusable;
@@ -76,11 +77,8 @@ impl WebConfig {
     /// # Errors
     /// With every mistake that is in the text itself.
     pub fn parse(text: &str, folder: &Path) -> Result<Self, Vec<WebMistake>> {
-        let mut report = Report::default();
-        let document = document::parse(text).map_err(|mistake| vec![mistake])?;
-        let config = Self::read(document, folder, &mut report);
-        report.mistakes.sort_by_key(|mistake| mistake.line);
-        if report.mistakes.is_empty() { Ok(Self { warnings: report.warnings, ..config }) } else { Err(report.mistakes) }
+        let (config, mistakes) = Self::read_text(text, folder).map_err(|mistake| vec![mistake])?;
+        if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
     }
 
     /// Reads a file and the certificates that it names, as a server would, and tells what is odd about it.
@@ -88,31 +86,41 @@ impl WebConfig {
     /// # Errors
     /// With every mistake, if there is one.
     pub fn check(file: &Path) -> Result<Vec<String>, WebConfigErrors> {
-        Ok(Self::load(file)?.warnings)
+        Ok(Self::load(file)?.config.warnings)
     }
 
-    fn load(file: &Path) -> Result<Self, WebConfigErrors> {
+    fn load(file: &Path) -> Result<Loaded, WebConfigErrors> {
         let fail = |mistakes| WebConfigErrors { file: file.to_owned(), mistakes };
         let bytes = read_file(file).map_err(fail)?;
-        let config = Self::of_bytes(bytes.expose_secret(), file).map_err(fail)?;
-        if let Some(tls) = &config.tls {
-            let material = tls.read().map_err(fail)?;
-            tls.build(&material, config.http2).map_err(|mistake| fail(vec![mistake]))?;
+        let text = utf8(bytes.expose_secret()).map_err(|mistake| fail(vec![mistake]))?;
+        let (mut config, mut mistakes) = Self::read_text(text, folder(file)).map_err(|mistake| fail(vec![mistake]))?;
+        let mut tls = None;
+        // Also where there are mistakes, so that those of the files are told with them.
+        if let Some(settings) = &config.tls {
+            let made = settings.read().and_then(|files| Ok((settings.build(&files, config.http2)?, files)));
+            match made {
+                Ok(((made, warnings), files)) => {
+                    config.warnings.extend(warnings);
+                    tls = Some((files, made));
+                }
+                Err(more) => mistakes.extend(more),
+            }
         }
-        Ok(config)
+        mistakes.sort_by_key(|mistake| mistake.line);
+        if mistakes.is_empty() { Ok(Loaded { config, bytes, tls }) } else { Err(fail(mistakes)) }
     }
 
     fn of_bytes(bytes: &[u8], file: &Path) -> Result<Self, Vec<WebMistake>> {
-        let text = str::from_utf8(bytes).map_err(|error| {
-            let good = &bytes[..error.valid_up_to()];
-            let line = Some(good.iter().filter(|&&byte| byte == b'\n').count() + 1);
-            vec![WebMistake {
-                line,
-                key: String::new(),
-                text: "yaml: this is not valid YAML: it is not UTF-8 text".to_owned(),
-            }]
-        })?;
-        Self::parse(text, file.parent().unwrap_or(Path::new("")))
+        let text = utf8(bytes).map_err(|mistake| vec![mistake])?;
+        Self::parse(text, folder(file))
+    }
+
+    /// What is right only if there is no mistake, and every mistake in the text.
+    fn read_text(text: &str, folder: &Path) -> Result<(Self, Vec<WebMistake>), WebMistake> {
+        let mut report = Report::default();
+        let config = Self::read(document::parse(text)?, folder, &mut report);
+        report.mistakes.sort_by_key(|mistake| mistake.line);
+        Ok((Self { warnings: report.warnings, ..config }, report.mistakes))
     }
 
     /// Reads every section. Where one has a mistake something stands in, so that the rest is read too.
@@ -154,6 +162,14 @@ impl fmt::Display for WebConfigErrors {
 }
 
 impl Error for WebConfigErrors {}
+
+/// A configuration, and what was read and made for it, so that nothing has to be twice.
+#[derive(Debug)]
+struct Loaded {
+    config: WebConfig,
+    bytes: FileBytes,
+    tls: Option<(Material, ServerConfig)>,
+}
 
 /// Collects mistakes and warnings while a document is read.
 #[derive(Debug, Default)]
@@ -228,11 +244,23 @@ fn read_bytes(path: &Path) -> Result<FileBytes, String> {
 }
 
 fn read_file(file: &Path) -> Result<FileBytes, Vec<WebMistake>> {
+    let remedy = "--web.config.file or server.web_config_file has to name a file that this user can read";
     read_bytes(file).map_err(|error| {
-        vec![WebMistake {
-            line: None,
-            key: String::new(),
-            text: format!("the web configuration cannot be read: {error}"),
-        }]
+        let text = format!("the web configuration cannot be read: {error}; {remedy}");
+        vec![WebMistake { line: None, key: String::new(), text }]
+    })
+}
+
+/// Where the paths in a file start.
+fn folder(file: &Path) -> &Path {
+    file.parent().unwrap_or(Path::new(""))
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, WebMistake> {
+    str::from_utf8(bytes).map_err(|error| {
+        let good = &bytes[..error.valid_up_to()];
+        let line = Some(good.iter().filter(|&&byte| byte == b'\n').count() + 1);
+        let text = "yaml: this is not valid YAML: it is not UTF-8 text".to_owned();
+        WebMistake { line, key: String::new(), text }
     })
 }

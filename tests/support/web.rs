@@ -1,7 +1,9 @@
 //! Web configurations of tests, with the certificates that they name, and clients that speak TLS.
 
 use std::{
+    fs::Permissions,
     io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -68,7 +70,11 @@ impl Folder {
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.path(name), text).unwrap();
+        let file = self.path(name);
+        std::fs::write(&file, text).unwrap();
+        if name.ends_with(".key") {
+            std::fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
+        }
     }
 
     /// Another certificate for this machine.

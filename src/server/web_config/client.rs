@@ -15,6 +15,7 @@ use rustls::{
 use x509_parser::{
     prelude::{FromDer as _, GeneralName, X509Certificate},
     time::ASN1Time,
+    x509::X509Version,
 };
 
 /// What is asked of clients, by Go's names.
@@ -130,6 +131,11 @@ impl ClientCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
     }
+}
+
+/// Whether a certificate is of the version that names and purposes came with; webpki reads no other.
+pub(super) fn is_version_3(certificate: &CertificateDer<'_>) -> bool {
+    X509Certificate::from_der(certificate).is_ok_and(|(_, certificate)| certificate.version() == X509Version::V3)
 }
 
 /// Whether a certificate that is trusted for itself is one of a client, and of these days.

@@ -17,16 +17,16 @@ use super::WebMistake;
 pub(super) struct Document {
     pub(super) tls_server_config: Option<Tls>,
     pub(super) http_server_config: Option<Http>,
-    pub(super) basic_auth_users: Option<BTreeMap<String, Option<Spanned<SecretString>>>>,
+    pub(super) basic_auth_users: Option<BTreeMap<String, Secret>>,
     pub(super) rate_limit: Option<RateLimit>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Tls {
-    pub(super) cert: Text,
-    pub(super) key: Option<Spanned<SecretString>>,
-    pub(super) client_ca: Text,
+    pub(super) cert: Secret,
+    pub(super) key: Secret,
+    pub(super) client_ca: Secret,
     pub(super) cert_file: Text,
     pub(super) key_file: Text,
     pub(super) client_ca_file: Text,
@@ -55,6 +55,9 @@ pub(super) struct RateLimit {
 
 /// A text as it is written; numbers are texts too where one is wanted.
 pub(super) type Text = Option<Spanned<String>>;
+
+/// One that no message repeats.
+pub(super) type Secret = Option<Spanned<SecretString>>;
 
 /// Reads the text of a file.
 pub(super) fn parse(text: &str) -> Result<Document, WebMistake> {

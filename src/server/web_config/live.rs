@@ -21,8 +21,8 @@ use tokio::{
 };
 
 use super::{
-    WebConfig, WebConfigErrors, WebMistake,
-    rate_limit::Limiter,
+    FileBytes, Loaded, WebConfig, WebConfigErrors, WebMistake,
+    rate_limit::{Limiter, RateLimit},
     read_file,
     users::{Authenticator, Credentials},
 };
@@ -46,11 +46,19 @@ pub(in crate::server) struct Unusable;
 #[derive(Debug)]
 struct Seen {
     file: PathBuf,
-    http2: bool,
+    started: Started,
     config: Followed<WebConfig>,
     tls: Followed<ServerConfig>,
     /// Of which configuration the TLS settings are made.
     tls_of: Option<Arc<WebConfig>>,
+}
+
+/// What stays as it was at the start.
+#[derive(Debug, Clone, Copy)]
+struct Started {
+    is_tls: bool,
+    http2: bool,
+    rate_limit: Option<RateLimit>,
 }
 
 /// Something that is made of files, and made anew when they change.
@@ -72,10 +80,8 @@ impl Web {
     /// # Errors
     /// With every mistake, if there is one.
     pub fn open(file: &Path) -> Result<Self, WebConfigErrors> {
-        let config = WebConfig::load(file)?;
-        for warning in &config.warnings {
-            tracing::warn!(file = %file.display(), "{warning}.");
-        }
+        let Loaded { config, bytes, tls } = WebConfig::load(file)?;
+        warn(file, &config.warnings);
         tracing::info!(
             file = %file.display(),
             tls = config.tls.is_some(),
@@ -84,17 +90,22 @@ impl Web {
             rate_limit = config.rate_limit.is_some(),
             "The web configuration is in use."
         );
+        let (is_tls, http2, rate_limit) = (config.tls.is_some(), config.http2, config.rate_limit);
+        let config = Arc::new(config);
         let seen = Seen {
             file: file.to_owned(),
-            http2: config.http2,
-            config: Followed::new("The web configuration"),
-            tls: Followed::new("The TLS configuration"),
-            tls_of: None,
+            started: Started { is_tls, http2, rate_limit },
+            tls_of: Some(Arc::clone(&config)),
+            config: Followed::new("The web configuration", Some((digest_of(&bytes), config))),
+            tls: Followed::new(
+                "The TLS configuration",
+                tls.map(|(files, made)| (digest(files.parts()), Arc::new(made))),
+            ),
         };
         Ok(Self {
             seen: Arc::new(sync::Mutex::new(seen)),
-            is_tls: config.tls.is_some(),
-            limiter: config.rate_limit.map(|limit| Mutex::new(Limiter::new(limit))),
+            is_tls,
+            limiter: rate_limit.map(|limit| Mutex::new(Limiter::new(limit))),
             authenticator: Authenticator::new(),
         })
     }
@@ -157,19 +168,13 @@ impl WebConfig {
 impl Seen {
     fn config(&mut self) -> Option<Arc<WebConfig>> {
         let bytes = read_file(&self.file);
-        let (file, what) = (&self.file, &mut self.config);
-        what.follow(
-            file,
-            bytes,
-            |bytes| digest([Some(bytes.expose_secret().as_slice())]),
-            |bytes| {
-                let config = WebConfig::of_bytes(bytes.expose_secret(), file)?;
-                for warning in &config.warnings {
-                    tracing::warn!(file = %file.display(), "{warning}.");
-                }
-                Ok(config)
-            },
-        )
+        let (file, started) = (&self.file, self.started);
+        self.config.follow(file, bytes, digest_of, |bytes| {
+            let config = WebConfig::of_bytes(bytes.expose_secret(), file)?;
+            warn(file, &config.warnings);
+            warn(file, started.warning(&config).as_slice());
+            Ok(config)
+        })
     }
 
     fn tls(&mut self) -> Option<Arc<ServerConfig>> {
@@ -182,13 +187,41 @@ impl Seen {
         }
         let material =
             config.tls.as_ref().map_or_else(|| Err(vec![no_tls()]), |tls| tls.read().map(|files| (tls, files)));
-        let http2 = self.http2;
+        let (file, http2) = (&self.file, self.started.http2);
         self.tls.follow(
-            &self.file,
+            file,
             material,
             |(_, material)| digest(material.parts()),
-            |(tls, material)| tls.build(material, http2).map_err(|mistake| vec![mistake]),
+            |(tls, material)| {
+                let (made, warnings) = tls.build(material, http2)?;
+                warn(file, &warnings);
+                Ok(made)
+            },
         )
+    }
+}
+
+impl Started {
+    /// What to say of a configuration that is not in use as a whole.
+    fn warning(&self, config: &WebConfig) -> Option<String> {
+        // That TLS ends is a mistake.
+        let begins = config.tls.is_some() && !self.is_tls;
+        let changed = [
+            (begins, "tls_server_config"),
+            (self.is_tls && config.http2 != self.http2, "http_server_config.http2"),
+            (config.rate_limit != self.rate_limit, "rate_limit"),
+        ];
+        let changed: Vec<_> = changed.iter().filter(|(changed, _)| *changed).map(|(_, key)| *key).collect();
+        (!changed.is_empty()).then(|| {
+            let risk = if begins { ", and connections are not TLS" } else { "" };
+            format!("{} stays as it was at the start until the program is restarted{risk}", changed.join(" and "))
+        })
+    }
+}
+
+fn warn(file: &Path, warnings: &[String]) {
+    for warning in warnings {
+        tracing::warn!(file = %file.display(), "{warning}.");
     }
 }
 
@@ -199,8 +232,9 @@ fn no_tls() -> WebMistake {
 }
 
 impl<T> Followed<T> {
-    fn new(what: &'static str) -> Self {
-        Self { what, digest: None, made: None, said: None, again: Reached::default() }
+    fn new(what: &'static str, made: Option<(Digest, Arc<T>)>) -> Self {
+        let (digest, made) = made.unzip();
+        Self { what, digest, made, said: None, again: Reached::default() }
     }
 
     /// What the files make now. What was made is kept only as long as they are the same.
@@ -251,6 +285,10 @@ impl<T> Followed<T> {
             );
         }
     }
+}
+
+fn digest_of(bytes: &FileBytes) -> Digest {
+    digest([Some(bytes.expose_secret().as_slice())])
 }
 
 fn digest<'a>(parts: impl IntoIterator<Item = Option<&'a [u8]>>) -> Digest {

@@ -1,7 +1,8 @@
 //! The section `tls_server_config`: what it says in Go's names, and the settings of rustls that this makes.
 
 use std::{
-    fmt,
+    fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -22,7 +23,7 @@ use serde_saphyr::Spanned;
 use super::{
     FileBytes, Report, WebMistake,
     client::{self, ClientAuth, Roots},
-    document::{self, HIDDEN, Text, line, may_be_secret, shown},
+    document::{self, HIDDEN, Secret, Text, line, may_be_secret, shown},
     p521::SECP521R1,
     read_bytes,
 };
@@ -61,6 +62,7 @@ enum Source {
 }
 
 /// What the files of the settings hold.
+#[derive(Debug)]
 pub(super) struct Material {
     cert: FileBytes,
     key: FileBytes,
@@ -127,22 +129,18 @@ const HTTP2_CIPHERS: [CipherSuite; 2] =
     [CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256];
 
 /// The curves that Go knows by these names.
-const CURVES: [(&str, Option<NamedGroup>); 4] = [
-    ("CurveP256", Some(NamedGroup::secp256r1)),
-    ("CurveP384", Some(NamedGroup::secp384r1)),
-    ("CurveP521", Some(NamedGroup::secp521r1)),
-    ("X25519", Some(NamedGroup::X25519)),
+const CURVES: [(&str, NamedGroup); 4] = [
+    ("CurveP256", NamedGroup::secp256r1),
+    ("CurveP384", NamedGroup::secp384r1),
+    ("CurveP521", NamedGroup::secp521r1),
+    ("X25519", NamedGroup::X25519),
 ];
 
 const SECTION: &str = "tls_server_config";
 
-/// A value that is there and not blank.
-fn given(text: &Text) -> Option<&Spanned<String>> {
-    text.as_ref().filter(|text| !text.value.is_empty())
-}
-
 impl TlsSettings {
-    /// `None` where the section asks for no TLS. A mistake in it is no such thing.
+    /// `None` where the section asks for no TLS, or lacks what TLS needs, which is a mistake. For what is wrong
+    /// otherwise something stands in, so that the files are looked at too.
     pub(super) fn read_section(
         section: document::Tls,
         folder: &Path,
@@ -150,105 +148,57 @@ impl TlsSettings {
         report: &mut Report,
     ) -> Option<Self> {
         // Also without TLS: what nobody knows is a mistake wherever it is.
-        let (cipher_suites, lacking_ciphers) = read_ciphers(section.cipher_suites.as_deref(), report);
-        let (groups, lacking_curves) = read_curves(section.curve_preferences.as_deref(), report);
-        let min = read_version("min_version", &section.min_version, report);
-        let max = read_version("max_version", &section.max_version, report);
+        let suites = section.cipher_suites.as_deref().unwrap_or_default();
+        let first_suite = suites.first().and_then(|first| line(first.referenced.line()));
+        let suites = read_names(("cipher_suites", "unknown cipher"), suites, &CIPHERS, report);
+        let curves = section.curve_preferences.as_deref().unwrap_or_default();
+        let curves = read_names(("curve_preferences", "unknown curve"), curves, &CURVES, report);
+        let mut version = |key, text: &Text| {
+            let versions = read_names((key, "unknown TLS version"), text.as_slice(), &VERSIONS, report)?;
+            Some((versions[0].1, text.as_ref().and_then(|text| line(text.referenced.line()))))
+        };
+        let (min, max) = (version("min_version", &section.min_version), version("max_version", &section.max_version));
 
-        let file = |key, text: &Text| {
-            let text = given(text)?;
-            let path = folder.join(&text.value);
-            let shown = if may_be_secret(&text.value) { HIDDEN.to_owned() } else { format!("({})", path.display()) };
-            let source = Source::File { path, shown };
-            Some(Pem { key, line: line(text.referenced.line()), source })
-        };
-        let inline = |key, text: &Text| {
-            let text = given(text)?;
-            let source = Source::Inline(text.value.as_str().into());
-            Some(Pem { key, line: line(text.referenced.line()), source })
-        };
-        let inline_key = section.key.filter(|key| !key.value.expose_secret().is_empty()).map(|key| Pem {
-            key: "key",
-            line: line(key.referenced.line()),
-            source: Source::Inline(key.value),
-        });
-        // A file wins.
-        let cert = file("cert_file", &section.cert_file).or_else(|| inline("cert", &section.cert));
-        let key = file("key_file", &section.key_file).or(inline_key);
-        let client_ca =
-            file("client_ca_file", &section.client_ca_file).or_else(|| inline("client_ca", &section.client_ca));
-        let auth = given(&section.client_auth_type);
+        let cert = Pem::of(["cert_file", "cert"], section.cert_file, section.cert, folder);
+        let key = Pem::of(["key_file", "key"], section.key_file, section.key, folder);
+        let client_ca = Pem::of(["client_ca_file", "client_ca"], section.client_ca_file, section.client_ca, folder);
+        let auth = section.client_auth_type.filter(|auth| !auth.value.is_empty());
         if cert.is_none() && key.is_none() && client_ca.is_none() && auth.is_none() {
             if section.client_allowed_sans.is_some() {
-                report.warnings.push(
-                    "tls_server_config.client_allowed_sans has no effect: without TLS no client certificate is asked for".to_owned(),
-                );
+                report.warnings.push("tls_server_config.client_allowed_sans has no effect: without TLS no client certificate is asked for".to_owned());
             }
             return None;
         }
 
-        let client_auth = auth.map_or(Some(ClientAuth::None), |auth| {
-            let known = ClientAuth::NAMED.iter().find(|(name, _)| *name == auth.value).map(|(_, auth)| *auth);
-            if known.is_none() {
-                let names = ClientAuth::NAMED.map(|(name, _)| name).join(", ");
-                let text = format!("invalid ClientAuth: {}; it can be {names}", shown(&auth.value));
-                report.mistake(line(auth.referenced.line()), "tls_server_config.client_auth_type", text);
-            }
-            known
-        });
+        let known = read_names(("client_auth_type", "invalid ClientAuth"), auth.as_slice(), &ClientAuth::NAMED, report);
+        let client_auth = match known {
+            Some(known) => known[0].1,
+            None if auth.is_none() => ClientAuth::None,
+            None => ClientAuth::RequireAndVerify,
+        };
         if cert.is_none() {
             report.mistake(None, SECTION, "missing one of cert or cert_file: TLS needs a certificate");
         }
         if key.is_none() && cert.is_some() {
             report.mistake(None, SECTION, "missing one of key or key_file: TLS needs the certificate's private key");
         }
-        if let (Some(ca), Some(ClientAuth::None)) = (&client_ca, client_auth) {
+        if let (Some(ca), ClientAuth::None) = (&client_ca, client_auth) {
             let text = "client CA's have been configured without a Client Auth Policy: set client_auth_type, to RequireAndVerifyClientCert to let nobody else in";
             report.mistake(ca.line, &format!("{SECTION}.{}", ca.key), text);
         }
-        if let (Some(_), Some(ClientAuth::None)) = (&section.client_allowed_sans, client_auth) {
+        if section.client_allowed_sans.is_some() && client_auth == ClientAuth::None {
             report.warnings.push("tls_server_config.client_allowed_sans has no effect, since no client is asked for a certificate: set client_auth_type".to_owned());
         }
         let versions = read_versions(min, max, report);
-        let skipped = |what: &str, names: &[&str]| {
-            format!("{what} that this program's TLS library does not have are left out: {}", names.join(", "))
-        };
-        if !lacking_ciphers.is_empty() {
-            report.warnings.push(skipped("Cipher suites", &lacking_ciphers));
-        }
-        if !lacking_curves.is_empty() {
-            report.warnings.push(skipped("Curves", &lacking_curves));
-        }
-        let at = |list: &Option<Vec<Spanned<String>>>| {
-            list.iter().flatten().next().and_then(|first| line(first.referenced.line()))
-        };
-        if groups.as_ref().is_some_and(Vec::is_empty) {
-            let text = "no curve remains: CurveP521 is not supported by this program's TLS library; add CurveP256, CurveP384 or X25519";
-            report.mistake(at(&section.curve_preferences), "tls_server_config.curve_preferences", text);
-        }
-        if let Some(suites) = &cipher_suites {
-            let key = "tls_server_config.cipher_suites";
-            let at = at(&section.cipher_suites);
-            if suites.is_empty() && versions == Some(Versions::Only12) {
-                let text = "no cipher suite of TLS 1.2 remains, and max_version is TLS12; add TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256";
-                report.mistake(at, key, text);
-            } else if http2
-                && versions != Some(Versions::Only13)
-                && !HTTP2_CIPHERS.iter().any(|needed| suites.contains(needed))
-            {
-                let text = "TLSConfig.CipherSuites is missing an HTTP/2-required AES_128_GCM_SHA256 cipher (need at least one of TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256); add one, or set http_server_config.http2 to false or min_version to TLS13";
-                report.mistake(at, key, text);
-            }
-        }
         Some(Self {
             cert: cert?,
             key: key?,
             client_ca,
-            client_auth: client_auth?,
+            client_auth,
             allowed_sans: section.client_allowed_sans,
-            cipher_suites,
-            groups,
-            versions: versions?,
+            cipher_suites: suites.and_then(|suites| read_suites(&suites, first_suite, versions, http2, report)),
+            groups: curves.map(|curves| curves.into_iter().map(|(_, group)| group).collect()),
+            versions,
             ignore_client_order: section.prefer_server_cipher_suites.unwrap_or(true),
         })
     }
@@ -266,21 +216,26 @@ impl TlsSettings {
         }
     }
 
-    /// What rustls serves with.
+    /// What rustls serves with, and what is odd about the files.
     ///
     /// # Errors
-    /// If the certificate, its key or the certificate authorities cannot be used.
-    pub(super) fn build(&self, material: &Material, http2: bool) -> Result<ServerConfig, WebMistake> {
+    /// With each of certificate, key and certificate authorities that cannot be used.
+    pub(super) fn build(
+        &self,
+        material: &Material,
+        http2: bool,
+    ) -> Result<(ServerConfig, Vec<String>), Vec<WebMistake>> {
+        let mut warnings = Vec::new();
+        let certificates = certificates(&material.cert).map_err(|error| self.cert.unusable(error));
+        let key = private_key(&material.key).map_err(|error| self.key.unusable(error));
+        let roots = self.roots(material, &mut warnings);
+        let (certificates, key, roots) = match (certificates, key, roots) {
+            (Ok(certificates), Ok(key), Ok(roots)) => (certificates, key, roots),
+            (certificates, key, roots) => {
+                return Err([certificates.err(), key.err(), roots.err()].into_iter().flatten().collect());
+            }
+        };
         let provider = Arc::new(self.provider());
-        let certificates = certificates(&material.cert)
-            .map_err(|error| self.cert.mistake(format!("failed to load X509KeyPair: {error}")))?;
-        let key = PrivateKeyDer::from_pem_slice(material.key.expose_secret()).map_err(|error| {
-            let error = match error {
-                pem::Error::NoItemsFound => "it holds no private key in PEM form (one with a password cannot be used)",
-                _ => "its PEM is damaged",
-            };
-            self.key.mistake(format!("failed to load X509KeyPair: {error}"))
-        })?;
         let versions = match self.versions {
             Versions::Only12 => &[&TLS12][..],
             Versions::Only13 => &[&TLS13],
@@ -288,22 +243,21 @@ impl TlsSettings {
         };
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(versions)
-            .map_err(|error| self.cert.mistake(format!("these TLS settings cannot be used together: {error}")))?;
+            .map_err(|error| vec![self.cert.mistake(format!("these TLS settings cannot be used together: {error}"))])?;
         let builder = if self.client_auth == ClientAuth::None {
             builder.with_no_client_auth()
         } else {
-            let verifier =
-                client::verifier(self.client_auth, self.roots(material)?, self.allowed_sans.clone(), provider);
+            let verifier = client::verifier(self.client_auth, roots, self.allowed_sans.clone(), provider);
             builder.with_client_cert_verifier(verifier)
         };
+        let is_version_3 = client::is_version_3(&certificates[0]);
         let mut config = builder.with_single_cert(certificates, key).map_err(|error| {
-            let error = match error {
-                rustls::Error::InconsistentKeys(_) => {
-                    "private key does not match public key of the certificate".to_owned()
-                }
-                error => error.to_string(),
-            };
-            self.key.mistake(format!("failed to load X509KeyPair: {error}"))
+            vec![match error {
+                rustls::Error::InvalidCertificate(_) if !is_version_3 => self.cert.unusable("it is not an X.509 version 3 certificate, as `openssl x509 -req` makes none without -extfile; sign it again with -extfile and its names in a subjectAltName"),
+                rustls::Error::InvalidCertificate(error) => self.cert.unusable(format!("{error}; have it issued again")),
+                rustls::Error::InconsistentKeys(_) => self.key.unusable("private key does not match public key of the certificate; name the key that the certificate was issued for"),
+                error => self.key.unusable(error.to_string()),
+            }]
         })?;
         if self.client_auth != ClientAuth::None {
             // A session that is resumed shows no certificate, and what it showed before may have expired since.
@@ -313,7 +267,8 @@ impl TlsSettings {
         config.ignore_client_order = self.ignore_client_order;
         let protocols: &[&[u8]] = if http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        Ok(config)
+        warnings.extend(self.key.warning_if_open());
+        Ok((config, warnings))
     }
 
     fn provider(&self) -> CryptoProvider {
@@ -335,38 +290,75 @@ impl TlsSettings {
     }
 
     /// The certificate authorities of clients. As in Go, those of the system where none is named.
-    fn roots(&self, material: &Material) -> Result<Roots, WebMistake> {
-        let mut store = RootCertStore::empty();
+    fn roots(&self, material: &Material, warnings: &mut Vec<String>) -> Result<Roots, WebMistake> {
+        let mut roots = Roots { store: RootCertStore::empty(), named: Vec::new() };
         if !self.client_auth.verifies() {
-            return Ok(Roots { store, named: Vec::new() });
+            return Ok(roots);
         }
         let (Some(ca), Some(bytes)) = (&self.client_ca, &material.client_ca) else {
-            let system = rustls_native_certs::load_native_certs();
-            store.add_parsable_certificates(system.certs);
-            if store.is_empty() {
-                tracing::warn!(
-                    "No certificate authority of clients is configured and this system has none, so no client certificate is accepted; set client_ca_file."
-                );
+            roots.store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if roots.store.is_empty() {
+                warnings.push("No certificate authority of clients is configured and this system has none, so no client certificate is accepted; set tls_server_config.client_ca_file".to_owned());
             }
-            return Ok(Roots { store, named: Vec::new() });
+            return Ok(roots);
         };
-        let fail = |error| ca.mistake(format!("the client CA cannot be used: {error}"));
-        let named = certificates(bytes).map_err(fail)?;
-        for certificate in &named {
-            store.add(certificate.clone()).map_err(|_| fail("it holds a certificate that cannot be read"))?;
+        let mut left_out = 0;
+        for certificate in CertificateDer::pem_slice_iter(bytes.expose_secret()) {
+            match certificate.ok().filter(|certificate| roots.store.add(certificate.clone()).is_ok()) {
+                Some(certificate) => roots.named.push(certificate),
+                None => left_out += 1,
+            }
         }
-        Ok(Roots { store, named })
+        match (roots.named.len(), left_out) {
+            (0, 0) => Err(ca.mistake(format!("the client CA cannot be used: {NO_CERTIFICATE}"))),
+            (0, _) => Err(ca.mistake(format!("the client CA cannot be used: {DAMAGED}"))),
+            (_, 0) => Ok(roots),
+            (_, left_out) => {
+                let key = ca.key;
+                warnings.push(format!("{SECTION}.{key}: {left_out} of its certificates cannot be read and are left out; copy them again, or take them out"));
+                Ok(roots)
+            }
+        }
     }
 }
 
 impl Pem {
+    /// What the two keys say; the file wins.
+    fn of([file_key, inline_key]: [&'static str; 2], file: Text, inline: Secret, folder: &Path) -> Option<Self> {
+        if let Some(file) = file.filter(|file| !file.value.is_empty()) {
+            let path = folder.join(&file.value);
+            let shown = if may_be_secret(&file.value) { HIDDEN.to_owned() } else { format!("({})", path.display()) };
+            let source = Source::File { path, shown };
+            return Some(Self { key: file_key, line: line(file.referenced.line()), source });
+        }
+        let inline = inline.filter(|inline| !inline.value.expose_secret().is_empty())?;
+        Some(Self { key: inline_key, line: line(inline.referenced.line()), source: Source::Inline(inline.value) })
+    }
+
     fn read(&self) -> Result<FileBytes, WebMistake> {
         match &self.source {
             Source::Inline(text) => Ok(SecretBox::new(Box::new(text.expose_secret().as_bytes().to_vec()))),
-            Source::File { path, shown } => {
-                read_bytes(path).map_err(|error| self.mistake(format!("failed to read {} {shown}: {error}", self.key)))
-            }
+            Source::File { path, shown } => read_bytes(path).map_err(|error| {
+                let remedy = "name a file that this user can read; a path starts at the folder of this file";
+                self.mistake(format!("failed to read {} {shown}: {error}; {remedy}", self.key))
+            }),
         }
+    }
+
+    /// What to say if everybody can read the file. A group may be how this program reads it.
+    fn warning_if_open(&self) -> Option<String> {
+        let Source::File { path, shown } = &self.source else { return None };
+        let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
+        (mode & 0o004 != 0).then(|| {
+            format!(
+                "{SECTION}.{} {shown} can be read by every user of this machine (mode {mode:04o}), and whoever has it can pose as this server: chmod 600 it, or 640 with a group that holds nobody else",
+                self.key
+            )
+        })
+    }
+
+    fn unusable(&self, why: impl std::fmt::Display) -> WebMistake {
+        self.mistake(format!("failed to load X509KeyPair: {why}"))
     }
 
     fn mistake(&self, text: String) -> WebMistake {
@@ -382,110 +374,108 @@ impl Material {
     }
 }
 
-impl fmt::Debug for Material {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Material([REDACTED])")
-    }
-}
+const NO_CERTIFICATE: &str = "it holds no certificate in PEM form; one begins with BEGIN CERTIFICATE";
+const DAMAGED: &str = "its PEM is damaged; copy it again, from the first line with dashes to the last";
 
 fn certificates(pem: &FileBytes) -> Result<Vec<CertificateDer<'static>>, &'static str> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.expose_secret()).collect();
     match certificates {
-        Ok(certificates) if certificates.is_empty() => Err("it holds no certificate in PEM form"),
+        Ok(certificates) if certificates.is_empty() => Err(NO_CERTIFICATE),
         Ok(certificates) => Ok(certificates),
-        Err(_) => Err("its PEM is damaged"),
+        Err(_) => Err(DAMAGED),
     }
 }
 
-/// The suites of TLS 1.2 that are wanted, if any are named, and what is named and lacking.
-fn read_ciphers(
-    names: Option<&[Spanned<String>]>,
+fn private_key(pem: &FileBytes) -> Result<PrivateKeyDer<'static>, &'static str> {
+    let pem = pem.expose_secret();
+    let says = |words: &str| pem.windows(words.len()).any(|window| window == words.as_bytes());
+    if says("BEGIN ENCRYPTED PRIVATE KEY") || says("Proc-Type: 4,ENCRYPTED") {
+        return Err(
+            "it is encrypted with a password, for which nobody can be asked; write it without one: `openssl pkey -in FILE -out NEW_FILE`",
+        );
+    }
+    PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
+        pem::Error::NoItemsFound => "it holds no private key in PEM form; one begins with BEGIN PRIVATE KEY",
+        _ => DAMAGED,
+    })
+}
+
+/// What the names of a list stand for. `None` if there are none; and with one that nobody knows, for what is left says
+/// nothing then.
+fn read_names<T: Copy>(
+    (key, unknown): (&str, &str),
+    names: &[Spanned<String>],
+    known: &[(&'static str, T)],
     report: &mut Report,
-) -> (Option<Vec<CipherSuite>>, Vec<&'static str>) {
-    let (mut suites, mut lacking, mut all_known) = (Vec::new(), Vec::new(), true);
-    for name in names.unwrap_or_default() {
-        match CIPHERS.iter().find(|(known, _)| *known == name.value) {
-            Some((_, Cipher::Tls12(suite))) => suites.push(*suite),
-            Some((_, Cipher::Tls13)) => {}
-            Some((known, Cipher::Lacking)) => lacking.push(*known),
+) -> Option<Vec<(&'static str, T)>> {
+    let mut found = Vec::new();
+    for name in names {
+        match known.iter().find(|(known, _)| *known == name.value) {
+            Some(known) => found.push(*known),
             None => {
-                all_known = false;
-                let text = format!(
-                    "unknown cipher: {}; the ciphers of TLS 1.2 are {}",
-                    shown(&name.value),
-                    CIPHERS[..6].iter().map(|(known, _)| *known).collect::<Vec<_>>().join(", ")
-                );
-                report.mistake(line(name.referenced.line()), "tls_server_config.cipher_suites", text);
+                let known: Vec<_> = known.iter().map(|(known, _)| *known).collect();
+                let text = format!("{unknown}: {}; known are {}", shown(&name.value), known.join(", "));
+                report.mistake(line(name.referenced.line()), &format!("{SECTION}.{key}"), text);
             }
         }
     }
-    // With one that nobody knows, what is left says nothing.
-    (names.is_some_and(|names| !names.is_empty() && all_known).then_some(suites), lacking)
+    (!found.is_empty() && found.len() == names.len()).then_some(found)
 }
 
-fn read_curves(names: Option<&[Spanned<String>]>, report: &mut Report) -> (Option<Vec<NamedGroup>>, Vec<&'static str>) {
-    let (mut groups, mut lacking) = (Vec::new(), Vec::new());
-    for name in names.unwrap_or_default() {
-        match CURVES.iter().find(|(known, _)| *known == name.value) {
-            Some((_, Some(group))) => groups.push(*group),
-            Some((known, None)) => lacking.push(*known),
-            None => {
-                let text = format!(
-                    "unknown curve: {}; the curves are {}",
-                    shown(&name.value),
-                    CURVES.map(|(known, _)| known).join(", ")
-                );
-                report.mistake(line(name.referenced.line()), "tls_server_config.curve_preferences", text);
-            }
-        }
+/// The suites of TLS 1.2 among those that are wanted; `None` if that leaves nothing to speak.
+fn read_suites(
+    wanted: &[(&'static str, Cipher)],
+    at: Option<usize>,
+    versions: Versions,
+    http2: bool,
+    report: &mut Report,
+) -> Option<Vec<CipherSuite>> {
+    let key = "tls_server_config.cipher_suites";
+    let lacking: Vec<_> =
+        wanted.iter().filter(|(_, cipher)| matches!(cipher, Cipher::Lacking)).map(|(name, _)| *name).collect();
+    if !lacking.is_empty() {
+        report.warnings.push(format!(
+            "Cipher suites that this program's TLS library does not have are left out: {}",
+            lacking.join(", ")
+        ));
     }
-    // One that nobody knows is a mistake already.
-    let all_unknown = groups.is_empty() && lacking.is_empty();
-    (names.is_some_and(|names| !names.is_empty() && !all_unknown).then_some(groups), lacking)
-}
-
-/// A version with its line, if it is there and known.
-fn read_version(key: &str, text: &Text, report: &mut Report) -> Option<(Version, Option<usize>)> {
-    let text = text.as_ref()?;
-    let at = line(text.referenced.line());
-    let known = VERSIONS.iter().find(|(name, _)| *name == text.value);
-    if known.is_none() {
-        let names = VERSIONS.map(|(name, _)| name).join(", ");
-        let text = format!("unknown TLS version: {}; the versions are {names}", shown(&text.value));
-        report.mistake(at, &format!("{SECTION}.{key}"), text);
+    let of_tls12 = |(_, cipher): &(_, Cipher)| if let Cipher::Tls12(suite) = cipher { Some(*suite) } else { None };
+    let suites: Vec<_> = wanted.iter().filter_map(of_tls12).collect();
+    if suites.is_empty() && versions == Versions::Only12 {
+        let text = "no cipher suite of TLS 1.2 remains, and max_version is TLS12; add TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256";
+        report.mistake(at, key, text);
+        return None;
     }
-    known.map(|(_, version)| (*version, at))
+    if http2 && versions != Versions::Only13 && !HTTP2_CIPHERS.iter().any(|needed| suites.contains(needed)) {
+        let text = "TLSConfig.CipherSuites is missing an HTTP/2-required AES_128_GCM_SHA256 cipher (need at least one of TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 or TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256); add one, or set http_server_config.http2 to false or min_version to TLS13";
+        report.mistake(at, key, text);
+    }
+    Some(suites)
 }
 
+/// The lowest and the highest, each with its line, if it is there and known.
 fn read_versions(
     min: Option<(Version, Option<usize>)>,
     max: Option<(Version, Option<usize>)>,
     report: &mut Report,
-) -> Option<Versions> {
+) -> Versions {
     let (min, _) = min.unwrap_or((Version::Tls12, None));
     let (max, at) = max.unwrap_or((Version::Tls13, None));
     let key = "tls_server_config.max_version";
     if max < Version::Tls12 {
-        report.mistake(
-            at,
-            key,
-            "TLS before 1.2 is not supported, since it is broken; the highest version must be TLS12 or TLS13",
-        );
-        return None;
-    }
-    if min > max {
+        let text = "TLS before 1.2 is not supported, since it is broken; the highest version must be TLS12 or TLS13";
+        report.mistake(at, key, text);
+    } else if min > max {
         report.mistake(at, key, "no TLS version remains: max_version is lower than min_version");
-        return None;
-    }
-    if min < Version::Tls12 {
+    } else if min < Version::Tls12 {
         report.warnings.push(
             "tls_server_config.min_version is lower than TLS12, which is the lowest that is supported, so TLS12 it is"
                 .to_owned(),
         );
     }
-    Some(match (min, max) {
+    match (min, max) {
         (Version::Tls13, _) => Versions::Only13,
         (_, Version::Tls12) => Versions::Only12,
         _ => Versions::Both,
-    })
+    }
 }

@@ -13,12 +13,11 @@ use aws_lc_rs::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bcrypt::HashParts;
 use secrecy::{ExposeSecret as _, SecretBox, SecretString};
-use serde_saphyr::Spanned;
 use tokio::{sync, task::spawn_blocking};
 
 use super::{
     Report,
-    document::{line, shown},
+    document::{Secret, line, shown},
 };
 use crate::server::sending::lock;
 
@@ -34,7 +33,7 @@ const HASH_OF_NOBODY: &str = "$2y$10$zMiIyLBKx3lVnyPVaHBIQOrepLyK1vQsuBLFjAC99yZ
 
 impl Users {
     /// Reads the section.
-    pub(super) fn read(users: BTreeMap<String, Option<Spanned<SecretString>>>, report: &mut Report) -> Self {
+    pub(super) fn read(users: BTreeMap<String, Secret>, report: &mut Report) -> Self {
         let mut read = BTreeMap::new();
         for (user, hash) in users {
             let at = hash.as_ref().and_then(|hash| line(hash.referenced.line()));
