@@ -23,7 +23,7 @@ use crate::{
     cloudflare::{ApiSettings, BaseUrl, Credential, read_roots},
     exposition::SeriesSettings,
     model::{Kind, Status, Zone, ZoneId, clean},
-    server::{ListenAddress, TelemetryPath, WebConfig},
+    server::{ListenAddress, TelemetryPath, WebConfig, WebConfigErrors},
 };
 use document::{
     Entry, Mistake, Place, Report, Section, boolean, duration, integer, key_text, may_be_secret, parsed, quoted,
@@ -62,8 +62,8 @@ pub struct Listening {
     pub addresses: Vec<ListenAddress>,
     /// Where the metrics are served.
     pub telemetry_path: TelemetryPath,
-    /// Whether it is asked over TLS there.
-    pub is_tls: bool,
+    /// Whether it is asked over TLS there, or why that is not known.
+    pub is_tls: Result<bool, WebConfigErrors>,
     /// Where probes are answered besides, if anywhere.
     pub probe_address: Option<ListenAddress>,
 }
@@ -161,10 +161,8 @@ fn listening(text: &str, path: &Path) -> (Listening, Vec<Mistake>) {
     let mut server = Section::root(&table, &report).section("server");
     let (web_config_file, probe_address) = context.read_access(&mut server);
     let (addresses, telemetry_path, _) = context.read_server(server);
-    // Keys and passwords are not for everybody to read who asks the daemon, so it is only looked whether there is TLS.
-    let is_tls = web_config_file
-        .and_then(|file| read_file(&file).ok())
-        .is_some_and(|text| String::from_utf8_lossy(&text).lines().any(|line| line.starts_with("tls_server_config:")));
+    // Who asks the daemon need not be able to read it, and may say where to ask instead.
+    let is_tls = web_config_file.map_or(Ok(false), |file| WebConfig::asks_for_tls(&file));
     (Listening { addresses, telemetry_path, is_tls, probe_address }, report.into_mistakes())
 }
 
@@ -811,6 +809,33 @@ DIR/config.toml:8: this is not valid TOML: key with no value, expected `=`
             let expected = format!("DIR/config.toml: credentials: {expected}");
             assert_eq!(headers(environment, file), Err(expected), "{environment:?} {file:?}");
         }
+    }
+
+    #[test]
+    fn the_daemon_is_asked_over_tls_where_its_web_configuration_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, web) = (folder.path().join("config.toml"), folder.path().join("web.yml"));
+        std::fs::write(&file, "[server]\nweb_config_file = \"web.yml\"\n").unwrap();
+        let is_tls = || Config::load_listening(&file).unwrap().is_tls;
+        for (text, expected) in [
+            ("", false),
+            ("tls_server_config:\n", false),
+            ("tls_server_config:\n  cert_file: \"\"\n  min_version: TLS13\n", false),
+            ("basic_auth_users: {alice: x}\n# tls_server_config:\n", false),
+            ("tls_server_config:\n  cert_file: a\n", true),
+            ("\"tls_server_config\":\n    key: a\n", true),
+            ("{tls_server_config: {client_auth_type: RequireAnyClientCert}}", true),
+            ("basic_auth_users: {alice: x}\ntls_server_config: {client_ca: a, min_version: none}", true),
+        ] {
+            std::fs::write(&web, text).unwrap();
+            assert_eq!(is_tls(), Ok(expected), "{text}");
+        }
+        std::fs::write(&web, "[").unwrap();
+        assert!(is_tls().unwrap_err().to_string().contains("web.yml:1: yaml: this is not valid YAML"));
+        std::fs::remove_file(&web).unwrap();
+        assert!(
+            is_tls().unwrap_err().to_string().contains("web.yml: the web configuration cannot be read: no such file")
+        );
     }
 
     #[test]

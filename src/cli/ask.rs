@@ -30,7 +30,21 @@ pub(super) fn address(listening: &Listening, endpoint: Endpoint) -> Result<Url, 
         "server.listen_addresses does not tell where the daemon listens: --url URL names where it answers".to_owned()
     };
     let probe = listening.probe_address.as_ref().filter(|_| endpoint == Endpoint::Health);
-    let scheme = if listening.is_tls && probe.is_none() { "https" } else { "http" };
+    let scheme = match &listening.is_tls {
+        _ if probe.is_some() => "http",
+        Ok(is_tls) => {
+            if *is_tls {
+                "https"
+            } else {
+                "http"
+            }
+        }
+        Err(why) => {
+            return Err(format!(
+                "{why}; it tells whether the daemon speaks TLS, and --url https://HOST:PORT{path} (or http://) says so without it"
+            ));
+        }
+    };
     let host_and_port = probe.or(listening.addresses.first()).and_then(ListenAddress::reachable).ok_or_else(unknown)?;
     format!("{scheme}://{host_and_port}{path}").parse().map_err(|_| unknown())
 }
@@ -207,6 +221,7 @@ fn read(file: &PathBuf) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::WebConfig;
 
     #[test]
     fn the_daemon_is_asked_where_it_listens() {
@@ -230,11 +245,23 @@ mod tests {
         }
         assert_eq!(asked(":1", Endpoint::Health).unwrap(), "http://127.0.0.1:1/-/healthy");
         assert!(asked("127.0.0.1:0", Endpoint::Metrics).unwrap_err().contains("--url"));
-        let tls = Listening { is_tls: true, ..Listening::default() };
+        let tls = Listening { is_tls: Ok(true), ..Listening::default() };
         assert_eq!(address(&tls, Endpoint::Health).unwrap().as_str(), "https://127.0.0.1:10199/-/healthy");
         let probed = Listening { probe_address: Some(":10200".parse().unwrap()), ..tls };
         assert_eq!(address(&probed, Endpoint::Health).unwrap().as_str(), "http://127.0.0.1:10200/-/healthy");
         assert_eq!(address(&probed, Endpoint::Metrics).unwrap().as_str(), "https://127.0.0.1:10199/metrics");
+        // Where that is not known, only a probe can be asked.
+        let unknown = || WebConfig::asks_for_tls("nowhere/web.yml".as_ref());
+        let untold = Listening { is_tls: unknown(), ..Listening::default() };
+        for (endpoint, remedy) in [
+            (Endpoint::Metrics, "--url https://HOST:PORT/metrics (or http://)"),
+            (Endpoint::Health, "--url https://HOST:PORT/-/healthy (or http://)"),
+        ] {
+            let why = address(&untold, endpoint).unwrap_err();
+            assert!(why.starts_with("nowhere/web.yml: ") && why.contains(remedy) && !why.contains('\n'), "{why}");
+        }
+        let probed = Listening { is_tls: unknown(), ..probed };
+        assert_eq!(address(&probed, Endpoint::Health).unwrap().as_str(), "http://127.0.0.1:10200/-/healthy");
     }
 
     #[test]

@@ -89,6 +89,17 @@ impl WebConfig {
         Ok(Self::load(file)?.config.warnings)
     }
 
+    /// Whether a server with this file speaks TLS; whether all else in it is right does not matter.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn asks_for_tls(file: &Path) -> Result<bool, WebConfigErrors> {
+        let fail = |mistakes| WebConfigErrors { file: file.to_owned(), mistakes };
+        let bytes = read_file(file).map_err(fail)?;
+        let document = utf8(bytes.expose_secret()).and_then(document::parse).map_err(|mistake| fail(vec![mistake]))?;
+        Ok(document.tls_server_config.is_some_and(|tls| tls.asks_for_tls()))
+    }
+
     fn load(file: &Path) -> Result<Loaded, WebConfigErrors> {
         let fail = |mistakes| WebConfigErrors { file: file.to_owned(), mistakes };
         let bytes = read_file(file).map_err(fail)?;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_saphyr::{Error, Spanned};
 
@@ -37,6 +37,16 @@ pub(super) struct Tls {
     pub(super) min_version: Text,
     pub(super) max_version: Text,
     pub(super) prefer_server_cipher_suites: Option<bool>,
+}
+
+impl Tls {
+    /// Whether it asks for TLS: one of these is there and not blank.
+    pub(super) fn asks_for_tls(&self) -> bool {
+        let texts = [&self.cert_file, &self.key_file, &self.client_ca_file, &self.client_auth_type];
+        let secrets = [&self.cert, &self.key, &self.client_ca];
+        texts.into_iter().flatten().any(|text| !text.value.is_empty())
+            || secrets.into_iter().flatten().any(|secret| !secret.value.expose_secret().is_empty())
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

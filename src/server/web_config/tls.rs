@@ -159,17 +159,16 @@ impl TlsSettings {
         };
         let (min, max) = (version("min_version", &section.min_version), version("max_version", &section.max_version));
 
-        let cert = Pem::of(["cert_file", "cert"], section.cert_file, section.cert, folder);
-        let key = Pem::of(["key_file", "key"], section.key_file, section.key, folder);
-        let client_ca = Pem::of(["client_ca_file", "client_ca"], section.client_ca_file, section.client_ca, folder);
-        let auth = section.client_auth_type.filter(|auth| !auth.value.is_empty());
-        if cert.is_none() && key.is_none() && client_ca.is_none() && auth.is_none() {
+        if !section.asks_for_tls() {
             if section.client_allowed_sans.is_some() {
                 report.warnings.push("tls_server_config.client_allowed_sans has no effect: without TLS no client certificate is asked for".to_owned());
             }
             return None;
         }
-
+        let cert = Pem::of(["cert_file", "cert"], section.cert_file, section.cert, folder);
+        let key = Pem::of(["key_file", "key"], section.key_file, section.key, folder);
+        let client_ca = Pem::of(["client_ca_file", "client_ca"], section.client_ca_file, section.client_ca, folder);
+        let auth = section.client_auth_type.filter(|auth| !auth.value.is_empty());
         let known = read_names(("client_auth_type", "invalid ClientAuth"), auth.as_slice(), &ClientAuth::NAMED, report);
         let client_auth = match known {
             Some(known) => known[0].1,
