@@ -73,9 +73,10 @@ pub type ReloadReply = oneshot::Sender<Result<(), String>>;
 
 /// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("{address} cannot be listened on: {error}; stop what uses it, or choose another with --web.listen-address")]
+#[error("{address} cannot be listened on: {error}; stop what uses it, or choose another with {setting}")]
 pub struct BindError {
     address: ListenAddress,
+    setting: &'static str,
     error: io::Error,
 }
 
@@ -86,7 +87,7 @@ pub struct BindError {
 pub async fn bind(addresses: &[ListenAddress], telemetry_path: &TelemetryPath) -> Result<Vec<TcpListener>, BindError> {
     let mut listeners = Vec::new();
     for address in addresses {
-        let fail = |error| BindError { address: address.clone(), error };
+        let fail = |error| BindError { address: address.clone(), setting: "--web.listen-address", error };
         let listener = address.bind().await.map_err(fail)?;
         let bound = listener.local_addr().map_err(fail)?;
         tracing::info!(address = %bound, telemetry_path = telemetry_path.as_str(), "Listening.");
@@ -127,7 +128,7 @@ pub fn serves(beat: &watch::Receiver<Option<Instant>>) -> bool {
 /// # Errors
 /// If the address cannot be listened on.
 pub async fn bind_probe(address: &ListenAddress) -> Result<TcpListener, BindError> {
-    let fail = |error| BindError { address: address.clone(), error };
+    let fail = |error| BindError { address: address.clone(), setting: "server.probe_listen_address", error };
     let listener = address.bind().await.map_err(fail)?;
     tracing::info!(address = %listener.local_addr().map_err(fail)?, "Listening for probes of health and readiness.");
     Ok(listener)

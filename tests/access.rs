@@ -57,6 +57,25 @@ fn status(answer: &str) -> &str {
     answer.split(' ').nth(1).unwrap_or(answer)
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_taken_is_told_with_its_setting() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap();
+    let world = World::of([SimulatedZone::of_size("a.example", 1)]);
+    let token = world.token().to_owned();
+    let api = SimulatedApi::start(world).await.unwrap();
+    for (listen, probe, setting) in [
+        ("127.0.0.1:0", &*taken.to_string(), "server.probe_listen_address"),
+        (&*taken.to_string(), "127.0.0.1:0", "--web.listen-address"),
+    ] {
+        let server = format!("[server]\nlisten_addresses = [{listen:?}]\nprobe_listen_address = {probe:?}\n");
+        let output = support::run(&support::config(&api, &server), &[], &[("CLOUDFLARE_API_TOKEN", &token)]);
+        let expected = format!("{taken} cannot be listened on: ");
+        assert!(output.code != Some(0) && output.stderr.contains(&expected), "{}", output.stderr);
+        assert!(output.stderr.contains(&format!("or choose another with {setting}")), "{}", output.stderr);
+    }
+}
+
 #[tokio::test]
 async fn tls_is_for_those_who_speak_it() {
     let folder = Folder::new();
