@@ -262,7 +262,10 @@ impl Zones {
                 memory.wants_name &= name == Name::Unknown;
                 memory.listed = Instant::now();
                 let mut state = before.succeeded(listing, completed, duration);
-                if let Name::Known(name) = name {
+                // The configuration may have named it while it was polled, and knows better.
+                if let Name::Known(name) = name
+                    && before.zone.name.is_none()
+                {
                     state.name = name.into();
                 }
                 memory.say_success(&before, &state);

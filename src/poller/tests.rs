@@ -593,3 +593,17 @@ async fn what_a_zone_is_called_follows_the_configuration() {
         [[&*id, "told.example"], ["told.example", "told.example"], ["zone-0.example", "zone-0.example"]]
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_the_configuration_gives_during_a_poll_beats_the_one_of_the_api() {
+    let fetch = async |_: Job, _| {
+        sleep(MINUTE).await;
+        Ok(Fetched { listing: Arc::default(), completed: 0, name: Name::Known("told.example".into()) })
+    };
+    let running = run_with(vec![Zone { name: None, ..zone(0, HOUR) }], 2 * MINUTE, fetch, async |running| {
+        sleep(MINUTE / 2).await;
+        running.change(vec![zone(0, HOUR)]).await;
+    })
+    .await;
+    assert_eq!((&*running.state(0).name, running.state(0).polls), ("zone-0.example", 1));
+}
