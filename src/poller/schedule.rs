@@ -9,7 +9,8 @@ use crate::model::{DeadToken, Failure};
 /// A zone that failed is tried again after this, or after its interval if that is shorter.
 const FIRST_RETRY: Duration = Duration::from_secs(300);
 
-/// A zone that a person has to mend is tried at least this often, or at its interval if that is longer.
+/// A zone that a person has to mend is tried at least this often, or at its interval if that is longer: no failure makes
+/// it rarer than the configuration wants it, and a rare zone is not worth more tries than that.
 const RAREST_RETRY: Duration = Duration::from_secs(6 * 3600);
 
 /// Zones that became due while the program did not run are caught up with over this time, or over
@@ -36,6 +37,8 @@ struct Timing {
     due: Option<Instant>,
     /// The wait after the last failure, unless the last poll was good.
     backoff: Option<Duration>,
+    /// Until when the server wants to be left alone.
+    not_before: Instant,
 }
 
 impl Schedule {
@@ -59,7 +62,7 @@ impl Schedule {
                     (due, due + interval.mul_f64(f64::from(count(index + 1)) / f64::from(count(zones.len()))))
                 }
             };
-            Timing { interval, tick: now + tick, due: Some(now + due), backoff: None }
+            Timing { interval, tick: now + tick, due: Some(now + due), backoff: None, not_before: now }
         };
         let zones: Vec<_> = zones.iter().enumerate().map(timing).collect();
         let due = zones.iter().enumerate().filter_map(|(index, zone)| Some(Reverse((zone.due?, index))));
@@ -77,20 +80,23 @@ impl Schedule {
             Some(place) => {
                 let old = self.zones[place].clone();
                 if begins_anew {
-                    return Timing { interval, due: Some(now), tick: now + interval, backoff: None };
+                    return Timing { interval, due: Some(now), tick: now + interval, backoff: None, not_before: now };
                 }
-                if interval >= old.interval || old.backoff.is_some() {
+                if interval >= old.interval {
                     return Timing { interval, ..old };
                 }
-                // What is left of the interval becomes shorter, too.
-                let due = old.due.map(|due| due.min(now + interval));
-                let tick = due.map_or(old.tick.min(now + interval), |due| due + interval);
-                Timing { interval, due, tick, backoff: None }
+                // What is left of the interval becomes shorter, too, and so does the wait after a failure.
+                let due = old.due.map(|due| due.min((now + interval).max(old.not_before)));
+                let tick = match due {
+                    Some(due) if old.backoff.is_none() => due + interval,
+                    due => old.tick.min(due.unwrap_or(now) + interval),
+                };
+                Timing { interval, due, tick, ..old }
             }
             None => {
                 let due = now + spacing * before;
                 before += 1;
-                Timing { interval, due: Some(due), tick: due + interval, backoff: None }
+                Timing { interval, due: Some(due), tick: due + interval, backoff: None, not_before: now }
             }
         };
         self.zones = zones.iter().map(timing).collect();
@@ -165,7 +171,9 @@ impl Schedule {
             None => first,
         };
         zone.backoff = Some(wait);
-        self.put(index, now + wait.max(failure.wait_at_least));
+        zone.not_before = now + failure.wait_at_least;
+        let due = zone.not_before.max(now + wait);
+        self.put(index, due);
     }
 
     /// Whether no poll of the zone runs.

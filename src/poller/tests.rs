@@ -607,3 +607,32 @@ async fn a_name_that_the_configuration_gives_during_a_poll_beats_the_one_of_the_
     .await;
     assert_eq!((&*running.state(0).name, running.state(0).polls), ("zone-0.example", 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_shorter_interval_shortens_the_wait_after_a_failure_but_not_one_that_the_server_wants() {
+    for (wait_at_least, seconds) in [
+        (Duration::ZERO, [0, 300, 900, 2100, 4500, 8100, 17_700]),
+        (HOUR, [0, 3600, 7200, 10_800, 14_400, 19_200, 28_800]),
+    ] {
+        let running = run_with(
+            vec![zone(0, DAY)],
+            DAY,
+            async |_, _| Err(Failure { wait_at_least, ..Failure::new(Reason::Forbidden, "no") }),
+            async |running| {
+                // The next try would come at 9,300 seconds.
+                sleep(Duration::from_secs(7500)).await;
+                running.change(vec![zone(0, 10 * MINUTE)]).await;
+            },
+        )
+        .await;
+        assert_eq!(running.seconds("zone-0.example")[..7], seconds, "{wait_at_least:?}");
+    }
+    // A good poll is followed by the next one an interval later, and not where the longer one had it.
+    let fails_once = async |_, poll| if poll == 0 { Err(Failure::new(Reason::Timeout, "no")) } else { good() };
+    let running = run_with(vec![zone(0, DAY)], 2 * HOUR, fails_once, async |running| {
+        sleep(MINUTE).await;
+        running.change(vec![zone(0, HOUR)]).await;
+    })
+    .await;
+    assert_eq!(running.seconds("zone-0.example"), [0, 300, 3900]);
+}
