@@ -259,38 +259,46 @@ impl Live {
         let loaded = tokio::task::spawn_blocking(move || load()).await;
         let config = loaded.map_err(|bug| bug.to_string())?.map_err(|mistakes| mistakes.to_string())?;
         let before = self.clients.borrow().clone();
-        let mut clients = HashMap::new();
+        let (mut clients, mut successions) = (HashMap::new(), Vec::new());
         for credential in &config.credentials {
-            let client = match before.get(credential.name()) {
-                Some(client) => client.succeeded_by(&config.api, credential.clone()),
+            let slot = self.directory.as_ref().map(|directory| directory.credential(credential.name()));
+            // Under another name, it is the same user of Cloudflare's, whose budget there is once.
+            let is_renamed = |client: &&Arc<Client>| {
+                client.credential().headers() == credential.headers()
+                    && !config.credentials.iter().any(|other| other.name() == client.credential().name())
+            };
+            let old = before.get(credential.name()).or_else(|| before.values().find(is_renamed));
+            let client = match old {
+                Some(old) => old.succeeded_by(&config.api, credential.clone(), &self.registry, slot),
                 None => {
-                    let slot = self.directory.as_ref().map(|directory| directory.credential(credential.name()));
                     Client::new(&config.api, credential.clone(), &self.registry, self.now, self.revive.clone(), slot)
                 }
             };
-            clients.insert(credential.name().clone(), Arc::new(client.map_err(|error| error.to_string())?));
+            let client = Arc::new(client.map_err(|error| error.to_string())?);
+            successions.extend(old.map(|old| (Arc::clone(&client), Arc::clone(old))));
+            clients.insert(credential.name().clone(), client);
         }
-        // From here on nothing fails. Polls may still begin with clients of before.
-        let mut both = (*before).clone();
-        both.extend(clients.clone());
-        self.clients.send_replace(Arc::new(both));
-        for (name, client) in &clients {
-            if let Some(before) = before.get(name) {
-                client.take_over(before);
-            }
-        }
+        // From here on nothing fails.
+        self.watching.drain(..).for_each(|watching| watching.abort());
         self.series.send_if_modified(|series| {
             let changed = *series != config.series;
             series.clone_from(&config.series);
             changed
         });
+        let renewed = successions.iter().filter(|(client, before)| client.asks_otherwise_than(before));
+        let renewed = renewed.map(|(client, _)| client.credential().name().clone()).collect();
+        let in_use = self.clients.clone();
+        let exchange = Box::new(move || {
+            in_use.send_replace(Arc::new(clients));
+            successions.iter().for_each(|(client, before)| client.take_over(before));
+        });
         let (applied, is_applied) = oneshot::channel();
-        let change = Change { zones: config.zones.clone(), requests_per_5m: config.api.requests_per_5m, applied };
+        let (zones, requests_per_5m) = (config.zones.clone(), config.api.requests_per_5m);
+        let change = Change { zones, requests_per_5m, renewed, exchange, applied };
         if self.changes.send(change).is_ok() {
             // An error means that the loop is gone, and with it this daemon, at once.
             let _ = is_applied.await;
         }
-        self.clients.send_replace(Arc::new(clients));
         if let Some(directory) = &self.directory {
             let zones = self.config.zones.iter().filter(|old| !config.zones.iter().any(|new| new.id == old.id));
             let gone = |old: &&Arc<Credential>| !config.credentials.iter().any(|new| new.name() == old.name());
@@ -306,7 +314,6 @@ impl Live {
 
     /// Watches the secrets that are in use now: their files, and when they expire.
     fn watch(&mut self, polling: &mut JoinSet<()>) {
-        self.watching.drain(..).for_each(|watching| watching.abort());
         for client in self.clients.borrow().values() {
             let credential = client.credential();
             if credential.is_in_a_file() {

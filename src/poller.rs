@@ -6,7 +6,13 @@
 mod demand;
 mod schedule;
 
-use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    future::Future,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{
     StreamExt as _,
@@ -88,14 +94,28 @@ pub struct Poller {
 }
 
 /// Other zones, or another budget. Zones that stay keep what is known of them and their place in the schedule.
-#[derive(Debug)]
 pub struct Change {
     /// All zones there are then.
     pub zones: Vec<Arc<Zone>>,
     /// The budget of each credential, in requests per five minutes.
     pub requests_per_5m: u32,
-    /// Told once no zone of before is started any more.
+    /// Credentials with which is asked in another way from now on. Polls with them that run are given up, and begin
+    /// anew at once.
+    pub renewed: HashSet<Arc<str>>,
+    /// Exchanges what polls ask with: called when none that is given up goes on, and before any other begins.
+    pub exchange: Box<dyn FnOnce() + Send>,
+    /// Told once all of it is so.
     pub applied: oneshot::Sender<()>,
+}
+
+impl fmt::Debug for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Change")
+            .field("zones", &self.zones)
+            .field("requests_per_5m", &self.requests_per_5m)
+            .field("renewed", &self.renewed)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Poller {
@@ -197,7 +217,7 @@ impl Zones {
         snapshot.zones.iter().position(is_it)
     }
 
-    fn change(&mut self, Change { zones, requests_per_5m, applied }: Change) {
+    fn change(&mut self, Change { zones, requests_per_5m, renewed, exchange, applied }: Change) {
         let before = self.snapshots.borrow().zones.clone();
         let places: HashMap<_, _> =
             before.iter().enumerate().map(|(place, state)| ((state.zone.kind, &state.zone.id), place)).collect();
@@ -208,15 +228,17 @@ impl Zones {
             let interval = zone.interval;
             match place.and_then(|place| Some((&before[place], memories[place].take()?))) {
                 Some((old, mut memory)) => {
-                    let other_credential = old.zone.credential != zone.credential;
+                    let is_polled = place.is_some_and(|place| !self.schedule.is_waiting(place));
+                    let begins_anew =
+                        old.zone.credential != zone.credential || (is_polled && renewed.contains(&zone.credential));
                     let state = old.reconfigured(zone);
                     memory.wants_name = state.is_nameless() && (memory.wants_name || !old.is_nameless());
-                    if other_credential {
-                        // What the other one is answered says nothing any more.
+                    if begins_anew {
+                        // What is answered to what was asked before says nothing any more.
                         memory.give_up();
                     }
                     self.memories.push(memory);
-                    timings.push((interval, place, other_credential));
+                    timings.push((interval, place, begins_anew));
                     states.push(Arc::new(state));
                 }
                 None => {
@@ -232,6 +254,8 @@ impl Zones {
         self.demand = demand(requests_per_5m, &states);
         self.untried = states.iter().filter(|state| state.last_poll.is_none()).count();
         self.snapshots.send_replace(Arc::new(Snapshot { zones: states }));
+        // What was given up goes on no more, since it runs within this very task.
+        exchange();
         // Whoever asked for it may have gone.
         let _ = applied.send(());
     }

@@ -125,6 +125,50 @@ async fn another_credential_is_used_at_once_and_no_budget_is_given_twice() {
 }
 
 #[tokio::test]
+async fn polls_that_wait_for_the_budget_ask_with_the_new_secret() {
+    let names: Vec<_> = (0..8).map(|zone| format!("{zone}.example")).collect();
+    let api = SimulatedApi::start(World::of(names.iter().map(|name| SimulatedZone::of_size(name, 3)))).await.unwrap();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let token = api.change(|world| world.token().to_owned());
+    let lifecycle = "enable_lifecycle = true";
+    // Six of the eight polls wait.
+    let file = config(&api, &names, lifecycle, "requests_per_5m = 2");
+    let daemon = Daemon::start(&file, &[], &[("CLOUDFLARE_API_TOKEN", &token)]);
+    until("two polls", async || {
+        (Metrics::of(&daemon).await.all("cloudflare_certificates_up", &[]).count() == 2).then_some(())
+    })
+    .await;
+    api.change(|world| world.credentials = vec![AcceptedCredential::Token("simulated-token-of-another-kind".into())]);
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "simulated-token-of-another-kind").unwrap();
+    let more = format!("[credentials.default]\napi_token_file = {:?}", secret.path());
+    daemon.configure(&config(&api, &names, lifecycle, &more));
+    assert_eq!(daemon.post("/-/reload").await.0, 200);
+    daemon.ready().await;
+    let metrics = Metrics::of(&daemon).await;
+    for name in names {
+        assert_eq!(metrics.up(name), Some(1.0), "{name}: {}", daemon.log());
+    }
+    assert_eq!(api.requests().iter().filter(|request| request.path.contains("client_certificates")).count(), 8);
+}
+
+#[tokio::test]
+async fn another_name_for_the_same_secret_gives_no_second_budget() {
+    let (api, daemon) = start(world(), &["a.example"], "enable_lifecycle = true").await;
+    let more = "requests_per_5m = 1\n[credentials.renamed]\napi_token_env = \"CLOUDFLARE_API_TOKEN\"";
+    let file = config(&api, &["a.example", "b.example"], "enable_lifecycle = true", more);
+    daemon.configure(&file.replace("[[zones]]", "[[zones]]\ncredentials = \"renamed\""));
+    let (status, text) = daemon.post("/-/reload").await;
+    assert_eq!(status, 200, "{text}");
+    sleep(Duration::from_secs(2)).await;
+    let asked = api.requests().iter().filter(|request| request.path.contains("client_certificates")).count();
+    assert_eq!(asked, 1);
+    let metrics = Metrics::of(&daemon).await;
+    let throttled = |name| metrics.get("cloudflare_api_throttled_seconds_total", &[("credentials", name)]);
+    assert_eq!((throttled("default"), throttled("renamed").is_some()), (None, true));
+}
+
+#[tokio::test]
 async fn a_token_shows_when_it_expires_whoever_owns_it() {
     let mut daemons = Vec::new();
     for of_account in [false, true] {

@@ -60,13 +60,27 @@ pub struct Client {
     credential: Arc<Credential>,
     pace: Arc<Pace>,
     metrics: Arc<ApiMetrics>,
-    /// When the token is asked about next.
-    ask_of_token: Arc<Mutex<Instant>>,
+    token: Arc<Mutex<TokenInquiry>>,
     requests_sent: AtomicU64,
     said_low: Mutex<Option<Instant>>,
     now: fn() -> DateTime<Utc>,
     revived: UnboundedSender<(Arc<str>, Revival)>,
     slot: Option<Slot>,
+}
+
+/// The question when a token expires.
+#[derive(Debug)]
+struct TokenInquiry {
+    /// When it is asked next.
+    due: Instant,
+    /// Counts the tokens there were: an answer about one of before is none.
+    tokens: u64,
+}
+
+impl Default for TokenInquiry {
+    fn default() -> Self {
+        Self { due: Instant::now(), tokens: 0 }
+    }
 }
 
 /// What survives of a credential's pace.
@@ -123,7 +137,7 @@ impl Client {
             http: transport::http_client(settings).map_err(ClientError::Http)?,
             pace: Arc::new(pace),
             metrics: Arc::new(ApiMetrics::register(registry, credential.name())?),
-            ask_of_token: Arc::new(Mutex::new(Instant::now())),
+            token: Arc::default(),
             settings: settings.clone(),
             credential,
             requests_sent: AtomicU64::new(0),
@@ -134,45 +148,80 @@ impl Client {
         })
     }
 
-    /// A client for what the credential of this name is now. It sends nothing before it [takes over](Self::take_over).
+    /// A client for what the credential of this name is now, or for the same secret under another name, with the
+    /// registry and the slot that a new one would have. It sends nothing before it [takes over](Self::take_over).
     ///
     /// # Errors
-    /// If the machine cannot make TLS connections.
-    pub fn succeeded_by(&self, settings: &ApiSettings, credential: Arc<Credential>) -> Result<Self, ClientError> {
+    /// If the machine cannot make TLS connections, or another credential of this name has a client already.
+    pub fn succeeded_by(
+        &self,
+        settings: &ApiSettings,
+        credential: Arc<Credential>,
+        registry: &Registry,
+        slot: Option<Slot>,
+    ) -> Result<Self, ClientError> {
+        let (metrics, token) = if credential.name() == self.credential.name() {
+            // What was counted stays counted.
+            (Arc::clone(&self.metrics), Arc::clone(&self.token))
+        } else {
+            (Arc::new(ApiMetrics::register(registry, credential.name())?), Arc::default())
+        };
         Ok(Self {
             http: transport::http_client(settings).map_err(ClientError::Http)?,
             settings: settings.clone(),
             credential,
-            // What was spent is spent, and what was counted stays counted.
+            // What was spent is spent.
             pace: Arc::clone(&self.pace),
-            metrics: Arc::clone(&self.metrics),
-            ask_of_token: Arc::clone(&self.ask_of_token),
+            metrics,
+            token,
             requests_sent: AtomicU64::new(0),
             said_low: Mutex::default(),
             now: self.now,
             revived: self.revived.clone(),
-            slot: self.slot.clone(),
+            slot,
         })
     }
 
-    /// Takes the place of the client that it succeeds.
+    /// Whether it asks with another secret than the one that it succeeds, or elsewhere: what is answered to the one
+    /// says nothing of the other.
+    #[must_use]
+    pub fn asks_otherwise_than(&self, before: &Self) -> bool {
+        self.settings.base_url != before.settings.base_url || self.has_another_secret_than(before)
+    }
+
+    fn has_another_secret_than(&self, other: &Self) -> bool {
+        self.credential.headers() != other.credential.headers()
+    }
+
+    /// Takes the place of the client that it succeeds, of which nothing may be under way if this one
+    /// [asks otherwise](Self::asks_otherwise_than).
     pub fn take_over(&self, before: &Self) {
         self.pace.set_limits(self.settings.requests_per_5m, self.settings.concurrency);
-        if self.credential.headers() != before.credential.headers() {
+        if self.has_another_secret_than(before) {
             self.secret_changed();
+        } else if self.asks_otherwise_than(before) {
+            self.begin_anew();
         }
     }
 
     fn secret_changed(&self) {
         tracing::info!(credential = %self.credential.name(), "The secret changed and is used from now on.");
+        self.begin_anew();
+    }
+
+    /// Forgets what was answered so far.
+    fn begin_anew(&self) {
         self.pace.token_changed();
+        let mut token = self.token();
+        token.tokens += 1;
+        token.due = Instant::now();
         self.metrics.token_expires(None);
-        *self.ask_of_token() = Instant::now();
+        drop(token);
         self.revive(Revival::NewSecret);
     }
 
-    fn ask_of_token(&self) -> MutexGuard<'_, Instant> {
-        self.ask_of_token.lock().unwrap_or_else(PoisonError::into_inner)
+    fn token(&self) -> MutexGuard<'_, TokenInquiry> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Shows when the token expires, and asks anew once a day. `zone` is one that it lists. Never ends.
@@ -181,10 +230,17 @@ impl Client {
     pub async fn watch_token(&self, zone: &ZoneId) {
         loop {
             sleep(LOOK_AT_TOKEN_EVERY).await;
-            if *self.ask_of_token() > Instant::now() {
+            let TokenInquiry { due, tokens } = *self.token();
+            if due > Instant::now() {
                 continue;
             }
-            let wait = match self.token_expiry(zone).await {
+            let answer = self.token_expiry(zone).await;
+            let mut token = self.token();
+            if token.tokens != tokens {
+                // It is about the token of before.
+                continue;
+            }
+            let wait = match answer {
                 Ok(expiry) => {
                     self.metrics.token_expires(expiry);
                     ASK_OF_TOKEN_EVERY
@@ -195,7 +251,7 @@ impl Client {
                     if told { ASK_OF_TOKEN_EVERY } else { ASK_OF_TOKEN_AGAIN }
                 }
             };
-            *self.ask_of_token() = Instant::now() + wait;
+            token.due = Instant::now() + wait;
         }
     }
 

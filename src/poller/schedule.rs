@@ -80,7 +80,10 @@ impl Schedule {
             Some(place) => {
                 let old = self.zones[place].clone();
                 if begins_anew {
-                    return Timing { interval, due: Some(now), tick: now + interval, backoff: None, not_before: now };
+                    // Zones that are given up together keep their places, so that they do not come together for ever.
+                    let keeps_its_place = old.tick > now && old.tick <= now + interval;
+                    let tick = if keeps_its_place { old.tick } else { now + interval };
+                    return Timing { interval, due: Some(now), tick, backoff: None, not_before: now };
                 }
                 if interval >= old.interval {
                     return Timing { interval, ..old };

@@ -71,9 +71,22 @@ impl Running {
 
     /// Has these zones polled from now on.
     async fn change(&self, zones: Vec<Zone>) {
+        self.renew(zones, [], || {}).await;
+    }
+
+    /// The same, where these credentials ask in another way.
+    async fn renew<const N: usize>(
+        &self,
+        zones: Vec<Zone>,
+        renewed: [&str; N],
+        exchange: impl FnOnce() + Send + 'static,
+    ) {
         let (applied, is_applied) = oneshot::channel();
         let zones = zones.into_iter().map(Arc::new).collect();
-        self.changes.send(Change { zones, requests_per_5m: 600, applied }).unwrap();
+        let renewed = renewed.into_iter().map(Arc::from).collect();
+        self.changes
+            .send(Change { zones, requests_per_5m: 600, renewed, exchange: Box::new(exchange), applied })
+            .unwrap();
         is_applied.await.unwrap();
     }
 }
@@ -592,6 +605,39 @@ async fn what_a_zone_is_called_follows_the_configuration() {
         names.into_inner(),
         [[&*id, "told.example"], ["told.example", "told.example"], ["zone-0.example", "zone-0.example"]]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn polls_with_a_credential_that_asks_in_another_way_begin_anew_and_those_that_wait_keep_their_place() {
+    let secret = Arc::new(std::sync::Mutex::new("old"));
+    let asked = RefCell::new(Vec::new());
+    let fetch = |job: Job, poll| {
+        // Drawn when the poll begins, as a client is.
+        let (secret, asked) = (*secret.lock().unwrap(), &asked);
+        async move {
+            let name = job.zone.name.clone().unwrap();
+            if &*name != "zone-0.example" && poll == 0 {
+                sleep(20 * MINUTE).await;
+            }
+            asked.borrow_mut().push((name[5..6].to_owned(), secret));
+            good()
+        }
+    };
+    let three = || vec![zone(0, HOUR), zone(1, HOUR), Zone { credential: "other".into(), ..zone(2, HOUR) }];
+    let running = run_with(three(), 170 * MINUTE, fetch, async |running| {
+        sleep(10 * MINUTE).await;
+        let exchanged = Arc::clone(&secret);
+        running.renew(three(), ["default"], move || *exchanged.lock().unwrap() = "new").await;
+    })
+    .await;
+    // Zone 0 waited; zone 1 was being polled, and has its place of before afterwards; zone 2 has another credential.
+    assert_eq!(running.seconds("zone-0.example"), [0, 1200, 4800, 8400]);
+    assert_eq!(running.seconds("zone-1.example"), [0, 600, 2400, 6000, 9600]);
+    assert_eq!(running.seconds("zone-2.example"), [0, 3600, 7200]);
+    let of =
+        |zone: &str| asked.borrow().iter().filter(|(of, _)| of == zone).map(|(_, secret)| *secret).collect::<Vec<_>>();
+    assert_eq!(of("1"), ["new"; 4]);
+    assert_eq!(of("2"), ["old", "new", "new"]);
 }
 
 #[tokio::test(start_paused = true)]
