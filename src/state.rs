@@ -296,23 +296,34 @@ impl Slot {
     pub async fn save<T: Serialize + Send + Sync + 'static>(&self, value: T, durable: bool) {
         let shared = &self.directory.0;
         let mut done = self.queue.done.subscribe();
-        let number = {
-            let mut waiting = lock(&self.queue.waiting);
-            waiting.values += 1;
-            waiting.newest = Some(Arc::new(move |path| file::replace(path, &value, durable)));
-            if std::mem::replace(&mut waiting.is_served, true) {
-                self.queue.renewed.notify_one();
-            } else {
-                tokio::spawn(self.clone().serve());
-            }
-            waiting.values
-        };
+        let number = self.put(Arc::new(move |path| file::replace(path, &value, durable)));
         let patience = if shared.stuck.load(Ordering::Relaxed) { Duration::ZERO } else { PATIENCE };
         // The sender is in the queue, so it is there.
         if timeout(patience, done.wait_for(|done| *done >= number)).await.is_err() {
             shared.stuck.store(true, Ordering::Relaxed);
             shared.failed(&self.name, &"the disk does not answer");
         }
+    }
+
+    /// Removes the file, since it is no longer of use, in its turn after what is being written. Does not wait for it.
+    pub fn forget(&self) {
+        self.put(Arc::new(|path| match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }));
+    }
+
+    /// Takes the place of what waits to be written; returns its number.
+    fn put(&self, write: Write) -> u64 {
+        let mut waiting = lock(&self.queue.waiting);
+        waiting.values += 1;
+        waiting.newest = Some(write);
+        if std::mem::replace(&mut waiting.is_served, true) {
+            self.queue.renewed.notify_one();
+        } else {
+            tokio::spawn(self.clone().serve());
+        }
+        waiting.values
     }
 
     /// Writes until there is nothing that is to be written.
@@ -347,11 +358,6 @@ impl Slot {
                 }
             }
         }
-    }
-
-    /// Removes what is on disk, since it is no longer of use. What cannot be removed now is, at the next start.
-    pub fn forget(&self) {
-        let _ = std::fs::remove_file(self.path());
     }
 
     fn write(&self, write: &dyn Fn(&Path) -> io::Result<()>) -> io::Result<()> {

@@ -339,3 +339,21 @@ proptest! {
         prop_assert_eq!(file::read::<SavedZone>(&path).unwrap(), Some(zone));
     }
 }
+
+#[tokio::test]
+async fn what_is_forgotten_does_not_come_back_by_a_write_that_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = open(&folder);
+    let slot = directory.zone(&zone(ID));
+    slot.save(saved(vec![certificate("a")]), true).await;
+    assert!(load(&directory).is_some());
+    // Begun and given up, as by a poll of a zone that is gone.
+    assert!(futures_util::FutureExt::now_or_never(slot.save(saved(vec![]), true)).is_none());
+    slot.forget();
+    let mut done = slot.queue.done.subscribe();
+    done.wait_for(|done| *done == 3).await.unwrap();
+    assert!(load(&directory).is_none());
+    // And it can be there again.
+    slot.save(saved(vec![]), true).await;
+    assert!(load(&directory).is_some());
+}
