@@ -18,6 +18,7 @@ use std::{
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use chrono::{DateTime, Utc};
@@ -210,7 +211,7 @@ fn run_daemon(common: Common, web: Web, now: fn() -> DateTime<Utc>) -> Result<u8
     let serving = Serving::Yes { web_config_file: web.web_config_file.clone() };
     let config = web.apply(load(&common, &serving)?);
     let again = move || read(&common, &serving).map(|config| web.apply(config));
-    Ok(daemon::run(config, again, sockets, now))
+    Ok(daemon::run(config, Arc::new(again), sockets, now))
 }
 
 /// Keeps secrets out of core files, and memory and environment from other processes of this user.

@@ -4,6 +4,7 @@
 //! It hands out `model` types and knows nothing of schedules, metrics text or configuration files.
 
 mod client;
+mod clients;
 mod credential;
 mod date;
 mod dialling;
@@ -20,6 +21,7 @@ mod transport;
 mod wire;
 
 pub use client::{Client, ClientError, Revival};
+pub use clients::{ClientMaker, Clients, Succession};
 pub use credential::{Credential, CredentialError, Scheme, SecretSource};
 #[cfg(test)]
 pub(crate) use pace::Pace;

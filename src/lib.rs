@@ -5,11 +5,11 @@
 //!
 //! - [`cli`]: the commands.
 //! - this file: the one place that joins the parts.
-//! - [`systemd`]: what systemd is told and hands over.
+//! - `reload`: another configuration while the program runs; `restart`: what a restart finds again.
 //! - [`config`]: the configuration file; [`server`]: HTTP; [`demo`]: a simulated Cloudflare API.
 //! - [`poller`]: which zone is due; [`exposition`]: the text that Prometheus reads.
 //! - [`cloudflare`]: the client of the API.
-//! - [`state`]: files that survive a restart.
+//! - [`state`]: files that survive a restart; [`systemd`]: what systemd is told and hands over.
 //! - [`model`]: pure data.
 
 pub mod cli;
@@ -22,30 +22,32 @@ pub mod poller;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod properties;
+mod reload;
+mod restart;
 pub mod server;
 pub mod state;
 pub mod systemd;
 
-use std::{
-    collections::HashMap, future::pending, io, net::TcpListener, num::NonZero, panic::resume_unwind, sync::Arc, thread,
-    time::Duration,
-};
+use std::{convert::Infallible, io, net::TcpListener, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use prometheus::{IntCounter, IntGauge, Registry};
+use prometheus::{IntCounter, Registry};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
-    task::{AbortHandle, JoinError, JoinSet},
+    sync::{mpsc, watch},
+    task::{JoinError, JoinSet},
     time::{Instant, timeout},
 };
 
-use cloudflare::{Client, ClientError, Credential, Lane, Revival};
-use config::{Config, ConfigErrors};
-use exposition::SeriesSettings;
-use model::{Failure, Listing, Reason, Snapshot, Zone, ZoneState};
-use poller::{Change, Fetched, Job, Name, Poller};
+use cloudflare::{Client, ClientError, ClientMaker, Lane};
+use config::Config;
+use model::{Failure, Reason, Snapshot, Zone, ZoneState};
+use poller::{Fetched, Job, Name, Poller};
+use reload::{Live, ReloadMetrics};
+use restart::{restore, save};
 use server::{BindError, WebConfigErrors};
-use state::{Directory, InUse, SavedZone};
+use state::{Directory, InUse};
+
+pub use reload::Load;
 
 /// How long a scrape in flight may take to finish once the program has to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -68,6 +70,9 @@ pub enum RunError {
     /// Nothing could be served.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A socket that systemd has opened is no good.
+    #[error("a socket that was handed over cannot be listened on: {0}; look at the .socket unit")]
+    Adopt(#[source] io::Error),
     /// A listener broke.
     #[error("the HTTP server ended: {0}")]
     Server(#[source] io::Error),
@@ -87,9 +92,6 @@ pub struct Controls {
     /// Listens on these, if there are any, and not where the configuration says.
     pub sockets: Vec<TcpListener>,
 }
-
-/// Reads the configuration.
-type Load = dyn Fn() -> Result<Config, ConfigErrors> + Send + Sync;
 
 /// Listens, polls and serves until it is told to stop, then finishes the scrapes in flight.
 ///
@@ -111,10 +113,11 @@ pub async fn run(
     )
     .and_then(|counter| registry.register(Box::new(counter.clone())).map(|()| counter))
     .map_err(ClientError::from)?;
-    let reloads = ReloadMetrics::register(&registry).map_err(ClientError::from)?;
+    let reloads = ReloadMetrics::register(&registry, now()).map_err(ClientError::from)?;
     let directory = config.state_directory.as_deref().map(|path| Directory::open(path, write_failures)).transpose()?;
     let (revive, revived) = mpsc::unbounded_channel();
-    let clients = clients(&config, &registry, now, &revive, directory.as_ref())?;
+    let maker = ClientMaker { registry: registry.clone(), now, revive, directory: directory.clone() };
+    let clients = maker.make(&config.api, &config.credentials)?;
     let web = config.web_config_file.as_deref().map(server::Web::open).transpose()?;
     let probe = match &config.probe_listen_address {
         Some(address) => Some(server::bind_probe(address).await?),
@@ -123,7 +126,7 @@ pub async fn run(
     let listeners = if sockets.is_empty() {
         server::bind(&config.listen_addresses, &config.telemetry_path).await?
     } else {
-        server::adopt(sockets, &config.telemetry_path).map_err(RunError::Server)?
+        server::adopt(sockets, &config.telemetry_path).map_err(RunError::Adopt)?
     };
     let access = server::Access { web, probe };
     let (zones, due_in) = match &directory {
@@ -133,42 +136,31 @@ pub async fn run(
     let (snapshots, latest) = watch::channel(Arc::new(Snapshot { zones }));
     let pulse = watch::Sender::new(Instant::now());
     let beat = watch::Sender::new(None);
-    let series = watch::Sender::new(config.series.clone());
     let (ask_reload, mut asked) = mpsc::unbounded_channel();
+    let (telemetry_path, may_ask) = (config.telemetry_path.clone(), config.enable_lifecycle);
+    let (changes, changed) = mpsc::unbounded_channel();
+    let requests_per_5m = config.api.requests_per_5m;
+    let mut live = Live::new(load, config, maker, clients, changes, reloads);
     let sources = server::Sources {
         snapshots: latest,
         pulse: pulse.subscribe(),
-        registry: registry.clone(),
-        series: series.subscribe(),
+        registry,
+        series: live.series(),
         now,
         notice,
-        reload: config.enable_lifecycle.then_some(ask_reload.clone()),
+        reload: may_ask.then_some(ask_reload.clone()),
         beat: beat.clone(),
     };
-    let telemetry_path = config.telemetry_path.clone();
     let stopped = stop.clone();
     let mut server =
         tokio::spawn(async move { server::serve(listeners, &telemetry_path, sources, access, stopped).await });
 
     // Dropped at the end, which cancels what is in it.
-    let mut polling = JoinSet::new();
-    let (changes, changed) = mpsc::unbounded_channel();
+    let mut polling = JoinSet::<Infallible>::new();
     let (turned, mut served) = (pulse.subscribe(), beat.subscribe());
-    let poller =
-        Poller { snapshots, due_in, revived, changes: changed, pulse, requests_per_5m: config.api.requests_per_5m };
-    let mut live = Live {
-        config,
-        clients: watch::Sender::new(Arc::new(clients)),
-        watching: Vec::new(),
-        registry,
-        revive,
-        directory,
-        series,
-        changes,
-        now,
-    };
+    let poller = Poller { snapshots, due_in, revived, changes: changed, pulse, requests_per_5m };
     live.watch(&mut polling);
-    let (used, saved_in) = (live.clients.subscribe(), live.directory.clone());
+    let (used, saved_in) = (live.clients(), directory.clone());
     let poll = move |job: Job| {
         let (client, directory) = (used.borrow()[&job.zone.credential].clone(), saved_in.clone());
         async move {
@@ -184,50 +176,54 @@ pub async fn run(
             Ok(fetched)
         }
     };
-    let saved_in = live.directory.clone();
     let corrected = move |state: &ZoneState, next_due| {
-        if let (Some(directory), Some((listing, completed))) = (saved_in.clone(), state.listing.clone()) {
+        if let (Some(directory), Some((listing, completed))) = (directory.clone(), state.listing.clone()) {
             let (zone, name) = (state.zone.clone(), state.name.clone());
             tokio::spawn(async move { save(&directory, &zone, name, listing, completed, next_due, now).await });
         }
     };
     polling.spawn(poller.run(poll, move || now().timestamp(), corrected));
-    reloads.succeeded(now());
     let is_well = {
         let served = served.clone();
         move || server::polls(&turned) && server::serves(&served)
     };
     polling.spawn(systemd::feed_watchdog(is_well));
-    polling.spawn(async move {
-        // An error means that the server has ended, which is seen to elsewhere.
-        if served.wait_for(Option::is_some).await.is_ok() {
-            systemd::ready();
-        }
-        pending::<()>().await;
-    });
 
+    let mut is_ready = false;
     loop {
-        let reply = tokio::select! {
-            ended = &mut server => return ended?.map_err(RunError::Server),
-            Some(ended) = polling.join_next() => match ended {
-                // What watched a credential of before.
-                Err(error) if error.is_cancelled() => continue,
-                ended => return Ok(ended?),
-            },
-            Some(()) = reload.recv() => None,
-            Some(reply) = asked.recv() => Some(reply),
+        let (by, reply) = tokio::select! {
+            // Once it has to end, systemd is told so, and nothing else after that.
+            biased;
             // An error means that whoever could say stop is gone.
             _ = stop.wait_for(|&stop| stop) => break,
+            ended = &mut server => return ended?.map_err(RunError::Server),
+            Some(ended) = polling.join_next() => match ended {
+                Ok(never) => match never {},
+                // What watched a credential of before.
+                Err(error) if error.is_cancelled() => continue,
+                Err(error) => return Err(error.into()),
+            },
+            Ok(_) = served.wait_for(Option::is_some), if !is_ready => {
+                systemd::ready();
+                is_ready = true;
+                continue;
+            }
+            Some(()) = reload.recv(), if is_ready => ("signal", None),
+            Some(reply) = asked.recv(), if is_ready => ("request", Some(reply)),
         };
-        systemd::reloading();
-        let outcome = live.reload(&load, &mut polling).await;
-        reloads.ended(&outcome, now());
-        systemd::ready();
+        let outcome = tokio::select! {
+            biased;
+            // The disk with the configuration may hang.
+            _ = stop.wait_for(|&stop| stop) => break,
+            outcome = live.reload(by, &mut polling) => outcome,
+        };
         if let Some(reply) = reply {
             // Whoever asked may have gone.
             let _ = reply.send(outcome);
         }
     }
+    // Who asks for a reload now is told that there is none.
+    drop(asked);
     polling.abort_all();
     match timeout(DRAIN, server).await {
         Ok(ended) => ended?.map_err(RunError::Server),
@@ -236,182 +232,6 @@ pub async fn run(
             Ok(())
         }
     }
-}
-
-/// What a reload changes.
-struct Live {
-    config: Config,
-    clients: watch::Sender<Arc<HashMap<Arc<str>, Arc<Client>>>>,
-    watching: Vec<AbortHandle>,
-    registry: Registry,
-    revive: mpsc::UnboundedSender<(Arc<str>, Revival)>,
-    directory: Option<Directory>,
-    series: watch::Sender<SeriesSettings>,
-    changes: mpsc::UnboundedSender<Change>,
-    now: fn() -> DateTime<Utc>,
-}
-
-impl Live {
-    /// Reads the configuration and goes over to it; on an error everything stays as it is.
-    async fn reload(&mut self, load: &Arc<Load>, polling: &mut JoinSet<()>) -> Result<(), String> {
-        let load = Arc::clone(load);
-        // Files can be on a disk that hangs.
-        let loaded = tokio::task::spawn_blocking(move || load()).await;
-        let config = loaded.map_err(|bug| bug.to_string())?.map_err(|mistakes| mistakes.to_string())?;
-        let before = self.clients.borrow().clone();
-        let (mut clients, mut successions) = (HashMap::new(), Vec::new());
-        for credential in &config.credentials {
-            let slot = self.directory.as_ref().map(|directory| directory.credential(credential.name()));
-            // Under another name, it is the same user of Cloudflare's, whose budget there is once.
-            let is_renamed = |client: &&Arc<Client>| {
-                client.credential().headers() == credential.headers()
-                    && !config.credentials.iter().any(|other| other.name() == client.credential().name())
-            };
-            let old = before.get(credential.name()).or_else(|| before.values().find(is_renamed));
-            let client = match old {
-                Some(old) => old.succeeded_by(&config.api, credential.clone(), &self.registry, slot),
-                None => {
-                    Client::new(&config.api, credential.clone(), &self.registry, self.now, self.revive.clone(), slot)
-                }
-            };
-            let client = Arc::new(client.map_err(|error| error.to_string())?);
-            successions.extend(old.map(|old| (Arc::clone(&client), Arc::clone(old))));
-            clients.insert(credential.name().clone(), client);
-        }
-        // From here on nothing fails.
-        self.watching.drain(..).for_each(|watching| watching.abort());
-        self.series.send_if_modified(|series| {
-            let changed = *series != config.series;
-            series.clone_from(&config.series);
-            changed
-        });
-        let renewed = successions.iter().filter(|(client, before)| client.asks_otherwise_than(before));
-        let renewed = renewed.map(|(client, _)| client.credential().name().clone()).collect();
-        let in_use = self.clients.clone();
-        let exchange = Box::new(move || {
-            in_use.send_replace(Arc::new(clients));
-            successions.iter().for_each(|(client, before)| client.take_over(before));
-        });
-        let (applied, is_applied) = oneshot::channel();
-        let (zones, requests_per_5m) = (config.zones.clone(), config.api.requests_per_5m);
-        let change = Change { zones, requests_per_5m, renewed, exchange, applied };
-        if self.changes.send(change).is_ok() {
-            // An error means that the loop is gone, and with it this daemon, at once.
-            let _ = is_applied.await;
-        }
-        if let Some(directory) = &self.directory {
-            let zones = self.config.zones.iter().filter(|old| !config.zones.iter().any(|new| new.id == old.id));
-            let gone = |old: &&Arc<Credential>| !config.credentials.iter().any(|new| new.name() == old.name());
-            let credentials = self.config.credentials.iter().filter(gone);
-            zones.for_each(|zone| directory.zone(zone).forget());
-            credentials.for_each(|credential| directory.credential(credential.name()).forget());
-        }
-        warn_of_restart(&self.config, &config);
-        self.config = config;
-        self.watch(polling);
-        Ok(())
-    }
-
-    /// Watches the secrets that are in use now: their files, and when they expire.
-    fn watch(&mut self, polling: &mut JoinSet<()>) {
-        for client in self.clients.borrow().values() {
-            let credential = client.credential();
-            if credential.is_in_a_file() {
-                let client = client.clone();
-                self.watching.push(polling.spawn(async move { client.watch_credential().await }));
-            }
-            let zone = self.config.zones.iter().find(|zone| zone.credential == *credential.name());
-            if let Some(zone) = zone.filter(|_| credential.is_token()) {
-                let (client, zone) = (client.clone(), zone.id.clone());
-                self.watching.push(polling.spawn(async move { client.watch_token(&zone).await }));
-            }
-        }
-    }
-}
-
-/// Says which changes are not taken over by a reload.
-fn warn_of_restart(before: &Config, after: &Config) {
-    for (key, same) in [
-        ("server.listen_addresses", before.listen_addresses == after.listen_addresses),
-        ("server.telemetry_path", before.telemetry_path == after.telemetry_path),
-        ("server.enable_lifecycle", before.enable_lifecycle == after.enable_lifecycle),
-        ("server.web_config_file", before.web_config_file == after.web_config_file),
-        ("server.probe_listen_address", before.probe_listen_address == after.probe_listen_address),
-        ("state.directory", before.state_directory == after.state_directory),
-    ] {
-        if !same {
-            tracing::warn!(
-                key,
-                "This setting changed, which takes a restart: what was read at the start stays in use."
-            );
-        }
-    }
-}
-
-/// Tells of reloads.
-struct ReloadMetrics {
-    successful: IntGauge,
-    succeeded_at: IntGauge,
-}
-
-impl ReloadMetrics {
-    fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let gauge = |name, help| {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone())).map(|()| gauge)
-        };
-        Ok(Self {
-            successful: gauge(
-                "cloudflare_cert_exporter_config_last_reload_successful",
-                "1 if the configuration that was read last is in use. If not, the one before it stays.",
-            )?,
-            succeeded_at: gauge(
-                "cloudflare_cert_exporter_config_last_reload_success_timestamp_seconds",
-                "When the configuration in use was read, as Unix time.",
-            )?,
-        })
-    }
-
-    fn succeeded(&self, now: DateTime<Utc>) {
-        self.successful.set(1);
-        self.succeeded_at.set(now.timestamp());
-    }
-
-    fn ended(&self, outcome: &Result<(), String>, now: DateTime<Utc>) {
-        match outcome {
-            Ok(()) => {
-                self.succeeded(now);
-                tracing::info!("The configuration was read again and is in use.");
-            }
-            Err(error) => {
-                self.successful.set(0);
-                tracing::error!(%error, "The configuration cannot be used, so the one before it stays in use.");
-            }
-        }
-    }
-}
-
-/// A client for each credential, by its name. `revive` is told which credentials work again; in
-/// `directory` is what is known of their budgets.
-///
-/// # Errors
-/// If the machine cannot make TLS connections.
-pub fn clients(
-    config: &Config,
-    registry: &Registry,
-    now: fn() -> DateTime<Utc>,
-    revive: &mpsc::UnboundedSender<(Arc<str>, Revival)>,
-    directory: Option<&Directory>,
-) -> Result<HashMap<Arc<str>, Arc<Client>>, ClientError> {
-    config
-        .credentials
-        .iter()
-        .map(|credential| {
-            let slot = directory.map(|directory| directory.credential(credential.name()));
-            let client = Client::new(&config.api, credential.clone(), registry, now, revive.clone(), slot)?;
-            Ok((credential.name().clone(), Arc::new(client)))
-        })
-        .collect()
 }
 
 /// One poll: the listing and, where it is wanted, the zone's name.
@@ -442,61 +262,4 @@ pub async fn fetch(
         Name::Unknown
     };
     Ok(Fetched { listing: Arc::new(listing), completed, name })
-}
-
-/// Every zone as the process before left it, with in how many milliseconds it is due; what is no longer
-/// configured is removed.
-fn restore(directory: &Directory, config: &Config, now: DateTime<Utc>) -> (Vec<Arc<ZoneState>>, Vec<Option<i64>>) {
-    let zones = config.zones.iter().map(|zone| directory.zone(zone));
-    let credentials = config.credentials.iter().map(|credential| directory.credential(credential.name()));
-    directory.keep_only(zones.chain(credentials));
-    let runtime = tokio::runtime::Handle::current();
-    let restored = |zone: &Arc<Zone>| {
-        let slot = directory.zone(zone);
-        let Some(mut saved) = slot.load(|saved: &SavedZone| saved.id == zone.id) else {
-            return (Arc::new(ZoneState::new(zone.clone())), None);
-        };
-        if saved.completed > now.timestamp() {
-            tracing::warn!(zone_id = %zone.id, "The saved listing comes from the future, so the clock was wrong then or is now; it counts as completed at this start.");
-            saved.completed = now.timestamp();
-            let saved = saved.clone();
-            // So that the next start does not take it for new once more.
-            runtime.spawn(async move { slot.save(saved, true).await });
-        }
-        let due_in = saved.due_ms.saturating_sub(now.timestamp_millis());
-        (Arc::new(ZoneState::restored(zone.clone(), saved.listing, saved.completed, saved.name)), Some(due_in))
-    };
-    // Nothing is shown before all are read, so every processor helps. A share each is not quite fair and good enough.
-    let share = config.zones.len().div_ceil(thread::available_parallelism().map_or(1, NonZero::get)).max(1);
-    let (zones, due_in): (Vec<_>, Vec<_>) = thread::scope(|scope| {
-        let read = |zones: &[Arc<Zone>]| zones.iter().map(&restored).collect::<Vec<_>>();
-        let readers: Vec<_> = config.zones.chunks(share).map(|zones| scope.spawn(move || read(zones))).collect();
-        readers.into_iter().flat_map(|reader| reader.join().unwrap_or_else(|panic| resume_unwind(panic))).unzip()
-    });
-    let restored = due_in.iter().flatten().count();
-    if restored > 0 {
-        tracing::info!(restored, zones = zones.len(), "The last good listings were restored.");
-    }
-    (zones, due_in)
-}
-
-/// Puts a good listing on disk.
-async fn save(
-    directory: &Directory,
-    zone: &Zone,
-    name: Arc<str>,
-    listing: Arc<Listing>,
-    completed: i64,
-    next_due: Instant,
-    now: fn() -> DateTime<Utc>,
-) {
-    let due_in = next_due.saturating_duration_since(Instant::now()).as_millis();
-    let saved = SavedZone {
-        id: zone.id.clone(),
-        name: Some(name).filter(|name| zone.name.is_none() && **name != *zone.id.as_str()),
-        listing,
-        completed,
-        due_ms: now().timestamp_millis().saturating_add(i64::try_from(due_in).unwrap_or(i64::MAX)),
-    };
-    directory.zone(zone).save(saved, true).await;
 }

@@ -8,6 +8,7 @@ mod schedule;
 
 use std::{
     collections::{HashMap, HashSet},
+    convert::Infallible,
     fmt,
     future::Future,
     sync::Arc,
@@ -124,7 +125,12 @@ impl Poller {
     ///
     /// Polls run side by side within this one task: the credential's pace decides how many requests
     /// are out, and lets them go in the order in which the polls started.
-    pub async fn run<F, P>(mut self, fetch: F, now: impl Fn() -> i64, corrected: impl Fn(&ZoneState, Instant))
+    pub async fn run<F, P>(
+        mut self,
+        fetch: F,
+        now: impl Fn() -> i64,
+        corrected: impl Fn(&ZoneState, Instant),
+    ) -> Infallible
     where
         F: Fn(Job) -> P,
         P: Future<Output = Result<Fetched, Failure>>,

@@ -3,7 +3,7 @@
 //! The only place that knows its protocols: readiness and watchdog (`sd_notify(3)`), and sockets that were opened
 //! before the program began (`sd_listen_fds(3)`).
 
-use std::{future::pending, io, net::TcpListener, time::Duration};
+use std::{convert::Infallible, future::pending, io, net::TcpListener, time::Duration};
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
@@ -29,7 +29,7 @@ pub fn stopping() {
 /// Feeds the watchdog, if there is one, for as long as `is_well`. Never ends.
 ///
 /// Of a program that is not well nothing is heard any more, so that systemd starts it anew.
-pub async fn feed_watchdog(is_well: impl Fn() -> bool) {
+pub async fn feed_watchdog(is_well: impl Fn() -> bool) -> Infallible {
     let Some(within) = sd_notify::watchdog_enabled() else { return pending().await };
     let every = (within / 3).max(Duration::from_millis(10));
     let mut was_well = true;
@@ -60,7 +60,9 @@ pub fn sockets() -> io::Result<Vec<TcpListener>> {
     let taken = (0..handed.len()).filter_map(|index| handed.take_tcp_listener(index).transpose());
     let sockets = taken.collect::<io::Result<Vec<_>>>()?;
     if sockets.is_empty() {
-        return Err(io::Error::other("no socket activation file descriptors found"));
+        return Err(io::Error::other(
+            "no socket activation file descriptors found; start it through its .socket unit, or leave the option out",
+        ));
     }
     Ok(sockets)
 }

@@ -5,8 +5,21 @@
 use std::{fs, path::Path};
 
 /// From the top down. A room may use those below it.
-const ROOMS: [&str; 11] =
-    ["main", "cli", "lib", "config", "server", "poller", "exposition", "cloudflare", "state", "systemd", "model"];
+const ROOMS: [&str; 13] = [
+    "main",
+    "cli",
+    "lib",
+    "reload",
+    "restart",
+    "config",
+    "server",
+    "poller",
+    "exposition",
+    "cloudflare",
+    "state",
+    "systemd",
+    "model",
+];
 
 /// Stands beside them and uses none: it plays the other side.
 const SIMULATION: &str = "demo";

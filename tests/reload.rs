@@ -4,9 +4,22 @@
 
 mod support;
 
-use cloudflare_cert_exporter::demo::{AcceptedCredential, SimulatedApi, SimulatedZone, World};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use cloudflare_cert_exporter::{
+    Controls,
+    config::Config,
+    demo::{AcceptedCredential, SimulatedApi, SimulatedZone, World},
+    run,
+};
 use support::{Daemon, metrics::Metrics, until};
-use tokio::time::{Duration, sleep};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Duration, sleep},
+};
 
 const SUCCESSFUL: &str = "cloudflare_cert_exporter_config_last_reload_successful";
 const SUCCEEDED_AT: &str = "cloudflare_cert_exporter_config_last_reload_success_timestamp_seconds";
@@ -101,6 +114,72 @@ async fn what_takes_a_restart_is_said() {
     daemon.until_logged(&["level=warn", "takes a restart", "server.telemetry_path"]).await;
     daemon.until_logged(&["level=warn", "takes a restart", "server.enable_lifecycle"]).await;
     assert_eq!((daemon.get("/metrics").await.0, daemon.get("/other").await.0), (200, 404));
+    // It is compared with what is in use, and not with what was read last.
+    let warnings = || daemon.log().lines().filter(|line| line.contains("takes a restart")).count();
+    assert_eq!(daemon.post("/-/reload").await.0, 200);
+    until("the same warnings again", async || (warnings() == 4).then_some(())).await;
+    daemon.configure(&config(&api, &["a.example"], "enable_lifecycle = true", ""));
+    assert_eq!(daemon.post("/-/reload").await.0, 200);
+    let reads = || daemon.log().lines().filter(|line| line.contains("was read again")).count();
+    until("three reloads", async || (reads() == 3).then_some(())).await;
+    assert_eq!(warnings(), 4, "{}", daemon.log());
+}
+
+#[tokio::test]
+async fn what_is_no_regular_file_is_no_configuration() {
+    let (_api, mut daemon) = start(world(), &["a.example"], "enable_lifecycle = true").await;
+    daemon.replace_configuration_by_a_pipe();
+    let (status, text) = daemon.post("/-/reload").await;
+    assert_eq!(status, 500);
+    assert!(text.contains("it is not a regular file"), "{text}");
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(), Some(0));
+}
+
+/// The daemon within this process: its files cannot hang at will, and what reads them can.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_that_hangs_keeps_nobody_from_ending_the_program_and_who_asked_is_told() {
+    let api = SimulatedApi::start(world()).await.unwrap();
+    let token = api.change(|world| world.token().to_owned());
+    let text = config(&api, &["a.example"], "enable_lifecycle = true", "");
+    let environment = move |name: &str| (name == "CLOUDFLARE_API_TOKEN").then(|| token.clone());
+    let parsed = move || Config::parse(&text, Path::new("config.toml"), &environment);
+    let first = parsed().unwrap();
+    let (hanging, mut hangs) = mpsc::unbounded_channel();
+    let (_go_on, waits) = std::sync::mpsc::channel::<()>();
+    let waits = Mutex::new(waits);
+    let load = Arc::new(move || {
+        hanging.send(()).unwrap();
+        // Until this test is over.
+        let _ = waits.lock().unwrap().recv();
+        parsed()
+    });
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/-/reload", socket.local_addr().unwrap());
+    let (stop, stopped) = watch::channel(false);
+    let (_reload, asked) = mpsc::unbounded_channel();
+    let controls = Controls { stop: stopped, reload: asked, load, sockets: vec![socket] };
+    let running = tokio::spawn(run(first, now, None, controls));
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+    let ask = || tokio::spawn(client.post(&url).send());
+    let under_way = ask();
+    hangs.recv().await.unwrap();
+    let waits_for_its_turn = ask();
+    sleep(Duration::from_millis(200)).await;
+    stop.send_replace(true);
+    for answer in [under_way, waits_for_its_turn] {
+        let answer = answer.await.unwrap().unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), answer.text().await.unwrap()),
+            (503, "The program is about to end.\n".into())
+        );
+    }
+    running.await.unwrap().unwrap();
+}
+
+#[expect(clippy::disallowed_methods, reason = "as main does")]
+fn now() -> chrono::DateTime<chrono::Utc> {
+    chrono::Utc::now()
 }
 
 #[tokio::test]

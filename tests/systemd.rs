@@ -37,9 +37,13 @@ impl Manager {
     }
 
     fn any(&self) -> String {
+        self.if_any().unwrap()
+    }
+
+    fn if_any(&self) -> Option<String> {
         let mut bytes = [0; 4096];
-        let length = self.socket.recv(&mut bytes).unwrap();
-        String::from_utf8_lossy(&bytes[..length]).trim().to_owned()
+        let length = self.socket.recv(&mut bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes[..length]).trim().to_owned())
     }
 }
 
@@ -65,6 +69,29 @@ async fn readiness_reload_and_end_are_told() {
     daemon.signal("TERM");
     assert_eq!(manager.next(), "STOPPING=1");
     assert_eq!(daemon.wait(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whenever_signals_come_readiness_comes_first_and_the_end_last() {
+    for signals in [&["TERM"][..], &["HUP", "TERM"], &["HUP", "HUP", "HUP"]] {
+        let manager = Manager::new();
+        let (_api, mut daemon) = start(&[("NOTIFY_SOCKET", &manager.path)]).await;
+        signals.iter().for_each(|signal| daemon.signal(signal));
+        let mut told = Vec::new();
+        if !signals.contains(&"TERM") {
+            told = vec![manager.next(), manager.next(), manager.next()];
+            daemon.signal("TERM");
+        }
+        assert_eq!(daemon.wait(), Some(0));
+        manager.socket.set_nonblocking(true).unwrap();
+        while let Some(message) = manager.if_any() {
+            told.push(message);
+        }
+        let told: Vec<_> = told.iter().map(|message| message.lines().next().unwrap()).collect();
+        assert_eq!(told.last(), Some(&"STOPPING=1"), "{signals:?}: {told:?}");
+        assert_eq!(told.iter().filter(|message| **message == "STOPPING=1").count(), 1, "{signals:?}: {told:?}");
+        assert!(matches!(told[0], "READY=1" | "STOPPING=1"), "{signals:?}: {told:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

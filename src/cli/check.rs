@@ -10,9 +10,7 @@ use std::{fmt, process::ExitCode, str::FromStr, time::Duration};
 
 use chrono::{DateTime, Utc};
 use clap::Args;
-use prometheus::Registry;
 use reqwest::Url;
-use tokio::sync::mpsc;
 
 use super::{
     ask::{self, Access, Endpoint},
@@ -21,8 +19,7 @@ use super::{
     list, print,
 };
 use crate::{
-    clients,
-    cloudflare::announce_proxy,
+    cloudflare::{ClientMaker, announce_proxy},
     config::{Config, ConfigErrors, Listening},
     model::{Zone, clean},
 };
@@ -208,8 +205,8 @@ async fn sweep(
 ) -> Result<Seen, String> {
     let config = load().map_err(|errors| errors.to_string())?;
     announce_proxy(&config.api);
-    let (revive, _nobody) = mpsc::unbounded_channel();
-    let clients = clients(&config, &Registry::new(), now, &revive, None).map_err(|error| error.to_string())?;
+    let clients = ClientMaker::for_one_sweep(now).make(&config.api, &config.credentials);
+    let clients = clients.map_err(|error| error.to_string())?;
     let client = |zone: &Zone| clients[&zone.credential].clone();
     let requests = || clients.values().map(|client| client.requests_sent()).sum::<u64>();
     let zones = list::chosen(&config.zones, wanted, client).await?;

@@ -1,4 +1,4 @@
-//! `run` and `demo`: the daemon, from bound addresses to the last scrape.
+//! `run` and `demo`: the daemon, from the first signal that it takes to the last scrape.
 
 use std::{future::Future, io, net::TcpListener, path::Path, pin::pin, sync::Arc};
 
@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{FAILED, UNUSABLE_CONFIG, Web, complain};
 use crate::{
-    Controls, RunError,
+    Controls, Load, RunError,
     cloudflare::{ApiSettings, announce_proxy},
     config::{Config, ConfigErrors},
     demo::{SimulatedApi, World},
@@ -33,14 +33,9 @@ pub(super) struct DemoOptions {
 }
 
 /// Runs until a signal comes, and returns the exit code.
-pub(super) fn run(config: Config, again: impl Load, sockets: Vec<TcpListener>, now: fn() -> DateTime<Utc>) -> u8 {
+pub(super) fn run(config: Config, again: Arc<Load>, sockets: Vec<TcpListener>, now: fn() -> DateTime<Utc>) -> u8 {
     block_on(serve(config, again, sockets, now, None))
 }
-
-/// Reads the configuration again.
-pub(super) trait Load: Fn() -> Result<Config, ConfigErrors> + Send + Sync + 'static {}
-
-impl<T: Fn() -> Result<Config, ConfigErrors> + Send + Sync + 'static> Load for T {}
 
 /// What stands at the top of the page and in the log of a demo.
 const DEMO_NOTICE: &str = "This is a demo: the data is simulated and comes from no Cloudflare account.";
@@ -63,7 +58,7 @@ pub(super) fn demo(options: DemoOptions, web: Web, now: fn() -> DateTime<Utc>) -
         match api_and_config {
             Ok((_api, config, read)) => {
                 tracing::warn!("{DEMO_NOTICE}");
-                serve(config, read, Vec::new(), now, Some(DEMO_NOTICE)).await
+                serve(config, Arc::new(read), Vec::new(), now, Some(DEMO_NOTICE)).await
             }
             Err(error) => {
                 tracing::error!(%error, "The demo cannot be started.");
@@ -74,7 +69,10 @@ pub(super) fn demo(options: DemoOptions, web: Web, now: fn() -> DateTime<Utc>) -
 }
 
 /// The configuration that somebody with this account would write.
-fn demo_config(api: &SimulatedApi, requests_per_5m: u32) -> impl Load + use<> {
+fn demo_config(
+    api: &SimulatedApi,
+    requests_per_5m: u32,
+) -> impl Fn() -> Result<Config, ConfigErrors> + Send + Sync + use<> {
     let requests_per_5m = requests_per_5m.min(*ApiSettings::REQUESTS_PER_5M.end());
     let mut text = format!(
         "[api]\nbase_url = {:?}\nrequests_per_5m = {requests_per_5m}\n[poll]\ninterval = \"5m\"\n",
@@ -107,7 +105,7 @@ pub(super) fn block_on(command: impl Future<Output = u8>) -> u8 {
 
 async fn serve(
     config: Config,
-    load: impl Load,
+    load: Arc<Load>,
     sockets: Vec<TcpListener>,
     now: fn() -> DateTime<Utc>,
     notice: Option<&'static str>,
@@ -129,7 +127,7 @@ async fn serve(
     };
     let (stop, stopped) = watch::channel(false);
     let (reload, asked) = mpsc::unbounded_channel();
-    let controls = Controls { stop: stopped, reload: asked, load: Arc::new(load), sockets };
+    let controls = Controls { stop: stopped, reload: asked, load, sockets };
     let mut running = pin!(crate::run(config, now, notice, controls));
     loop {
         tokio::select! {
@@ -147,7 +145,6 @@ async fn serve(
             }
             name = signals.next() => {
                 if name == HANGUP {
-                    tracing::info!(signal = name, "Reading the configuration again.");
                     // It listens until it is told to stop.
                     let _ = reload.send(());
                     continue;

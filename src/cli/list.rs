@@ -11,14 +11,11 @@ use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use indicatif::{ProgressBar, ProgressStyle};
-use prometheus::Registry;
 use serde::{Serialize, Serializer as _};
-use tokio::sync::mpsc;
 
 use super::{FAILED, USAGE, complain, daemon::block_on, print_with};
 use crate::{
-    clients,
-    cloudflare::{Client, Lane, announce_proxy},
+    cloudflare::{Client, ClientMaker, Lane, announce_proxy},
     config::Config,
     fetch,
     model::{Certificate, Failure, Identity, Listing, Zone},
@@ -74,8 +71,7 @@ struct Row<'a> {
 pub(super) fn run(config: &Config, options: &Options, now: fn() -> DateTime<Utc>) -> u8 {
     announce_proxy(&config.api);
     block_on(async {
-        let (revive, _nobody) = mpsc::unbounded_channel();
-        let clients = match clients(config, &Registry::new(), now, &revive, None) {
+        let clients = match ClientMaker::for_one_sweep(now).make(&config.api, &config.credentials) {
             Ok(clients) => clients,
             Err(error) => {
                 complain(&error.to_string());

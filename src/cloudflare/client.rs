@@ -1,6 +1,7 @@
 //! One credential's way to the API: what is asked, when it is asked again, and what is told of it.
 
 use std::{
+    convert::Infallible,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -227,7 +228,7 @@ impl Client {
     /// Shows when the token expires, and asks anew once a day. `zone` is one that it lists. Never ends.
     ///
     /// Nothing depends on the answer: some tokens may not ask.
-    pub async fn watch_token(&self, zone: &ZoneId) {
+    pub async fn watch_token(&self, zone: &ZoneId) -> Infallible {
         loop {
             sleep(LOOK_AT_TOKEN_EVERY).await;
             let TokenInquiry { due, tokens } = *self.token();
@@ -332,7 +333,7 @@ impl Client {
     }
 
     /// Reads the credential again whenever its file changes. Never ends.
-    pub async fn watch_credential(&self) {
+    pub async fn watch_credential(&self) -> Infallible {
         let name = self.credential.name();
         let mut reported = None;
         loop {

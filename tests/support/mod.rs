@@ -179,6 +179,13 @@ impl Daemon {
         std::fs::write(self.folder.path().join("config.toml"), config).unwrap();
     }
 
+    /// Puts a pipe in its place, which nobody writes to.
+    pub(crate) fn replace_configuration_by_a_pipe(&self) {
+        let file = self.folder.path().join("config.toml");
+        std::fs::remove_file(&file).unwrap();
+        assert!(Command::new("mkfifo").arg(file).status().unwrap().success());
+    }
+
     /// Where it listens.
     pub(crate) fn address(&self) -> &str {
         &self.address

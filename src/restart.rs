@@ -1,0 +1,75 @@
+//! What a restart finds again: every zone as the process before left it, and what this one leaves.
+//!
+//! How a file is written and read is for `state` to know, and when a zone is due for the poller.
+
+use std::{num::NonZero, panic::resume_unwind, sync::Arc, thread};
+
+use chrono::{DateTime, Utc};
+use tokio::time::Instant;
+
+use crate::{
+    config::Config,
+    model::{Listing, Zone, ZoneState},
+    state::{Directory, SavedZone},
+};
+
+/// Every zone as the process before left it, with in how many milliseconds it is due; what is no longer
+/// configured is removed.
+pub(crate) fn restore(
+    directory: &Directory,
+    config: &Config,
+    now: DateTime<Utc>,
+) -> (Vec<Arc<ZoneState>>, Vec<Option<i64>>) {
+    let zones = config.zones.iter().map(|zone| directory.zone(zone));
+    let credentials = config.credentials.iter().map(|credential| directory.credential(credential.name()));
+    directory.keep_only(zones.chain(credentials));
+    let runtime = tokio::runtime::Handle::current();
+    let restored = |zone: &Arc<Zone>| {
+        let slot = directory.zone(zone);
+        let Some(mut saved) = slot.load(|saved: &SavedZone| saved.id == zone.id) else {
+            return (Arc::new(ZoneState::new(zone.clone())), None);
+        };
+        if saved.completed > now.timestamp() {
+            tracing::warn!(zone_id = %zone.id, "The saved listing comes from the future, so the clock was wrong then or is now; it counts as completed at this start.");
+            saved.completed = now.timestamp();
+            let saved = saved.clone();
+            // So that the next start does not take it for new once more.
+            runtime.spawn(async move { slot.save(saved, true).await });
+        }
+        let due_in = saved.due_ms.saturating_sub(now.timestamp_millis());
+        (Arc::new(ZoneState::restored(zone.clone(), saved.listing, saved.completed, saved.name)), Some(due_in))
+    };
+    // Nothing is shown before all are read, so every processor helps. A share each is not quite fair and good enough.
+    let share = config.zones.len().div_ceil(thread::available_parallelism().map_or(1, NonZero::get)).max(1);
+    let (zones, due_in): (Vec<_>, Vec<_>) = thread::scope(|scope| {
+        let read = |zones: &[Arc<Zone>]| zones.iter().map(&restored).collect::<Vec<_>>();
+        let readers: Vec<_> = config.zones.chunks(share).map(|zones| scope.spawn(move || read(zones))).collect();
+        readers.into_iter().flat_map(|reader| reader.join().unwrap_or_else(|panic| resume_unwind(panic))).unzip()
+    });
+    let restored = due_in.iter().flatten().count();
+    if restored > 0 {
+        tracing::info!(restored, zones = zones.len(), "The last good listings were restored.");
+    }
+    (zones, due_in)
+}
+
+/// Puts a good listing on disk.
+pub(crate) async fn save(
+    directory: &Directory,
+    zone: &Zone,
+    name: Arc<str>,
+    listing: Arc<Listing>,
+    completed: i64,
+    next_due: Instant,
+    now: fn() -> DateTime<Utc>,
+) {
+    let due_in = next_due.saturating_duration_since(Instant::now()).as_millis();
+    let saved = SavedZone {
+        id: zone.id.clone(),
+        name: Some(name).filter(|name| zone.name.is_none() && **name != *zone.id.as_str()),
+        listing,
+        completed,
+        due_ms: now().timestamp_millis().saturating_add(i64::try_from(due_in).unwrap_or(i64::MAX)),
+    };
+    directory.zone(zone).save(saved, true).await;
+}
