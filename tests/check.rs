@@ -202,6 +202,61 @@ async fn hidden_certificates_are_mentioned_and_are_unknown_where_they_could_be_w
 }
 
 #[tokio::test]
+async fn active_certificates_that_nothing_shows_are_unknown() {
+    let mut undated = zone("undated.example", [("gate", 400), ("meter", 400)]);
+    undated.certificates.iter_mut().for_each(|certificate| certificate.set("expires_on", "soon"));
+    let mut one_undated = zone("one-undated.example", [("gate", 400), ("meter", 400)]);
+    one_undated.certificates[0].set("expires_on", "soon");
+    let mut revoked = zone("revoked.example", [("gate", 400), ("meter", -3)]);
+    revoked.certificates.iter_mut().for_each(|certificate| certificate.set("status", "revoked"));
+    let mut mixed = zone("mixed.example", [("gate", 400), ("meter", 400)]);
+    mixed.certificates[0].set("status", "revoked");
+    let world = World::of([
+        undated,
+        one_undated,
+        revoked,
+        mixed,
+        zone("old.example", [("gate", -400)]),
+        zone("empty.example", []),
+    ]);
+    let unreadable = "their dates or ids are missing or unreadable";
+    for (statuses, expected) in [
+        ("", [("undated", 3, unreadable), ("one-undated", 0, "1 not watched"), ("revoked", 0, ""), ("mixed", 0, "")]),
+        (
+            "[metrics]\nstatuses = [\"revoked\"]",
+            [
+                ("undated", 3, unreadable),
+                ("one-undated", 3, unreadable),
+                ("revoked", 0, ""),
+                ("mixed", 3, "see metrics.statuses"),
+            ],
+        ),
+        (
+            "[metrics]\nstatuses = []",
+            [
+                ("undated", 3, unreadable),
+                ("one-undated", 3, unreadable),
+                ("revoked", 0, ""),
+                ("mixed", 3, "see metrics.statuses"),
+            ],
+        ),
+    ] {
+        let (api, daemon) = start(world.clone(), statuses).await;
+        daemon.ready().await;
+        let file = config(&api, statuses);
+        for (zone, code, part) in expected.into_iter().chain([("old", 0, ""), ("empty", 0, "")]) {
+            let zone = format!("{zone}.example");
+            let asked = check(&daemon, &["--zone", &zone]).await;
+            let swept = verdict(&run_with(&file, &["check", "--sweep", "--zone", &zone]).await);
+            for verdict in [asked, swept] {
+                assert_eq!(verdict.code, code, "{statuses} {zone}: {}", verdict.text);
+                assert!(verdict.text.contains(part), "{statuses} {zone}: {}", verdict.text);
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn names_written_by_strangers_break_neither_lines_nor_performance_data() {
     let mut hostile = zone("a.example", []);
     let names =

@@ -244,7 +244,10 @@ fn verdict(seen: &Seen, options: &Options) -> (Level, String) {
         .filter_map(|zone| Some(format!("{} {}", name(&zone.name), harmless(zone.not_fresh.as_ref()?, 300))))
         .collect();
     let too_hidden = too_hidden(seen, |floor| floor.map_or(Level::Critical, level_of) > known);
-    let level = if not_fresh.is_empty() && too_hidden.is_empty() { known } else { known.max(Level::Unknown) };
+    let unseen: Vec<_> =
+        seen.zones.iter().filter_map(|zone| Some(format!("{} {}", name(&zone.name), zone.unseen()?))).collect();
+    let is_all_known = not_fresh.is_empty() && too_hidden.is_empty() && unseen.is_empty();
+    let level = if is_all_known { known } else { known.max(Level::Unknown) };
 
     let mut said = Vec::new();
     for (number, what) in [
@@ -268,12 +271,19 @@ fn verdict(seen: &Seen, options: &Options) -> (Level, String) {
             name(&first.name)
         ));
     }
+    if let Some(first) = unseen.first() {
+        said.push(format!("{} of {} zones not seen: {first}", unseen.len(), seen.zones.len()));
+    }
     if let Some(first) = not_fresh.first() {
         said.push(format!("{} of {} zones not fresh: {first}", not_fresh.len(), seen.zones.len()));
     }
     let hidden: u64 = seen.zones.iter().map(|zone| zone.hidden).sum();
     if hidden > 0 {
         said.push(format!("{hidden} later or expired ones hidden by metrics.max_certificates_per_zone"));
+    }
+    let rejected: u64 = seen.zones.iter().map(|zone| zone.rejected).sum();
+    if rejected > 0 {
+        said.push(format!("{rejected} not watched, as their dates or ids are missing or unreadable"));
     }
     let active: u64 = seen.zones.iter().map(|zone| zone.active).sum();
     let Options { warning: w, critical: c, .. } = options;
@@ -292,7 +302,8 @@ fn verdict(seen: &Seen, options: &Options) -> (Level, String) {
         lines.into_iter().take(MAX_LINES).chain(more).collect::<Vec<_>>()
     };
     let certificates = urgent.iter().map(|certificate| line(seen, certificate)).collect();
-    let zones = not_fresh.into_iter().map(|zone| format!("not fresh: {zone}")).collect();
+    let zones = unseen.iter().map(|zone| format!("not seen: {zone}"));
+    let zones = zones.chain(not_fresh.iter().map(|zone| format!("not fresh: {zone}"))).collect();
     for line in lines(certificates).into_iter().chain(lines(zones)) {
         if text.len() + line.len() < MAX_BYTES {
             text.push_str(&line);

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     cli::scrape::{NoMetric, samples},
     config::Config,
-    model::{Failure, Listing, Status, Zone},
+    model::{Failure, Listing, Rejection, Status, Zone},
 };
 
 /// Everything that the check has to know.
@@ -30,6 +30,25 @@ pub(super) struct SeenZone {
     /// Certificates that are counted and not shown.
     pub(super) hidden: u64,
     pub(super) active: u64,
+    /// Of the active ones, how many are shown.
+    shown: u64,
+    /// Of all but the revoked ones.
+    expired: u64,
+    /// Entries without an id or a usable date. They count as active, too.
+    pub(super) rejected: u64,
+}
+
+impl SeenZone {
+    /// Why nothing is known of its active certificates although there are some.
+    pub(super) fn unseen(&self) -> Option<String> {
+        let Self { hidden, active, shown, expired, rejected, .. } = *self;
+        // Those that expired long ago are not shown, so if all are expired that is as it should be.
+        if shown > 0 || hidden > 0 || active <= expired {
+            return None;
+        }
+        let why = if rejected > 0 { "their dates or ids are missing or unreadable" } else { "see metrics.statuses" };
+        Some(format!("shows none of its {active} active certificates; {why}"))
+    }
 }
 
 #[derive(Debug)]
@@ -54,7 +73,7 @@ impl Seen {
         type Told = (SeenZone, Option<f64>, Option<f64>);
         let mut zones = BTreeMap::<(String, String), Told>::new();
         let mut found = Vec::new();
-        let (mut quiet, mut zone_ids) = (HashSet::new(), HashMap::new());
+        let (mut quiet, mut active, mut zone_ids) = (HashSet::new(), HashSet::new(), HashMap::new());
         for sample in samples(text) {
             let sample = sample.map_err(foreign)?;
             let label = |name: &str| sample.label(name).to_owned();
@@ -68,13 +87,20 @@ impl Seen {
                     quiet.insert(key());
                 }
                 "cloudflare_certificate_info" => {
-                    if sample.label("status") == Status::Revoked.label() {
-                        quiet.insert(key());
-                    }
+                    match Status::from_label(sample.label("status")) {
+                        Some(Status::Revoked) => quiet.insert(key()),
+                        Some(Status::Active) => active.insert(key()),
+                        _ => false,
+                    };
                     zone_ids.insert(key(), label("zone_id"));
                 }
                 "cloudflare_certificates" if sample.label("status") == Status::Active.label() => {
                     zone(&|zone| zone.0.active += count(sample.value));
+                }
+                "cloudflare_certificates_expired" => zone(&|zone| zone.0.expired += count(sample.value)),
+                // One that is there twice is shown once.
+                "cloudflare_certificates_rejected" if sample.label("reason") != Rejection::DuplicateId.label() => {
+                    zone(&|zone| zone.0.rejected += count(sample.value));
                 }
                 "cloudflare_certificates_hidden" => zone(&|zone| zone.0.hidden += count(sample.value)),
                 "cloudflare_certificates_last_success_timestamp_seconds" => zone(&|zone| zone.1 = Some(sample.value)),
@@ -92,17 +118,19 @@ impl Seen {
             seen.zones.push(SeenZone { name, id, not_fresh, ..zone });
         }
         // Two zones can have one name.
-        let places = seen.zones.iter().enumerate();
-        let by_id: HashMap<_, _> = places.clone().map(|(place, zone)| ((&*zone.name, &*zone.id), place)).collect();
-        let by_name: HashMap<_, _> = places.rev().map(|(place, zone)| (&*zone.name, place)).collect();
+        let names: Vec<_> = seen.zones.iter().map(|zone| (zone.name.clone(), zone.id.clone())).collect();
+        let places = names.iter().enumerate();
+        let by_id: HashMap<_, _> = places.clone().map(|(place, (name, id))| ((&**name, &**id), place)).collect();
+        let by_name: HashMap<_, _> = places.rev().map(|(place, (name, _))| (&**name, place)).collect();
         for (key, common_name, days) in found {
-            let is_quiet = quiet.contains(&key);
+            let (is_quiet, is_active) = (quiet.contains(&key), active.contains(&key));
             let zone = zone_ids.get(&key).and_then(|zone_id| by_id.get(&(&*key[1], zone_id)));
             let zone = zone.or_else(|| by_name.get(&*key[1])).copied();
             let [_, _, id] = key;
             let (Some(zone), true) = (zone, days.is_finite()) else {
                 return Err(format!("the metrics do not fit together: certificate {id:?} has no zone or no expiry"));
             };
+            seen.zones[zone].shown += u64::from(is_active);
             seen.certificates.push(SeenCertificate { zone, id, common_name, days: whole(days), is_quiet });
         }
         Ok(seen)
@@ -122,21 +150,26 @@ impl Seen {
                 let forgotten = certificate.not_after().is_some_and(|time| time < now.saturating_sub(forget_after));
                 certificate.rejection().is_none() && !forgotten && config.series.statuses.contains(&certificate.status)
             });
+            let is_rejected = |reason: &Rejection| *reason != Rejection::DuplicateId;
+            seen.zones.push(SeenZone {
+                name: name.to_string(),
+                id: zone.id.as_str().to_owned(),
+                active: listing.count(Status::Active),
+                shown: shown.clone().filter(|certificate| certificate.status == Status::Active).count() as u64,
+                expired: listing.expired(now) as u64,
+                rejected: Rejection::ALL.into_iter().filter(is_rejected).map(|reason| listing.rejected(reason)).sum(),
+                ..SeenZone::default()
+            });
+            let zone = seen.zones.len() - 1;
             seen.certificates.extend(shown.filter_map(|certificate| {
                 Some(SeenCertificate {
-                    zone: seen.zones.len(),
+                    zone,
                     id: certificate.id().to_owned(),
                     common_name: certificate.common_name().to_owned(),
                     days: certificate.days_until_expiry(now)?,
                     is_quiet: certificate.status == Status::Revoked || listing.is_superseded(certificate, now),
                 })
             }));
-            seen.zones.push(SeenZone {
-                name: name.to_string(),
-                id: zone.id.as_str().to_owned(),
-                active: listing.count(Status::Active),
-                ..SeenZone::default()
-            });
         }
         for (zone, failure) in failures {
             seen.zones.push(SeenZone {
