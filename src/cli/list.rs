@@ -254,7 +254,7 @@ fn date(time: i64) -> Option<String> {
 
 impl Output {
     /// One row after the other: all at once, 100,000 would be as long again as their listing.
-    fn write<'a>(self, rows: impl Iterator<Item = Row<'a>>, out: &mut dyn Write) -> io::Result<()> {
+    fn write<'a>(self, mut rows: impl Iterator<Item = Row<'a>>, out: &mut dyn Write) -> io::Result<()> {
         match self {
             Self::Table => out.write_all(table(rows).as_bytes()),
             Self::Json => {
@@ -264,9 +264,9 @@ impl Output {
             Self::Csv => {
                 // The header is there for no certificates too.
                 let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(out);
-                let write = || {
+                let mut write = || {
                     writer.write_record(Row::FIELDS)?;
-                    rows.map(|row| writer.serialize(row)).collect::<Result<(), _>>()?;
+                    rows.try_for_each(|row| writer.serialize(row))?;
                     Ok(writer.flush()?)
                 };
                 write().map_err(|error: csv::Error| match error.into_kind() {
