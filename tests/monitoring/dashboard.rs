@@ -16,7 +16,10 @@ pub(crate) fn complaints(dashboard: &Value) -> Vec<String> {
     expect(dashboard["editable"] == false, "uneditable-dashboard", "");
 
     let sources: Vec<_> = variables(dashboard).filter(|variable| variable["type"] == "datasource").collect();
-    let is_right = |source: &&Value| source["name"] == "datasource" && source["label"] == "Data source";
+    let is_right = |source: &&Value| {
+        let [name, label, query] = ["name", "label", "query"].map(|key| text(source, key));
+        (name, label, query) == ("datasource", "Data source", "prometheus")
+    };
     expect(sources.len() == 1 && sources.iter().all(is_right), "template-datasource-rule", "");
     for (name, label) in [("job", "Job"), ("instance", "Instance")] {
         let is_right = |variable: &Value| {
@@ -28,6 +31,7 @@ pub(crate) fn complaints(dashboard: &Value) -> Vec<String> {
     }
     for variable in variables(dashboard).filter(|variable| variable["type"] == "query") {
         let name = text(variable, "name");
+        expect(is_variable(variable), "panel-datasource-rule", name);
         expect(variable["refresh"] == 2, "template-on-time-change-reload-rule", name);
         expect(label_values(text(variable, "query")).is_some(), "template-label-promql-rule", name);
     }
@@ -93,11 +97,13 @@ fn every_rule_is_noticed_when_it_is_broken() {
     let rows = [
         ("uneditable-dashboard", "/editable", Value::from(true)),
         ("template-datasource-rule", "/templating/list/0/name", "DS_PROMETHEUS".into()),
+        ("template-datasource-rule", "/templating/list/0/query", "loki".into()),
         ("template-job-rule", "/templating/list/1/allValue", ".*".into()),
         ("template-instance-rule", "/templating/list/2/multi", false.into()),
         ("template-on-time-change-reload-rule", "/templating/list/3/refresh", 1.into()),
         ("template-label-promql-rule", "/templating/list/3/query", "zones".into()),
         ("panel-datasource-rule", "/panels/1/datasource/uid", "abc".into()),
+        ("panel-datasource-rule", "/templating/list/3/datasource/uid", "abc".into()),
         ("panel-title-description-rule", "/panels/1/description", "".into()),
         ("panel-units-rule", "/panels/1/fieldConfig/defaults/unit", "day".into()),
         ("panel-no-targets-rule", "/panels/1/targets", Value::Array(Vec::new())),

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
 
+mod answers;
 mod dashboard;
 mod names;
 mod promql;
@@ -12,7 +13,7 @@ mod promql;
 mod support;
 mod types;
 
-use std::{collections::BTreeMap, fs, process::Command};
+use std::{collections::BTreeMap, fs, process::Command, time::Duration};
 
 use dashboard::{label_values, panels, targets, text, variables};
 use serde_json::Value;
@@ -128,18 +129,18 @@ async fn rules_and_dashboard_find_in_a_real_prometheus_what_they_ask_for() {
     let prometheus = Prometheus::start_with_rules(&daemon, &often).await;
 
     expect_alerts_of_the_demo(&prometheus).await;
-    // A rate needs two scrapes.
-    let enough = |series: &[Series]| series.iter().any(|series| series.value >= 3.0);
-    prometheus.wait_for("three scrapes", "count_over_time(up[1m])", enough).await;
+    // As many as there are in the window of a rate.
+    let enough = |series: &[Series]| series.iter().any(|series| series.value >= 4.0);
+    prometheus.wait_for("four scrapes", "count_over_time(up[1m])", enough).await;
     let dashboard = dashboard();
     for variable in variables(&dashboard).filter(|variable| variable["type"] == "query") {
         let (selector, label) = label_values(text(variable, "query")).unwrap();
-        let series = prometheus.query(&substituted(selector, &dashboard)).await;
+        let series = prometheus.query(&substituted(selector, &dashboard, "")).await;
         assert!(series.iter().any(|series| !series.label(label).is_empty()), "{variable} has no values");
     }
     for panel in panels(&dashboard) {
         for target in targets(panel) {
-            let expression = substituted(text(target, "expr"), &dashboard);
+            let expression = substituted(text(target, "expr"), &dashboard, &rate_interval(target));
             let series = prometheus.query(&expression).await;
             assert!(!series.is_empty(), "{}: there is no data for {expression}", text(panel, "title"));
             // No request may have been sent between two scrapes, and then there is no quantile of them.
@@ -149,9 +150,18 @@ async fn rules_and_dashboard_find_in_a_real_prometheus_what_they_ask_for() {
     }
 }
 
+/// What Grafana puts in for `$__rate_interval`: four of the shortest steps of the query, or of the 15 seconds
+/// that a data source has where nobody has said more. Prometheus scrapes once a minute by default, and 60 times as
+/// often here, so this is the 60th part of it.
+fn rate_interval(target: &Value) -> String {
+    let step = target["interval"].as_str().unwrap_or("15s");
+    let step: Duration = humantime::parse_duration(step).unwrap();
+    format!("{}ms", (4 * step / 60).as_millis())
+}
+
 /// With the variables as they are when the dashboard is opened.
-fn substituted(expression: &str, dashboard: &Value) -> String {
-    let mut expression = expression.replace("$__rate_interval", "1m");
+fn substituted(expression: &str, dashboard: &Value, rate_interval: &str) -> String {
+    let mut expression = expression.replace("$__rate_interval", rate_interval);
     for variable in variables(dashboard).filter(|variable| variable["type"] != "datasource") {
         let all = variable.get("allValue").and_then(Value::as_str);
         let value = all.unwrap_or_else(|| text(&variable["current"], "value"));

@@ -24,6 +24,8 @@ interface Query {
   refId: string;
   datasource: DataSourceRef;
   expr: string;
+  /** The shortest step, from which Grafana makes `$__rate_interval`. */
+  interval?: string;
   instant?: boolean;
   range?: boolean;
   format?: 'table' | 'time_series' | 'heatmap';
