@@ -4,6 +4,7 @@
 //! which of them has to make room for another, is in `accept`.
 
 use std::{
+    convert::Infallible,
     io::{self, IoSlice},
     pin::Pin,
     sync::{
@@ -14,8 +15,10 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
+use axum::{Router, body::Body};
 use hyper::{
+    Request, Response,
+    body::Incoming,
     server::conn::http1,
     service::{Service as _, service_fn},
 };
@@ -77,14 +80,7 @@ where
 {
     let stream = Hearing { stream, activity: Arc::clone(activity) };
     let (router, of_service) = (TowerToHyperService::new(router), Arc::clone(activity));
-    let service = service_fn(move |request| {
-        let (answer, answering) = (router.call(request), of_service.answering());
-        async move {
-            let answer = answer.await;
-            drop(answering);
-            answer
-        }
-    });
+    let service = service_fn(move |request| answer(&router, &of_service, request));
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
@@ -112,6 +108,20 @@ where
         Err(error) if error.is_parse_too_large() => Ended::TooLarge,
         // A client that went, or speaks something else.
         Ok(()) | Err(_) => Ended::Done,
+    }
+}
+
+/// Answers a request, and meanwhile shows that it is not the client that is waited for.
+pub(super) fn answer(
+    router: &TowerToHyperService<Router>,
+    activity: &Arc<Activity>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<Body>, Infallible>> + use<> {
+    let (answer, answering) = (router.call(request), activity.answering());
+    async move {
+        let answer = answer.await;
+        drop(answering);
+        answer
     }
 }
 
@@ -163,7 +173,7 @@ impl Activity {
         *self.lock() = Instant::now();
     }
 
-    pub(super) fn answering(self: &Arc<Self>) -> Answering {
+    fn answering(self: &Arc<Self>) -> Answering {
         self.answering.fetch_add(1, Relaxed);
         Answering(Arc::clone(self))
     }
@@ -174,7 +184,7 @@ impl Activity {
 }
 
 /// Until it is dropped, an answer is being made.
-pub(super) struct Answering(Arc<Activity>);
+struct Answering(Arc<Activity>);
 
 impl Drop for Answering {
     fn drop(&mut self) {

@@ -14,7 +14,7 @@ use axum::{
 use hyper::{
     body::{Frame, Incoming, SizeHint},
     server::conn::http2,
-    service::{Service as _, service_fn},
+    service::service_fn,
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -26,7 +26,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::connection::{Activity, Ended, LINGER, MAX_HEADER, linger, stopped};
+use super::connection::{Activity, Ended, LINGER, MAX_HEADER, answer, linger, stopped};
 
 /// Requests at once on a connection. A browser sends ten for a page; whoever wants more can wait for its turn.
 const MAX_STREAMS: u32 = 16;
@@ -49,12 +49,8 @@ where
         (TowerToHyperService::new(router), Arc::clone(activity), Unanswered::default());
     let count = unanswered.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let (answer, answering, one) = (router.call(request), of_service.answering(), count.one());
-        async move {
-            let answer = answer.await;
-            drop(answering);
-            answer.map(|answer| answer.map(|body| Counted { body, _one: one }))
-        }
+        let (answer, one) = (answer(&router, &of_service, request), count.one());
+        async move { answer.await.map(|answer| answer.map(|body| Counted { body, _one: one })) }
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
