@@ -175,6 +175,12 @@ async fn clients_with_and_without_certificates_get_what_the_policy_says() {
             assert!(answer.unwrap_err().to_string().contains("BadCertificate"));
         }
     }
+    // One of the authorities that can be read is enough.
+    let damaged = "-----BEGIN CERTIFICATE-----\nMIHs\n-----END CERTIFICATE-----\n";
+    folder.write("ca.pem", &format!("{damaged}{}", folder.authority().pem()));
+    folder.put("client-require-and-verify.yml");
+    assert!(is_scrape(&get(&daemon, folder.tls(ours), "/metrics", "").await));
+    assert!(!is_scrape(&get(&daemon, folder.tls(strange), "/metrics", "").await));
     // A certificate that is its own authority, if it is named.
     folder.write("ca.pem", &own.certificate);
     folder.put("client-require-and-verify.yml");
@@ -281,6 +287,25 @@ async fn clients_that_know_the_curve_p_521_alone_get_in_where_it_is_named() {
         let said = String::from_utf8_lossy(&client.stdout);
         assert_eq!(said.contains("ECDH, secp521r1, 521 bits"), agreed, "{file} {groups} {version} {said}");
         assert_eq!(client.status.success(), agreed, "{file} {groups} {version} {said}");
+    }
+}
+
+#[tokio::test]
+async fn clients_are_told_the_authorities_that_are_named_and_not_those_of_the_system() {
+    if !support::is_there("openssl", "openssl", Command::new("openssl").arg("version").output().is_ok()) {
+        return;
+    }
+    let folder = Folder::new();
+    let (_api, daemon) = start(&folder, "tls.yml").await;
+    for (file, told) in [
+        ("client-verify-if-given.yml", "Acceptable client certificate CA names\nCN = The authority of a test\n"),
+        ("client-verify-if-given-by-the-system.yml", "No client certificate CA names sent\n"),
+    ] {
+        folder.put(file);
+        let mut client = Command::new("openssl");
+        let client = client.args(["s_client", "-connect", daemon.address()]).stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&client.stdout);
+        assert!(said.contains(told), "{file} {said}");
     }
 }
 

@@ -142,6 +142,7 @@ const CORPUS: &[(&str, Expected, Toolkit)] = &[
         Agrees,
     ),
     ("client-verify-if-given.yml", Good, Agrees),
+    ("client-verify-if-given-by-the-system.yml", Good, Agrees),
     ("client-request.yml", Good, Agrees),
     ("client-require-any.yml", Good, Agrees),
     ("client-require-any-old-name.yml", Good, Agrees),
@@ -429,6 +430,16 @@ async fn check_config_reports_mistakes_of_both_files_together() {
     for part in ["good.yml is good.\n", "  rate_limit.burst is 0, so every request is answered with 429"] {
         assert!(output.stdout.contains(part), "{}", output.stdout);
     }
+    // What is odd about this machine is told as well.
+    folder.put_text(
+        "tls_server_config: {cert_file: server.pem, key_file: server.key, client_auth_type: VerifyClientCertIfGiven}\n",
+    );
+    let nowhere = folder.path("nowhere");
+    let nowhere = nowhere.to_str().unwrap();
+    let no_authorities = [environment[0], ("SSL_CERT_FILE", nowhere), ("SSL_CERT_DIR", nowhere)];
+    let output = support::run(&config, &["check-config"], &no_authorities);
+    let warning = "web.yml is good.\n  No certificate authority of clients is configured and this system has none";
+    assert!(output.code == Some(0) && output.stdout.contains(warning), "{}{}", output.stdout, output.stderr);
     // What serves nothing asks nothing of it.
     let output = support::run(&config, &["list"], &environment);
     assert_eq!(output.code, Some(0), "{}", output.stderr);
