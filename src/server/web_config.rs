@@ -1,7 +1,8 @@
 //! The web configuration: who may ask and how, in the file format of Prometheus's exporter-toolkit.
 //!
-//! Here is what a file says, checked. [`document`] reads its YAML, [`tls`] and [`client`] make TLS settings of it,
-//! [`users`] compares passwords, [`rate_limit`] counts requests, and [`live`] follows the file while the program runs.
+//! Here is what a file says, checked. [`document`] reads its YAML, [`tls`] and [`client`] make TLS settings of it with
+//! a curve that rustls lacks ([`p521`]), [`users`] compares passwords, [`rate_limit`] counts requests, and [`live`]
+//! follows the file while the program runs.
 //! How requests and connections are held to it is in `guard` and `secure`.
 //!
 //! Messages contain the words of the toolkit's own, so that whoever looks for them finds them. None repeats a value
