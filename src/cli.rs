@@ -197,8 +197,18 @@ const NO_WEB_OPTIONS: &str = "Options that begin with --web. are for the daemon;
 fn is_for_monitoring() -> bool {
     let cli = Cli::command();
     let mut arguments = std::env::args_os().skip(1);
-    let command = arguments.find_map(|argument| cli.find_subcommand(argument));
-    command.is_some_and(|command| command.get_name() == "check")
+    while let Some(argument) = arguments.next() {
+        if let Some(command) = cli.find_subcommand(&argument) {
+            return command.get_name() == "check";
+        }
+        let name = argument.to_str().and_then(|argument| argument.strip_prefix("--"));
+        let is_it = |option: &clap::Arg| option.get_long() == name && option.get_action().takes_values();
+        if name.is_some() && cli.get_arguments().any(is_it) {
+            // Its value, which may look like a command.
+            arguments.next();
+        }
+    }
+    false
 }
 
 /// Reads the configuration, then again whenever that is asked.

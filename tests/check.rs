@@ -428,6 +428,7 @@ async fn wrong_usage_and_unusable_configurations_are_unknown() {
         ("", vec!["check", "--sweep", "--url", "http://localhost"], "cannot be used with"),
         ("", vec!["--web.listen-address", ":1", "check"], "for the daemon"),
         ("", vec!["check", "--config.file", "/nonexistent/x.toml"], "/nonexistent/x.toml"),
+        ("", vec!["--config.file", "list", "check", "--bogus"], "--bogus"),
         ("[server]\nlisten_adresses = []", vec!["check"], "listen_adresses"),
         ("[server\n", vec!["check"], "not valid TOML"),
         ("[server]\nlisten_addresses = [\":0\"]", vec!["check"], "--url"),
