@@ -25,6 +25,7 @@ use crate::{
     model::{Kind, Status, Zone, ZoneId, clean},
     server::{ListenAddress, TelemetryPath, WebConfig, WebConfigErrors},
 };
+pub use document::parse_duration;
 use document::{
     Entry, Mistake, Place, Report, Section, boolean, duration, integer, key_text, may_be_secret, parsed, quoted,
     text_as,

@@ -421,6 +421,7 @@ async fn wrong_usage_and_unusable_configurations_are_unknown() {
         ("", vec!["check", "-c", "-1"], "-1"),
         ("", vec!["check", "-c", "~:5"], "whole number of days"),
         ("", vec!["check", "-t", "0"], "longer than nothing"),
+        ("", vec!["check", "-t", "18446744073709551615s 1000ms"], "no duration has to be"),
         ("", vec!["check", "--url"], "--url"),
         ("", vec!["check", "--url", "localhost:10199"], "http://"),
         ("", vec!["check", "--url", "http://user:pw@localhost"], "no password"),
@@ -456,6 +457,9 @@ async fn wrong_usage_and_unusable_configurations_are_unknown() {
         (vec!["list", "--zone", "check", "--bogus"], 2),
         (vec!["check", "--help"], 0),
         (vec!["healthcheck", "--config.file", "x", "--help"], 0),
+        (vec!["--config.file", "check", "list", "--bogus"], 2),
+        (vec!["--config.file=x", "--log.level", "check", "list"], 2),
+        (vec!["list", "--expiring-within", "18446744073709551615s 1000ms"], 2),
     ] {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cloudflare-cert-exporter"));
         assert_eq!(command.env_clear().args(&arguments).output().unwrap().status.code(), Some(code), "{arguments:?}");

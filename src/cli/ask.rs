@@ -83,7 +83,7 @@ pub(super) fn completed(mut url: Url, endpoint: Endpoint) -> Url {
 /// In words, if it is none, or nothing could be done in it.
 pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().map(Duration::from_secs);
-    let timeout = seconds.map_or_else(|| humantime::parse_duration(text), Ok).map_err(|error| error.to_string())?;
+    let timeout = seconds.map_or_else(|| crate::config::parse_duration(text), Ok)?;
     if timeout.is_zero() { Err("it has to be longer than nothing".to_owned()) } else { Ok(timeout) }
 }
 

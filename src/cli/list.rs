@@ -16,7 +16,7 @@ use serde::{Serialize, Serializer as _};
 use super::{FAILED, USAGE, complain, daemon::block_on, print_with};
 use crate::{
     cloudflare::{Client, ClientMaker, Lane, announce_proxy},
-    config::Config,
+    config::{Config, parse_duration},
     fetch,
     model::{Certificate, Failure, Identity, Listing, Zone},
     poller::{Fetched, Name},
@@ -32,7 +32,7 @@ pub(super) struct Options {
     #[arg(long = "zone", value_name = "NAME_OR_ID")]
     zones: Vec<String>,
     /// Only certificates that expire within this time, such as 30d, or have expired.
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     expiring_within: Option<Duration>,
 }
 

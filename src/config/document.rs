@@ -271,17 +271,28 @@ pub(super) fn integer(range: RangeInclusive<u32>) -> impl Fn(&DeValue<'_>) -> Re
 
 /// Reads a duration within the range.
 pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&DeValue<'_>) -> Reading<Duration> {
-    /// No sane duration is longer, and the sums of `humantime` overflow with some that are.
-    const MAX_BYTES: usize = 24;
     move |value| {
         let rule = "it must be a duration in quotes, such as \"90s\", \"15m\", \"1h\" or \"7d\"";
         let text = value.as_str().ok_or_else(|| wrong_type(rule, value))?;
-        match humantime::parse_duration(if text.len() > MAX_BYTES { "" } else { text }) {
+        match parse_duration(text) {
             Ok(duration) if range.contains(&duration) => Ok(duration),
             Ok(_) => Err(format!("{} is outside {} to {}", shown(value), brief(*range.start()), brief(*range.end()))),
             Err(_) => Err(format!("{} is no duration; {rule}", shown(value))),
         }
     }
+}
+
+/// Reads a duration such as `90s` or `1h 30m`.
+///
+/// # Errors
+/// In words, if it is none.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    /// No sane duration is longer, and the sums of `humantime` overflow with some that are.
+    const MAX_BYTES: usize = 24;
+    if text.len() > MAX_BYTES {
+        return Err(format!("it is longer than {MAX_BYTES} characters, as no duration has to be"));
+    }
+    humantime::parse_duration(text).map_err(|error| error.to_string())
 }
 
 /// A key as it is written in a document, unless it could be a secret.
