@@ -16,6 +16,7 @@ mod scrape;
 use std::{
     ffi::OsString,
     io::{self, BufWriter, Write},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -118,7 +119,7 @@ struct Web {
     #[arg(long = "web.telemetry-path", value_name = "PATH")]
     telemetry_path: Option<TelemetryPath>,
     /// Listen on the sockets that systemd hands over, and not on the addresses of the configuration.
-    #[arg(long = "web.systemd-socket", conflicts_with = "listen_addresses")]
+    #[arg(long = "web.systemd-socket")]
     systemd_socket: bool,
     /// Let POST /-/reload make the program read its configuration again, as SIGHUP always does
     /// [default: server.enable_lifecycle of the configuration, else off].
@@ -162,7 +163,7 @@ pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
     let code = match command {
         None => run_daemon(common, web, now),
         Some(Command::Run(own)) => run_daemon(common, web.and(own), now),
-        Some(Command::Demo(options)) => Ok(daemon::demo(options, web, now)),
+        Some(Command::Demo(options)) => daemon::demo(options, web, now),
         Some(Command::Check(_)) if !web.is_default() => Ok(check::unknown(NO_WEB_OPTIONS)),
         Some(
             Command::CheckConfig(_)
@@ -213,11 +214,7 @@ fn is_for_monitoring() -> bool {
 
 /// Reads the configuration, then again whenever that is asked.
 fn run_daemon(common: Common, web: Web, now: fn() -> DateTime<Utc>) -> Result<u8, u8> {
-    let sockets = if web.systemd_socket { systemd::sockets() } else { Ok(Vec::new()) };
-    let sockets = sockets.map_err(|error| {
-        complain(&format!("--web.systemd-socket cannot be followed: {error}"));
-        FAILED
-    })?;
+    let sockets = web.sockets()?;
     let serving = Serving::Yes { web_config_file: web.web_config_file.clone() };
     let config = web.apply(load(&common, &serving)?);
     let again = move || read(&common, &serving).map(|config| web.apply(config));
@@ -295,6 +292,21 @@ impl Web {
         self.enable_lifecycle |= more.enable_lifecycle;
         self.systemd_socket |= more.systemd_socket;
         self
+    }
+
+    /// The sockets that are to be listened on, if they are handed over.
+    fn sockets(&self) -> Result<Vec<TcpListener>, u8> {
+        if !self.systemd_socket {
+            return Ok(Vec::new());
+        }
+        if !self.listen_addresses.is_empty() {
+            complain("--web.systemd-socket and --web.listen-address exclude each other: leave one of them out.");
+            return Err(USAGE);
+        }
+        systemd::sockets().map_err(|error| {
+            complain(&format!("--web.systemd-socket cannot be followed: {error}."));
+            FAILED
+        })
     }
 
     const fn is_default(&self) -> bool {

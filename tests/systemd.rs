@@ -140,7 +140,26 @@ async fn a_socket_that_is_handed_over_is_listened_on() {
 
 #[test]
 fn without_a_socket_the_option_is_an_error() {
-    let output = support::run("", &["--web.systemd-socket"], &[]);
-    assert_eq!(output.code, Some(1));
-    assert!(output.stderr.contains("no socket activation file descriptors found"), "{}", output.stderr);
+    for command in [&["--web.systemd-socket"][..], &["run", "--web.systemd-socket"], &["demo", "--web.systemd-socket"]]
+    {
+        let output = support::run("", command, &[]);
+        assert_eq!(output.code, Some(1), "{command:?}");
+        let said =
+            "no socket activation file descriptors found; start it through its .socket unit, or leave the option out";
+        assert!(output.stderr.contains(said), "{command:?}: {}", output.stderr);
+    }
+}
+
+#[test]
+fn sockets_and_addresses_exclude_each_other_wherever_they_stand() {
+    for command in [
+        &["--web.systemd-socket", "--web.listen-address", ":0"][..],
+        &["--web.listen-address", ":0", "run", "--web.systemd-socket"],
+        &["--web.systemd-socket", "run", "--web.listen-address", ":0"],
+        &["--web.listen-address", ":0", "demo", "--web.systemd-socket"],
+    ] {
+        let output = support::run("", command, &[]);
+        assert_eq!(output.code, Some(2), "{command:?}: {}", output.stderr);
+        assert!(output.stderr.contains("exclude each other"), "{command:?}: {}", output.stderr);
+    }
 }

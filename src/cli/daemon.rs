@@ -41,16 +41,18 @@ pub(super) fn run(config: Config, again: Arc<Load>, sockets: Vec<TcpListener>, n
 const DEMO_NOTICE: &str = "This is a demo: the data is simulated and comes from no Cloudflare account.";
 
 /// Runs on a simulated API until a signal comes, and returns the exit code.
-pub(super) fn demo(options: DemoOptions, web: Web, now: fn() -> DateTime<Utc>) -> u8 {
-    block_on(async {
-        let DemoOptions { zones, certificates, web: own } = options;
+pub(super) fn demo(options: DemoOptions, web: Web, now: fn() -> DateTime<Utc>) -> Result<u8, u8> {
+    let DemoOptions { zones, certificates, web: own } = options;
+    let web = web.and(own);
+    let sockets = web.sockets()?;
+    Ok(block_on(async {
         let mut world = World::demo(now(), zones as usize, certificates as usize);
         let requests_per_5m = (zones * certificates.div_ceil(50).max(1)).max(600);
         world.quota.requests = world.quota.requests.max(2 * requests_per_5m as usize);
         let started = SimulatedApi::start(world).await.map_err(|error| error.to_string());
         // It runs until it is dropped.
         let api_and_config = started.and_then(|api| {
-            let (web, read) = (web.and(own), demo_config(&api, requests_per_5m));
+            let read = demo_config(&api, requests_per_5m);
             let read = move || read().map(|config| web.apply(config));
             let config = read().map_err(|error| error.to_string())?;
             Ok((api, config, read))
@@ -58,14 +60,14 @@ pub(super) fn demo(options: DemoOptions, web: Web, now: fn() -> DateTime<Utc>) -
         match api_and_config {
             Ok((_api, config, read)) => {
                 tracing::warn!("{DEMO_NOTICE}");
-                serve(config, Arc::new(read), Vec::new(), now, Some(DEMO_NOTICE)).await
+                serve(config, Arc::new(read), sockets, now, Some(DEMO_NOTICE)).await
             }
             Err(error) => {
                 tracing::error!(%error, "The demo cannot be started.");
                 FAILED
             }
         }
-    })
+    }))
 }
 
 /// The configuration that somebody with this account would write.
