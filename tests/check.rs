@@ -456,14 +456,22 @@ async fn wrong_usage_and_unusable_configurations_are_unknown() {
         (vec!["--web.listen-address", ":1", "healthcheck"], 2),
         (vec!["list", "--zone", "check", "--bogus"], 2),
         (vec!["check", "--help"], 0),
-        (vec!["healthcheck", "--config.file", "x", "--help"], 0),
         (vec!["--config.file", "check", "list", "--bogus"], 2),
         (vec!["--config.file=x", "--log.level", "check", "list"], 2),
         (vec!["list", "--expiring-within", "18446744073709551615s 1000ms"], 2),
+        (vec!["healthcheck", "--config.file", "x", "--help"], 0),
     ] {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cloudflare-cert-exporter"));
         assert_eq!(command.env_clear().args(&arguments).output().unwrap().status.code(), Some(code), "{arguments:?}");
     }
+    let world = World { latency: std::time::Duration::from_secs(20), ..World::of([zone("a.example", [])]) };
+    let (_api, daemon) = start(world, "").await;
+    let elsewhere = run(&["healthcheck", "--url", &daemon.url("/nowhere")]).await;
+    let said = "/nowhere answers 404; --url has to be where the daemon answers.\n";
+    assert!(elsewhere.code == Some(1) && elsewhere.stdout.ends_with(said), "{}", elsewhere.stdout);
+    let unready = run(&["healthcheck", "--url", &daemon.url("/-/ready")]).await;
+    let said = "/-/ready answers 503: 1 of 1 zones were not polled yet.\n";
+    assert!(unready.code == Some(1) && unready.stdout.ends_with(said), "{}", unready.stdout);
     let unhealthy = run_with("[server\n", &["healthcheck"]).await;
     assert_eq!((unhealthy.code, unhealthy.stdout.lines().count()), (Some(1), 1), "{}", unhealthy.stdout);
 }

@@ -11,7 +11,10 @@ use super::{
     daemon::block_on,
     print,
 };
-use crate::config::{ConfigErrors, Listening};
+use crate::{
+    config::{ConfigErrors, Listening},
+    model::clean,
+};
 
 /// Options of `healthcheck`.
 #[expect(clippy::doc_markdown, reason = "this is help for a terminal")]
@@ -65,7 +68,11 @@ async fn is_healthy(
         200 => Ok(url),
         401 => Err(format!("{url} asks for a password; {PROBE}")),
         429 => Err(format!("{url} answers 429, the rate limit of the daemon's web configuration; {PROBE}")),
-        status => Err(format!("{url} answers {status}")),
+        404 => Err(format!("{url} answers 404; --url has to be where the daemon answers")),
+        status => {
+            let why = clean(answer.body.lines().next().unwrap_or_default().trim_end_matches('.'));
+            Err(format!("{url} answers {status}{}{why}", if why.is_empty() { "" } else { ": " }))
+        }
     }
 }
 
