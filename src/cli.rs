@@ -76,8 +76,10 @@ enum Command {
     #[command(after_help = examples::LIST)]
     List(list::Options),
     /// Tell monitoring (Nagios, Icinga, cron) whether a certificate expires soon, by asking the running daemon.
+    #[command(after_help = examples::CHECK)]
     Check(check::Options),
     /// Tell whether the running daemon lives, by its exit code.
+    #[command(after_help = examples::HEALTHCHECK)]
     Healthcheck(healthcheck::Options),
     /// Run the daemon on a simulated Cloudflare API, to try everything without an account.
     #[command(after_help = examples::DEMO)]

@@ -28,7 +28,6 @@ use seen::{Seen, SeenCertificate, SeenZone};
 /// Options of `check`.
 #[expect(clippy::doc_markdown, reason = "this is help for a terminal")]
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
 pub(super) struct Options {
     /// WARNING if a certificate has fewer days left than this; 30 and 30: are the same.
     #[arg(long, short, value_name = "DAYS", default_value = "30")]
@@ -55,19 +54,6 @@ pub(super) struct Options {
     )]
     sweep: bool,
 }
-
-const EXAMPLES: &str = "\
-Examples:
-  Ask the daemon of this machine, as often as you like:
-    cloudflare-cert-exporter check --config.file config.toml
-  Ask one elsewhere, about two zones:
-    cloudflare-cert-exporter check --url https://exporter.example.com:10199/metrics -w 60 -c 14 --zone a.example --zone b.example
-  Where no daemon runs, once a day by cron:
-    cloudflare-cert-exporter check --sweep --config.file config.toml
-
-Exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. UNKNOWN is also a zone that was not listed for two of
-its intervals, a daemon that does not answer, wrong usage, and a configuration that cannot be used.
-Certificates that are revoked, or superseded by a later one of the same name, never alarm.";
 
 /// A number of days, of which fewer are too few.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -29,9 +29,12 @@ Examples:
     cloudflare-cert-exporter check-config
   A file before it is put in place:
     cloudflare-cert-exporter check-config --config.file new.toml
-  Before a restart; it exits with 78 if the daemon could not start:
-    cloudflare-cert-exporter check-config && systemctl restart cloudflare-cert-exporter
+  As the installed service reads it, before a restart; it exits with 78 if the daemon could not start:
+    systemd-run --pipe --wait -p DynamicUser=yes \\
+      -p LoadCredential=cloudflare-api-token:/etc/cloudflare-cert-exporter/token \\
+      /usr/bin/cloudflare-cert-exporter check-config && systemctl restart cloudflare-cert-exporter
 
+systemd hands the token to its services alone: a shell does not find it by itself, not even one of root's.
 It asks nothing of Cloudflare, so it does not tell whether the token works: list does.";
 
 pub(super) const LIST: &str = "\
@@ -46,6 +49,32 @@ Examples:
     cloudflare-cert-exporter list --output json --expiring-within 7d | jq -r '.[].common_name'
 
 It sends one request for each 50 certificates, and says how many it were. It exits with 1 if a zone failed.";
+
+pub(super) const CHECK: &str = "\
+Examples:
+  Ask the daemon of this machine, as often as you like:
+    cloudflare-cert-exporter check --config.file config.toml
+  Ask one elsewhere, about two zones:
+    cloudflare-cert-exporter check --url https://exporter.example.com:10199/metrics -w 60 -c 14 --zone a.example --zone b.example
+  Where no daemon runs, once a day by cron:
+    cloudflare-cert-exporter check --sweep --config.file config.toml
+
+Exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. UNKNOWN is also a zone that was not listed for two of
+its intervals or shows none of its active certificates, a daemon that does not answer, wrong usage, and a
+configuration that cannot be used.
+Certificates that are revoked, or superseded by a later one of the same name, never alarm.";
+
+pub(super) const HEALTHCHECK: &str = "\
+Examples:
+  The daemon of this machine, where its configuration says that it listens:
+    cloudflare-cert-exporter healthcheck
+  In a Containerfile:
+    HEALTHCHECK CMD [\"cloudflare-cert-exporter\", \"healthcheck\"]
+  A daemon whose address is not in the configuration:
+    cloudflare-cert-exporter healthcheck --url http://127.0.0.1:9100
+
+It exits with 0 if the daemon lives, else with 1. Whether Cloudflare answers does not matter.
+The certificate of a loopback address is not checked: nothing secret is asked for or told.";
 
 pub(super) const DEMO: &str = "\
 Examples:

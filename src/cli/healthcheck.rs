@@ -19,7 +19,6 @@ use crate::{
 /// Options of `healthcheck`.
 #[expect(clippy::doc_markdown, reason = "this is help for a terminal")]
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
 pub(super) struct Options {
     /// Where the daemon answers, such as http://127.0.0.1:10199
     /// [default: the first of server.listen_addresses of the configuration].
@@ -29,18 +28,6 @@ pub(super) struct Options {
     #[arg(long, short, value_name = "DURATION", default_value = "5s", value_parser = ask::timeout)]
     timeout: Duration,
 }
-
-const EXAMPLES: &str = "\
-Examples:
-  The daemon of this machine, where its configuration says that it listens:
-    cloudflare-cert-exporter healthcheck
-  In a Containerfile:
-    HEALTHCHECK CMD [\"cloudflare-cert-exporter\", \"healthcheck\"]
-  A daemon whose address is not in the configuration:
-    cloudflare-cert-exporter healthcheck --url http://127.0.0.1:9100
-
-It exits with 0 if the daemon lives, else with 1. Whether Cloudflare answers does not matter.
-The certificate of a loopback address is not checked: nothing secret is asked for or told.";
 
 /// Asks and prints one line; returns the exit code.
 pub(super) fn run(options: &Options, listening: impl FnOnce() -> Result<Listening, ConfigErrors>) -> u8 {
