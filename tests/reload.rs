@@ -12,7 +12,7 @@ use std::{
 use cloudflare_cert_exporter::{
     Controls,
     config::Config,
-    demo::{AcceptedCredential, SimulatedApi, SimulatedZone, World},
+    demo::{AcceptedCredential, RecordedRequest, SimulatedApi, SimulatedZone, World},
     run,
 };
 use support::{Daemon, metrics::Metrics, until};
@@ -245,6 +245,50 @@ async fn another_name_for_the_same_secret_gives_no_second_budget() {
     let metrics = Metrics::of(&daemon).await;
     let throttled = |name| metrics.get("cloudflare_api_throttled_seconds_total", &[("credentials", name)]);
     assert_eq!((throttled("default"), throttled("renamed").is_some()), (None, true));
+}
+
+/// A daemon whose token is in a file, and answers that take five seconds, in which it finds out that the file changed.
+async fn start_slowly(world: World) -> (SimulatedApi, Daemon, tempfile::NamedTempFile) {
+    let api = SimulatedApi::start(World { latency: Duration::from_secs(5), ..world }).await.unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "simulated-token-of-before").unwrap();
+    let credentials = format!("[credentials.default]\napi_token_file = {:?}", file.path());
+    let daemon = Daemon::start(&config(&api, &["a.example", "b.example", "c.example"], "", &credentials), &[], &[]);
+    (api, daemon, file)
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_secret_of_before_is_none_of_the_new_one() {
+    let credentials = vec![AcceptedCredential::Token("simulated-token-from-now-on".into())];
+    let (api, daemon, file) = start_slowly(World { credentials, ..world() }).await;
+    until("three requests", async || (api.requests().len() == 3).then_some(())).await;
+    std::fs::write(file.path(), "simulated-token-from-now-on").unwrap();
+    daemon.ready().await;
+    let metrics = Metrics::of(&daemon).await;
+    assert_eq!(
+        ["a.example", "b.example", "c.example"].map(|zone| metrics.up(zone)),
+        [Some(1.0); 3],
+        "{}",
+        daemon.log()
+    );
+    assert!(!daemon.log().contains("refuses"), "{}", daemon.log());
+}
+
+#[tokio::test]
+async fn an_answer_about_the_token_of_before_is_not_shown() {
+    let token = |token: &str| AcceptedCredential::Token(token.into());
+    let credentials = vec![token("simulated-token-of-before"), token("simulated-token-from-now-on")];
+    let tokens_expire = Some("2033-02-20T23:18:00Z".into());
+    let (api, daemon, file) = start_slowly(World { credentials, tokens_expire, ..world() }).await;
+    let is_asked = |request: &RecordedRequest| request.path.ends_with("/tokens/verify");
+    until("a question about the token", async || api.requests().iter().any(is_asked).then_some(())).await;
+    std::fs::write(file.path(), "simulated-token-from-now-on").unwrap();
+    api.change(|world| world.tokens_expire = Some("2034-02-20T23:18:00Z".into()));
+    let expires = until("the expiry of the token", async || {
+        Metrics::of(&daemon).await.get("cloudflare_api_token_expires_timestamp_seconds", &[("credentials", "default")])
+    })
+    .await;
+    assert_eq!(expires, 2_024_090_280.0, "{}", daemon.log());
 }
 
 #[tokio::test]

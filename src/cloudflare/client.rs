@@ -14,7 +14,7 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use prometheus::Registry;
 use reqwest::{
     Url,
-    header::{ACCEPT, HeaderValue},
+    header::{ACCEPT, HeaderMap, HeaderValue},
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -384,7 +384,8 @@ impl Client {
             let started = Instant::now();
             let mut request = self.metrics.request(endpoint);
             // Boxed, since thousands of zones may wait for their ticket and few hold one.
-            let response = Box::pin(self.send(url.clone())).await;
+            let headers = self.credential.headers();
+            let response = Box::pin(self.send(url.clone(), headers.clone())).await;
             let mut answer = self.answer(&response);
             request.status = answer.status;
             drop(request);
@@ -394,6 +395,11 @@ impl Client {
             if let Err(Failure { reason: Reason::RateLimited, .. }) = judged {
                 answer.rate_limited = true;
                 answer.retry_after = Some(answer.retry_after.unwrap_or(BLOCK));
+            }
+            if answer.status == Some(401) && self.credential.headers() != headers {
+                // It is about the secret of before, and says nothing of the one that there is now.
+                self.metrics.retried();
+                continue;
             }
             if endpoint != Endpoint::ClientCertificates && answer.status == Some(401) {
                 // This is about what the token may be asked, and not about the token: only listings tell whether it is dead.
@@ -436,12 +442,12 @@ impl Client {
     }
 
     /// Sends a request once.
-    async fn send(&self, url: Url) -> Result<Response, Failure> {
+    async fn send(&self, url: Url, headers: HeaderMap) -> Result<Response, Failure> {
         self.requests_sent.fetch_add(1, Ordering::Relaxed);
         let request = self
             .http
             .get(url)
-            .headers(self.credential.headers())
+            .headers(headers)
             // Errors made at Cloudflare's edge are JSON too then.
             .header(ACCEPT, HeaderValue::from_static("application/json"));
         match timeout(self.settings.timeout, transport::exchange(request)).await {
