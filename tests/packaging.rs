@@ -7,14 +7,12 @@ mod support;
 
 use std::{
     fs,
-    os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
 };
 
 use cloudflare_cert_exporter::demo::{SimulatedApi, World};
-use support::{Daemon, is_there};
+use support::{Daemon, has_program, is_there, manager::Manager};
 
 const SERVICE: &str = "cloudflare-cert-exporter.service";
 const SOCKET: &str = "cloudflare-cert-exporter.socket";
@@ -36,7 +34,7 @@ fn every_command_has_a_manual_page_and_groff_finds_no_fault_in_it() {
     let main = fs::read_to_string(folder.path().join("cloudflare-cert-exporter.1")).unwrap();
     assert_eq!(program(&["man"]).stdout, main);
 
-    if is_there("groff", "groff-base", has_program("groff", "--version")) {
+    if is_there("groff", "groff-base", has_program("groff")) {
         let groff = Command::new("groff").args(["-man", "-ww", "-Tutf8", "-z"]).args(&pages).output().unwrap();
         assert_eq!((groff.status.code(), String::from_utf8_lossy(&groff.stderr)), (Some(0), "".into()));
     }
@@ -154,9 +152,7 @@ async fn the_services_command_line_starts_it_and_it_says_that_it_is_ready() {
     fs::write(credentials.join("cloudflare-api-token"), api.change(|world| world.token().to_owned())).unwrap();
     let config = folder.path().join("config.toml");
     fs::write(&config, support::config(&api, "")).unwrap();
-    let notify = folder.path().join("notify");
-    let notified = UnixDatagram::bind(&notify).unwrap();
-    notified.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let manager = Manager::new();
 
     let line = service().lines().find_map(|line| line.strip_prefix("ExecStart=").map(str::to_owned)).unwrap();
     let mut words = line.split(' ').filter(|word| *word != "$ARGS");
@@ -169,10 +165,10 @@ async fn the_services_command_line_starts_it_and_it_says_that_it_is_ready() {
         .env("CLOUDFLARE_CERT_EXPORTER_CONFIG_FILE", &config)
         .env("CREDENTIALS_DIRECTORY", &credentials)
         .env("STATE_DIRECTORY", &state)
-        .env("NOTIFY_SOCKET", &notify);
+        .env("NOTIFY_SOCKET", &manager.path);
     let mut daemon = Daemon::wait_until_it_listens(command, folder);
 
-    expect_notice(&notified, "READY=1");
+    assert_eq!(manager.next(), "READY=1");
     daemon.ready().await;
     let (status, metrics) = daemon.get("/metrics").await;
     assert_eq!(status, 200);
@@ -180,7 +176,7 @@ async fn the_services_command_line_starts_it_and_it_says_that_it_is_ready() {
     assert!(metrics.contains("\ncloudflare_certificates_up{"), "{metrics}");
     assert!(fs::read_dir(&state).unwrap().next().is_some(), "no state was kept");
     daemon.signal("TERM");
-    expect_notice(&notified, "STOPPING=1");
+    assert_eq!(manager.next(), "STOPPING=1");
     assert_eq!(daemon.wait(), Some(0), "{}", daemon.log());
 }
 
@@ -211,27 +207,8 @@ fn program(arguments: &[&str]) -> support::Output {
     support::Output { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-/// Waits for what systemd is to be told; other notices may come before it.
-fn expect_notice(notified: &UnixDatagram, expected: &str) {
-    let mut buffer = [0; 4096];
-    let mut seen = Vec::new();
-    loop {
-        let length =
-            notified.recv(&mut buffer).unwrap_or_else(|error| panic!("{error} without {expected}, but {seen:?}"));
-        let notice = String::from_utf8_lossy(&buffer[..length]).into_owned();
-        if notice.lines().any(|line| line == expected) {
-            return;
-        }
-        seen.push(notice);
-    }
-}
-
 fn has_systemd_analyze() -> bool {
-    is_there("systemd-analyze", "systemd", has_program("systemd-analyze", "--version"))
-}
-
-fn has_program(name: &str, argument: &str) -> bool {
-    Command::new(name).arg(argument).output().is_ok()
+    is_there("systemd-analyze", "systemd", has_program("systemd-analyze"))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the process under test reads the wall clock")]

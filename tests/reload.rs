@@ -24,18 +24,10 @@ use tokio::{
 const SUCCESSFUL: &str = "cloudflare_cert_exporter_config_last_reload_successful";
 const SUCCEEDED_AT: &str = "cloudflare_cert_exporter_config_last_reload_success_timestamp_seconds";
 
-/// What a file says that polls these zones of the world; `server` and `more` are added to it.
+/// What a file says that polls these zones of the world; `server` is added to that section, `more` to `[api]`.
 fn config(api: &SimulatedApi, zones: &[&str], server: &str, more: &str) -> String {
-    let mut text = format!(
-        "[server]\nlisten_addresses = [\"127.0.0.1:0\"]\n{server}\n[api]\nbase_url = {:?}\n{more}\n",
-        api.base_url()
-    );
-    api.change(|world| {
-        for zone in world.zones.iter().filter(|zone| zones.contains(&&*zone.name)) {
-            text.push_str(&format!("[[zones]]\nid = {:?}\nname = {:?}\n", zone.id, zone.name));
-        }
-    });
-    text
+    let more = format!("{more}\n[server]\nlisten_addresses = [\"127.0.0.1:0\"]\n{server}");
+    support::config_of(api, |name| zones.contains(&name), &more)
 }
 
 async fn start(world: World, zones: &[&str], server: &str) -> (SimulatedApi, Daemon) {

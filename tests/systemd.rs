@@ -4,48 +4,11 @@
 
 mod support;
 
-use std::{net::TcpListener, os::unix::net::UnixDatagram, process::Command, time::Duration};
+use std::{net::TcpListener, process::Command, time::Duration};
 
 use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedZone, World};
-use support::Daemon;
+use support::{Daemon, manager::Manager};
 use tokio::time::Instant;
-
-/// Plays systemd's side of `$NOTIFY_SOCKET`.
-struct Manager {
-    socket: UnixDatagram,
-    path: String,
-    _folder: tempfile::TempDir,
-}
-
-impl Manager {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("notify");
-        let socket = UnixDatagram::bind(&path).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        Self { socket, path: path.to_str().unwrap().to_owned(), _folder: folder }
-    }
-
-    /// The next message, but for those that feed the watchdog.
-    fn next(&self) -> String {
-        loop {
-            let message = self.any();
-            if message != "WATCHDOG=1" {
-                return message;
-            }
-        }
-    }
-
-    fn any(&self) -> String {
-        self.if_any().unwrap()
-    }
-
-    fn if_any(&self) -> Option<String> {
-        let mut bytes = [0; 4096];
-        let length = self.socket.recv(&mut bytes).ok()?;
-        Some(String::from_utf8_lossy(&bytes[..length]).trim().to_owned())
-    }
-}
 
 async fn start(environment: &[(&str, &str)]) -> (SimulatedApi, Daemon) {
     let api = SimulatedApi::start(World::of([SimulatedZone::of_size("a.example", 3)])).await.unwrap();

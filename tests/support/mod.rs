@@ -5,6 +5,7 @@
 
 pub(crate) mod browser;
 pub(crate) mod gate;
+pub(crate) mod manager;
 pub(crate) mod metrics;
 pub(crate) mod prometheus;
 pub(crate) mod web;
@@ -25,6 +26,11 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What a file says that polls this world, with `more` at its end.
 pub(crate) fn config(api: &SimulatedApi, more: &str) -> String {
+    config_of(api, |_| true, more)
+}
+
+/// The same with some of its zones alone, by their names.
+pub(crate) fn config_of(api: &SimulatedApi, is_polled: impl Fn(&str) -> bool, more: &str) -> String {
     let mut text = format!("[api]\nbase_url = {:?}\n", api.base_url());
     if !more.contains("[server]") {
         text.insert_str(0, "[server]\nlisten_addresses = [\"127.0.0.1:0\"]\n");
@@ -32,7 +38,7 @@ pub(crate) fn config(api: &SimulatedApi, more: &str) -> String {
     text.push_str(more);
     text.push('\n');
     api.change(|world| {
-        for zone in &world.zones {
+        for zone in world.zones.iter().filter(|zone| is_polled(&zone.name)) {
             text.push_str(&format!("[[zones]]\nid = {:?}\nname = {:?}\n", zone.id, zone.name));
         }
     });

@@ -1,0 +1,41 @@
+//! systemd's side of `$NOTIFY_SOCKET`.
+
+use std::{os::unix::net::UnixDatagram, time::Duration};
+
+/// Hears what a program tells systemd.
+pub(crate) struct Manager {
+    pub(crate) socket: UnixDatagram,
+    /// The value of `$NOTIFY_SOCKET`.
+    pub(crate) path: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Manager {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        Self { socket, path: path.to_str().unwrap().to_owned(), _folder: folder }
+    }
+
+    /// The next message, but for those that feed the watchdog.
+    pub(crate) fn next(&self) -> String {
+        loop {
+            let message = self.any();
+            if message != "WATCHDOG=1" {
+                return message;
+            }
+        }
+    }
+
+    pub(crate) fn any(&self) -> String {
+        self.if_any().unwrap()
+    }
+
+    pub(crate) fn if_any(&self) -> Option<String> {
+        let mut bytes = [0; 4096];
+        let length = self.socket.recv(&mut bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes[..length]).trim().to_owned())
+    }
+}
