@@ -155,7 +155,7 @@ impl Poller {
                     if let Ok(outcome) = outcome
                         && let Some(index) = zones.place(&zone)
                     {
-                        zones.ended(index, started.elapsed(), outcome);
+                        zones.ended(index, now(), started.elapsed(), outcome);
                     }
                 }
                 Some(change) = self.changes.recv() => zones.change(change),
@@ -281,8 +281,8 @@ impl Zones {
         }
     }
 
-    /// Applies what came of a poll, and publishes it.
-    fn ended(&mut self, index: usize, duration: Duration, outcome: Result<Fetched, Failure>) {
+    /// Applies what came of a poll that ended at the Unix second `now`, and publishes it.
+    fn ended(&mut self, index: usize, now: i64, duration: Duration, outcome: Result<Fetched, Failure>) {
         let before = self.state(index);
         let memory = &mut self.memories[index];
         let after = match outcome {
@@ -308,7 +308,7 @@ impl Zones {
                 }
                 let memory = &mut self.memories[index];
                 memory.say_failure(&before, &failure);
-                before.failed(failure, duration)
+                before.failed(failure, now, duration)
             }
         };
         self.snapshots.send_modify(|snapshot| Arc::make_mut(snapshot).zones[index] = Arc::new(after));

@@ -180,8 +180,9 @@ fn the_whole_output_is_as_reviewed() {
         certificate("soon", "sensor-1", Status::Active, NOW + 3 * DAY - 1),
     ];
     let failing = listed(1, "failing.example", vec![certificate("kept", "kept", Status::Active, NOW + 10 * DAY)])
-        .failed(Failure::new(Reason::Forbidden, "403"), Duration::from_millis(1500));
-    let never = zone(2, Some("never.example")).failed(Failure::new(Reason::Timeout, "late"), Duration::from_secs(30));
+        .failed(Failure::new(Reason::Forbidden, "403"), NOW, Duration::from_millis(1500));
+    let never =
+        zone(2, Some("never.example")).failed(Failure::new(Reason::Timeout, "late"), NOW, Duration::from_secs(30));
     let zones = vec![listed(0, "busy.example", busy), failing, never, named_by_the_api, zone(4, None)];
     let text = render(&snapshot(zones), &settings(), NOW);
     parse(&text);
@@ -365,7 +366,7 @@ proptest! {
                 Step::ListedAgain(n) => if let Some((listing, _)) = zones[n].listing.clone() {
                     zones[n] = Arc::new(zones[n].succeeded(listing, now, second));
                 },
-                Step::Failed(n) => zones[n] = Arc::new(zones[n].failed(Failure::new(Reason::Timeout, "late"), second)),
+                Step::Failed(n) => zones[n] = Arc::new(zones[n].failed(Failure::new(Reason::Timeout, "late"), now, second)),
             }
             let snapshot = Snapshot { zones: zones.clone() };
             exposition = exposition.next(Arc::new(snapshot.clone()), now);

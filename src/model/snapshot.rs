@@ -38,6 +38,8 @@ pub struct ZoneState {
 /// How a poll went.
 #[derive(Debug, Clone)]
 pub struct LastPoll {
+    /// When it ended, in Unix seconds; of a good one, when its listing was completed.
+    pub at: i64,
     /// How long it took, waiting for the request budget included.
     pub duration: Duration,
     /// Why it failed, if it did.
@@ -100,19 +102,19 @@ impl ZoneState {
         let last = self.listing.as_ref().map(|(last, _)| last).filter(|last| **last == listing);
         Self {
             listing: Some((last.cloned().unwrap_or(listing), now)),
-            last_poll: Some(LastPoll { duration, failure: None }),
+            last_poll: Some(LastPoll { at: now, duration, failure: None }),
             polls: self.polls + 1,
             ..self.clone()
         }
     }
 
-    /// The state after a poll that failed: the last good listing stays.
+    /// The state after a poll that failed at the Unix second `now`: the last good listing stays.
     #[must_use]
-    pub fn failed(&self, failure: Failure, duration: Duration) -> Self {
+    pub fn failed(&self, failure: Failure, now: i64, duration: Duration) -> Self {
         let mut next = self.clone();
         next.failures[failure.reason as usize] += 1;
         next.polls += 1;
-        next.last_poll = Some(LastPoll { duration, failure: Some(failure) });
+        next.last_poll = Some(LastPoll { at: now, duration, failure: Some(failure) });
         next
     }
 }

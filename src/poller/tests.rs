@@ -327,7 +327,7 @@ async fn a_failed_poll_keeps_the_last_good_listing_and_counts() {
     assert_eq!((state.polls, state.failures(Reason::Forbidden), state.failures(Reason::Timeout)), (4, 3, 0));
     assert!(state.listing.is_some());
     let last = state.last_poll.as_ref().unwrap();
-    assert_eq!(last.duration, Duration::from_secs(2));
+    assert_eq!((last.at, last.duration), (WALL, Duration::from_secs(2)));
     assert_eq!(last.failure.as_ref().map(|failure| failure.reason), Some(Reason::Forbidden));
 }
 
