@@ -430,7 +430,7 @@ fn check_name(name: &str) -> Result<(), &'static str> {
     if name.trim().is_empty() {
         Err("a name may not be empty")
     } else if *clean(name) != *name {
-        Err("a name may hold no control or bidirectional characters, and at most 256 in all")
+        Err("a name may hold no control, bidirectional or invisible characters, and at most 256 in all")
     } else {
         Ok(())
     }
@@ -657,7 +657,7 @@ DIR/config.toml:21: metrics.max_certificates_per_zone: 10000001 is outside 0 to 
 DIR/config.toml:22: metrics.expiring_within_days: 0 is outside 1 to 36500
 DIR/config.toml:22: metrics.expiring_within_days: 7 is in the list twice; remove one
 DIR/config.toml:23: metrics.forget_expired_after: "soon" is no duration; it must be a duration in quotes, such as "90s", "15m", "1h" or "7d"
-DIR/config.toml:24: credentials.(not shown): a name may hold no control or bidirectional characters, and at most 256 in all
+DIR/config.toml:24: credentials.(not shown): a name may hold no control, bidirectional or invisible characters, and at most 256 in all
 DIR/config.toml:25: credentials.(not shown).api_token_file: DIR/nowhere cannot be used: the file cannot be read: No such file or directory (os error 2); name a file that holds the bare secret and that this user can read
 DIR/config.toml:26: credentials.both: it has api_token_file and api_key_env, but needs exactly one of these: api_token_file, api_token_env, api_email with api_key_file, or api_email with api_key_env
 DIR/config.toml:30: credentials.env.api_token_env: the environment variable that it names is not set, or empty
@@ -672,7 +672,7 @@ DIR/config.toml:42: zones: there is no section [credentials.default]; say creden
 DIR/config.toml:43: zones.name: a name may not be empty
 DIR/config.toml:44: zones.interval: "31d" is outside 1s to 30d
 DIR/config.toml:46: zones.id: "example.com" cannot be used: a zone id is 32 hexadecimal digits, as on the zone's overview page in the dashboard
-DIR/config.toml:47: zones.name: a name may hold no control or bidirectional characters, and at most 256 in all
+DIR/config.toml:47: zones.name: a name may hold no control, bidirectional or invisible characters, and at most 256 in all
 DIR/config.toml:48: zones.credentials: it must be text in quotes, not a boolean
 DIR/config.toml:49: zones.plan: unknown key; the known keys here are id, name, credentials, interval
 DIR/config.toml:50: state: it must be a section, [state], not an array

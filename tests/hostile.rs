@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use support::{Daemon, config};
 
 /// What is in every text of a certificate, as JSON writes it, since some of it is no text.
-const TEXTS: [&str; 12] = [
+const TEXTS: [&str; 13] = [
     r#""quotes \" and ' backslashes \\ \\n \\\"""#,
     r#""line\nbreaks\r\nof\u0085every\u2028sort\u2029\u000b\u000c""#,
     r#""\u0000\u0001\u0007\b\t\u001f\u007f\u009b""#,
@@ -23,6 +23,7 @@ const TEXTS: [&str; 12] = [
     r#"" # HELP x y } 1\n# TYPE up gauge\nup 7 ""#,
     r#""a,b;c|d\te=f \"g\" =1+1""#,
     r#""Zürich 証明書 👩‍👩‍👧 e\u0301\ufeff\ufffe""#,
+    r#""un\u00ads\u200be\u2060e\u2064n\u3164\u180e\ufffa\udb40\udc41\udb40\udc7f""#,
     r#""""#,
 ];
 
@@ -107,6 +108,8 @@ fn world() -> World {
 fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{ad}' | '\u{180e}' | '\u{200b}' | '\u{2060}'..='\u{2065}' | '\u{206a}'..='\u{206f}')
+        || matches!(c, '\u{3164}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// A line of output, without its end.

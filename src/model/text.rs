@@ -6,7 +6,7 @@
 /// The longest text that is kept, in characters; X.509 allows a common name 64.
 pub const MAX_TEXT_CHARS: usize = 256;
 
-/// Replaces control and bidirectional formatting characters by U+FFFD and cuts what is longer than
+/// Replaces control, bidirectional and invisible characters by U+FFFD and cuts what is longer than
 /// [`MAX_TEXT_CHARS`], with `…` as the last character kept.
 #[must_use]
 pub fn clean(text: &str) -> Box<str> {
@@ -39,10 +39,16 @@ fn is_plain(text: &str) -> bool {
     text.len() <= MAX_TEXT_CHARS && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
-/// Control characters break lines and terminals; bidirectional ones make a name read as another.
+/// Control characters break lines and terminals; bidirectional ones, and those that nobody sees, make a name read as
+/// another. The two that join letters or keep them apart (U+200C, U+200D) are part of how some scripts and emoji are
+/// written.
 fn is_harmful(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(
+            c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+        )
 }
 
 #[cfg(test)]
@@ -58,7 +64,10 @@ mod tests {
             ("two\nlines\r", "two\u{fffd}lines\u{fffd}"),
             ("\u{1b}[31mred\u{7f}\u{9b}", "\u{fffd}[31mred\u{fffd}\u{fffd}"),
             ("evil\u{202e}txt.exe\u{2066}", "evil\u{fffd}txt.exe\u{fffd}"),
+            ("pay\u{200b}roll\u{ad}\u{2060}\u{2064}\u{feff}", "pay\u{fffd}roll\u{fffd}\u{fffd}\u{fffd}\u{fffd}"),
+            ("a\u{e0041}\u{e007f}\u{3164}\u{180e}\u{fffa}", "a\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}"),
             ("Zürich 証明書", "Zürich 証明書"),
+            ("👩\u{200d}👧 می\u{200c}خواهم", "👩\u{200d}👧 می\u{200c}خواهم"),
         ] {
             assert_eq!(&*clean(given), kept, "{given:?}");
         }
