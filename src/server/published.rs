@@ -29,8 +29,8 @@ const PATIENCE: i64 = 30;
 #[derive(Debug)]
 pub(super) struct Published {
     latest: watch::Sender<Arc<Exposition>>,
-    /// Held by whom brings it up to the second.
-    refreshing: Mutex<()>,
+    /// Held while it is brought up to the second, even if whoever asked for that is gone.
+    refreshing: Arc<Mutex<()>>,
     now: fn() -> DateTime<Utc>,
 }
 
@@ -48,7 +48,7 @@ impl Published {
     /// Shows this snapshot first.
     pub(super) async fn new(snapshot: Arc<Snapshot>, series: SeriesSettings, now: fn() -> DateTime<Utc>) -> Self {
         let nothing = Arc::new(Exposition::new(series));
-        let published = Self { latest: watch::Sender::new(nothing), refreshing: Mutex::default(), now };
+        let published = Self { latest: watch::Sender::new(nothing), refreshing: Arc::default(), now };
         // If that fails, it is tried again.
         let _ = published.show(snapshot, None).await;
         published
@@ -94,44 +94,36 @@ impl Published {
         if latest.is_right_at(self.second()) {
             return Ok(latest);
         }
-        let _turn = self.refreshing.lock().await;
+        let turn = Arc::clone(&self.refreshing).lock_owned().await;
         let latest = self.latest();
         if latest.is_right_at(self.second()) {
             return Ok(latest);
         }
-        let refreshed = self.render(latest, None).await?;
-        self.latest.send_if_modified(|latest| {
-            // Or else something newer has come meanwhile.
-            let same =
-                Arc::ptr_eq(latest.snapshot(), refreshed.snapshot()) && latest.settings() == refreshed.settings();
-            if same {
-                *latest = Arc::clone(&refreshed);
-            }
-            same
-        });
-        Ok(refreshed)
+        let (shown, now) = (self.latest.clone(), self.now);
+        let refresh = move || {
+            // Whoever comes next waits for this one, and does not start another.
+            let _turn = turn;
+            let refreshed = Arc::new(latest.next(latest.snapshot().clone(), now().timestamp()));
+            shown.send_if_modified(|latest| {
+                // Or else something newer has come meanwhile.
+                let same =
+                    Arc::ptr_eq(latest.snapshot(), refreshed.snapshot()) && latest.settings() == refreshed.settings();
+                if same {
+                    *latest = Arc::clone(&refreshed);
+                }
+                same
+            });
+            refreshed
+        };
+        render(refresh).await
     }
 
     /// With `series`, anew and in these.
     async fn show(&self, snapshot: Arc<Snapshot>, series: Option<SeriesSettings>) -> Result<(), Unrendered> {
         let before = series.map_or_else(|| self.latest(), |series| Arc::new(Exposition::new(series)));
-        self.latest.send_replace(self.render(before, Some(snapshot)).await?);
-        Ok(())
-    }
-
-    /// What comes after this one, with the same snapshot or another.
-    async fn render(
-        &self,
-        before: Arc<Exposition>,
-        snapshot: Option<Arc<Snapshot>>,
-    ) -> Result<Arc<Exposition>, Unrendered> {
         let now = self.now;
-        let snapshot = snapshot.unwrap_or_else(|| before.snapshot().clone());
-        let made = spawn_blocking(move || before.next(snapshot, now().timestamp())).await;
-        made.map(Arc::new).map_err(|error| {
-            tracing::error!(%error, "The metrics cannot be rendered. Please report this.");
-            Unrendered
-        })
+        self.latest.send_replace(render(move || Arc::new(before.next(snapshot, now().timestamp()))).await?);
+        Ok(())
     }
 
     /// How long it stays right.
@@ -147,9 +139,20 @@ impl Published {
     }
 }
 
+/// Off the runtime's threads, since it can take long.
+async fn render(make: impl FnOnce() -> Arc<Exposition> + Send + 'static) -> Result<Arc<Exposition>, Unrendered> {
+    spawn_blocking(make).await.map_err(|error| {
+        tracing::error!(%error, "The metrics cannot be rendered. Please report this.");
+        Unrendered
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
+
+    use futures_util::FutureExt as _;
+    use tokio::time::timeout;
 
     use super::*;
     use crate::{
@@ -250,6 +253,20 @@ mod tests {
         }
         // For the rest of the day nothing changes, but for a clock that is set.
         assert_eq!(published.rest(), LOOK_AFTER);
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_leaves_one_refreshing_and_not_many() {
+        let (clock, now) = clock!();
+        let published = Published::new(snapshot(NOON + 10 * DAY), series(), now).await;
+        clock.store(NOON + 1, SeqCst);
+        let mut latest = published.latest.subscribe();
+        // It has begun when it is dropped.
+        let _ = published.now().now_or_never();
+        timeout(Duration::from_secs(30), latest.changed()).await.unwrap().unwrap();
+        let begun = latest.borrow().clone();
+        assert_eq!(days(&begun), 9);
+        assert!(Arc::ptr_eq(&published.now().await.unwrap(), &begun));
     }
 
     #[tokio::test]
