@@ -229,7 +229,8 @@ fn router(
     if telemetry_path.as_str() != "/" {
         // Relative, so that a proxy may serve it below another path.
         let pages = page::Pages::new(notice, telemetry_path.as_str().trim_start_matches('/'));
-        let page = async move |State(served): State<Arc<Served>>| pages.answer(&served).await;
+        let page =
+            async move |State(served): State<Arc<Served>>, headers: HeaderMap| pages.answer(&served, &headers).await;
         router = router.route("/", get(page));
     }
     if let Some(sender) = reload {

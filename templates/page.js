@@ -3,6 +3,12 @@
 
 document.documentElement.classList.add('scripted');
 
+// Rows that are shown with every press of a button.
+const MORE = 500;
+
+// By the clock of who looks, which need not agree with that of the exporter.
+const loaded = Date.now();
+
 // What a cell is sorted by: what it says, or a number that it carries because it says it in words.
 const orders = {
   place: () => (a, b) => a.place - b.place,
@@ -25,6 +31,11 @@ function cached(column, read) {
   return item => (item.keys[column] ??= read(item.row.cells[column]));
 }
 
+// Whoever searches need not know the accents.
+function searchable(text) {
+  return text.toLowerCase().normalize('NFKD').replace(/\p{M}+/gu, '');
+}
+
 function enhance(section) {
   const table = section.querySelector('table');
   const body = table.tBodies[0];
@@ -32,23 +43,38 @@ function enhance(section) {
   const found = section.querySelector('[role=status]');
   const more = section.querySelector('.more');
   const items = Array.from(body.querySelectorAll('tr:not(.none)'), (row, place) => (
-    { row, place, keys: [], text: row.textContent.toLowerCase() }
+    // No word is found across the edge of two cells.
+    { row, place, keys: [], text: searchable(Array.from(row.cells, cell => cell.textContent).join('\n')) }
   ));
   if (items.length === 0) return;
+  const elsewhere = Number(table.dataset.total) - items.length;
   let sorted = items;
   // Thousands of rows take long to lay out, and nobody reads them.
-  let room = Number(table.dataset.first);
+  const first = Number(table.dataset.first);
+  let room = first;
+
+  function told(count) {
+    if (elsewhere === 0) return `${count} of ${items.length} found`;
+    return `${count} of the ${items.length} listed here found; ${elsewhere} more are only in the metrics`;
+  }
 
   function show() {
-    const words = (search?.value ?? '').toLowerCase().split(/\s+/).filter(Boolean);
+    const words = searchable(search?.value ?? '').split(/\s+/).filter(Boolean);
     const fitting = words.length === 0 ? sorted : sorted.filter(item => words.every(word => item.text.includes(word)));
     const rows = document.createDocumentFragment();
     for (const item of fitting.slice(0, room)) rows.append(item.row);
     body.replaceChildren(rows);
     section.classList.remove('untouched');
-    found.textContent = words.length === 0 ? '' : `${fitting.length} of ${items.length} found`;
-    more.textContent = `Show all ${fitting.length}`;
-    more.hidden = fitting.length <= room;
+    found.textContent = words.length === 0 ? '' : told(fitting.length);
+    const left = fitting.length - room;
+    more.textContent = left > MORE ? `Show ${MORE} more of ${left}` : `Show ${left} more`;
+    more.hidden = left <= 0;
+  }
+
+  // With whatever was shown before, every key would take as long as that did.
+  function showAnew() {
+    room = first;
+    show();
   }
 
   function sortBy(header) {
@@ -58,7 +84,7 @@ function enhance(section) {
     sorted = [...items].sort((a, b) => (descending ? order(b, a) : order(a, b)) || a.place - b.place);
     for (const other of header.parentElement.cells) other.removeAttribute('aria-sort');
     header.setAttribute('aria-sort', descending ? 'descending' : 'ascending');
-    show();
+    showAnew();
   }
 
   for (const header of table.tHead.rows[0].cells) {
@@ -68,16 +94,35 @@ function enhance(section) {
     button.addEventListener('click', () => sortBy(header));
     header.append(button);
   }
-  search?.addEventListener('input', show);
+  if (search) {
+    search.closest('[hidden]').hidden = false;
+    search.addEventListener('input', showAnew);
+  }
   more.addEventListener('click', () => {
-    room = Infinity;
+    const next = room;
+    room += MORE;
     show();
-    // The button is gone, so the focus goes on to what it has shown.
-    const next = body.rows[Number(table.dataset.first)];
-    next.tabIndex = -1;
-    next.focus({ preventScroll: true });
+    // The button has moved or is gone, so the focus goes on to what it has shown.
+    const row = body.rows[next];
+    row.tabIndex = -1;
+    row.focus({ preventScroll: true });
   });
   show();
 }
 
-document.addEventListener('DOMContentLoaded', () => document.querySelectorAll('.untouched').forEach(enhance));
+// A page that was left open tells what was so then.
+function tellAge() {
+  const minutes = Math.floor((Date.now() - loaded) / 60_000);
+  const notice = document.querySelector('#old');
+  notice.hidden = minutes < 10;
+  const [count, unit] = minutes < 60 ? [minutes, 'minute'] : [Math.floor(minutes / 60), 'hour'];
+  notice.firstElementChild.textContent = `This page is ${count} ${unit}${count === 1 ? '' : 's'} old.`;
+}
+
+document.addEventListener('DOMContentLoaded', () => {
+  document.querySelectorAll('.untouched').forEach(enhance);
+  document.querySelector('#old button').addEventListener('click', () => location.reload());
+  document.addEventListener('visibilitychange', tellAge);
+  window.addEventListener('pageshow', tellAge);
+  setInterval(tellAge, 60_000);
+});

@@ -419,7 +419,7 @@ async fn headers_are_on_every_answer() {
     let refused = get_plain(daemon.address(), "/metrics", "").await.unwrap();
     assert!(status(&refused) == "401" && found(&refused, "x-frame-options: deny"), "{refused}");
     folder.put("headers-blank.yml");
-    let answer = get_plain(daemon.address(), "/metrics", "").await.unwrap().to_lowercase();
+    let answer = get_plain(daemon.address(), "/-/healthy", "").await.unwrap().to_lowercase();
     assert!(!answer.contains("\r\nx-") && !answer.contains("\r\ncontent-security-policy"), "{answer}");
 }
 

@@ -112,15 +112,15 @@ async fn the_page_says_what_there_is() {
 
     let zones = rows(&browser, "zones").await;
     assert!(zones[0][0].starts_with("denied.example") && zones[1][0].starts_with("good.example"), "{zones:?}");
-    assert_eq!(zones[0][1..9], ["–", "–", "–", "–", "–", "–", "–", "never"]);
-    assert!(zones[0][9].starts_with("failed: ") && zones[0][9].contains("403"), "{zones:?}");
-    assert_eq!(zones[1][1..8], ["5", "0", "1", "1", "0", "2", "in 5 days"]);
+    assert_eq!(zones[0][1..9], ["–", "–", "–", "–", "–", "–", "–", "not yet"]);
+    assert!(zones[0][9].starts_with("failed ") && zones[0][9].contains(" ago: Cloudflare answered 403 "), "{zones:?}");
+    assert_eq!(zones[1][1..8], ["5", "0", "1", "1", "0", "2", "in 5 days\nsuperseded"]);
     assert!(zones[1][8].ends_with(" ago") && zones[1][9] == "good", "{zones:?}");
 
     let certificates = rows(&browser, "certificates").await;
     let ids: Vec<_> = certificates.iter().map(|row| row[5].as_str()).collect();
     assert_eq!(ids, ["id-expired", "id-billing-old", "id-pending", "id-nameless", "id-billing-new"]);
-    assert_eq!(certificates[0][0], "expired 2 days ago");
+    assert_eq!(certificates[0][0], "expired 2 d 23 h ago");
     let date = (now() + TimeDelta::days(5) + TimeDelta::hours(1)).format("%Y-%m-%d").to_string();
     assert!(certificates[1][1].starts_with(&date), "{certificates:?}");
     assert_eq!(certificates[1][2..5], ["billing superseded", "good.example", "active"]);
@@ -128,7 +128,21 @@ async fn the_page_says_what_there_is() {
     assert_eq!(certificates[3][2], "no name");
 
     let figures = browser.run("return [...document.querySelectorAll('.figures dd')].map(d => d.innerText)").await;
-    assert_eq!(figures, json!(["2", "1", "2", "6", "2", "1"]));
+    assert_eq!(
+        figures,
+        json!([
+            "2",
+            "1 of them long expired",
+            "1",
+            "1 of them superseded",
+            "2",
+            "1 of them pending revocation, 1 superseded",
+            "6",
+            "2",
+            "1",
+            "1"
+        ])
+    );
     let links = browser.run("return [...document.links].map(a => a.getAttribute('href'))").await;
     assert_eq!(links, json!(["metrics", "-/healthy", "-/ready", "#certificates"]), "below whatever path a proxy has");
     assert_quiet(&browser, &daemon).await;
@@ -146,6 +160,8 @@ async fn rows_are_found_and_sorted() {
         ("pending", &["id-pending"]),
         ("good.example till", &["id-expired", "id-pending"]),
         ("nowhere", &[]),
+        // The end of a cell and the beginning of the next one are no word.
+        ("activei", &[]),
     ] {
         browser.write("#search-certificates", words).await;
         assert_eq!(ids().await, found, "{words}");
@@ -188,13 +204,19 @@ async fn hostile_names_are_text() {
     let mut certificates: Vec<_> =
         names.iter().zip(1..).map(|(name, days)| certificate(&format!("<b>{days}"), name, "active", days)).collect();
     certificates.push(certificate("evil\u{202e}txt", &long, "active", 300));
-    let world = World::of([zone("names.example", certificates)]);
+    // So many marks on one letter that they reach far beyond its line.
+    certificates.push(certificate("pile", &format!("Z{}", "\u{301}".repeat(200)), "active", 301));
+    let hostile = zone("<img src=x onerror=window.hacked=1> שלום", vec![certificate("of-zone", "x", "active", 302)]);
+    let world = World::of([zone("names.example", certificates), hostile]);
     let Some((browser, daemon, _api)) = page(world).await else { return };
 
-    assert_eq!(column(&browser, "certificates", 2).await, [&names[..], &[&long]].concat());
+    assert_eq!(column(&browser, "certificates", 2).await[..6], [&names[..], &[&long]].concat());
     let ids = column(&browser, "certificates", 5).await;
-    assert_eq!(ids, ["<b>1", "<b>2", "<b>3", "<b>4", "<b>5", "evil\u{fffd}txt"]);
-    for (words, count) in [("<script>", 1), ("onerror=", 1), ("[", 0), ("{{ 7", 1), ("<b>", 5)] {
+    assert_eq!(ids, ["<b>1", "<b>2", "<b>3", "<b>4", "<b>5", "evil\u{fffd}txt", "pile", "of-zone"]);
+    let named = ["names.example", "<img src=x onerror=window.hacked=1> שלום"];
+    assert_eq!(column(&browser, "zones", 0).await, named);
+    assert_eq!(column(&browser, "certificates", 3).await[6..], named);
+    for (words, count) in [("<script>", 1), ("onerror=", 2), ("[", 0), ("{{ 7", 1), ("<b>", 5)] {
         browser.write("#search-certificates", words).await;
         assert_eq!(rows(&browser, "certificates").await.len(), count, "{words}");
     }
@@ -243,13 +265,28 @@ async fn without_script_everything_is_there() {
     let Some((browser, daemon, _api)) = page(World::demo(now(), 40, 20)).await else { return };
     let shown = async |section| rows(&browser, section).await.len();
     assert_eq!((shown("zones").await, shown("certificates").await), (25, 100));
+    let more = async || {
+        browser.run("const more = document.querySelector('.certificates .more'); return more.checkVisibility() ? more.innerText : null").await
+    };
+    let focus = "return document.activeElement.rowIndex - document.querySelector('.certificates tbody tr').rowIndex";
+    let all = usize::try_from(
+        browser
+            .run("return Number(document.querySelector('.certificates table').dataset.total)")
+            .await
+            .as_u64()
+            .unwrap(),
+    )
+    .unwrap();
+    assert!((601..1100).contains(&all), "{all}");
+    assert_eq!(more().await, format!("Show 500 more of {}", all - 100));
     browser.click(".certificates .more").await;
-    let all = shown("certificates").await;
-    assert!(all > 500, "{all}");
-    assert_eq!(
-        browser.run("return document.activeElement === document.querySelectorAll('.certificates tbody tr')[100]").await,
-        true
-    );
+    assert_eq!((shown("certificates").await, browser.run(focus).await), (600, json!(100)));
+    assert_eq!(more().await, format!("Show {} more", all - 600));
+    browser.click(".certificates .more").await;
+    assert_eq!((shown("certificates").await, browser.run(focus).await), (all, json!(600)));
+    assert_eq!(more().await, Value::Null);
+    browser.click(".certificates th:nth-child(3) button").await;
+    assert_eq!(shown("certificates").await, 100, "no key takes as long as to show them all did");
 
     browser.devtools("Emulation.setScriptExecutionDisabled", json!({ "value": true })).await;
     browser.open(&daemon.url("/")).await;
@@ -364,9 +401,18 @@ const REACTIONS: &str = "
             'sort by id': () => sort(6), 'sort by expiry': () => sort(1),
         };
         for (const [name, action] of Object.entries(actions)) results[name] = await took(action);
+        const press = () => document.querySelector('.certificates .more').click();
+        for (const [name, action] of Object.entries(actions).filter(([name]) => name.includes('a name') || name.includes('backwards'))) {
+            for (let n = 0; n < 10; n++) {
+                const shown = await took(press);
+                if (n === 0) results['show more'] = shown;
+            }
+            results[name + ', with all shown'] = await took(action);
+            search('');
+        }
         const paint = performance.getEntriesByName('first-contentful-paint')[0].startTime;
         const navigation = performance.getEntriesByType('navigation')[0];
-        done({ results, paint, loaded: navigation.loadEventEnd, bytes: navigation.decodedBodySize });
+        done({ results, paint, loaded: navigation.loadEventEnd, bytes: navigation.decodedBodySize, sent: navigation.encodedBodySize });
     })();";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -378,8 +424,9 @@ async fn five_thousand_certificates_are_no_burden() {
     let measured = browser.run_until_done(REACTIONS).await;
     let number = |value: &Value| value.as_f64().unwrap();
     println!(
-        "5,000 certificates: {} bytes, first contentful paint after {:.0} ms, loaded after {:.0} ms",
+        "5,000 certificates: {} bytes, {} as sent, first contentful paint after {:.0} ms, loaded after {:.0} ms",
         measured["bytes"],
+        measured["sent"],
         number(&measured["paint"]),
         number(&measured["loaded"])
     );
@@ -396,17 +443,70 @@ async fn five_thousand_certificates_are_no_burden() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_cut_is_told() {
+async fn a_search_says_what_it_does_not_look_through() {
     let mut world = large_world();
     world.zones.push(zone(
         "more.example",
-        (0..10).map(|n| certificate(&format!("more-{n}"), "more", "active", -5 - n)).collect(),
+        (0..10).map(|n| certificate(&format!("far-{n}"), "far-away", "active", 3700 + n)).collect(),
     ));
-    let (_api, daemon) = support::start(world, "").await;
+    let Some((browser, daemon, _api)) = page(world).await else { return };
+    for (words, found) in [("far-away", 0), ("device-421-3", 1)] {
+        browser.write("#search-certificates", words).await;
+        let said = browser.run("return document.querySelector('.certificates [role=status]').innerText").await;
+        let expected = format!("{found} of the 5000 listed here found; 10 more are only in the metrics");
+        assert_eq!((rows(&browser, "certificates").await.len(), said), (found, json!(expected)));
+    }
+    assert_quiet(&browser, &daemon).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_page_says_so() {
+    let Some((browser, daemon, _api)) = page(small_world()).await else { return };
+    for (passed, said) in [
+        ("599_000", Value::Null),
+        ("600_000", json!("This page is 10 minutes old. Load it again")),
+        ("5 * 3600_000", json!("This page is 5 hours old. Load it again")),
+        ("0", Value::Null),
+    ] {
+        let look = format!(
+            "const now = Date.now; Date.now = () => now() + {passed};
+            document.dispatchEvent(new Event('visibilitychange')); Date.now = now;
+            const notice = document.querySelector('#old'); return notice.checkVisibility() ? notice.innerText : null"
+        );
+        assert_eq!(browser.run(&look).await, said, "{passed}");
+    }
+    browser.run("window.mark = 1; document.querySelector('#old').hidden = false").await;
+    browser.click("#old button").await;
+    let is_new = async || (browser.run("return window.mark ?? null").await == Value::Null).then_some(());
+    support::until("a page that was loaded again", is_new).await;
+    assert_quiet(&browser, &daemon).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_is_sent_packed_and_kept_by_nobody() {
+    let (_api, daemon) = support::start(large_world(), "").await;
     daemon.ready().await;
-    let page = daemon.get("/").await.1;
-    assert!(page.contains("The 5000 that expire next, of the 5010 that have metrics of their own"));
-    assert!(!page.contains("more-0"), "what has expired gives way to what is still good");
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).gzip(false).build().unwrap();
+    let ask = async |coding| client.get(daemon.url("/")).header("accept-encoding", coding).send().await.unwrap();
+    let (plain, packed) = (ask("identity").await, ask("gzip").await);
+    for answer in [&plain, &packed] {
+        let header = |name| answer.headers().get(name).map_or("", |value| value.to_str().unwrap());
+        assert_eq!((header("cache-control"), header("vary")), ("no-store", "accept-encoding"));
+        assert_eq!((header("x-content-type-options"), header("referrer-policy")), ("nosniff", "no-referrer"));
+        assert_eq!(header("content-type"), "text/html; charset=utf-8");
+        assert!(header("content-security-policy").starts_with("default-src 'none'; "));
+    }
+    assert_eq!(plain.headers().get("content-encoding"), None);
+    assert_eq!(packed.headers()["content-encoding"], "gzip");
+    let (plain, packed) = (plain.text().await.unwrap(), packed.bytes().await.unwrap());
+    println!("5,000 certificates: {} bytes, {} packed", plain.len(), packed.len());
+    let mut unpacked = String::new();
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&packed[..]), &mut unpacked).unwrap();
+    // But for the time that they tell, they are the same.
+    assert_eq!(unpacked.len(), plain.len());
+    assert!(unpacked.ends_with("</html>") && packed.len() < plain.len() / 4);
+    let metrics = client.get(daemon.url("/metrics")).send().await.unwrap();
+    assert_eq!(metrics.headers()["x-content-type-options"], "nosniff");
 }
 
 /// Writes the picture of the README: CONTRIBUTING.md says how.

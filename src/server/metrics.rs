@@ -4,7 +4,7 @@ use axum::{
     body::Body,
     http::{
         HeaderMap, HeaderValue,
-        header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, VARY},
+        header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, VARY, X_CONTENT_TYPE_OPTIONS},
     },
     response::Response,
 };
@@ -25,6 +25,8 @@ pub(super) async fn answer(served: &Served, headers: &HeaderMap) -> Result<Respo
     let mut response = Response::new(Body::new(body));
     response.headers_mut().insert(CONTENT_TYPE, TEXT_FORMAT);
     response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
+    // Names in it come from strangers, and no browser shall take them for a page.
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if gzip {
         response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
@@ -42,7 +44,7 @@ fn program(registry: &Registry) -> Result<String, Unrendered> {
 }
 
 /// Whether gzip is named, or everything is, and not with a quality of zero.
-fn accepts_gzip(headers: &HeaderMap) -> bool {
+pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
     let quality_of = |wanted: &str| {
         headers
             .get_all(ACCEPT_ENCODING)

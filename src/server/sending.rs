@@ -35,7 +35,8 @@ const MAX_LARGE: usize = 16;
 #[derive(Debug, Clone)]
 pub(super) enum Content {
     Exposition(Arc<Exposition>),
-    Page(Arc<str>),
+    /// A page, plain or packed.
+    Page(Arc<[u8]>),
 }
 
 impl Content {
@@ -89,7 +90,7 @@ impl Answers {
         self.send(Content::Exposition(exposition), Form::Gzip, length, end.into())
     }
 
-    pub(super) fn page(&self, page: Arc<str>) -> Sending {
+    pub(super) fn page(&self, page: Arc<[u8]>) -> Sending {
         let length = page.len() as u64;
         self.send(Content::Page(page), Form::Text, length, Bytes::new())
     }
@@ -173,7 +174,7 @@ impl Sending {
             (Content::Exposition(exposition), Form::Text) => exposition.text(&mut self.progress, room).into(),
             (Content::Exposition(exposition), Form::Gzip) => exposition.gzip(&mut self.progress).unwrap_or_default(),
             (Content::Page(page), _) => {
-                let left = page.as_bytes().get(self.taken..).unwrap_or_default();
+                let left = page.get(self.taken..).unwrap_or_default();
                 let piece = Bytes::copy_from_slice(&left[..left.len().min(room)]);
                 self.taken += piece.len();
                 piece
@@ -233,8 +234,8 @@ mod tests {
         Ok(all)
     }
 
-    fn page(length: usize) -> Arc<str> {
-        ('a'..='z').cycle().take(length).collect::<String>().into()
+    fn page(length: usize) -> Arc<[u8]> {
+        (b'a'..=b'z').cycle().take(length).collect()
     }
 
     fn exposition() -> Arc<Exposition> {
@@ -254,7 +255,7 @@ mod tests {
             let mut sending = answers.page(Arc::clone(&page));
             assert_eq!(sending.size_hint().exact(), Some(length as u64));
             assert_eq!(sending.is_end_stream(), length == 0);
-            assert_eq!(read(&mut sending).await.unwrap(), page.as_bytes());
+            assert_eq!(read(&mut sending).await.unwrap(), *page);
             assert!(sending.is_end_stream());
         }
         for rest in ["", "the rest\n"] {

@@ -1,0 +1,526 @@
+//! What the page says, in words and numbers. Where something is not known it says so, and shows no number.
+
+use std::collections::HashMap;
+
+use askama::Template;
+use chrono::DateTime;
+
+use crate::{
+    exposition::{Exposition, SeriesSettings},
+    model::{Certificate, Listing, Rejection, SECONDS_PER_DAY, Status, ZoneState},
+};
+
+pub(super) const STYLE: &str = include_str!("../../../templates/page.css");
+pub(super) const SCRIPT: &str = include_str!("../../../templates/page.js");
+
+/// The most certificates that are listed: of more, a browser takes its time, and nobody reads them.
+pub(super) const MAX_CERTIFICATES: usize = 5000;
+
+/// Rows that the script shows at first; the style knows them, too.
+pub(super) const FIRST_ZONES: usize = 25;
+pub(super) const FIRST_CERTIFICATES: usize = 100;
+
+/// More zones than these can be searched.
+const SEARCHED: usize = 10;
+
+/// Certificates that expire within so many days are marked.
+const SOON: u32 = 7;
+const NEAR: u32 = 30;
+
+/// A listing that is younger is not overdue, however short the interval is; the alert has the same limit.
+const NEVER_OVERDUE: i64 = 600;
+
+/// Sorts what is unknown behind everything else.
+const LAST: i64 = i64::MAX;
+
+const UNKNOWN: &str = "–";
+
+#[derive(Template)]
+#[template(path = "page.html")]
+pub(super) struct Page<'a> {
+    style: &'static str,
+    script: &'static str,
+    version: &'static str,
+    now: String,
+    /// Of the oldest listing.
+    age: Option<String>,
+    notice: Option<&'static str>,
+    /// What the numbers leave out.
+    missing: Option<String>,
+    metrics_link: &'a str,
+    figures: [Figure; 7],
+    statuses: [&'static str; 5],
+    zones: Vec<ZoneRow<'a>>,
+    totals: Vec<Cell>,
+    with_series: usize,
+    /// Certificates that are in no table.
+    only_counted: u64,
+    certificates: Vec<Row<'a>>,
+}
+
+impl<'a> Page<'a> {
+    /// The page at this Unix second.
+    pub(super) fn new(
+        exposition: &'a Exposition,
+        now: i64,
+        notice: Option<&'static str>,
+        metrics_link: &'a str,
+    ) -> Self {
+        let settings = exposition.settings();
+        let states = &exposition.snapshot().zones;
+        let listings = || states.iter().filter_map(|zone| zone.listing.as_ref());
+        let unlisted = states.len() - listings().count();
+        let is_known = unlisted < states.len() || states.is_empty();
+
+        let mut names = HashMap::<_, usize>::with_capacity(states.len());
+        states.iter().for_each(|zone| *names.entry(&*zone.name).or_default() += 1);
+        let is_shared = |zone: &ZoneState| names.get(&*zone.name).is_some_and(|&count| count > 1);
+
+        let mut urgent = Urgent::default();
+        let mut zones: Vec<_> = states
+            .iter()
+            .map(|zone| {
+                let of_zone = zone.listing.as_ref().map(|(listing, _)| Urgent::new(listing, now, settings));
+                of_zone.iter().for_each(|of_zone| urgent.add(of_zone));
+                ZoneRow::new(zone, of_zone.as_ref(), is_shared(zone), now)
+            })
+            .collect();
+        let failed = zones.iter().filter(|zone| zone.rank == Rank::Failed).count();
+        let late = zones.iter().filter(|zone| zone.is_late).count();
+        zones.sort_by_key(|zone| zone.rank);
+
+        let totals = Status::ALL.map(|status| listings().map(|(listing, _)| listing.count(status)).sum());
+        let usable = totals.iter().sum::<u64>() - totals[Status::Revoked as usize];
+        let (nearest, with_series) = nearest(exposition.certificates(), now);
+        let number = |count| if is_known { Some(count) } else { None };
+        let of_certificates = |what, count: &Count, class| Figure {
+            class: if is_known && count.is_watched() { class } else { "" },
+            ..Figure { note: count.note(), ..Figure::new(what, number(count.all)) }
+        };
+        let of_zones = |what, count: usize, class| Figure {
+            class: if count > 0 { class } else { "" },
+            ..Figure::new(what, Some(count as u64))
+        };
+        Self {
+            style: STYLE,
+            script: SCRIPT,
+            version: env!("CARGO_PKG_VERSION"),
+            now: date(now, "%Y-%m-%d %H:%M:%S"),
+            age: listings().map(|&(_, time)| age(time, now)).max().map(duration),
+            notice,
+            missing: (unlisted > 0).then(|| missing(unlisted, states.len())),
+            metrics_link,
+            figures: [
+                of_certificates("Expired", &urgent.expired, "bad"),
+                of_certificates("Expire within 7 days", &urgent.soon, "bad"),
+                of_certificates("Expire within 30 days", &urgent.near, "warn"),
+                Figure::new("Certificates that are not revoked", number(usable)),
+                of_zones("Zones", states.len(), ""),
+                of_zones("Zones whose last poll failed", failed, "bad"),
+                of_zones("Zones overdue or not listed yet", late, "warn"),
+            ],
+            statuses: Status::ALL.map(words),
+            zones,
+            totals: counts(is_known.then_some((totals, urgent.expired.all, ""))),
+            with_series,
+            only_counted: usable.saturating_sub(with_series as u64),
+            certificates: nearest
+                .into_iter()
+                .map(|(zone, certificate, expiry)| Row::new(zone, certificate, expiry, is_shared(zone), now, settings))
+                .collect(),
+        }
+    }
+
+    /// Whether there may be certificates of which nothing is known.
+    fn awaits_more(&self) -> bool {
+        self.missing.is_some() && self.only_counted == 0
+    }
+}
+
+fn missing(unlisted: usize, zones: usize) -> String {
+    match (unlisted, zones) {
+        (1, 1) => "The zone was not listed yet: nothing is known of its certificates.".into(),
+        _ if unlisted == zones => {
+            format!("None of the {zones} zones was listed yet: nothing is known of their certificates.")
+        }
+        (1, _) => format!("1 of {zones} zones was not listed yet; its certificates are in none of these numbers."),
+        _ => {
+            format!("{unlisted} of {zones} zones were not listed yet; their certificates are in none of these numbers.")
+        }
+    }
+}
+
+/// Those whose expiry is nearest to now, ahead or behind, in the order of their expiry, and how many there are to
+/// choose from.
+fn nearest<'a>(
+    all: impl Iterator<Item = (&'a ZoneState, &'a Certificate)>,
+    now: i64,
+) -> (Vec<(&'a ZoneState, &'a Certificate, i64)>, usize) {
+    let (mut kept, mut count) = (Vec::new(), 0);
+    for (zone, certificate) in all.filter(|(_, certificate)| certificate.status != Status::Revoked) {
+        // What has series has a date.
+        let Some(expiry) = certificate.not_after() else { continue };
+        // The number keeps equals in their order.
+        kept.push((expiry.abs_diff(now), count, zone, certificate, expiry));
+        count += 1;
+        if kept.len() == 2 * MAX_CERTIFICATES {
+            keep_nearest(&mut kept);
+        }
+    }
+    keep_nearest(&mut kept);
+    kept.sort_unstable_by_key(|&(_, number, .., expiry)| (expiry, number));
+    (kept.into_iter().map(|(.., zone, certificate, expiry)| (zone, certificate, expiry)).collect(), count)
+}
+
+fn keep_nearest<Z, C>(kept: &mut Vec<(u64, usize, Z, C, i64)>) {
+    if kept.len() > MAX_CERTIFICATES {
+        kept.select_nth_unstable_by_key(MAX_CERTIFICATES, |&(distance, number, ..)| (distance, number));
+        kept.truncate(MAX_CERTIFICATES);
+    }
+}
+
+/// A number at the top.
+struct Figure {
+    what: &'static str,
+    /// `None` while nothing is known.
+    count: Option<u64>,
+    class: &'static str,
+    note: String,
+}
+
+impl Figure {
+    const fn new(what: &'static str, count: Option<u64>) -> Self {
+        Self { what, count, class: "", note: String::new() }
+    }
+}
+
+/// Why no alert is about a certificate, although it expires or has expired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Silence {
+    PendingRevocation,
+    Superseded,
+    Forgotten,
+}
+
+impl Silence {
+    const ALL: [Self; 3] = [Self::PendingRevocation, Self::Superseded, Self::Forgotten];
+
+    fn of(certificate: &Certificate, listing: &Listing, now: i64, settings: &SeriesSettings) -> Option<Self> {
+        let forget_after = i64::try_from(settings.forget_expired_after.as_secs()).unwrap_or(i64::MAX);
+        if certificate.status == Status::PendingRevocation {
+            Some(Self::PendingRevocation)
+        } else if listing.is_superseded(certificate, now) {
+            Some(Self::Superseded)
+        } else {
+            let is_forgotten = certificate.not_after().is_some_and(|time| time < now.saturating_sub(forget_after));
+            is_forgotten.then_some(Self::Forgotten)
+        }
+    }
+
+    const fn words(self) -> &'static str {
+        match self {
+            Self::PendingRevocation => "pending revocation",
+            Self::Superseded => "superseded",
+            Self::Forgotten => "long expired",
+        }
+    }
+}
+
+/// How many certificates, and of how many of them no alert is.
+#[derive(Default)]
+struct Count {
+    all: u64,
+    silent: [u64; Silence::ALL.len()],
+}
+
+impl Count {
+    fn add(&mut self, other: &Self) {
+        self.all += other.all;
+        self.silent.iter_mut().zip(other.silent).for_each(|(sum, count)| *sum += count);
+    }
+
+    fn is_watched(&self) -> bool {
+        self.all > self.silent.iter().sum()
+    }
+
+    /// Why it may be no reason to worry.
+    fn note(&self) -> String {
+        let reasons = Silence::ALL.into_iter().zip(self.silent).filter(|&(_, count)| count > 0);
+        let reasons = reasons.enumerate().map(|(n, (silence, count))| {
+            format!("{count} {}{}", if n == 0 { "of them " } else { "" }, silence.words())
+        });
+        reasons.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The certificates that have expired or do so within days: as many as the metrics count.
+#[derive(Default)]
+struct Urgent {
+    expired: Count,
+    soon: Count,
+    near: Count,
+    /// The one that expires next, if it is near, and the next that an alert is about.
+    next: Option<(i64, Option<Silence>)>,
+    next_watched: Option<i64>,
+}
+
+impl Urgent {
+    fn new(listing: &Listing, now: i64, settings: &SeriesSettings) -> Self {
+        let count = |all: usize| Count { all: all as u64, ..Count::default() };
+        let mut urgent = Self {
+            expired: count(listing.expired(now)),
+            soon: count(listing.expiring(now, SOON)),
+            near: count(listing.expiring(now, NEAR)),
+            ..Self::default()
+        };
+        let until = |days| now.saturating_add(i64::from(days) * SECONDS_PER_DAY);
+        for certificate in listing.certificates() {
+            // They are in the order of their expiry, those without one at the end.
+            let Some(expiry) = certificate.not_after().filter(|&expiry| expiry <= until(NEAR)) else { break };
+            if certificate.status == Status::Revoked {
+                continue;
+            }
+            let silence = Silence::of(certificate, listing, now, settings);
+            let is_expired = certificate.is_expired(now);
+            if !is_expired {
+                urgent.next.get_or_insert((expiry, silence));
+                if silence.is_none() {
+                    urgent.next_watched.get_or_insert(expiry);
+                }
+            }
+            let Some(silence) = silence else { continue };
+            let counts = if is_expired {
+                [Some(&mut urgent.expired), None]
+            } else {
+                [Some(&mut urgent.near), (expiry <= until(SOON)).then_some(&mut urgent.soon)]
+            };
+            counts.into_iter().flatten().for_each(|count| count.silent[silence as usize] += 1);
+        }
+        urgent
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.expired.add(&other.expired);
+        self.soon.add(&other.soon);
+        self.near.add(&other.near);
+    }
+}
+
+/// What a zone needs, worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Failed,
+    /// Its listing is overdue, or there is none.
+    Late,
+    Fine,
+}
+
+impl Rank {
+    const fn order(self) -> u8 {
+        self as u8
+    }
+}
+
+/// A zone in words.
+struct ZoneRow<'a> {
+    name: &'a str,
+    /// Where the name alone does not tell.
+    id: Option<&'a str>,
+    rejected: u64,
+    cells: Vec<Cell>,
+    rank: Rank,
+    is_late: bool,
+    poll: String,
+    class: &'static str,
+}
+
+/// A cell of the table of zones.
+struct Cell {
+    label: &'static str,
+    is_number: bool,
+    words: String,
+    class: &'static str,
+    /// What it is sorted by, if not by what it says.
+    value: Option<i64>,
+    tag: &'static str,
+    /// Something else that it says, with its class.
+    then: Option<(String, &'static str)>,
+}
+
+impl Cell {
+    fn new(label: &'static str, words: String, class: &'static str, value: i64) -> Self {
+        Self { label, is_number: false, words, class, value: Some(value), tag: "", then: None }
+    }
+
+    fn number(label: &'static str, count: Option<u64>, class: &'static str) -> Self {
+        let value = if count.is_some() { None } else { Some(-1) };
+        Self { is_number: true, value, ..Self::new(label, number(count), class, 0) }
+    }
+}
+
+/// One cell for each status, and one for the expired ones.
+fn counts(known: Option<([u64; 5], u64, &'static str)>) -> Vec<Cell> {
+    let of_status = |status| Cell::number(words(status), known.map(|(counts, ..)| counts[status as usize]), "");
+    let class = known.map_or("", |(.., class)| class);
+    let expired = Cell::number("expired", known.map(|(_, expired, _)| expired), class);
+    Status::ALL.into_iter().map(of_status).chain([expired]).collect()
+}
+
+impl<'a> ZoneRow<'a> {
+    fn new(zone: &'a ZoneState, urgent: Option<&Urgent>, with_id: bool, now: i64) -> Self {
+        let known = zone.listing.as_ref().zip(urgent);
+        let mut cells = counts(known.map(|((listing, _), urgent)| {
+            let class = if urgent.expired.is_watched() { "bad" } else { "" };
+            (Status::ALL.map(|status| listing.count(status)), urgent.expired.all, class)
+        }));
+        cells.push(match known.and_then(|((listing, _), urgent)| Some((listing.next_expiry(now)?, urgent))) {
+            Some((time, urgent)) => next_expiry(time, urgent, now),
+            None => Cell::new("next expiry", UNKNOWN.into(), "", LAST),
+        });
+        let interval = i64::try_from(zone.zone.interval.as_secs()).unwrap_or(i64::MAX);
+        let (listed, is_late) = match &zone.listing {
+            None => (Cell::new("listed", "not yet".into(), "warn", LAST), true),
+            Some((_, time)) => {
+                let age = age(*time, now);
+                let is_overdue = age > interval.saturating_mul(2).max(NEVER_OVERDUE);
+                let (end, class) = if is_overdue { (", overdue", "warn") } else { ("", "") };
+                (Cell::new("listed", format!("{} ago{end}", duration(age)), class, age), is_overdue)
+            }
+        };
+        cells.push(listed);
+        let (poll, class) = match (&zone.last_poll, zone.failure()) {
+            // A clock that was set back tells no age.
+            (Some(poll), Some(failure)) if poll.at <= now => {
+                (format!("failed {} ago: {failure}", duration(age(poll.at, now))), "bad")
+            }
+            (_, Some(failure)) => (format!("failed: {failure}"), "bad"),
+            (Some(_), None) => ("good".into(), "good"),
+            (None, None) if zone.listing.is_some() => ("not polled since the start".into(), "dim"),
+            (None, None) => ("not polled yet".into(), "dim"),
+        };
+        Self {
+            name: &zone.name,
+            id: with_id.then(|| zone.zone.id.as_str()),
+            rejected: zone.listing.as_ref().map_or(0, |(listing, _)| {
+                Rejection::ALL.into_iter().map(|rejection| listing.rejected(rejection)).sum()
+            }),
+            cells,
+            rank: match (zone.failure(), is_late) {
+                (Some(_), _) => Rank::Failed,
+                (None, true) => Rank::Late,
+                (None, false) => Rank::Fine,
+            },
+            is_late,
+            poll,
+            class,
+        }
+    }
+}
+
+/// When the next certificate expires, and if no alert is about that one, also when the next does that has one.
+fn next_expiry(time: i64, urgent: &Urgent, now: i64) -> Cell {
+    let silence = urgent.next.and_then(|(_, silence)| silence);
+    let class = if silence.is_some() { "" } else { urgency(time, now) };
+    let then = urgent.next_watched.filter(|_| silence.is_some());
+    Cell {
+        tag: silence.map_or("", Silence::words),
+        then: then.map(|time| (until(time, now), urgency(time, now))),
+        ..Cell::new("next expiry", until(time, now), class, time)
+    }
+}
+
+/// A certificate in words.
+struct Row<'a> {
+    left: String,
+    class: &'static str,
+    date: String,
+    name: &'a str,
+    superseded: bool,
+    zone: &'a str,
+    /// Where the zone's name alone does not tell.
+    zone_id: Option<&'a str>,
+    status: &'static str,
+    id: &'a str,
+}
+
+impl<'a> Row<'a> {
+    fn new(
+        zone: &'a ZoneState,
+        certificate: &'a Certificate,
+        expiry: i64,
+        with_zone_id: bool,
+        now: i64,
+        settings: &SeriesSettings,
+    ) -> Self {
+        let listing = zone.listing.as_ref().map(|(listing, _)| listing);
+        let silence = listing.and_then(|listing| Silence::of(certificate, listing, now, settings));
+        Self {
+            left: until(expiry, now),
+            class: if silence.is_some() { "" } else { urgency(expiry, now) },
+            date: date(expiry, "%Y-%m-%d %H:%M"),
+            name: certificate.common_name(),
+            superseded: listing.is_some_and(|listing| listing.is_superseded(certificate, now)),
+            zone: &zone.name,
+            zone_id: with_zone_id.then(|| zone.zone.id.as_str()),
+            status: words(certificate.status),
+            id: certificate.id(),
+        }
+    }
+}
+
+const fn words(status: Status) -> &'static str {
+    match status {
+        Status::Active => "active",
+        Status::PendingReactivation => "pending reactivation",
+        Status::PendingRevocation => "pending revocation",
+        Status::Revoked => "revoked",
+        Status::Unknown => "unknown",
+    }
+}
+
+fn number(count: Option<u64>) -> String {
+    count.map_or_else(|| UNKNOWN.into(), |count| count.to_string())
+}
+
+pub(super) fn urgency(expiry: i64, now: i64) -> &'static str {
+    let days = expiry.saturating_sub(now).div_euclid(SECONDS_PER_DAY);
+    if days < i64::from(SOON) {
+        "bad"
+    } else if days < i64::from(NEAR) {
+        "warn"
+    } else {
+        ""
+    }
+}
+
+/// UTC; a dash for what no calendar has.
+pub(super) fn date(time: i64, format: &str) -> String {
+    DateTime::from_timestamp(time, 0).map_or_else(|| UNKNOWN.into(), |time| time.format(format).to_string())
+}
+
+/// Seconds since then.
+fn age(time: i64, now: i64) -> i64 {
+    now.saturating_sub(time).max(0)
+}
+
+/// How far an expiry is ahead, in whole days as the metrics have them, or behind. There the metrics round the other
+/// way, -3 for two days and a bit, so that the hours are told, too.
+pub(super) fn until(expiry: i64, now: i64) -> String {
+    let left = expiry.saturating_sub(now);
+    let ago = left.saturating_neg();
+    if left >= 0 {
+        format!("in {}", duration(left))
+    } else if ago >= SECONDS_PER_DAY {
+        format!("expired {} d {} h ago", ago / SECONDS_PER_DAY, ago % SECONDS_PER_DAY / 3_600)
+    } else {
+        format!("expired {} ago", duration(ago))
+    }
+}
+
+/// In the largest unit alone.
+fn duration(seconds: i64) -> String {
+    let units = [(SECONDS_PER_DAY, "day"), (3_600, "hour"), (60, "minute")];
+    let (unit, name) = units.into_iter().find(|&(unit, _)| seconds >= unit).unwrap_or((1, "second"));
+    let count = seconds / unit;
+    format!("{count} {name}{}", if count == 1 { "" } else { "s" })
+}
