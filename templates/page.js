@@ -96,7 +96,9 @@ function enhance(section) {
   }
   if (search) {
     search.closest('[hidden]').hidden = false;
+    search.value = new URLSearchParams(location.hash.slice(1)).get(search.id) ?? '';
     search.addEventListener('input', showAnew);
+    search.addEventListener('input', keepWordsSoon);
   }
   more.addEventListener('click', () => {
     const next = room;
@@ -108,6 +110,18 @@ function enhance(section) {
     row.focus({ preventScroll: true });
   });
   show();
+}
+
+// A page that is loaded again searches for the same. Browsers refuse to change the address with every key.
+let keeping;
+function keepWordsSoon() {
+  clearTimeout(keeping);
+  keeping = setTimeout(() => {
+    const words = new URLSearchParams();
+    for (const field of document.querySelectorAll('.search input')) if (field.value) words.set(field.id, field.value);
+    const hash = String(words);
+    history.replaceState(null, '', hash ? `#${hash}` : location.pathname + location.search);
+  }, 300);
 }
 
 // A page that was left open tells what was so then.

@@ -509,6 +509,35 @@ async fn the_page_is_sent_packed_and_kept_by_nobody() {
     assert_eq!(metrics.headers()["x-content-type-options"], "nosniff");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_loaded_again_searches_for_the_same() {
+    let Some((browser, daemon, _api)) = page(small_world()).await else { return };
+    for (words, found) in [("bill & <b> #%", 0), ("billing", 2)] {
+        browser.write("#search-certificates", words).await;
+        let kept =
+            format!("return new URLSearchParams(location.hash.slice(1)).get('search-certificates') === '{words}'");
+        support::until("the words in the address", async || (browser.run(&kept).await == true).then_some(())).await;
+        browser.run("location.reload()").await;
+        let value = "return document.readyState === 'complete' && document.querySelector('#search-certificates').value";
+        support::until("the words", async || (browser.run(value).await == words).then_some(())).await;
+        assert_eq!(rows(&browser, "certificates").await.len(), found, "{words}");
+    }
+    assert_quiet(&browser, &daemon).await;
+}
+
+/// Everything that calls for somebody.
+fn troubled_world() -> World {
+    let mut world = small_world();
+    let twin = SimulatedZone { id: "0123456789abcdef0123456789abcdef".into(), ..world.zones[0].clone() };
+    world.zones.push(twin);
+    world.zones[2].certificates.push(certificate("no-date", "x", "active", 1).without("expires_on"));
+    let mut hostile = vec![certificate("pile", &format!("Z{0}a{0}", "\u{301}\u{323}".repeat(100)), "active", 4)];
+    hostile.push(certificate("right-to-left", "שלום עולם 123 abc", "active", 12));
+    hostile.push(certificate("invisible", "pay\u{200b}roll", "active", 13));
+    world.zones.push(zone("hostile.example", hostile));
+    world
+}
+
 /// Writes the picture of the README: CONTRIBUTING.md says how.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "it writes files, for people to look at"]
@@ -517,12 +546,16 @@ async fn draw_the_page() {
     let Some(browser) = Browser::start().await else { return };
     let daemon = Daemon::start("", &["demo", "--web.listen-address", "127.0.0.1:0"], &[]);
     daemon.ready().await;
+    let (_api, troubled) = support::start(troubled_world(), "").await;
+    troubled.ready().await;
     browser.devtools("Emulation.setScrollbarsHidden", json!({ "hidden": true })).await;
-    for (name, scheme, width, height) in [
-        ("page", "light", 1280, 1000),
-        ("page-dark", "dark", 1280, 1000),
-        ("page-phone", "light", 390, 1200),
-        ("page-phone-dark", "dark", 390, 1200),
+    for (name, daemon, scheme, width, height) in [
+        ("page", &daemon, "light", 1280, 1120),
+        ("page-dark", &daemon, "dark", 1280, 1000),
+        ("page-phone", &daemon, "light", 390, 1200),
+        ("page-phone-dark", &daemon, "dark", 390, 1200),
+        ("page-troubled", &troubled, "light", 1280, 1400),
+        ("page-troubled-phone", &troubled, "dark", 390, 4200),
     ] {
         browser.prefer(scheme).await;
         browser.resize(width, height, width < 500).await;
