@@ -132,7 +132,7 @@ async fn the_page_says_what_there_is() {
         figures,
         json!([
             "2",
-            "1 of them long expired",
+            "1 of them forgotten",
             "1",
             "1 of them superseded",
             "2",
@@ -206,17 +206,20 @@ async fn hostile_names_are_text() {
     certificates.push(certificate("evil\u{202e}txt", &long, "active", 300));
     // So many marks on one letter that they reach far beyond its line.
     certificates.push(certificate("pile", &format!("Z{}", "\u{301}".repeat(200)), "active", 301));
+    certificates.push(certificate("accents", "Zürich", "active", 303));
     let hostile = zone("<img src=x onerror=window.hacked=1> שלום", vec![certificate("of-zone", "x", "active", 302)]);
     let world = World::of([zone("names.example", certificates), hostile]);
     let Some((browser, daemon, _api)) = page(world).await else { return };
 
     assert_eq!(column(&browser, "certificates", 2).await[..6], [&names[..], &[&long]].concat());
     let ids = column(&browser, "certificates", 5).await;
-    assert_eq!(ids, ["<b>1", "<b>2", "<b>3", "<b>4", "<b>5", "evil\u{fffd}txt", "pile", "of-zone"]);
+    assert_eq!(ids, ["<b>1", "<b>2", "<b>3", "<b>4", "<b>5", "evil\u{fffd}txt", "pile", "of-zone", "accents"]);
     let named = ["names.example", "<img src=x onerror=window.hacked=1> שלום"];
     assert_eq!(column(&browser, "zones", 0).await, named);
-    assert_eq!(column(&browser, "certificates", 3).await[6..], named);
-    for (words, count) in [("<script>", 1), ("onerror=", 2), ("[", 0), ("{{ 7", 1), ("<b>", 5)] {
+    assert_eq!(column(&browser, "certificates", 3).await[6..8], named);
+    for (words, count) in
+        [("<script>", 1), ("onerror=", 2), ("[", 0), ("{{ 7", 1), ("<b>", 5), ("zurich", 1), ("ZÜRICH", 1)]
+    {
         browser.write("#search-certificates", words).await;
         assert_eq!(rows(&browser, "certificates").await.len(), count, "{words}");
     }
@@ -374,6 +377,33 @@ async fn text_stands_out_in_the_light_and_in_the_dark() {
     browser.run("document.querySelector('thead button').focus({ focusVisible: true })").await;
     let outline = "return getComputedStyle(document.activeElement).outlineStyle";
     assert_eq!(browser.run(outline).await, "solid", "who uses the keyboard sees where it is");
+    assert_quiet(&browser, &daemon).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_urgent_is_marked_by_more_than_its_hue_and_nothing_covers_it() {
+    let Some((browser, daemon, _api)) = page(small_world()).await else { return };
+    for width in [1280, 390] {
+        browser.resize(width, 900, width < 500).await;
+        let looks = browser
+            .run(
+                "const marks = selector => ['::before', '::after'].map(pseudo => getComputedStyle(document.querySelector(selector), pseudo).content).join();
+                return [marks('.figures .bad').includes('●'), marks('.figures .warn').includes('○'),
+                    marks('.zones td.bad').includes('●'), marks('.zones td.warn').includes('○'), marks('.certificates td.bad').includes('●'),
+                    getComputedStyle(document.querySelector('.certificates tbody th')).contain,
+                    parseFloat(getComputedStyle(document.querySelector('input')).fontSize) >= 16]",
+            )
+            .await;
+        assert_eq!(looks, json!([true, true, true, true, true, "paint", true]), "{width}");
+    }
+    assert_quiet(&browser, &daemon).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_there_is_nothing_to_search_no_field_asks_for_words() {
+    let Some((browser, daemon, _api)) = page(World::of([zone("empty.example", Vec::new())])).await else { return };
+    assert_eq!(rows(&browser, "certificates").await, [["None."]]);
+    assert_eq!(browser.run("return document.querySelector('#search-certificates').checkVisibility()").await, false);
     assert_quiet(&browser, &daemon).await;
 }
 

@@ -195,15 +195,14 @@ fn what_no_alert_is_about_is_counted_and_not_red() {
         certificate("e", "gone", Revoked, DAY),
     ];
     let page = page_of_one(silent.clone());
-    let notes =
-        ["2|1 of them pending revocation, 1 long expired|", "1|1 of them superseded|", "1|1 of them superseded|"];
+    let notes = ["2|1 of them pending revocation, 1 forgotten|", "1|1 of them superseded|", "1|1 of them superseded|"];
     assert_eq!(figures(&page)[..3], notes.map(|note| note.replacen('|', "|note ", 1)));
     let body = page.split("<tbody>").skip(1).map(|table| table.split("</tbody>").next().unwrap()).collect::<String>();
     assert!(!body.contains("bad") && !body.contains("warn"), "{body}");
     assert_says(&body, &[">in 5 days <span class=\"tag\">superseded</span></td>"]);
 
     let page = page_of_one([silent, vec![active("f", 6 * DAY), active("g", 20 * DAY), active("h", -DAY)]].concat());
-    assert_eq!(figures(&page)[0], "bad 3|note 1 of them pending revocation, 1 long expired|");
+    assert_eq!(figures(&page)[0], "bad 3|note 1 of them pending revocation, 1 forgotten|");
     assert_eq!(figures(&page)[1], "bad 2|note 1 of them superseded|");
     let then = "in 5 days <span class=\"tag\">superseded</span> then <span class=\"bad\">in 6 days</span></td>";
     assert_says(
@@ -219,7 +218,7 @@ fn figures_are_what_the_metrics_count() {
     let counts = [listing.expired(NOW), listing.expiring(NOW, 7), listing.expiring(NOW, 30)];
     assert_eq!(counts, [2, 3, 5]);
     let page = page(vec![zone(1, "a.example").succeeded(listing, NOW, Duration::ZERO)]);
-    assert_eq!(figures(&page)[..3], ["bad 2|note 1 of them long expired|", "bad 3|", "warn 5|"]);
+    assert_eq!(figures(&page)[..3], ["bad 2|note 1 of them forgotten|", "bad 3|", "warn 5|"]);
 }
 
 #[test]

@@ -199,6 +199,7 @@ impl Figure {
 enum Silence {
     PendingRevocation,
     Superseded,
+    /// It expired longer ago than is configured.
     Forgotten,
 }
 
@@ -221,7 +222,7 @@ impl Silence {
         match self {
             Self::PendingRevocation => "pending revocation",
             Self::Superseded => "superseded",
-            Self::Forgotten => "long expired",
+            Self::Forgotten => "forgotten",
         }
     }
 }
