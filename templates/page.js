@@ -130,7 +130,10 @@ function tellAge() {
   const notice = document.querySelector('#old');
   notice.hidden = minutes < 10;
   const [count, unit] = minutes < 60 ? [minutes, 'minute'] : [Math.floor(minutes / 60), 'hour'];
-  notice.firstElementChild.textContent = `This page is ${count} ${unit}${count === 1 ? '' : 's'} old.`;
+  const words = `This page is ${count} ${unit}${count === 1 ? '' : 's'} old.`;
+  // A screen reader says it again whenever it is written.
+  const text = notice.firstElementChild;
+  if (!notice.hidden && text.textContent !== words) text.textContent = words;
 }
 
 document.addEventListener('DOMContentLoaded', () => {
@@ -138,5 +141,5 @@ document.addEventListener('DOMContentLoaded', () => {
   document.querySelector('#old button').addEventListener('click', () => location.reload());
   document.addEventListener('visibilitychange', tellAge);
   window.addEventListener('pageshow', tellAge);
-  setInterval(tellAge, 60_000);
+  setInterval(tellAge, 600_000);
 });
