@@ -207,8 +207,9 @@ async fn no_crowd_of_bad_clients_keeps_a_good_one_out() {
     let mut times = Vec::new();
     for _ in 0..5 {
         let (time, length) = timeout(Duration::from_secs(10), scrape(&daemon)).await.unwrap();
-        // Numbers of the process itself may differ in their digits.
-        assert!(length.abs_diff(size) < 100, "{length} {size}");
+        // What the process says of itself may have other digits and more lines: the token is asked about after
+        // ten seconds.
+        assert!(length.abs_diff(size) < 10_000, "{length} {size}");
         times.push(time);
     }
     // What 512 connections hold of a header and of an answer. A hundred answers would be many times that.
