@@ -1,4 +1,4 @@
-//! What the page says, without a browser; how it looks and what it does there is in `tests/page.rs`.
+//! What the page says, without a browser; how it looks and what it does there is in `tests/suite/page.rs`.
 
 use std::{sync::Arc, time::Duration};
 

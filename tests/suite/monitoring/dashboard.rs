@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::promql::{Selector, named};
+use super::promql::{Selector, named};
 
 /// Rules that the dashboard breaks, and where.
 pub(crate) fn complaints(dashboard: &Value) -> Vec<String> {

@@ -1,10 +1,6 @@
 //! End to end with Debian's tools: promtool reads the metrics, and a real Prometheus scrapes the
 //! daemon and is asked what it has understood.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
-
-mod support;
-
 use std::{
     collections::BTreeMap,
     io::Write as _,
@@ -12,14 +8,14 @@ use std::{
     process::{Command, Stdio},
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
-use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedCertificate, SimulatedZone, World};
-use serde_json::Value;
-use support::{
-    Daemon, has_program, is_there,
+use crate::support::{
+    self, Daemon, has_program, is_there,
     prometheus::{Prometheus, Series},
     web::{ALICE, Folder, get_plain},
 };
+use chrono::{DateTime, TimeDelta, Utc};
+use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedCertificate, SimulatedZone, World};
+use serde_json::Value;
 
 #[tokio::test]
 async fn promtool_complains_of_the_one_known_name_only() {

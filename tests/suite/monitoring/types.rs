@@ -2,10 +2,8 @@
 
 use std::{fs, path::Path, process::Command};
 
-use crate::{
-    ROOT, read,
-    support::{has_program, is_there_or},
-};
+use super::{ROOT, read};
+use crate::support::{has_program, is_there_or};
 
 /// Of the oldest Grafana that the dashboard is for, and of the newest one; `tests/run` installs them.
 const VERSIONS: [&str; 2] = ["11.1.0", "13.2.3"];
@@ -24,7 +22,7 @@ fn the_dashboard_is_of_grafanas_own_types() {
         // Inside it, so that the package is found.
         let files = tempfile::tempdir_in(&package).unwrap();
         for name in ["panels.ts", "mistakes.ts"] {
-            fs::write(files.path().join(name), read(&format!("tests/monitoring/{name}"))).unwrap();
+            fs::write(files.path().join(name), read(&format!("tests/suite/monitoring/{name}"))).unwrap();
         }
         let dashboard = read("monitoring/dashboard.json");
         let source =

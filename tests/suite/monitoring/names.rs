@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::{
+use super::{
     alerts, dashboard,
     dashboard::{label_values, panels, targets, text, variables},
     demo,

@@ -1,13 +1,9 @@
 //! The program as systemd sees it, from outside: readiness, watchdog, reload and sockets, without systemd.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a test that fails panics")]
-
-mod support;
-
 use std::{net::TcpListener, process::Command, time::Duration};
 
+use crate::support::{self, Daemon, manager::Manager};
 use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedZone, World};
-use support::{Daemon, manager::Manager};
 use tokio::time::Instant;
 
 async fn start(environment: &[(&str, &str)]) -> (SimulatedApi, Daemon) {

@@ -2,10 +2,6 @@
 //!
 //! That none is in any log line, page, metric or error of a daemon with faults is in `faults.rs`.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a test that fails panics")]
-
-mod support;
-
 use std::{
     fs::{self, Permissions},
     io::{Read as _, Write as _},
@@ -18,8 +14,8 @@ use std::{
     time::Duration,
 };
 
+use crate::support::{self, Daemon};
 use cloudflare_cert_exporter::demo::{AcceptedCredential, ApiError, SimulatedApi, SimulatedZone, World};
-use support::Daemon;
 use tokio::time::Instant;
 
 const SECRET: &str = "s3cret-s3cret-s3cret-s3cret-s3cret-s3cret";

@@ -1,18 +1,14 @@
 //! What a package holds besides the program: manual pages, completions and units of systemd, and that
 //! the program starts by the unit's own command line.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
-
-mod support;
-
 use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
+use crate::support::{self, Daemon, has_program, is_there, manager::Manager};
 use cloudflare_cert_exporter::demo::{SimulatedApi, World};
-use support::{Daemon, has_program, is_there, manager::Manager};
 
 const SERVICE: &str = "cloudflare-cert-exporter.service";
 const SOCKET: &str = "cloudflare-cert-exporter.socket";

@@ -1,9 +1,5 @@
 //! The HTTP server from outside, with clients that Prometheus is not: the real binary, over real sockets.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a test that fails panics")]
-
-mod support;
-
 use std::{
     collections::hash_map::DefaultHasher,
     hash::{Hash as _, Hasher as _},
@@ -11,8 +7,8 @@ use std::{
     time::Duration,
 };
 
+use crate::support::Daemon;
 use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedZone, World};
-use support::Daemon;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpSocket, TcpStream},

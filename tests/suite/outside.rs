@@ -1,13 +1,9 @@
 //! The program from outside: the real binary against the simulated API, over real sockets.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a test that fails panics")]
-
-mod support;
-
 use std::time::Duration;
 
+use crate::support::{self, Daemon, config, metrics::Metrics, start, until};
 use cloudflare_cert_exporter::demo::{AcceptedCredential, Delivery, Ending, Fault, SimulatedApi, SimulatedZone, World};
-use support::{Daemon, config, metrics::Metrics, start, until};
 
 #[tokio::test]
 async fn a_zone_costs_one_request_for_fifty_certificates() {

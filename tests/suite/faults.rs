@@ -1,27 +1,23 @@
 //! What can go wrong at Cloudflare and on the way there, fault by fault, and what comes of it.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a test that fails panics")]
-
-mod support;
-
 use std::{
     net::{SocketAddr, TcpListener},
     path::Path,
     time::Duration,
 };
 
+use crate::support::{
+    Daemon, config,
+    gate::{Authority, Door, Gate},
+    metrics::Metrics,
+    start, until, until_ok,
+};
 use cloudflare_cert_exporter::demo::{
     AcceptedCredential, ApiError, Canned, Delivery, Ending, Fault, SimulatedApi, SimulatedCertificate, SimulatedZone,
     World,
 };
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use support::{
-    Daemon, config,
-    gate::{Authority, Door, Gate},
-    metrics::Metrics,
-    start, until, until_ok,
-};
 use tokio::time::{Instant, sleep};
 
 /// A fault of a zone, and what comes of it.

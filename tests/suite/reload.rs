@@ -1,21 +1,17 @@
 //! Reading the configuration again, from outside: the real daemon, by signal and by request.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a test that fails panics")]
-
-mod support;
-
 use std::{
     path::Path,
     sync::{Arc, Mutex},
 };
 
+use crate::support::{self, Daemon, metrics::Metrics, until};
 use cloudflare_cert_exporter::{
     Controls,
     config::Config,
     demo::{AcceptedCredential, RecordedRequest, SimulatedApi, SimulatedZone, World},
     run,
 };
-use support::{Daemon, metrics::Metrics, until};
 use tokio::{
     sync::{mpsc, watch},
     time::{Duration, sleep},

@@ -1,18 +1,14 @@
 //! `check` and `healthcheck`: the real binary asks a real daemon on the simulated API.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a test that fails panics")]
-
-mod support;
-
 use std::{collections::BTreeMap, net::TcpListener};
 
-use chrono::{Duration, SecondsFormat, Utc};
-use cloudflare_cert_exporter::demo::{Fault, SimulatedApi, SimulatedCertificate, SimulatedZone, World};
-use support::{
-    Daemon, Output, config,
+use crate::support::{
+    self, Daemon, Output, config,
     gate::{Authority, Gate},
     start, until,
 };
+use chrono::{Duration, SecondsFormat, Utc};
+use cloudflare_cert_exporter::demo::{Fault, SimulatedApi, SimulatedCertificate, SimulatedZone, World};
 
 /// A certificate with so many whole days left.
 #[expect(clippy::disallowed_methods, reason = "the program under test looks at the clock, too")]

@@ -1,14 +1,10 @@
 //! The page, as Debian's Chromium shows it.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a test that fails panics")]
-
-mod support;
-
+use crate::support::{self, Daemon, browser::Browser};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use chrono::{DateTime, TimeDelta, Utc};
 use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedCertificate, SimulatedZone, World};
 use serde_json::{Value, json};
-use support::{Daemon, browser::Browser};
 
 /// How long things may take, in milliseconds, and how much longer on a machine that does other things too.
 const FIRST_PAINT: f64 = 1000.0;

@@ -4,12 +4,12 @@ use std::{fs, process::Command};
 
 use serde_json::{Value, json};
 
-use crate::{
+use super::{
     dashboard,
     dashboard::{panels, targets, text},
     rate_interval, substituted,
-    support::{has_program, is_there},
 };
+use crate::support::{has_program, is_there};
 
 /// Replica `b` failed after the first listing, and replica `a` did not. Two zones in two accounts bear one name.
 fn shown() -> Vec<Value> {

@@ -3,25 +3,21 @@
 //! No test shows the dashboard: there is no Grafana to be had from a package registry. It is checked
 //! against Grafana's published types and the rules of its linter, and every query is asked of Prometheus.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
-
 mod answers;
 mod dashboard;
 mod names;
 mod promql;
-#[path = "../support/mod.rs"]
-mod support;
 mod types;
 
 use std::{collections::BTreeMap, fs, process::Command, time::Duration};
 
-use dashboard::{label_values, panels, targets, text, variables};
-use serde_json::Value;
-use support::{
-    Daemon, has_program, is_there,
+use crate::support::{
+    self, Daemon, has_program, is_there,
     prometheus::{Prometheus, Series},
     until_ok,
 };
+use dashboard::{label_values, panels, targets, text, variables};
+use serde_json::Value;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 

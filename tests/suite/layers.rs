@@ -1,7 +1,5 @@
 //! The rooms of ARCHITECTURE.md: imports point down only, and each outside library is known in its rooms alone.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a test that fails panics")]
-
 use std::{fs, path::Path};
 
 /// From the top down. A room may use those below it.

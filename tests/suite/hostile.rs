@@ -1,14 +1,10 @@
 //! Text of certificates and errors is written by strangers: none of it may break what it ends up in.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a test that fails panics")]
-
-mod support;
-
 use std::collections::{BTreeMap, HashSet};
 
+use crate::support::{self, Daemon, config};
 use cloudflare_cert_exporter::demo::{ApiError, Canned, Fault, SimulatedApi, SimulatedZone, World};
 use serde_json::{Value, json};
-use support::{Daemon, config};
 
 /// What is in every text of a certificate, as JSON writes it, since some of it is no text.
 const TEXTS: [&str; 13] = [

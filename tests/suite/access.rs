@@ -1,24 +1,20 @@
 //! Who gets in: the real daemon with TLS, passwords, limits and probes, over real sockets. Most tests have one daemon
 //! and change its web configuration under it, which is how it is meant to be used.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a test that fails panics")]
-
-mod support;
-
 use std::{
     io,
     process::{Command, Stdio},
     time::Duration,
 };
 
-use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedZone, World};
-use rustls::{CipherSuite, HandshakeKind, NamedGroup, crypto::aws_lc_rs};
-use support::{
-    Daemon,
+use crate::support::{
+    self, Daemon,
     gate::{Authority, Identity},
     until, until_ok,
     web::{ALICE, BOB, Folder, basic, connect, get, get_plain},
 };
+use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedZone, World};
+use rustls::{CipherSuite, HandshakeKind, NamedGroup, crypto::aws_lc_rs};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,

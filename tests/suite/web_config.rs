@@ -1,17 +1,14 @@
 //! Web configurations and what becomes of each: the files of `tests/web-config`, read by this program and, where it is
 //! there, by promtool.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a test that fails panics")]
-
-mod support;
-
+use crate::support;
 use std::{collections::BTreeSet, fs::Permissions, os::unix::fs::PermissionsExt as _, process::Command};
 
+use crate::support::web::{Folder, corpus};
 use cloudflare_cert_exporter::{
     demo::{SimulatedApi, World},
     server::WebConfig,
 };
-use support::web::{Folder, corpus};
 
 /// What has to come of a file.
 #[derive(Debug, Clone, Copy)]
