@@ -1,6 +1,12 @@
 //! What stands between the daemon and the simulated API, so that the host itself can fail.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+};
 
 use rcgen::{Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType, date_time_ymd};
 use tokio::{
@@ -37,8 +43,8 @@ pub(crate) struct Gate {
 impl Gate {
     /// Stands before `behind`.
     pub(crate) fn start(behind: SocketAddr, door: Door) -> Self {
-        let port = bound(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let address = port.local_addr().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], unused_port()));
+        let port = bound(address);
         let (door, doors) = watch::channel(door);
         let serving = tokio::spawn(serve(address, behind, doors)).abort_handle();
         Self { address, door, serving, _port: port }
@@ -58,6 +64,19 @@ impl Gate {
 impl Drop for Gate {
     fn drop(&mut self) {
         self.serving.abort();
+    }
+}
+
+/// A port that no other gate has, below those that the kernel hands out: it would give away one that is bound and on
+/// which nothing listens yet.
+fn unused_port() -> u16 {
+    static GATES: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() * 64 % 12_000).unwrap();
+    loop {
+        let port = 20_000 + (first + GATES.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 
