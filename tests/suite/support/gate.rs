@@ -1,12 +1,6 @@
 //! What stands between the daemon and the simulated API, so that the host itself can fail.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU16, Ordering},
-    },
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use rcgen::{Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType, date_time_ymd};
 use tokio::{
@@ -43,8 +37,8 @@ pub(crate) struct Gate {
 impl Gate {
     /// Stands before `behind`.
     pub(crate) fn start(behind: SocketAddr, door: Door) -> Self {
-        let address = SocketAddr::from(([127, 0, 0, 1], unused_port()));
-        let port = bound(address);
+        let port = bound(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let address = port.local_addr().unwrap();
         let (door, doors) = watch::channel(door);
         let serving = tokio::spawn(serve(address, behind, doors)).abort_handle();
         Self { address, door, serving, _port: port }
@@ -67,22 +61,10 @@ impl Drop for Gate {
     }
 }
 
-/// A port that no other gate has, below those that the kernel hands out: it would give away one that is bound and on
-/// which nothing listens yet.
-fn unused_port() -> u16 {
-    static GATES: AtomicU16 = AtomicU16::new(0);
-    let first = u16::try_from(std::process::id() * 64 % 12_000).unwrap();
-    loop {
-        let port = 20_000 + (first + GATES.fetch_add(1, Ordering::Relaxed)) % 12_000;
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
-
+/// Shared among sockets that ask for the same, and so given to nothing else while one of them is bound.
 fn bound(address: SocketAddr) -> TcpSocket {
     let socket = TcpSocket::new_v4().unwrap();
-    socket.set_reuseaddr(true).unwrap();
+    socket.set_reuseport(true).unwrap();
     socket.bind(address).unwrap();
     socket
 }
