@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use cloudflare_cert_exporter::{
     cloudflare::{ApiSettings, BaseUrl, Client, Credential, Lane, Scheme, SecretSource},
     demo::{SimulatedApi, SimulatedZone, World},
-    model::{Kind, Zone},
+    model::{Baseline, Kind, Zone},
 };
 use tokio::{sync::mpsc, time::Instant};
 
@@ -54,7 +54,11 @@ async fn main() {
     for _ in 0..ROUNDS {
         let before = client.requests_sent();
         let started = Instant::now();
-        let listing = client.list(&zone, client.turn(), Lane::Proven).await.expect("the simulation has no fault");
+        let listing = client
+            .list(&zone, client.turn(), Lane::Proven, Baseline::default())
+            .await
+            .expect("the simulation has no fault")
+            .listing;
         times.push(started.elapsed());
         assert_eq!((listing.certificates().len(), client.requests_sent() - before), (CERTIFICATES, u64::from(pages)));
     }

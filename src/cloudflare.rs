@@ -20,7 +20,7 @@ mod settings;
 mod transport;
 mod wire;
 
-pub use client::{Client, ClientError, Revival};
+pub use client::{Client, ClientError, Listed, Revival};
 pub use clients::{ClientMaker, Clients, Succession};
 pub use credential::{Credential, CredentialError, Scheme, SecretSource};
 #[cfg(test)]

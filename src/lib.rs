@@ -38,9 +38,9 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use cloudflare::{Client, ClientError, ClientMaker, Lane};
+use cloudflare::{Client, ClientError, ClientMaker, Lane, Listed};
 use config::Config;
-use model::{Failure, Reason, Snapshot, Zone, ZoneState};
+use model::{Baseline, Failure, Reason, Snapshot, Zone, ZoneState};
 use poller::{Fetched, Job, Name, Poller};
 use reload::{Live, ReloadMetrics};
 use restart::{restore, save};
@@ -164,7 +164,7 @@ pub async fn run(
     let poll = move |job: Job| {
         let (client, directory) = (used.borrow()[&job.zone.credential].clone(), saved_in.clone());
         async move {
-            let fetched = fetch(client, &job.zone, job.lane, job.wants_name, now).await?;
+            let fetched = fetch(client, &job.zone, job.lane, job.baseline, job.wants_name, now).await?;
             // Before it is shown: what was shown once is there after a restart too.
             if let Some(directory) = directory {
                 let name = match &fetched.name {
@@ -237,16 +237,17 @@ pub async fn run(
 /// One poll: the listing and, where it is wanted, the zone's name.
 ///
 /// # Errors
-/// If the zone cannot be listed. A name that cannot be had fails nothing, and is not waited for long.
+/// If the zone cannot be listed, or lacks what was known of it. A name that cannot be had fails nothing, and is not waited for long.
 pub async fn fetch(
     client: Arc<Client>,
     zone: &Zone,
     lane: Lane,
+    baseline: Baseline,
     wants_name: bool,
     now: fn() -> DateTime<Utc>,
 ) -> Result<Fetched, Failure> {
     let turn = client.turn();
-    let listing = client.list(zone, turn, lane).await?;
+    let Listed { listing, vanished } = client.list(zone, turn, lane, baseline).await?;
     let completed = now().timestamp();
     let name = if wants_name {
         let named = timeout(NAME_PATIENCE, client.zone_name(&zone.id, turn, lane)).await;
@@ -261,5 +262,5 @@ pub async fn fetch(
     } else {
         Name::Unknown
     };
-    Ok(Fetched { listing: Arc::new(listing), completed, name })
+    Ok(Fetched { listing: Arc::new(listing), vanished, completed, name })
 }

@@ -3,6 +3,7 @@
 //! Nothing here does I/O, reads a clock, knows the JSON of the API or the text of the metrics.
 //! Times are Unix seconds: X.509 dates have no finer grain.
 
+mod baseline;
 mod certificate;
 mod failure;
 mod listing;
@@ -10,6 +11,7 @@ mod snapshot;
 mod text;
 mod zone;
 
+pub use baseline::{Baseline, Comparison, MissingIds};
 pub use certificate::{
     Certificate, Expiry, Identity, PackedIdentity, Profile, Profiles, Rejection, SECONDS_PER_DAY, Status,
 };

@@ -30,7 +30,7 @@ use schedule::Schedule;
 
 use crate::{
     cloudflare::{Lane, Revival},
-    model::{DeadToken, Failure, Listing, Snapshot, Zone, ZoneState},
+    model::{Baseline, DeadToken, Failure, Listing, MissingIds, Snapshot, Zone, ZoneState},
 };
 
 /// A failure that lasts is said again this often.
@@ -48,6 +48,8 @@ pub struct Job {
     pub name: Arc<str>,
     /// How much its answers are trusted to come.
     pub lane: Lane,
+    /// What the new listing is compared with.
+    pub baseline: Baseline,
     /// Ask for the zone's name too.
     pub wants_name: bool,
     /// When the zone is due after this poll, if it goes well.
@@ -59,6 +61,8 @@ pub struct Job {
 pub struct Fetched {
     /// The whole listing.
     pub listing: Arc<Listing>,
+    /// Usable certificates of the listing before that are not in this one.
+    pub vanished: u64,
     /// When it was completed, in Unix seconds.
     pub completed: i64,
     /// What was found out of the zone's name.
@@ -186,6 +190,8 @@ struct Memory {
     wants_name: bool,
     /// When the listing was completed, by a clock that nobody sets.
     listed: Instant,
+    /// What the last whole reading lacked of the last good listing.
+    missing: Option<Arc<MissingIds>>,
     /// When it was last chosen to try a refused credential.
     probed: Option<Instant>,
     /// The failure that was last said, and when.
@@ -276,6 +282,10 @@ impl Zones {
             zone: state.zone.clone(),
             name: state.name.clone(),
             lane: if state.failure().is_some() { Lane::Doubtful } else { Lane::Proven },
+            baseline: Baseline {
+                listing: state.listing.as_ref().map(|(listing, _)| listing.clone()),
+                missing: self.memories[index].missing.clone(),
+            },
             wants_name: self.memories[index].wants_name,
             next_due: self.schedule.next_due(index),
         }
@@ -286,12 +296,14 @@ impl Zones {
         let before = self.state(index);
         let memory = &mut self.memories[index];
         let after = match outcome {
-            Ok(Fetched { listing, completed, name }) => {
+            Ok(Fetched { listing, vanished, completed, name }) => {
                 self.schedule.succeeded(index, Instant::now());
                 self.demand.sized(index, listing.certificates().len());
                 memory.wants_name &= name == Name::Unknown;
                 memory.listed = Instant::now();
+                memory.missing = None;
                 let mut state = before.succeeded(listing, completed, duration);
+                state.vanished += vanished;
                 // The configuration may have named it while it was polled, and knows better.
                 if let Name::Known(name) = name
                     && before.zone.name.is_none()
@@ -299,9 +311,15 @@ impl Zones {
                     state.name = name.into();
                 }
                 memory.say_success(&before, &state);
+                if vanished > 0 {
+                    tracing::warn!(zone = %state.name, zone_id = %state.zone.id, vanished, "Certificates that were usable have vanished from two listings in a row. Their alerts end; see cloudflare_certificates_vanished_total.");
+                }
                 state
             }
-            Err(failure) => {
+            Err(mut failure) => {
+                if let Some(missing) = failure.missing.take() {
+                    memory.missing = Some(missing);
+                }
                 self.schedule.failed(index, &failure, Instant::now());
                 if let Some(DeadToken::TryAfter(wait)) = failure.dead_token {
                     self.choose_prober(&before.zone.credential, wait);
@@ -399,7 +417,14 @@ fn demand(requests_per_5m: u32, states: &[Arc<ZoneState>]) -> Demand {
 
 impl Memory {
     fn new(state: &ZoneState) -> Self {
-        Self { wants_name: state.is_nameless(), listed: Instant::now(), probed: None, said: None, poll: None }
+        Self {
+            wants_name: state.is_nameless(),
+            listed: Instant::now(),
+            missing: None,
+            probed: None,
+            said: None,
+            poll: None,
+        }
     }
 
     fn give_up(&self) {

@@ -18,7 +18,7 @@ use crate::{
     cloudflare::{Client, ClientMaker, Lane, announce_proxy},
     config::{Config, parse_duration},
     fetch,
-    model::{Certificate, Failure, Identity, Listing, Zone},
+    model::{Baseline, Certificate, Failure, Identity, Listing, Zone},
     poller::{Fetched, Name},
 };
 
@@ -167,7 +167,7 @@ pub(super) async fn sweep(
         .map(|zone| {
             let client = client(&zone);
             async move {
-                let fetched = fetch(client, &zone, Lane::Proven, zone.name.is_none(), now).await;
+                let fetched = fetch(client, &zone, Lane::Proven, Baseline::default(), zone.name.is_none(), now).await;
                 (zone, fetched)
             }
         })

@@ -34,7 +34,7 @@ use super::{
     wire::{self, Page},
 };
 use crate::{
-    model::{DeadToken, Failure, Kind, Listing, Reason, Zone, ZoneId},
+    model::{Baseline, DeadToken, Failure, Kind, Listing, Reason, Zone, ZoneId},
     state::Slot,
 };
 
@@ -82,6 +82,15 @@ impl Default for TokenInquiry {
     fn default() -> Self {
         Self { due: Instant::now(), tokens: 0 }
     }
+}
+
+/// What a poll read.
+#[derive(Debug)]
+pub struct Listed {
+    /// The whole listing.
+    pub listing: Listing,
+    /// Usable certificates of the listing before that it lacks.
+    pub vanished: u64,
 }
 
 /// What survives of a credential's pace.
@@ -290,18 +299,18 @@ impl Client {
         self.pace.turn()
     }
 
-    /// Reads the whole listing of a zone.
+    /// Reads the whole listing of a zone, of which so much is known.
     ///
     /// # Errors
-    /// If not every page could be read, or they do not fit together.
-    pub async fn list(&self, zone: &Zone, turn: Turn, lane: Lane) -> Result<Listing, Failure> {
+    /// If not every page could be read, they do not fit together, or certificates of before are missing.
+    pub async fn list(&self, zone: &Zone, turn: Turn, lane: Lane, baseline: Baseline) -> Result<Listed, Failure> {
         let (endpoint, segment, read) = source(zone.kind);
         let fetch = async |number: usize| {
             let query = format!("status=all&per_page={PER_PAGE}&page={number}");
             let url = self.settings.base_url.join(&format!("/zones/{}/{segment}", zone.id), Some(&query));
             (number, self.get(endpoint, url, read, turn, lane, RetryPolicy::LISTING).await)
         };
-        let mut paging = Paging::default();
+        let mut paging = Paging::new(baseline);
         let mut in_flight = FuturesUnordered::new();
         loop {
             let next = if in_flight.len() < self.settings.concurrency as usize { paging.next() } else { Next::Wait };
@@ -316,9 +325,9 @@ impl Client {
                 Next::Done(whole) => {
                     let mut listing = Listing::new(whole.entries);
                     listing.more_than_promised = whole.more_than_promised;
-                    return Ok(listing);
+                    return Ok(Listed { listing, vanished: whole.vanished });
                 }
-                Next::Failed(unfit) => return Err(Failure::new(unfit.reason(), format!("{unfit}."))),
+                Next::Failed(unfit) => return Err(unfit.into()),
             }
         }
     }

@@ -9,18 +9,29 @@ use std::{
 };
 
 use super::wire::Page;
-use crate::model::{Certificate, Reason};
+use crate::model::{Baseline, Certificate, Comparison, Failure, MissingIds, Reason};
 
 /// What is asked for: the most that Cloudflare allows.
 pub(super) const PER_PAGE: usize = 50;
+
+/// The most entries of one page that are read. An API may have larger pages than it is asked for, within reason.
+pub(super) const MAX_PAGE_ENTRIES: usize = 4 * PER_PAGE;
 
 /// A million certificates in one zone; the usual quota is a hundred.
 /// Whoever answers with more is not listing certificates.
 const MAX_PAGES: usize = 20_000;
 
-/// Reads one listing: twice, if the first reading shows that it changed meanwhile or is not whole.
+/// A listing may hold so many times what it says, and [`PLAUSIBLE_EXCESS`] more, before the number counts as wrong.
+const PLAUSIBLE_FACTOR: usize = 10;
+const PLAUSIBLE_EXCESS: usize = 20 * PER_PAGE;
+
+/// Reads one listing: twice, if the first reading shows that it changed, is not whole, or lacks what was there before.
+///
+/// The second reading asks for one page after the other. Entries that are added meanwhile can move others to later
+/// pages alone then, so none is missed, and a listing that only ever grows can be read however fast it does.
 #[derive(Debug, Default)]
 pub(super) struct Paging {
+    baseline: Baseline,
     pass: Pass,
     /// Ids of the first reading, if it was not good enough.
     first: Option<HashSet<Box<str>>>,
@@ -48,27 +59,54 @@ pub(super) struct Whole {
     pub(super) entries: Vec<Certificate>,
     /// The API promised fewer.
     pub(super) more_than_promised: bool,
+    /// Usable certificates of the listing before that are not in this one.
+    pub(super) vanished: u64,
 }
 
 /// Why no listing came of it. A number is only there to be shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unfit {
     /// Twice.
     #[error("The listing changed while it was read, and again while it was read once more")]
     Changing,
     /// Twice.
-    #[error("The listing ends early: it holds fewer certificates than it says, also when read once more")]
-    Short,
+    #[error(
+        "The listing ends early, also when it is read once more: Cloudflare says that it holds {promised} certificates, and sends {sent}"
+    )]
+    Short { promised: usize, sent: usize },
+    /// Twice.
+    #[error(
+        "The listing lacks {} of the {known} certificates that were listed before, also when it is read once more. Cloudflare keeps client certificates for good, so this is believed only if the next poll finds the same; until then the last good listing stays", .missing.len()
+    )]
+    Missing { missing: MissingIds, known: usize },
+    /// More than [`MAX_PAGE_ENTRIES`].
+    #[error("A page holds more than {MAX_PAGE_ENTRIES} certificates, and {PER_PAGE} were asked for")]
+    Oversized,
+    /// More than [`MAX_PAGES`], by what page 1 says.
+    #[error(
+        "Cloudflare says that the listing holds {promised} certificates, and sends {page_size} in a page: that would be more than {MAX_PAGES} pages, so the number cannot be right"
+    )]
+    Implausible { promised: usize, page_size: usize },
+    /// Many times what was promised.
+    #[error(
+        "Cloudflare says that the listing holds {promised} certificates, and goes on after {sent}: the number cannot be right"
+    )]
+    Excessive { promised: usize, sent: usize },
     /// More than [`MAX_PAGES`].
     #[error("The listing has no end within {MAX_PAGES} pages")]
     Endless,
 }
 
-impl Unfit {
-    pub(super) const fn reason(self) -> Reason {
-        match self {
-            Self::Changing | Self::Short => Reason::Incomplete,
-            Self::Endless => Reason::TooLarge,
+impl From<Unfit> for Failure {
+    fn from(unfit: Unfit) -> Self {
+        let reason = match unfit {
+            Unfit::Changing | Unfit::Short { .. } | Unfit::Missing { .. } => Reason::Incomplete,
+            Unfit::Oversized | Unfit::Implausible { .. } | Unfit::Excessive { .. } | Unfit::Endless => Reason::TooLarge,
+        };
+        let failure = Self::new(reason, format!("{unfit}."));
+        match unfit {
+            Unfit::Missing { missing, .. } => Self { missing: Some(missing.into()), ..failure },
+            _ => failure,
         }
     }
 }
@@ -76,6 +114,8 @@ impl Unfit {
 /// One reading of all pages.
 #[derive(Debug)]
 struct Pass {
+    /// One page after the other, to the end even if the total rises.
+    in_order: bool,
     /// The next page that was never asked for.
     next: usize,
     in_flight: usize,
@@ -87,6 +127,9 @@ struct Pass {
     last: (usize, usize),
     /// What page 1 promised.
     promise: Promise,
+    /// The totals that came first and last.
+    first_total: Option<usize>,
+    latest_total: Option<usize>,
     entries: Vec<Certificate>,
     /// Tell pages with equal entries, in any order.
     fingerprints: HashSet<u64>,
@@ -94,8 +137,12 @@ struct Pass {
     repeated: bool,
     /// A page was empty.
     emptied: bool,
-    /// A page promised something else than page 1.
-    changed: bool,
+    /// A page held more than [`MAX_PAGE_ENTRIES`].
+    oversized: bool,
+    /// A page promised another total than page 1.
+    total_changed: bool,
+    /// The list lost entries, or changed its order.
+    unstable: bool,
 }
 
 /// How much there is, as far as it is known from page 1.
@@ -108,24 +155,37 @@ struct Promise {
 impl Default for Pass {
     fn default() -> Self {
         Self {
+            in_order: false,
             next: 1,
             in_flight: 0,
             page_size: None,
             page_one: 0,
             last: (0, 0),
             promise: Promise::default(),
+            first_total: None,
+            latest_total: None,
             entries: Vec::new(),
             fingerprints: HashSet::new(),
             repeated: false,
             emptied: false,
-            changed: false,
+            oversized: false,
+            total_changed: false,
+            unstable: false,
         }
     }
 }
 
 impl Paging {
+    /// Reads a listing of which so much is known.
+    pub(super) fn new(baseline: Baseline) -> Self {
+        Self { baseline, ..Self::default() }
+    }
+
     /// What to do now. Each page that this asks for has to be [`add`](Self::add)ed once.
     pub(super) fn next(&mut self) -> Next {
+        if let Err(unfit) = self.pass.plausible() {
+            return Next::Failed(unfit);
+        }
         if !self.pass.wants_no_more() {
             if self.pass.next > MAX_PAGES {
                 return Next::Failed(Unfit::Endless);
@@ -145,17 +205,15 @@ impl Paging {
             return Next::Wait;
         }
         let pass = std::mem::take(&mut self.pass);
-        match (pass.verdict(self.first.as_ref()), &self.first) {
-            (Ok(()), _) => {
-                let more_than_promised = pass.promise.entries.is_some_and(|promised| promised < pass.entries.len());
-                Next::Done(Whole { entries: pass.entries, more_than_promised })
-            }
+        match (pass.verdict(self.first.as_ref(), &self.baseline), &self.first) {
+            (Ok(vanished), _) => Next::Done(pass.whole(vanished)),
             (Err(_), None) => {
                 let ids: HashSet<Box<str>> = pass.ids().map(Box::from).collect();
                 self.looks_again = ids.len() < pass.ids().count();
                 // The second reading takes as much room.
                 drop(pass);
                 self.first = Some(ids);
+                self.pass.in_order = true;
                 self.next()
             }
             (Err(unfit), Some(_)) => Next::Failed(unfit),
@@ -184,13 +242,20 @@ impl Pass {
             let expected = promise.entries.unwrap_or_default().min(MAX_PAGES * PER_PAGE);
             let _ = self.entries.try_reserve_exact(expected);
         } else if promise.entries.is_some() && promise.entries != self.promise.entries {
-            self.changed = true;
+            self.total_changed = true;
+            // Only one page after the other tells in which direction.
+            self.unstable |= promise.entries < self.latest_total;
         }
+        let is_another_total = promise.entries.is_some() && promise.entries != self.latest_total;
+        self.first_total = self.first_total.or(promise.entries);
+        self.latest_total = promise.entries.or(self.latest_total);
         if is_second_look {
-            self.changed |= fingerprint != self.page_one;
+            // What was added may be on page 1; where nothing was, another page 1 is another order.
+            self.unstable |= fingerprint != self.page_one && !is_another_total;
             return;
         }
         self.last = self.last.max((number, page.entries.len()));
+        self.oversized |= page.entries.len() > MAX_PAGE_ENTRIES;
         if page.entries.is_empty() {
             self.emptied = true;
         } else if !self.fingerprints.insert(fingerprint) {
@@ -208,22 +273,46 @@ impl Pass {
     /// Whether one more request may go out beside those in flight.
     fn may_ask(&self) -> bool {
         // Beyond what was announced, every page decides whether there is a next one.
-        self.next <= self.announced_pages() || self.in_flight == 0
+        self.in_flight == 0 || (!self.in_order && self.next <= self.announced_pages())
     }
 
-    /// How many pages page 1 announced; at least itself.
+    /// How many pages were announced; at least page 1.
     fn announced_pages(&self) -> usize {
-        match (self.promise.entries, self.page_size) {
+        match (self.latest_total, self.page_size) {
             (_, None | Some(0)) => 1,
             (Some(entries), Some(size)) => entries.div_ceil(size).max(1),
             (None, Some(_)) => self.promise.pages.unwrap_or(1).max(1),
         }
     }
 
+    /// Whether what came so far can be of a list of certificates, by its numbers.
+    fn plausible(&self) -> Result<(), Unfit> {
+        if self.oversized {
+            return Err(Unfit::Oversized);
+        }
+        let (pages, page_size) = (self.announced_pages(), self.page_size.unwrap_or_default());
+        if pages > MAX_PAGES {
+            let promised = self.latest_total.unwrap_or(pages.saturating_mul(page_size));
+            return Err(Unfit::Implausible { promised, page_size });
+        }
+        let sent = self.entries.len();
+        match self.latest_total {
+            Some(promised) if sent > promised.saturating_mul(PLAUSIBLE_FACTOR).saturating_add(PLAUSIBLE_EXCESS) => {
+                Err(Unfit::Excessive { promised, sent })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the list only grew while it was read.
+    const fn grew(&self) -> bool {
+        self.in_order && self.total_changed && !self.unstable
+    }
+
     /// Whether no page that was not asked for yet can be needed.
     fn wants_no_more(&self) -> bool {
         // A page that is empty, or over again, is behind the end.
-        if self.changed || self.emptied || self.repeated {
+        if self.emptied || self.repeated || self.unstable || (self.total_changed && !self.in_order) {
             return true;
         }
         let (last, size) = self.last;
@@ -237,7 +326,7 @@ impl Pass {
         } else {
             self.page_size.is_some_and(|full| size < full)
         };
-        match self.promise.entries {
+        match self.latest_total {
             Some(promised) if self.entries.len() < promised => false,
             Some(promised) if self.entries.len() == promised => {
                 short || self.promise.pages.is_none_or(|pages| pages <= last)
@@ -246,35 +335,64 @@ impl Pass {
         }
     }
 
-    /// Whether this reading is the whole list; `first` are the ids of an earlier reading.
-    fn verdict(&self, first: Option<&HashSet<Box<str>>>) -> Result<(), Unfit> {
-        if self.changed {
+    /// Whether this reading is the whole list, and then how many usable certificates vanished since the one before;
+    /// `first` are the ids of an earlier reading.
+    fn verdict(&self, first: Option<&HashSet<Box<str>>>, baseline: &Baseline) -> Result<u64, Unfit> {
+        if self.unstable || (self.total_changed && !self.in_order) {
             return Err(Unfit::Changing);
         }
         let page_size = self.page_size.unwrap_or_default();
-        let least = self.promise.entries.unwrap_or(match self.promise.pages {
+        let promised = self.first_total.unwrap_or(match self.promise.pages {
             // Without a count, all but one page have to be full, and the last not empty.
             Some(pages) if pages > 1 => (pages - 1).saturating_mul(page_size).saturating_add(1),
             _ => 0,
         });
-        if self.entries.len() < least {
-            return Err(Unfit::Short);
-        }
-        // A server that ignores page numbers and counts nothing: whole only if a single page held it all.
-        if self.repeated && self.promise.entries.is_none() && page_size >= PER_PAGE {
-            return Err(Unfit::Short);
-        }
-        // An id that came twice can stand for one that was missed while the order changed.
-        // A second reading with the same ids, and a page 1 that stays as it is, show that the API just lists it twice.
         let ids: HashSet<&str> = self.ids().collect();
         let doubled = self.ids().count() - ids.len();
-        let enough_without_doubles = self.promise.entries.is_some_and(|n| self.entries.len() - doubled >= n);
-        let are_those =
-            |first: &HashSet<Box<str>>| first.len() == ids.len() && first.iter().all(|id| ids.contains(&**id));
-        if doubled > 0 && !enough_without_doubles && !first.is_some_and(are_those) {
-            return Err(Unfit::Changing);
+        // What was added moved others to a later page, where they came again.
+        let sent = self.entries.len() - if self.grew() { doubled } else { 0 };
+        if sent < promised {
+            return Err(Unfit::Short { promised, sent });
         }
-        Ok(())
+        // A server that ignores page numbers and counts nothing: whole only if a single page held it all.
+        if self.repeated && self.first_total.is_none() && page_size >= PER_PAGE {
+            return Err(Unfit::Short { promised: page_size + 1, sent });
+        }
+        if self.grew() {
+            // Nothing that was seen went away.
+            if !first.is_some_and(|first| first.iter().all(|id| ids.contains(&**id))) {
+                return Err(Unfit::Changing);
+            }
+        } else {
+            // An id that came twice can stand for one that was missed while the order changed.
+            // A second reading with the same ids, and a page 1 that stays as it is, show that the API just lists it twice.
+            let enough_without_doubles = self.promise.entries.is_some_and(|n| self.entries.len() - doubled >= n);
+            let are_those =
+                |first: &HashSet<Box<str>>| first.len() == ids.len() && first.iter().all(|id| ids.contains(&**id));
+            if doubled > 0 && !enough_without_doubles && !first.is_some_and(are_those) {
+                return Err(Unfit::Changing);
+            }
+        }
+        match baseline.compare(&ids) {
+            Comparison::Believed { vanished } => Ok(vanished),
+            Comparison::Doubted(missing) => {
+                let known = baseline.listing.as_ref().map_or(0, |listing| listing.certificates().len());
+                Err(Unfit::Missing { missing, known })
+            }
+        }
+    }
+
+    /// All that was read, once it was found to be the whole list.
+    fn whole(mut self, vanished: u64) -> Whole {
+        if self.grew() {
+            let mut seen = HashSet::new();
+            // From behind, since what was read last counts.
+            let came_again: Vec<bool> = self.entries.iter().rev().map(|entry| !seen.insert(entry.id())).collect();
+            let mut came_again = came_again.into_iter().rev();
+            self.entries.retain(|entry| !came_again.next().unwrap_or_default() || entry.id().is_empty());
+        }
+        let more_than_promised = self.latest_total.is_some_and(|promised| promised < self.entries.len());
+        Whole { entries: self.entries, more_than_promised, vanished }
     }
 }
 
@@ -289,10 +407,12 @@ fn fingerprint(entries: &[Certificate]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cloudflare::wire;
+    use crate::{cloudflare::wire, model::Listing};
 
     /// A page as the API writes it, read as the client reads it.
     fn page(ids: impl IntoIterator<Item = usize>, total_count: Option<u64>, total_pages: Option<u64>) -> Page {
@@ -308,23 +428,34 @@ mod tests {
         }
     }
 
-    /// Reads with up to `concurrency` pages in flight, of which `pick` chooses the one that is answered next.
+    /// Reads with up to `concurrency` pages in flight, of which `pick` chooses the one that is answered next; `answer`
+    /// is given the number of the page, and how many were answered with it.
     fn read(
+        concurrency: usize,
+        pick: impl FnMut(usize) -> usize,
+        answer: impl FnMut(usize, usize) -> Page,
+    ) -> (Result<Whole, Unfit>, usize) {
+        read_after(Baseline::default(), concurrency, pick, answer)
+    }
+
+    fn read_after(
+        baseline: Baseline,
         concurrency: usize,
         mut pick: impl FnMut(usize) -> usize,
         mut answer: impl FnMut(usize, usize) -> Page,
     ) -> (Result<Whole, Unfit>, usize) {
-        let (mut paging, mut in_flight, mut asked) = (Paging::default(), Vec::new(), 0);
+        let (mut paging, mut in_flight, mut asked, mut answered) = (Paging::new(baseline), Vec::new(), 0, 0);
         loop {
             let next = if in_flight.len() < concurrency { paging.next() } else { Next::Wait };
             match next {
                 Next::Ask(number) => {
                     asked += 1;
-                    in_flight.push((number, answer(number, asked)));
+                    in_flight.push(number);
                 }
                 Next::Wait => {
-                    let (number, page) = in_flight.remove(pick(in_flight.len()));
-                    paging.add(number, page);
+                    let number = in_flight.remove(pick(in_flight.len()));
+                    answered += 1;
+                    paging.add(number, answer(number, answered));
                 }
                 Next::Done(whole) => return (Ok(whole), asked),
                 Next::Failed(unfit) => return (Err(unfit), asked),
@@ -360,6 +491,7 @@ mod tests {
     #[test]
     fn a_strange_listing_is_read_whole_or_not_at_all() {
         type Answer = Box<dyn Fn(usize, usize) -> Page>;
+        let short = |promised, sent| Err(Unfit::Short { promised, sent });
         let rows: Vec<(&str, Answer, Result<usize, Unfit>, usize)> = vec![
             ("total_pages is missing", Box::new(|p, _| page(slice(120, 50, p), Some(120), None)), Ok(120), 3),
             ("total_count is missing", Box::new(|p, _| page(slice(120, 50, p), None, Some(3))), Ok(120), 3),
@@ -371,13 +503,38 @@ mod tests {
             ("pages of 20", Box::new(|p, _| page(slice(120, 20, p), Some(120), Some(6))), Ok(120), 6),
             ("pages of 20, counted as 50", Box::new(|p, _| page(slice(120, 20, p), Some(120), Some(3))), Ok(120), 6),
             ("pages of 200", Box::new(|p, _| page(slice(120, 200, p), Some(120), Some(1))), Ok(120), 1),
-            ("count too high", Box::new(|p, _| page(slice(60, 50, p), Some(200), Some(4))), Err(Unfit::Short), 8),
+            ("count too high", Box::new(|p, _| page(slice(60, 50, p), Some(200), Some(4))), short(200, 60), 7),
             (
                 "count absurd",
                 Box::new(|p, _| page(slice(60, 50, p), Some(u64::MAX), Some(u64::MAX))),
-                Err(Unfit::Short),
-                12,
+                Err(Unfit::Implausible { promised: usize::MAX, page_size: 50 }),
+                1,
             ),
+            (
+                "count a thousand times too high",
+                Box::new(|p, _| page(slice(120, 50, p), Some(120_000), None)),
+                short(120_000, 120),
+                11,
+            ),
+            (
+                "count too high for pages of 7",
+                Box::new(|p, _| page(slice(7, 50, p), Some(1_000_000), None)),
+                Err(Unfit::Implausible { promised: 1_000_000, page_size: 7 }),
+                1,
+            ),
+            (
+                "only pages, absurd",
+                Box::new(|p, _| page(slice(60, 50, p), None, Some(u64::MAX))),
+                Err(Unfit::Implausible { promised: usize::MAX, page_size: 50 }),
+                1,
+            ),
+            (
+                "a few promised, and no end",
+                Box::new(|p, _| page(slice(usize::MAX, 50, p), Some(10), Some(1))),
+                Err(Unfit::Excessive { promised: 10, sent: 1150 }),
+                23,
+            ),
+            ("pages too large", Box::new(|p, _| page(slice(201, 1000, p), Some(201), None)), Err(Unfit::Oversized), 1),
             ("count too low", Box::new(|p, _| page(slice(120, 50, p), Some(10), Some(1))), Ok(120), 3),
             ("count zero, pages of 27", Box::new(|p, _| page(slice(47, 27, p), Some(0), Some(1))), Ok(47), 2),
             ("count zero", Box::new(|p, _| page(slice(120, 50, p), Some(0), None)), Ok(120), 3),
@@ -389,21 +546,21 @@ mod tests {
                 3,
             ),
             ("pages too low", Box::new(|p, _| page(slice(120, 50, p), Some(120), Some(1))), Ok(120), 3),
-            ("only pages, too high", Box::new(|p, _| page(slice(60, 50, p), None, Some(4))), Err(Unfit::Short), 8),
+            ("only pages, too high", Box::new(|p, _| page(slice(60, 50, p), None, Some(4))), short(151, 60), 7),
             (
                 "an empty page in the middle",
                 Box::new(|p, _| page(if p == 2 { 0..0 } else { slice(237, 50, p) }, Some(237), Some(5))),
-                Err(Unfit::Short),
-                10,
+                short(237, 50),
+                7,
             ),
             (
                 "first page empty",
                 Box::new(|p, _| page(if p == 1 { 0..0 } else { slice(60, 50, p) }, Some(60), Some(2))),
-                Err(Unfit::Short),
+                short(60, 0),
                 2,
             ),
-            ("page numbers ignored", Box::new(|_, _| page(0..50, Some(120), Some(3))), Err(Unfit::Short), 6),
-            ("page numbers ignored, no totals", Box::new(|_, _| page(0..50, None, None)), Err(Unfit::Short), 4),
+            ("page numbers ignored", Box::new(|_, _| page(0..50, Some(120), Some(3))), short(120, 50), 5),
+            ("page numbers ignored, no totals", Box::new(|_, _| page(0..50, None, None)), short(51, 50), 4),
             ("one page for every number, no totals", Box::new(|_, _| page(0..3, None, None)), Ok(3), 2),
             (
                 "an id on two pages",
@@ -418,7 +575,7 @@ mod tests {
                     page(slice(60, 50, p).map(turned), Some(60), Some(2))
                 }),
                 Err(Unfit::Changing),
-                5,
+                4,
             ),
             (
                 "grows once",
@@ -429,9 +586,22 @@ mod tests {
                 Ok(121),
                 6,
             ),
+            ("grows for ever", Box::new(|p, r| page(slice(120 + r, 50, p), Some(120 + r as u64), None)), Ok(126), 6),
             (
-                "grows for ever",
-                Box::new(|p, r| page(slice(120 + r, 50, p), Some(120 + r as u64), None)),
+                "grows in front for ever",
+                Box::new(|p, r| page(slice(120 + r, 50, p).map(|i| 119 + r - i), Some(120 + r as u64), None)),
+                Ok(124),
+                7,
+            ),
+            (
+                "shrinks for ever",
+                Box::new(|p, r| page(slice(120 - r, 50, p), Some(120 - r as u64), None)),
+                Err(Unfit::Changing),
+                5,
+            ),
+            (
+                "grows for ever, and loses what was there",
+                Box::new(|p, r| page(slice(120 + r, 50, p).map(|i| i + r), Some(120 + r as u64), None)),
                 Err(Unfit::Changing),
                 6,
             ),
@@ -467,6 +637,27 @@ mod tests {
     }
 
     #[test]
+    fn what_was_listed_before_is_missed_and_believed_when_it_is_missing_again() {
+        let before = |ids: std::ops::Range<usize>| Some(Arc::new(Listing::new(page(ids, None, None).entries)));
+        let id = |id: usize| format!("{id:036}").into_boxed_str();
+        let list = |baseline: &Baseline, n| {
+            let (whole, asked) = read_after(baseline.clone(), 4, |_| 0, honest(n, 50));
+            (whole.map(|whole| (whole.entries.len(), whole.vanished)), asked)
+        };
+        let baseline = Baseline { listing: before(0..120), missing: None };
+        assert_eq!(list(&baseline, 120), (Ok((120, 0)), 3));
+        assert_eq!(list(&baseline, 130), (Ok((130, 0)), 3));
+        let (doubted, asked) = list(&baseline, 20);
+        let Err(Unfit::Missing { missing, known: 120 }) = doubted else { panic!("{doubted:?}") };
+        assert_eq!((asked, missing.len(), missing.contains(&id(20))), (2, 100, true));
+        let again = Baseline { missing: Some(Arc::new(missing)), ..baseline };
+        assert_eq!(list(&again, 20), (Ok((20, 100)), 1));
+        assert_eq!(list(&again, 60), (Ok((60, 60)), 2));
+        assert!(matches!(list(&again, 0), (Err(Unfit::Missing { known: 120, .. }), 2)));
+        assert_eq!(list(&again, 120), (Ok((120, 0)), 3));
+    }
+
+    #[test]
     fn more_than_promised_is_told() {
         for (promised, more) in [(10, true), (120, false)] {
             let (whole, _) = in_order(|p, _| page(slice(120, 50, p), Some(promised), None));
@@ -475,6 +666,34 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_listing_that_only_grows_is_read_however_fast_it_does(
+            n in 0..300_usize, growth in proptest::collection::vec((0..8_usize, any::<u64>()), 1..60),
+            concurrency in 1..6_usize, order in any::<u64>(),
+        ) {
+            let mut random = fastrand::Rng::with_seed(order);
+            let mut list: Vec<usize> = (0..n).collect();
+            // How long the list was when page 1 was answered.
+            let known = std::cell::RefCell::new(Vec::new());
+            let (whole, _) = read(concurrency, |n| random.usize(..n), |p, answered| {
+                let (added, mut places) = growth[answered % growth.len()];
+                for _ in 0..added {
+                    places = places.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    list.insert(usize::try_from(places >> 33).unwrap() % (list.len() + 1), list.len());
+                }
+                if p == 1 {
+                    known.borrow_mut().push(list.len());
+                }
+                page(slice(list.len(), 50, p).map(|place| list[place]), Some(list.len() as u64), None)
+            });
+            let mut ids: Vec<usize> = whole.unwrap().entries.iter().map(|entry| entry.id().parse().unwrap()).collect();
+            ids.sort_unstable();
+            prop_assert!(ids.windows(2).all(|pair| pair[0] < pair[1]), "an id is there twice");
+            let known = known.into_inner();
+            let reading = if known.len() > 2 { 1 } else { known.len() - 1 };
+            prop_assert!((0..known[reading]).all(|id| ids.binary_search(&id).is_ok()), "{:?} {:?}", known, ids);
+        }
+
         #[test]
         fn an_honest_api_loses_nothing_whatever_it_tells_of_itself(
             n in 0..400_usize, size in 1..60_usize, tells_count: bool, tells_pages: bool,

@@ -6,21 +6,21 @@
 //! A page is read twice over if need be: in one go as the documentation has it ([`ordinary`]), and
 //! where that fails with patience, value by value, which takes several times as long.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeOwned, IgnoredAny, Visitor},
+    de::{IgnoredAny, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
-use super::date;
+use super::{date, paging::MAX_PAGE_ENTRIES};
 use crate::model::{Certificate, Expiry, Identity, PackedIdentity, Profile, Profiles, Status, clean};
 
 /// One page of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Page {
-    /// In the order of the answer.
+    /// In the order of the answer. Of a page with more than [`MAX_PAGE_ENTRIES`], one more than these.
     pub(super) entries: Vec<Certificate>,
     /// `result_info.total_count`: entries of the whole listing.
     pub(super) total_count: Option<u64>,
@@ -55,9 +55,9 @@ pub(super) fn client_certificates(body: &[u8]) -> Body<Page> {
 
 /// The same whatever is in it.
 pub(super) fn patiently(body: &[u8]) -> Body<Page> {
-    read(&lossy(body), |result: Option<Vec<&RawValue>>, info| {
+    read(&lossy(body), |result: Option<Entries<&RawValue>>, info| {
         let entries = match (result, info.total_count) {
-            (Some(items), _) => {
+            (Some(Capped(items)), _) => {
                 let mut profiles = Profiles::default();
                 let item = |item| parsed::<Item<'_>>(Some(item)).unwrap_or_default();
                 items.into_iter().map(|raw| item(raw).certificate(&mut profiles)).collect()
@@ -135,7 +135,7 @@ pub(super) fn account_id(body: &[u8]) -> Body<Box<str>> {
 /// Reads what the body of a failed request says of the reason, if it says anything.
 pub(super) fn refusal(body: &[u8]) -> Refusal {
     let body = lossy(body);
-    object::<Envelope<IgnoredAny>>(&body).map(|envelope| Refusal::new(&envelope.errors)).unwrap_or_default()
+    object::<Envelope<'_, IgnoredAny>>(&body).map(|envelope| Refusal::new(envelope.errors)).unwrap_or_default()
 }
 
 /// A byte that is no text spoils the name that it is in, and nothing else.
@@ -147,18 +147,18 @@ fn read<'a, R: Deserialize<'a>, T>(
     body: &'a str,
     result: impl FnOnce(Option<R>, ResultInfo) -> Result<T, &'static str>,
 ) -> Body<T> {
-    match object::<Envelope<R>>(body) {
+    match object::<Envelope<'_, R>>(body) {
         Some(envelope) => match envelope.success {
             Some(true) => {
                 let info = envelope.result_info.unwrap_or_default();
                 result(envelope.result, info).map_or_else(Body::Unreadable, Body::Good)
             }
-            Some(false) => Body::Refused(Refusal::new(&envelope.errors)),
+            Some(false) => Body::Refused(Refusal::new(envelope.errors)),
             None => Body::Unreadable("it does not say whether it succeeded"),
         },
         // An answer that says no may carry a result of any shape.
-        None => match object::<Envelope<IgnoredAny>>(body) {
-            Some(envelope) if envelope.success == Some(false) => Body::Refused(Refusal::new(&envelope.errors)),
+        None => match object::<Envelope<'_, IgnoredAny>>(body) {
+            Some(envelope) if envelope.success == Some(false) => Body::Refused(Refusal::new(envelope.errors)),
             Some(_) => Body::Unreadable("its result is of another shape"),
             None => Body::Unreadable("it is not the JSON of the API"),
         },
@@ -167,11 +167,11 @@ fn read<'a, R: Deserialize<'a>, T>(
 
 #[derive(Deserialize)]
 #[serde(bound(deserialize = "R: Deserialize<'de>"))]
-struct Envelope<R> {
+struct Envelope<'a, R> {
     #[serde(default, deserialize_with = "loose")]
     success: Option<bool>,
-    #[serde(default, deserialize_with = "loose_list")]
-    errors: Vec<Error>,
+    #[serde(borrow, default)]
+    errors: Option<&'a RawValue>,
     #[serde(default = "Option::default")]
     result: Option<R>,
     #[serde(default, deserialize_with = "loose")]
@@ -187,7 +187,7 @@ struct ResultInfo {
 }
 
 #[derive(Deserialize)]
-struct Error {
+struct Error<'a> {
     #[serde(default, deserialize_with = "loose")]
     code: Option<i64>,
     #[serde(default, deserialize_with = "loose")]
@@ -196,8 +196,9 @@ struct Error {
     documentation_url: Option<String>,
     #[serde(default, deserialize_with = "loose")]
     source: Option<Source>,
-    #[serde(default, deserialize_with = "loose_list")]
-    error_chain: Vec<Error>,
+    /// Read one level deep, which is all that was seen: each further one would go deeper into the stack.
+    #[serde(borrow, default)]
+    error_chain: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -210,23 +211,32 @@ impl Refusal {
     /// More errors than this in one answer tell nobody anything.
     const MAX_ERRORS: usize = 5;
 
-    fn new(errors: &[Error]) -> Self {
+    fn new(errors: Option<&RawValue>) -> Self {
         let mut refusal = Self::default();
-        for error in errors.iter().take(Self::MAX_ERRORS) {
+        for error in Self::errors(errors) {
             if !refusal.words.is_empty() {
                 refusal.words.push_str("; ");
             }
-            refusal.add(error);
-            // The chain names the real cause. It is not documented; one level is all that was seen.
-            for cause in error.error_chain.iter().take(Self::MAX_ERRORS) {
+            refusal.add(&error);
+            // The chain names the real cause. It is not documented.
+            for cause in Self::errors(error.error_chain) {
                 refusal.words.push_str(", because of ");
-                refusal.add(cause);
+                refusal.add(&cause);
             }
         }
         refusal
     }
 
-    fn add(&mut self, error: &Error) {
+    /// The first errors of a list, and none if it is no list.
+    fn errors(list: Option<&RawValue>) -> impl Iterator<Item = Error<'_>> {
+        // Some may be of another shape.
+        const MAX_READ: usize = 4 * Refusal::MAX_ERRORS;
+        let items = list.and_then(|list| serde_json::from_str::<Capped<&RawValue, MAX_READ>>(list.get()).ok());
+        let items = items.map(|Capped(items)| items).unwrap_or_default();
+        items.into_iter().filter_map(small).take(Self::MAX_ERRORS)
+    }
+
+    fn add(&mut self, error: &Error<'_>) {
         let message = clean(error.message.as_deref().unwrap_or("no message"));
         match error.code {
             Some(code) => {
@@ -331,7 +341,7 @@ mod ordinary {
         de::{IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
     };
 
-    use super::Page;
+    use super::{Capped, Entries, Page};
     use crate::{
         cloudflare::date,
         model::{Certificate, Expiry, Identity, PackedIdentity, Profile, Profiles, Status},
@@ -345,7 +355,8 @@ mod ordinary {
         }
         let Object(totals) = answer.result_info.unwrap_or_default();
         let mut profiles = Profiles::default();
-        let entries = answer.result?.into_iter().map(|Object(entry)| entry.certificate(&mut profiles)).collect();
+        let Capped(entries) = answer.result?;
+        let entries = entries.into_iter().map(|Object(entry)| entry.certificate(&mut profiles)).collect();
         Some(Page { entries, total_count: totals.total_count, total_pages: totals.total_pages })
     }
 
@@ -387,7 +398,7 @@ mod ordinary {
         #[expect(dead_code, reason = "it is only read")]
         errors: Option<IgnoredAny>,
         #[serde(borrow)]
-        result: Option<Vec<Object<Entry<'a>>>>,
+        result: Option<Entries<Object<Entry<'a>>>>,
         result_info: Option<Object<Totals>>,
     }
 
@@ -502,21 +513,47 @@ fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
 }
 
 /// A small value of any type, `None` unless it is the type that is wanted.
-fn loose<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
+fn loose<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     Ok(small(<&RawValue>::deserialize(deserializer)?))
 }
 
 /// None of these is an array, and a struct would be read from one.
-fn small<T: DeserializeOwned>(raw: &RawValue) -> Option<T> {
+fn small<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
     let json = raw.get();
     if json.starts_with('[') { None } else { serde_json::from_str(json).ok() }
 }
 
-/// What is right in a list, and nothing if it is no list.
-fn loose_list<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    let raw = <&RawValue>::deserialize(deserializer)?;
-    let items: Vec<&RawValue> = serde_json::from_str(raw.get()).unwrap_or_default();
-    Ok(items.into_iter().filter_map(small).collect())
+/// The entries of a page.
+type Entries<T> = Capped<T, { MAX_PAGE_ENTRIES + 1 }>;
+
+/// The first `MAX` items of a list. The others are read past: two bytes of an answer can be an item, and hundreds
+/// of bytes here.
+struct Capped<T, const MAX: usize>(Vec<T>);
+
+impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Capped<T, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Items<T, const MAX: usize>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for Items<T, MAX> {
+            type Value = Vec<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+                let mut items = Vec::new();
+                while items.len() < MAX {
+                    match list.next_element()? {
+                        Some(item) => items.push(item),
+                        None => return Ok(items),
+                    }
+                }
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(items)
+            }
+        }
+        deserializer.deserialize_seq(Items::<T, MAX>(PhantomData)).map(Self)
+    }
 }
 
 #[cfg(test)]

@@ -167,6 +167,12 @@ pub(super) const FAMILIES: &[Family] = &[
         of: Of::Zones(|zone| zone.sample_if(zone.listing().map(|_| zone.hidden))),
     },
     Family {
+        name: "cloudflare_certificates_vanished_total",
+        kind: "counter",
+        help: "Certificates that were not revoked, and were missing from two listings in a row. Polled and cached.",
+        of: Of::Zones(|zone| zone.sample_if(zone.listing().map(|_| zone.zone.vanished))),
+    },
+    Family {
         name: "cloudflare_certificates_up",
         kind: "gauge",
         help: "1 if the last poll of the zone succeeded. If not, the last good listing stays.",

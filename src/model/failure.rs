@@ -1,6 +1,8 @@
 //! Why a poll failed.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::MissingIds;
 
 /// The closed list of reasons, and their label values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,6 +99,8 @@ pub struct Failure {
     pub wait_at_least: Duration,
     /// What the failure has to do with its credential being refused as a whole.
     pub dead_token: Option<DeadToken>,
+    /// The listing was whole, but for these ids of the last good one.
+    pub missing: Option<Arc<MissingIds>>,
 }
 
 /// A credential that Cloudflare refused again and again is tried with one zone at a time.
@@ -111,7 +115,14 @@ pub enum DeadToken {
 impl Failure {
     /// A failure that nothing more is known of.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), cf_ray: None, wait_at_least: Duration::ZERO, dead_token: None }
+        Self {
+            reason,
+            message: message.into(),
+            cf_ray: None,
+            wait_at_least: Duration::ZERO,
+            dead_token: None,
+            missing: None,
+        }
     }
 }
 

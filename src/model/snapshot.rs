@@ -32,6 +32,8 @@ pub struct ZoneState {
     pub last_poll: Option<LastPoll>,
     /// Polls ended.
     pub polls: u64,
+    /// Usable certificates that were missing from a listing that was believed.
+    pub vanished: u64,
     failures: [u64; Reason::ALL.len()],
 }
 
@@ -51,7 +53,7 @@ impl ZoneState {
     #[must_use]
     pub fn new(zone: Arc<Zone>) -> Self {
         let name = zone.name.clone().unwrap_or_else(|| zone.id.as_str().into());
-        Self { zone, name, listing: None, last_poll: None, polls: 0, failures: [0; Reason::ALL.len()] }
+        Self { zone, name, listing: None, last_poll: None, polls: 0, vanished: 0, failures: [0; Reason::ALL.len()] }
     }
 
     /// A zone that was not polled yet by this process, with the listing that another one completed

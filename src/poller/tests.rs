@@ -39,7 +39,7 @@ fn zones(count: usize, interval: Duration) -> Vec<Zone> {
 }
 
 fn good() -> Result<Fetched, Failure> {
-    Ok(Fetched { listing: Arc::default(), completed: 0, name: Name::Unknown })
+    Ok(Fetched { listing: Arc::default(), vanished: 0, completed: 0, name: Name::Unknown })
 }
 
 /// When each zone was polled, since the start.
@@ -343,7 +343,7 @@ async fn a_name_is_asked_for_until_it_is_known_or_refused() {
                 (id, _) if *id == zone(0, HOUR).id => Name::Known("found.example".into()),
                 _ => Name::Refused,
             };
-            Ok(Fetched { listing: Arc::default(), completed: 0, name })
+            Ok(Fetched { listing: Arc::default(), vanished: 0, completed: 0, name })
         }
     })
     .await;
@@ -585,7 +585,7 @@ async fn what_a_zone_is_called_follows_the_configuration() {
     let nameless = || Zone { name: None, ..zone(0, HOUR) };
     let fetch = async |job: Job, _| {
         let name = if job.wants_name { Name::Known("told.example".into()) } else { Name::Unknown };
-        Ok(Fetched { listing: Arc::default(), completed: 0, name })
+        Ok(Fetched { listing: Arc::default(), vanished: 0, completed: 0, name })
     };
     let names = RefCell::new(Vec::new());
     run_with(vec![zone(0, HOUR)], DAY, fetch, async |running| {
@@ -644,7 +644,7 @@ async fn polls_with_a_credential_that_asks_in_another_way_begin_anew_and_those_t
 async fn a_name_that_the_configuration_gives_during_a_poll_beats_the_one_of_the_api() {
     let fetch = async |_: Job, _| {
         sleep(MINUTE).await;
-        Ok(Fetched { listing: Arc::default(), completed: 0, name: Name::Known("told.example".into()) })
+        Ok(Fetched { listing: Arc::default(), vanished: 0, completed: 0, name: Name::Known("told.example".into()) })
     };
     let running = run_with(vec![Zone { name: None, ..zone(0, HOUR) }], 2 * MINUTE, fetch, async |running| {
         sleep(MINUTE / 2).await;

@@ -10,6 +10,7 @@ mod check;
 mod faults;
 mod hostile;
 mod layers;
+mod listing;
 mod monitoring;
 mod outside;
 mod packaging;

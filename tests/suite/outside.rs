@@ -35,12 +35,13 @@ async fn a_failed_poll_keeps_the_last_good_listing_and_a_good_one_replaces_it() 
     let first = Metrics::of(&daemon).await;
     api.change(|world| {
         world.zones[0].fault = Some(Fault::error(403, 10_000, "Authentication error"));
-        world.zones[1].certificates.truncate(10);
-        world.zones[1].certificates[0].set("status", "revoked");
+        for certificate in &mut world.zones[1].certificates[10..] {
+            certificate.set("status", "revoked");
+        }
     });
-    let metrics = until("zone a failing and zone b being smaller", async || {
+    let metrics = until("zone a failing and most of zone b being revoked", async || {
         let metrics = Metrics::of(&daemon).await;
-        (metrics.up("a.example") == Some(0.0) && metrics.counts("b.example")[0] == Some(9.0)).then_some(metrics)
+        (metrics.up("a.example") == Some(0.0) && metrics.counts("b.example")[0] == Some(10.0)).then_some(metrics)
     })
     .await;
     assert_eq!(metrics.reasons("a.example"), ["forbidden"]);
@@ -54,8 +55,8 @@ async fn a_failed_poll_keeps_the_last_good_listing_and_a_good_one_replaces_it() 
         series
     };
     assert_eq!(ids(&metrics, "a.example"), ids(&first, "a.example"));
-    assert_eq!(metrics.counts("b.example"), [9.0, 0.0, 0.0, 1.0, 0.0].map(Some));
-    assert_eq!(ids(&metrics, "b.example").len(), 9);
+    assert_eq!(metrics.counts("b.example"), [10.0, 0.0, 0.0, 50.0, 0.0].map(Some));
+    assert_eq!(ids(&metrics, "b.example").len(), 10);
     assert_eq!((metrics.up("b.example"), metrics.reasons("b.example")), (Some(1.0), vec![]));
 }
 
