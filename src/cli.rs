@@ -30,6 +30,7 @@ use crate::{
     server::{ListenAddress, TelemetryPath},
     systemd,
 };
+use logging::Log;
 
 /// A failure at run time.
 const FAILED: u8 = 1;
@@ -148,6 +149,8 @@ enum LogFormat {
 }
 
 /// Does what the command line says. `now` is the wall clock.
+///
+/// It returns once what was logged is written, unless nobody reads it.
 #[must_use]
 pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
     let hidden = hide_memory();
@@ -158,14 +161,24 @@ pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
     };
     let is_daemon = matches!(command, None | Some(Command::Run(_) | Command::Demo(_)));
     let level = common.log_level.unwrap_or(if is_daemon { LogLevel::Info } else { LogLevel::Warn });
-    logging::init(level, common.log_format);
+    let log = match logging::init(level, common.log_format) {
+        Ok(log) => log,
+        Err(error) => {
+            let why = format!("The program cannot start its threads: {error}");
+            if matches!(command, Some(Command::Check(_))) {
+                return check::unknown(&why).into();
+            }
+            complain(&why);
+            return FAILED.into();
+        }
+    };
     if let Err(error) = hidden {
         tracing::warn!(%error, "The system does not keep the memory of this process, and the secrets in it, from other processes of this user.");
     }
     let code = match command {
-        None => run_daemon(common, web, now),
-        Some(Command::Run(own)) => run_daemon(common, web.and(own), now),
-        Some(Command::Demo(options)) => daemon::demo(options, web, now),
+        None => run_daemon(common, web, &log, now),
+        Some(Command::Run(own)) => run_daemon(common, web.and(own), &log, now),
+        Some(Command::Demo(options)) => daemon::demo(options, web, &log, now),
         Some(Command::Check(_)) if !web.is_default() => Ok(check::unknown(NO_WEB_OPTIONS)),
         Some(
             Command::CheckConfig(_)
@@ -215,12 +228,12 @@ fn is_for_monitoring() -> bool {
 }
 
 /// Reads the configuration, then again whenever that is asked.
-fn run_daemon(common: Common, web: Web, now: fn() -> DateTime<Utc>) -> Result<u8, u8> {
+fn run_daemon(common: Common, web: Web, log: &Log, now: fn() -> DateTime<Utc>) -> Result<u8, u8> {
     let sockets = web.sockets()?;
     let serving = Serving::Yes { web_config_file: web.web_config_file.clone() };
     let config = web.apply(load(&common, &serving)?);
     let again = move || read(&common, &serving).map(|config| web.apply(config));
-    Ok(daemon::run(config, Arc::new(again), sockets, now))
+    Ok(daemon::run(config, Arc::new(again), sockets, log, now))
 }
 
 /// Keeps secrets out of core files, and memory and environment from other processes of this user.

@@ -81,7 +81,7 @@ pub enum RunError {
     Task(#[from] JoinError),
 }
 
-/// What makes the daemon do something else than before.
+/// What joins the daemon to the process that it runs in.
 pub struct Controls {
     /// Turns true when it has to end.
     pub stop: watch::Receiver<bool>,
@@ -91,6 +91,8 @@ pub struct Controls {
     pub load: Arc<Load>,
     /// Listens on these, if there are any, and not where the configuration says.
     pub sockets: Vec<TcpListener>,
+    /// Counts log lines that could not be written, for the metrics.
+    pub log_lines_dropped: IntCounter,
 }
 
 /// Listens, polls and serves until it is told to stop, then finishes the scrapes in flight.
@@ -105,8 +107,9 @@ pub async fn run(
     notice: Option<&'static str>,
     controls: Controls,
 ) -> Result<(), RunError> {
-    let Controls { mut stop, mut reload, load, sockets } = controls;
+    let Controls { mut stop, mut reload, load, sockets, log_lines_dropped } = controls;
     let registry = Registry::new();
+    registry.register(Box::new(log_lines_dropped)).map_err(ClientError::from)?;
     let write_failures = IntCounter::new(
         "cloudflare_cert_exporter_state_write_failures_total",
         "Writes to the state directory that failed; what they held would not survive a restart.",

@@ -10,7 +10,7 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use super::{FAILED, UNUSABLE_CONFIG, Web, complain};
+use super::{FAILED, UNUSABLE_CONFIG, Web, complain, logging::Log};
 use crate::{
     Controls, Load, RunError,
     cloudflare::{ApiSettings, announce_proxy},
@@ -33,15 +33,21 @@ pub(super) struct DemoOptions {
 }
 
 /// Runs until a signal comes, and returns the exit code.
-pub(super) fn run(config: Config, again: Arc<Load>, sockets: Vec<TcpListener>, now: fn() -> DateTime<Utc>) -> u8 {
-    block_on(serve(config, again, sockets, now, None))
+pub(super) fn run(
+    config: Config,
+    again: Arc<Load>,
+    sockets: Vec<TcpListener>,
+    log: &Log,
+    now: fn() -> DateTime<Utc>,
+) -> u8 {
+    block_on(serve(config, again, sockets, log, now, None))
 }
 
 /// What stands at the top of the page and in the log of a demo.
 const DEMO_NOTICE: &str = "This is a demo: the data is simulated and comes from no Cloudflare account.";
 
 /// Runs on a simulated API until a signal comes, and returns the exit code.
-pub(super) fn demo(options: DemoOptions, web: Web, now: fn() -> DateTime<Utc>) -> Result<u8, u8> {
+pub(super) fn demo(options: DemoOptions, web: Web, log: &Log, now: fn() -> DateTime<Utc>) -> Result<u8, u8> {
     let DemoOptions { zones, certificates, web: own } = options;
     let web = web.and(own);
     let sockets = web.sockets()?;
@@ -60,7 +66,7 @@ pub(super) fn demo(options: DemoOptions, web: Web, now: fn() -> DateTime<Utc>) -
         match api_and_config {
             Ok((_api, config, read)) => {
                 tracing::warn!("{DEMO_NOTICE}");
-                serve(config, Arc::new(read), sockets, now, Some(DEMO_NOTICE)).await
+                serve(config, Arc::new(read), sockets, log, now, Some(DEMO_NOTICE)).await
             }
             Err(error) => {
                 tracing::error!(%error, "The demo cannot be started.");
@@ -109,6 +115,7 @@ async fn serve(
     config: Config,
     load: Arc<Load>,
     sockets: Vec<TcpListener>,
+    log: &Log,
     now: fn() -> DateTime<Utc>,
     notice: Option<&'static str>,
 ) -> u8 {
@@ -129,7 +136,7 @@ async fn serve(
     };
     let (stop, stopped) = watch::channel(false);
     let (reload, asked) = mpsc::unbounded_channel();
-    let controls = Controls { stop: stopped, reload: asked, load, sockets };
+    let controls = Controls { stop: stopped, reload: asked, load, sockets, log_lines_dropped: log.dropped() };
     let mut running = pin!(crate::run(config, now, notice, controls));
     loop {
         tokio::select! {

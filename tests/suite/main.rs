@@ -11,6 +11,7 @@ mod faults;
 mod hostile;
 mod layers;
 mod listing;
+mod logs;
 mod monitoring;
 mod outside;
 mod packaging;

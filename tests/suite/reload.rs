@@ -146,7 +146,8 @@ async fn a_reload_that_hangs_keeps_nobody_from_ending_the_program_and_who_asked_
     let url = format!("http://{}/-/reload", socket.local_addr().unwrap());
     let (stop, stopped) = watch::channel(false);
     let (_reload, asked) = mpsc::unbounded_channel();
-    let controls = Controls { stop: stopped, reload: asked, load, sockets: vec![socket] };
+    let log_lines_dropped = prometheus::IntCounter::new("log_lines_dropped", "of a test").unwrap();
+    let controls = Controls { stop: stopped, reload: asked, load, sockets: vec![socket], log_lines_dropped };
     let running = tokio::spawn(run(first, now, None, controls));
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
     let ask = || tokio::spawn(client.post(&url).send());

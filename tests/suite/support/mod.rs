@@ -22,7 +22,7 @@ use cloudflare_cert_exporter::demo::{SimulatedApi, World};
 use tokio::time::{Instant, sleep};
 
 /// How long anything is waited for that comes by itself; only reached if it never comes.
-const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What a file says that polls this world, with `more` at its end.
 pub(crate) fn config(api: &SimulatedApi, more: &str) -> String {
