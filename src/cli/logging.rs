@@ -30,7 +30,10 @@ const WRITE_AGAIN_AFTER: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Log(Arc<Queue>);
 
-/// Logs to stderr. What libraries say below a warning is left out: they do not know what is secret.
+/// Logs to stderr what this program says.
+///
+/// What libraries say is left out. They do not know what is secret, and some write a line for each odd frame of HTTP/2,
+/// which anyone can send. What matters of it comes back as an error, and is logged as one.
 ///
 /// # Errors
 /// If no thread can be started.
@@ -41,7 +44,7 @@ pub(super) fn init(level: LogLevel, format: LogFormat) -> io::Result<Log> {
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Error => LevelFilter::ERROR,
     };
-    let filter = Targets::new().with_default(LevelFilter::WARN.min(level)).with_target(env!("CARGO_CRATE_NAME"), level);
+    let filter = Targets::new().with_target(env!("CARGO_CRATE_NAME"), level);
     let queue = Arc::new(Queue::new(MAX_BYTES));
     let lines = Arc::clone(&queue);
     let layer = match format {

@@ -134,6 +134,7 @@ struct Connections {
     closed_as_still: Reached,
     too_large: Reached,
     handshakes_failed: Reached,
+    handshakes_in_detail: Reached,
 }
 
 #[derive(Debug)]
@@ -152,6 +153,7 @@ impl Connections {
             closed_as_still: Reached::default(),
             too_large: Reached::default(),
             handshakes_failed: Reached::default(),
+            handshakes_in_detail: Reached::in_detail(),
         }
     }
 
@@ -202,7 +204,9 @@ impl Connections {
                 }
             }
             Ended::Handshake(error) => {
-                tracing::debug!(error, "A TLS handshake failed.");
+                if let Some(failed) = self.handshakes_in_detail.count(1) {
+                    tracing::debug!(failed, last_error = error, "TLS handshakes failed lately.");
+                }
                 if let Some(failed) = self.handshakes_failed.count(1) {
                     tracing::warn!(failed, last_error = error, "TLS handshakes with clients failed.");
                 }

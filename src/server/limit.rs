@@ -1,4 +1,4 @@
-//! What is said of a limit that was reached: once an hour, with how often it was.
+//! What is said of a limit that was reached: once in a while, with how often it was.
 
 use std::time::Duration;
 
@@ -7,18 +7,34 @@ use tokio::time::Instant;
 /// Whoever floods this program does not flood its log.
 const SAY_AGAIN_AFTER: Duration = Duration::from_secs(3600);
 
+/// Nor with what is logged at the level debug.
+const SAY_IN_DETAIL_AFTER: Duration = Duration::from_secs(60);
+
 /// How often a limit was reached, and when that was last said.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Reached {
     unsaid: u64,
     said: Option<Instant>,
+    say_again_after: Duration,
+}
+
+impl Default for Reached {
+    /// It is said once an hour.
+    fn default() -> Self {
+        Self { unsaid: 0, said: None, say_again_after: SAY_AGAIN_AFTER }
+    }
 }
 
 impl Reached {
+    /// For those who look for a cause: it is said once a minute.
+    pub(super) fn in_detail() -> Self {
+        Self { say_again_after: SAY_IN_DETAIL_AFTER, ..Self::default() }
+    }
+
     /// Counts some more, and tells how many there were since it last told, if it is time to say it again.
     pub(super) fn count(&mut self, more: u64) -> Option<u64> {
         self.unsaid += more;
-        if self.said.is_some_and(|said| said.elapsed() < SAY_AGAIN_AFTER) {
+        if self.said.is_some_and(|said| said.elapsed() < self.say_again_after) {
             return None;
         }
         self.said = Some(Instant::now());
@@ -40,5 +56,9 @@ mod tests {
         assert_eq!(reached.count(1), None);
         advance(Duration::from_secs(1)).await;
         assert_eq!((reached.count(1), reached.count(1)), (Some(6), None));
+        let mut in_detail = Reached::in_detail();
+        assert_eq!((in_detail.count(1), in_detail.count(1)), (Some(1), None));
+        advance(SAY_IN_DETAIL_AFTER).await;
+        assert_eq!((in_detail.count(1), in_detail.count(1)), (Some(2), None));
     }
 }

@@ -1,5 +1,7 @@
 //! The log of the real program: what is written while nobody reads it, and what others can make it write.
 
+mod frames;
+
 use std::{
     io::{BufRead as _, BufReader, PipeReader, Read as _},
     process::{Child, Command, Stdio},
