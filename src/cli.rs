@@ -27,6 +27,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::{
     config::{Config, ConfigErrors, Listening},
+    model::usable_time,
     server::{ListenAddress, TelemetryPath},
     systemd,
 };
@@ -174,6 +175,13 @@ pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
     };
     if let Err(error) = hidden {
         tracing::warn!(%error, "The system does not keep the memory of this process, and the secrets in it, from other processes of this user.");
+    }
+    let needs_time =
+        is_daemon || matches!(command, Some(Command::List(_) | Command::Check(_) | Command::Healthcheck(_)));
+    if needs_time && let Err(error) = usable_time(now()) {
+        tracing::error!(%error, "Nothing can be done at this time.");
+        let is_check = matches!(command, Some(Command::Check(_)));
+        return if is_check { check::unknown(&error.to_string()) } else { FAILED }.into();
     }
     let code = match command {
         None => run_daemon(common, web, &log, now),

@@ -35,12 +35,12 @@ use prometheus::{IntCounter, Registry};
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinError, JoinSet},
-    time::{Instant, timeout},
+    time::{Instant, interval, timeout},
 };
 
 use cloudflare::{Client, ClientError, ClientMaker, Lane, Listed};
 use config::Config;
-use model::{Baseline, Failure, Reason, Snapshot, Zone, ZoneState};
+use model::{Baseline, Failure, Reason, Snapshot, UnusableClock, Zone, ZoneState, usable_time};
 use poller::{Fetched, Job, Name, Poller};
 use reload::{Live, ReloadMetrics};
 use restart::{restore, save};
@@ -51,6 +51,9 @@ pub use reload::Load;
 
 /// How long a scrape in flight may take to finish once the program has to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// How often it is made sure that the clock can be used. hyper and rustls panic where it cannot.
+const CLOCK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long a finished listing waits for its zone's name, so that its series need not change their label.
 const NAME_PATIENCE: Duration = Duration::from_secs(5);
@@ -76,6 +79,9 @@ pub enum RunError {
     /// A listener broke.
     #[error("the HTTP server ended: {0}")]
     Server(#[source] io::Error),
+    /// It was set to a time that nothing can be done with.
+    #[error(transparent)]
+    Clock(#[from] UnusableClock),
     /// A fault of this program.
     #[error("a part of the program ended that never should; please report this: {0}")]
     Task(#[from] JoinError),
@@ -193,12 +199,17 @@ pub async fn run(
     polling.spawn(systemd::feed_watchdog(is_well));
 
     let mut is_ready = false;
+    let mut look_at_clock = interval(CLOCK_EVERY);
     loop {
         let (by, reply) = tokio::select! {
             // Once it has to end, systemd is told so, and nothing else after that.
             biased;
             // An error means that whoever could say stop is gone.
             _ = stop.wait_for(|&stop| stop) => break,
+            _ = look_at_clock.tick() => {
+                usable_time(now())?;
+                continue;
+            }
             ended = &mut server => return ended?.map_err(RunError::Server),
             Some(ended) = polling.join_next() => match ended {
                 Ok(never) => match never {},

@@ -5,6 +5,7 @@
 
 mod baseline;
 mod certificate;
+mod clock;
 mod failure;
 mod listing;
 mod snapshot;
@@ -15,6 +16,7 @@ pub use baseline::{Baseline, Comparison, MissingIds};
 pub use certificate::{
     Certificate, Expiry, Identity, PackedIdentity, Profile, Profiles, Rejection, SECONDS_PER_DAY, Status,
 };
+pub use clock::{UnusableClock, usable_time};
 pub use failure::{DeadToken, Failure, Reason};
 pub use listing::Listing;
 pub use snapshot::{LastPoll, Snapshot, ZoneState};

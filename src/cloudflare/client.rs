@@ -34,7 +34,7 @@ use super::{
     wire::{self, Page},
 };
 use crate::{
-    model::{Baseline, DeadToken, Failure, Kind, Listing, Reason, Zone, ZoneId},
+    model::{Baseline, DeadToken, Failure, Kind, Listing, Reason, Zone, ZoneId, usable_time},
     state::Slot,
 };
 
@@ -452,6 +452,8 @@ impl Client {
 
     /// Sends a request once.
     async fn send(&self, url: Url, headers: HeaderMap) -> Result<Response, Failure> {
+        // Without the time no certificate can be checked, and rustls would panic.
+        usable_time((self.now)()).map_err(|error| Failure::new(Reason::Tls, error.to_string()))?;
         self.requests_sent.fetch_add(1, Ordering::Relaxed);
         let request = self
             .http

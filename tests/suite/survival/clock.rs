@@ -7,7 +7,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedCertificate, SimulatedZone, World};
 use tokio::time::Instant;
 
-use crate::support::{Daemon, config, is_there, metrics::Metrics, until};
+use crate::support::{Daemon, config, is_there, metrics::Metrics, run, until};
 
 fn library() -> Option<PathBuf> {
     let folders = fs::read_dir("/usr/lib").ok()?.flatten();
@@ -78,4 +78,93 @@ async fn days_follow_the_wall_clock_and_polls_do_not() {
     until("the other zone being polled on", async || (asked(&often) >= 5).then_some(())).await;
     let (polls, seconds) = (asked(&often), running.elapsed().as_secs());
     assert!(polls as u64 <= seconds + 4, "{polls} polls in {seconds} seconds");
+}
+
+/// The variables with which a daemon goes by the clock in a file.
+fn clock_of<'a>(library: &'a str, clock: &'a str) -> [(&'a str, &'a str); 4] {
+    [
+        ("LD_PRELOAD", library),
+        ("FAKETIME_TIMESTAMP_FILE", clock),
+        ("FAKETIME_NO_CACHE", "1"),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_before_1970_is_an_error_and_no_panic() {
+    let library = library();
+    if !is_there("libfaketime", "faketime", library.is_some()) {
+        return;
+    }
+    let library = library.unwrap().to_str().unwrap().to_owned();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("clock");
+    let api = SimulatedApi::start(World::of([SimulatedZone::of_size("a.example", 1)])).await.unwrap();
+    let token = api.change(|world| world.token().to_owned());
+    let (text, clock) = (config(&api, "[poll]\ninterval = \"1s\""), file.to_str().unwrap().to_owned());
+    let environment = [&clock_of(&library, &clock)[..], &[("CLOUDFLARE_API_TOKEN", &token)]].concat();
+    for set in ["-60y", "-500y", "@1969-12-31 00:00:00"] {
+        fs::write(&file, set).unwrap();
+        for (command, code) in [
+            (&[][..], 1),
+            (&["demo", "--web.listen-address", "127.0.0.1:0"], 1),
+            (&["list"], 1),
+            (&["check"], 3),
+            (&["check", "--sweep"], 3),
+            (&["healthcheck"], 1),
+            (&["check-config"], 0),
+            (&["--log.format", "json"], 1),
+        ] {
+            let output = tokio::task::block_in_place(|| run(&text, command, &environment));
+            let said = format!("{}{}", output.stdout, output.stderr);
+            assert_eq!(output.code, Some(code), "{set} {command:?}: {said}");
+            assert!(!said.contains("panicked"), "{set} {command:?}: {said}");
+            let is_told = said.contains("the clock of this machine says ") && said.contains("; set the clock");
+            assert_eq!(is_told, code != 0, "{set} {command:?}: {said}");
+        }
+    }
+    // While it runs.
+    fs::write(&file, "+0").unwrap();
+    let mut daemon = Daemon::start(&text, &[], &environment);
+    daemon.ready().await;
+    fs::write(folder.path().join("next"), "-60y").unwrap();
+    fs::rename(folder.path().join("next"), &file).unwrap();
+    assert_eq!(daemon.wait(), Some(1));
+    let log = daemon.log();
+    assert!(log.contains("the clock of this machine says ") && !log.contains("panicked"), "{log}");
+}
+
+#[tokio::test]
+async fn a_clock_of_the_far_future_is_one_like_any_other() {
+    let library = library();
+    if !is_there("libfaketime", "faketime", library.is_some()) {
+        return;
+    }
+    let library = library.unwrap().to_str().unwrap().to_owned();
+    for years in [74, 220, 7900] {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, state) = (folder.path().join("clock"), folder.path().join("state"));
+        fs::write(&file, format!("+{years}y")).unwrap();
+        let api = SimulatedApi::start(World::of([SimulatedZone::of_size("a.example", 1)])).await.unwrap();
+        let token = api.change(|world| world.token().to_owned());
+        let text = config(&api, &format!("[poll]\ninterval = \"1s\"\n[state]\ndirectory = {state:?}"));
+        let clock = clock_of(&library, file.to_str().unwrap());
+        let environment = [&clock[..], &[("CLOUDFLARE_API_TOKEN", &token)]].concat();
+        // The second one finds what the first has left.
+        for _ in 0..2 {
+            let mut daemon = Daemon::start(&text, &[], &environment);
+            daemon.ready().await;
+            let metrics = until("a second poll", async || {
+                let metrics = Metrics::of(&daemon).await;
+                (metrics.polls("a.example") >= 2.0).then_some(metrics)
+            })
+            .await;
+            let listed = metrics.last_success("a.example").unwrap() / (365.25 * 86_400.0);
+            assert!((listed - 56.9 - f64::from(years)).abs() < 8.0, "{years}: {listed}");
+            assert_eq!(daemon.get("/").await.0, 200);
+            daemon.signal("TERM");
+            assert_eq!(daemon.wait(), Some(0));
+            assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
+        }
+    }
 }
