@@ -25,6 +25,7 @@ use std::{
 };
 
 use prometheus::IntCounter;
+use rustix::io::Errno;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     sync::{Notify, Semaphore, watch},
@@ -111,7 +112,7 @@ impl Directory {
             trouble: Mutex::default(),
         }));
         match directory.0.take() {
-            Ok(()) => {}
+            Ok(()) => directory.0.warn_if_open(),
             Err(NotReady::InUse(in_use)) => return Err(in_use),
             Err(NotReady::Io(error)) => directory.0.failed("lock", &error),
         }
@@ -174,6 +175,9 @@ impl Shared {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.path).map_err(NotReady::Io)?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        if path.metadata().is_ok_and(|there| !there.is_file()) {
+            return Err(NotReady::Io(io::Error::other("lock is not a regular file; remove it")));
+        }
         let mut file = options.open(&path).map_err(NotReady::Io)?;
         match file.try_lock() {
             Ok(()) => {}
@@ -184,12 +188,21 @@ impl Shared {
                 let pid = Some(clean(pid.trim())).filter(|pid| !pid.is_empty());
                 return Err(NotReady::InUse(InUse { path: self.path.clone(), pid }));
             }
-            Err(TryLockError::Error(error)) => return Err(NotReady::Io(error)),
+            Err(TryLockError::Error(error)) => return Err(NotReady::Io(explained(error))),
         }
         file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(NotReady::Io)?;
         *held = Some(file);
         self.succeeded("lock");
         Ok(())
+    }
+
+    /// Says that others decide what is restored, where they can write too.
+    fn warn_if_open(&self) {
+        let Ok(metadata) = self.path.metadata() else { return };
+        if let Some(remedy) = remedy_if_open(&metadata) {
+            let (directory, mode) = (self.path.display(), format!("{:04o}", metadata.mode() & 0o7777));
+            tracing::warn!(%directory, mode, owner = metadata.uid(), remedy, "Others can write to the state directory, and so decide what a restart shows.");
+        }
     }
 
     /// Counts it, and says it when it begins and hourly while it lasts.
@@ -210,6 +223,32 @@ impl Shared {
             trouble.said = None;
             tracing::info!(directory = %self.path.display(), "State is written again.");
         }
+    }
+}
+
+/// What to do where a lock cannot be had from the file system.
+///
+/// Nothing is written without it: two processes would forget each other's requests, and then the budget is spent twice.
+fn explained(error: io::Error) -> io::Error {
+    const WITHOUT_LOCKS: [Errno; 4] = [Errno::NOLCK, Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL];
+    if WITHOUT_LOCKS.into_iter().any(|without| error.raw_os_error() == Some(without.raw_os_error())) {
+        let remedy = "its file system has no locks, which keep other processes away; put [state] directory on a local disk, or mount this one with locks";
+        return io::Error::new(error.kind(), format!("{remedy} ({error})"));
+    }
+    error
+}
+
+/// What to do about a directory in which others than its owner can write.
+fn remedy_if_open(metadata: &Metadata) -> Option<String> {
+    let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    if owner != user && owner != 0 {
+        return Some(format!("chown it to the user {user}, whom the daemon runs as"));
+    }
+    match metadata.mode() & 0o022 {
+        0 => None,
+        0o020 => Some("chmod g-w".to_owned()),
+        0o002 => Some("chmod o-w".to_owned()),
+        _ => Some("chmod go-w".to_owned()),
     }
 }
 

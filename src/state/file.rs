@@ -4,8 +4,8 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufWriter, Read as _, Write},
-    os::unix::fs::OpenOptionsExt as _,
+    io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write},
+    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -19,6 +19,9 @@ pub(super) const KEPT_ASIDE: &str = ".unusable";
 
 const FIRST_LINE: &str = "cloudflare-cert-exporter state, format ";
 
+/// It holds the number of the format too.
+const MAX_FIRST_LINE_BYTES: u64 = FIRST_LINE.len() as u64 + 16;
+
 /// A file of another number is not touched: its fields may mean something else.
 const FORMAT: u32 = 1;
 
@@ -26,8 +29,8 @@ const FORMAT: u32 = 1;
 const LAST_LINE: &str = "crc32 ";
 const LAST_LINE_BYTES: usize = LAST_LINE.len() + 8 + 1;
 
-/// A million certificates take less.
-const MAX_BYTES: u64 = 2 << 30;
+/// A million certificates, the most that a listing can hold, take 600 MB.
+const MAX_BYTES: u64 = 1 << 30;
 
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +67,10 @@ pub(super) fn replace(path: &Path, value: &impl Serialize, durable: bool) -> io:
 }
 
 fn write(path: &Path, value: &impl Serialize, durable: bool) -> io::Result<()> {
+    // Opening a pipe that somebody has put there would wait for a reader.
+    if fs::metadata(path).is_ok_and(|there| there.file_type().is_fifo()) {
+        fs::remove_file(path)?;
+    }
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     seal(&file, |writer| Ok(serde_json::to_writer(writer, value)?))?;
     if durable { file.sync_all() } else { Ok(()) }
@@ -123,31 +130,50 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Unusab
     if !metadata.is_file() || metadata.len() > MAX_BYTES {
         return Err(Unusable::Foreign);
     }
+    let mut file = File::open(path).map_err(Unusable::Unreadable)?;
+    check_ends(&mut file)?;
     let mut bytes = Vec::new();
-    File::open(path)
-        .map_err(Unusable::Unreadable)?
-        .take(MAX_BYTES)
-        .read_to_end(&mut bytes)
-        .map_err(Unusable::Unreadable)?;
+    file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(Unusable::Unreadable)?;
     parse(&bytes).map(Some)
 }
 
-/// Reads the content of a file.
-pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unusable> {
+/// Looks at both ends of a file, so that one that is no state file, or a piece of one, is not read whole. Leaves off
+/// at its beginning.
+pub(super) fn check_ends(file: &mut File) -> Result<(), Unusable> {
+    let mut first = Vec::new();
+    file.take(MAX_FIRST_LINE_BYTES).read_to_end(&mut first).map_err(Unusable::Unreadable)?;
+    first_line(&first)?;
+    let mut last = [0; LAST_LINE_BYTES];
+    let length = file.seek(SeekFrom::End(0)).map_err(Unusable::Unreadable)?;
+    let begins = length.checked_sub(last.len() as u64).ok_or(Unusable::Torn)?;
+    file.seek(SeekFrom::Start(begins)).and_then(|_| file.read_exact(&mut last)).map_err(Unusable::Unreadable)?;
+    if !last.starts_with(LAST_LINE.as_bytes()) {
+        return Err(Unusable::Torn);
+    }
+    file.rewind().map_err(Unusable::Unreadable)
+}
+
+/// How long the first line is, if it is the one of a file that can be used.
+fn first_line(bytes: &[u8]) -> Result<usize, Unusable> {
     let rest = bytes.strip_prefix(FIRST_LINE.as_bytes()).ok_or(Unusable::Foreign)?;
     let line = rest.iter().position(|&byte| byte == b'\n').ok_or(Unusable::Foreign)?;
     let format = std::str::from_utf8(&rest[..line]).ok().and_then(|format| format.parse().ok());
     match format.ok_or(Unusable::Foreign)? {
-        FORMAT => {}
-        other => return Err(Unusable::OtherFormat(other)),
+        FORMAT => Ok(FIRST_LINE.len() + line + 1),
+        other => Err(Unusable::OtherFormat(other)),
     }
+}
+
+/// Reads the content of a file.
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unusable> {
+    let content = first_line(bytes)?;
     let (summed, last) = bytes.split_at_checked(bytes.len().saturating_sub(LAST_LINE_BYTES)).ok_or(Unusable::Torn)?;
     let mut sum = crc32fast::Hasher::new();
     sum.update(summed);
     if last != last_line(sum).as_bytes() {
         return Err(Unusable::Torn);
     }
-    serde_json::from_slice(summed.get(FIRST_LINE.len() + line + 1..).ok_or(Unusable::Torn)?).map_err(Unusable::Content)
+    serde_json::from_slice(summed.get(content..).ok_or(Unusable::Torn)?).map_err(Unusable::Content)
 }
 
 /// Renames a file, so that a person can look at it; one that was kept before makes room.

@@ -153,6 +153,55 @@ async fn a_file_that_cannot_be_used_is_kept_aside_and_replaced() {
 }
 
 #[tokio::test]
+async fn a_pipe_that_is_in_the_way_of_a_write_is_waited_for_by_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = open(&folder);
+    let pipe = |name: &str| {
+        let made = std::process::Command::new("mkfifo").arg(folder.path().join(name)).status().unwrap();
+        assert!(made.success());
+    };
+    pipe(&format!("{FILE}.tmp"));
+    directory.zone(&zone(ID)).save(saved(vec![]), true).await;
+    assert_eq!((directory.0.write_failures.get(), load(&directory)), (0, Some(saved(vec![]))));
+    drop(directory);
+    fs::remove_file(folder.path().join("lock")).unwrap();
+    pipe("lock");
+    let directory = open(&folder);
+    assert_eq!((directory.0.write_failures.get(), load(&directory)), (1, Some(saved(vec![]))));
+}
+
+#[tokio::test]
+async fn both_ends_of_a_file_tell_whether_it_is_read_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = open(&folder);
+    directory.zone(&zone(ID)).save(saved(vec![certificate("a")]), true).await;
+    let path = folder.path().join(FILE);
+    let good = fs::read_to_string(&path).unwrap();
+    let check = |bytes: &str| {
+        fs::write(&path, bytes).unwrap();
+        let mut file = File::open(&path).unwrap();
+        file::check_ends(&mut file)
+            .map(|()| io::Seek::stream_position(&mut file).unwrap())
+            .map_err(|why| why.to_string())
+    };
+    assert_eq!(check(&good), Ok(0));
+    // The middle is for the checksum to judge.
+    assert_eq!(check(&good.replace("a.example", "b.example")), Ok(0));
+    for (bytes, why) in [
+        ("", file::Unusable::Foreign),
+        (&good[1..], file::Unusable::Foreign),
+        ("cloudflare-cert-exporter state, format ", file::Unusable::Foreign),
+        ("cloudflare-cert-exporter state, format 1000000000000000000000\n", file::Unusable::Foreign),
+        ("cloudflare-cert-exporter state, format 2\nwhatever", file::Unusable::OtherFormat(2)),
+        ("cloudflare-cert-exporter state, format 1\n", file::Unusable::Torn),
+        (&good[..good.len() - 1], file::Unusable::Torn),
+        (&format!("{good}\n"), file::Unusable::Torn),
+    ] {
+        assert_eq!(check(bytes), Err(why.to_string()), "{bytes}");
+    }
+}
+
+#[tokio::test]
 async fn texts_are_harmless_even_if_somebody_wrote_the_file_by_hand() {
     let folder = tempfile::tempdir().unwrap();
     let directory = open(&folder);

@@ -56,7 +56,8 @@ web_config_file = "/run/secrets/cloudflare-cert-exporter-web/web-config.yml"
 {{- end }}
 
 [state]
-directory = "/var/lib/cloudflare-cert-exporter"
+# Below the volume, in which others than the daemon's user can often write.
+directory = "/var/lib/cloudflare-cert-exporter/state"
 
 {{ if .Values.token.enabled -}}
 [credentials.default]

@@ -1,12 +1,18 @@
 //! What survives when the daemon ends, in whatever way, and another one is started in its place.
 
-use std::{collections::HashMap, fs, os::unix::fs::symlink, path::Path, time::Duration};
+use std::{
+    collections::HashMap,
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
+    time::Duration,
+};
 
 use cloudflare_cert_exporter::demo::{Fault, SimulatedApi, SimulatedZone, World};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{Daemon, config, metrics::Metrics, until};
+use crate::support::{Daemon, command, config, has_program, is_there, metrics::Metrics, until};
 
 /// A simulated API, and daemons that come one after the other.
 struct Stage {
@@ -221,6 +227,78 @@ async fn a_disk_that_is_full_fails_no_poll() {
     // Once, but for a write that came between two links.
     assert!(log.matches("State cannot be written").count() <= 2, "{log}");
     assert!(log.contains("No space left on device"), "{log}");
+}
+
+#[tokio::test]
+async fn a_huge_file_that_is_none_of_ours_is_told_by_its_ends() {
+    let names = ["foreign.example", "torn.example", "good.example"];
+    let stage = Stage::new(zones(&names, 1), "").await;
+    let mut daemon = stage.start();
+    daemon.ready().await;
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(), Some(0));
+    fs::write(stage.file(0), "").unwrap();
+    for zone in [0, 1] {
+        let file = fs::OpenOptions::new().write(true).open(stage.file(zone)).unwrap();
+        // It takes no room on the disk.
+        file.set_len(1 << 30).unwrap();
+    }
+    let daemon = stage.start();
+    daemon.ready().await;
+    for (zone, why) in [(0, "it is not a state file of this program"), (1, "it is damaged")] {
+        daemon.until_logged(&["is kept aside", why, stage.file(zone).to_str().unwrap()]).await;
+    }
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: u64 = peak.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+    assert!(peak < 512 * 1024, "{peak} kB");
+    assert!(daemon.log().contains("restored=1"), "{}", daemon.log());
+}
+
+#[tokio::test]
+async fn a_state_directory_that_others_can_write_to_is_warned_of() {
+    let stage = Stage::new(zones(&["a.example"], 1), "").await;
+    for (mode, remedy) in [
+        (0o700, None),
+        (0o755, None),
+        (0o770, Some("remedy=\"chmod g-w\"")),
+        (0o1703, Some("remedy=\"chmod o-w\"")),
+        (0o777, Some("remedy=\"chmod go-w\"")),
+    ] {
+        fs::set_permissions(stage.state.path(), fs::Permissions::from_mode(mode)).unwrap();
+        let daemon = stage.start();
+        daemon.ready().await;
+        let log = daemon.log();
+        let warning = log.lines().find(|line| line.contains("Others can write to the state directory"));
+        assert_eq!(warning.is_some(), remedy.is_some(), "{mode:o}: {log}");
+        if let (Some(warning), Some(remedy)) = (warning, remedy) {
+            assert!(warning.contains(remedy) && warning.contains(&format!("mode={mode:04o}")), "{warning}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_system_without_locks_is_named_with_what_to_do() {
+    if !is_there("strace", "strace", has_program("strace")) {
+        return;
+    }
+    let stage = Stage::new(zones(&["a.example"], 1), "").await;
+    for error in ["ENOLCK", "EOPNOTSUPP", "ENOSYS"] {
+        let folder = tempfile::tempdir().unwrap();
+        let text = config(&stage.api, &stage.more);
+        let plain = command(folder.path(), &text, &[], &[("CLOUDFLARE_API_TOKEN", &stage.token)]);
+        // The tracer is a grandchild, so that the daemon is what this starts and ends.
+        let mut traced = std::process::Command::new("strace");
+        traced.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=flock"]);
+        traced.arg("-e").arg(format!("inject=flock:error={error}")).arg(plain.get_program()).args(plain.get_args());
+        traced.env("CLOUDFLARE_API_TOKEN", &stage.token);
+        let daemon = Daemon::wait_until_it_listens(traced, folder);
+        daemon.ready().await;
+        let parts = ["State cannot be written", "has no locks", "put [state] directory on a local disk"];
+        daemon.until_logged(&parts).await;
+        let metrics = Metrics::of(&daemon).await;
+        assert!(metrics.up("a.example") == Some(1.0) && metrics.get(WRITE_FAILURES, &[]) > Some(0.0), "{error}");
+    }
 }
 
 /// How often the daemon is killed: 200 times where everything is tested, fewer in the everyday loop.
