@@ -1,6 +1,7 @@
 //! `list`: one sweep over the zones, and every certificate on stdout.
 
 use std::{
+    borrow::Cow,
     io::{self, Write},
     sync::Arc,
     time::Duration,
@@ -246,6 +247,63 @@ impl<'a> Row<'a> {
             days_until_expiry: certificate.days_until_expiry(now),
         }
     }
+
+    /// Every field but the last, in their order.
+    fn texts(&self) -> [&str; 18] {
+        let Self {
+            kind,
+            zone,
+            certificate_id,
+            common_name,
+            zone_id,
+            status,
+            serial_number,
+            fingerprint_sha256,
+            ski,
+            issuer,
+            signature,
+            organization,
+            organizational_unit,
+            country,
+            state,
+            location,
+            expires_on,
+            issued_on,
+            days_until_expiry: _,
+        } = self;
+        [
+            kind,
+            zone,
+            certificate_id,
+            common_name,
+            zone_id,
+            status,
+            serial_number,
+            fingerprint_sha256,
+            ski,
+            issuer,
+            signature,
+            organization,
+            organizational_unit,
+            country,
+            state,
+            location,
+            expires_on.as_deref().unwrap_or_default(),
+            issued_on.as_deref().unwrap_or_default(),
+        ]
+    }
+}
+
+/// A text as a spreadsheet shows it: what it would run as a formula gets an apostrophe in front, as OWASP advises.
+///
+/// Spreadsheets disagree about what they skip before a formula and which characters begin one, so all of them count.
+fn text_cell(text: &str) -> Cow<'_, str> {
+    let is_skipped = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'' | '`' | '\u{feff}');
+    let is_first = |c: char| {
+        matches!(c, '=' | '+' | '-' | '@' | '|' | '%' | '＝' | '＋' | '－' | '＠' | '−' | '﹦' | '﹢' | '﹣' | '﹫')
+    };
+    let runs = text.trim_start_matches(is_skipped).starts_with(is_first) || text.starts_with(char::is_control);
+    if runs { format!("'{text}").into() } else { text.into() }
 }
 
 fn date(time: i64) -> Option<String> {
@@ -266,7 +324,12 @@ impl Output {
                 let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(out);
                 let mut write = || {
                     writer.write_record(Row::FIELDS)?;
-                    rows.try_for_each(|row| writer.serialize(row))?;
+                    rows.try_for_each(|row| {
+                        row.texts().iter().try_for_each(|text| writer.write_field(text_cell(text).as_bytes()))?;
+                        // A number, and a spreadsheet may take it for one even if it begins with a minus.
+                        writer.write_field(row.days_until_expiry.map_or_else(String::new, |days| days.to_string()))?;
+                        writer.write_record(None::<&[u8]>)
+                    })?;
                     Ok(writer.flush()?)
                 };
                 write().map_err(|error: csv::Error| match error.into_kind() {
@@ -290,4 +353,55 @@ fn table<'a>(rows: impl Iterator<Item = Row<'a>>) -> String {
         table.add_row([&days, expires_on, row.status, row.zone, row.common_name, row.certificate_id]);
     }
     format!("{}\n", table.trim_fmt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_is_a_formula_and_every_number_stays_one() {
+        let begins = ["=", "+", "-", "@", "|", "%", "＝", "＋", "－", "＠", "−"];
+        let before = ["", " ", "   ", "\t", "\r", "\n", "\u{a0}", "\u{3000}", "\"", "'", "\u{feff}", " \"' \t"];
+        for first in begins {
+            for before in before {
+                let text = format!("{before}{first}1+1");
+                assert_eq!(text_cell(&text), format!("'{text}"));
+            }
+        }
+        for control in ["\t", "\r", "\n"] {
+            assert_eq!(text_cell(&format!("{control}a")), format!("'{control}a"));
+        }
+        for plain in ["", " ", "a", "a=1", "*.example", "1-2", "(=1)", "Zürich", "'", "\u{fffd}=1"] {
+            assert_eq!(text_cell(plain), plain);
+        }
+        // In every column that is text, wherever it comes from.
+        let row = |days_until_expiry| Row {
+            kind: "=1",
+            zone: "=1",
+            certificate_id: "=1",
+            common_name: "=1",
+            zone_id: "=1",
+            status: "=1",
+            serial_number: "=1",
+            fingerprint_sha256: "=1",
+            ski: "=1",
+            issuer: "=1",
+            signature: "=1",
+            organization: "=1",
+            organizational_unit: "=1",
+            country: "=1",
+            state: "=1",
+            location: "=1",
+            expires_on: Some("=1".to_owned()),
+            // A year after 9999.
+            issued_on: date(300_000_000_000),
+            days_until_expiry,
+        };
+        let mut out = Vec::new();
+        Output::Csv.write([row(Some(-3)), row(None)].into_iter(), &mut out).unwrap();
+        let texts = format!("{},'+11476-08-15T05:20:00Z", ["'=1"; 17].join(","));
+        let expected = format!("{}\n{texts},-3\n{texts},\n", Row::FIELDS.join(","));
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
 }

@@ -390,7 +390,7 @@ async fn list_prints_every_certificate_once() {
     assert_eq!(csv.stdout.lines().count(), 61);
     assert!(
         csv.stdout.starts_with("kind,zone,certificate_id,common_name,zone_id,status,")
-            && csv.stdout.contains("\"=1+1, \"\"quoted\"\"\"")
+            && csv.stdout.contains("\"'=1+1, \"\"quoted\"\"\"")
     );
     let table = list(&["--expiring-within", "30d"]).await.unwrap();
     assert_eq!(table.stdout.lines().count(), 2, "{}", table.stdout);
