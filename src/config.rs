@@ -222,6 +222,9 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Beats `api.base_url`.
+const BASE_URL_VARIABLE: &str = "CLOUDFLARE_BASE_URL";
+
 /// What the sections are read with.
 struct Context<'a> {
     report: &'a Report,
@@ -294,8 +297,10 @@ impl Context<'_> {
             let pem = read_file(&self.folder.join(path)).map_err(|error| self.unusable_file(path, &error, remedy))?;
             read_roots(&pem).map_err(|error| self.unusable_file(path, &error, remedy))
         };
+        // Read in any case, so that a mistake in it is found before the variable is gone.
+        let base_url = api.read("base_url", text_as(BaseUrl::try_new));
         let settings = ApiSettings {
-            base_url: api.read("base_url", text_as(BaseUrl::try_new)).unwrap_or_else(|| {
+            base_url: self.base_url_of_environment().or(base_url).unwrap_or_else(|| {
                 BaseUrl::try_new("https://api.cloudflare.com/client/v4").expect("the default is a base URL")
             }),
             timeout: api.read("timeout", duration(ApiSettings::TIMEOUT)).unwrap_or(Duration::from_secs(30)),
@@ -307,6 +312,12 @@ impl Context<'_> {
         api.finish();
         poll.finish();
         (settings, interval)
+    }
+
+    /// As Cloudflare's SDKs have it.
+    fn base_url_of_environment(&self) -> Option<BaseUrl> {
+        let url = BaseUrl::try_new(&(self.environment)(BASE_URL_VARIABLE)?);
+        url.map_err(|error| self.report.mistake_outside(BASE_URL_VARIABLE, error.to_string())).ok()
     }
 
     fn read_state(&self, mut state: Section<'_>) -> Option<PathBuf> {
@@ -678,6 +689,38 @@ DIR/config.toml:49: zones.plan: unknown key; the known keys here are id, name, c
 DIR/config.toml:50: state: it must be a section, [state], not an array
 37 mistakes in DIR/config.toml"#;
         assert_eq!(report(text), expected.trim_start());
+    }
+
+    #[test]
+    fn the_base_url_of_the_environment_beats_that_of_the_file() {
+        let token = ("CLOUDFLARE_API_TOKEN", SECRET);
+        let of_file = format!("[api]\nbase_url = \"https://file.example/v4\"\n{ZONE}");
+        for (text, variable, expected) in [
+            (ZONE, "https://variable.example/v4", "https://variable.example/v4"),
+            (&of_file, "http://127.0.0.1:8080/v4/", "http://127.0.0.1:8080/v4/"),
+            (&of_file, "", "https://file.example/v4"),
+            (ZONE, "", "https://api.cloudflare.com/client/v4"),
+        ] {
+            let config = load(text, &[token, (BASE_URL_VARIABLE, variable)]).unwrap();
+            assert_eq!(config.api.base_url, BaseUrl::try_new(expected).unwrap(), "{text} {variable}");
+        }
+        for (wrong, why) in [
+            (
+                "http://api.example",
+                "it must begin with https:// (http:// is for a loopback address alone, since a token travels with each request)",
+            ),
+            ("https://user:password@api.example/v4", "it must hold nothing but scheme, host, port and path"),
+            (" ", "it is not a URL: relative URL without a base"),
+            (SECRET, "it is not a URL: relative URL without a base"),
+        ] {
+            let report = load(ZONE, &[token, (BASE_URL_VARIABLE, wrong)]).unwrap_err();
+            assert_eq!(report, format!("CLOUDFLARE_BASE_URL: {why}"));
+        }
+        // Each where it is.
+        let report = load(&of_file.replace("https", "ftp"), &[token, (BASE_URL_VARIABLE, "x")]).unwrap_err();
+        assert!(report.contains("CLOUDFLARE_BASE_URL: it is not a URL"), "{report}");
+        assert!(report.contains("DIR/config.toml:2: api.base_url: it must begin with https://"), "{report}");
+        assert!(report.ends_with("\n2 mistakes in all"), "{report}");
     }
 
     #[test]

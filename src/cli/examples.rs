@@ -10,7 +10,8 @@ Examples:
   What expires within a month, in all zones:
     cloudflare-cert-exporter list --expiring-within 30d --config.file config.toml
 
-The token comes from the file or variable that the configuration names, else from CLOUDFLARE_API_TOKEN.";
+The token comes from the file or variable that the configuration names, else from CLOUDFLARE_API_TOKEN.
+CLOUDFLARE_BASE_URL says where Cloudflare's API is, and beats api.base_url of the configuration.";
 
 pub(super) const RUN: &str = "\
 Examples:

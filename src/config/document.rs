@@ -23,7 +23,7 @@ pub(super) struct Report {
 /// One mistake, with the line it is in, where it is in one.
 #[derive(Debug)]
 pub(super) struct Mistake {
-    /// Where it is not the configuration itself that it is in.
+    /// Where it is not the configuration itself that it is in; or the name of a variable.
     pub(super) file: Option<PathBuf>,
     pub(super) line: Option<usize>,
     /// The full name of the key; empty where it is about the file itself.
@@ -91,6 +91,12 @@ impl Report {
         if !guessed && (line.is_none() || !self.broken_lines.contains(&line)) {
             self.mistakes.borrow_mut().push(Mistake { file: None, line, key: place.key.clone(), text: text.into() });
         }
+    }
+
+    /// Adds a mistake that is not in the document but in what is called so.
+    pub(super) fn mistake_outside(&self, name: &str, text: String) {
+        let file = Some(name.into());
+        self.mistakes.borrow_mut().push(Mistake { file, line: None, key: String::new(), text });
     }
 
     /// Adds that something is not there, unless a broken line may have hidden it.

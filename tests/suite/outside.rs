@@ -147,6 +147,24 @@ async fn both_of_cloudflares_schemes_sign_requests_and_one_alone_is_sent() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_base_url_of_the_environment_is_asked_and_an_error_names_the_variable() {
+    let api = SimulatedApi::start(World::of([SimulatedZone::of_size("a.example", 1)])).await.unwrap();
+    let token = api.change(|world| world.token().to_owned());
+    let elsewhere = SimulatedApi::start(World::of([])).await.unwrap();
+    let text = config(&api, "").replace(&api.base_url(), &elsewhere.base_url());
+    let list = |url: &str| {
+        let environment = [("CLOUDFLARE_API_TOKEN", &*token), ("CLOUDFLARE_BASE_URL", url)];
+        tokio::task::block_in_place(|| support::run(&text, &["list"], &environment))
+    };
+    let listed = list(&api.base_url());
+    assert_eq!(listed.code, Some(0), "{}", listed.stderr);
+    assert!(listed.stdout.contains("a.example") && elsewhere.requests().is_empty(), "{}", listed.stdout);
+    let wrong = list("http://api.example/client/v4");
+    assert_eq!(wrong.code, Some(78));
+    assert!(wrong.stderr.starts_with("CLOUDFLARE_BASE_URL: it must begin with https://"), "{}", wrong.stderr);
+}
+
 #[tokio::test]
 async fn the_budget_holds_all_zones_together() {
     let zones = (0..20).map(|n| SimulatedZone::of_size(&format!("{n}.example"), 1));
