@@ -11,6 +11,12 @@ pub use crate::{
     state::properties::state,
 };
 
+/// Whether simulations go on for as long as `tests/run` wants them: the everyday loop has a part of it.
+#[cfg(test)]
+pub(crate) fn tests_everything() -> bool {
+    std::env::var("CLOUDFLARE_CERT_EXPORTER_TEST_ALL").is_ok_and(|value| value == "1")
+}
+
 #[cfg(test)]
 mod tests {
     use std::{fs, path::PathBuf, thread};

@@ -264,9 +264,10 @@ async fn walk_zones() -> usize {
     };
     let mut text = add(config(&api, &settings), HEALTHY, "interval = \"1s\"");
     for (zone, _) in &environment[1..] {
-        text = add(text, zone, &format!("credentials = {zone:?}"));
+        // Refused three times before the token is asked when it expires, which would count as a good answer.
+        text = add(text, zone, &format!("credentials = {zone:?}\ninterval = \"1s\""));
     }
-    for (_, zone) in both().filter(|(row, _)| row.reason.is_none()) {
+    for (_, zone) in both().filter(|(row, _)| row.reason.is_none() && !row.stops) {
         text = add(text, &zone, "interval = \"5s\"");
     }
     let environment: Vec<_> = environment.iter().map(|(name, token)| (name.as_str(), token.as_str())).collect();
@@ -301,7 +302,13 @@ async fn walk_zones() -> usize {
         let Some(reason) = row.reason else {
             return is_whole(metrics, zone) && (is_new(zone) || metrics.polls(zone) >= before.polls(zone) + 2.0);
         };
-        metrics.reasons(zone).contains(&reason)
+        let is_noticed = metrics.reasons(zone).contains(&reason);
+        if !is_noticed && row.lasts == Lasts::OnePoll && is_whole(metrics, zone) {
+            // On a busy machine the answer with the fault may have come too late to be read: once more.
+            let fault = Some(row.fault.clone());
+            api.change(|world| world.zones.iter_mut().find(|other| other.name == zone).unwrap().fault = fault);
+        }
+        is_noticed
             && match row.lasts {
                 Lasts::UntilItIsOver => true,
                 Lasts::OnePoll => is_whole(metrics, zone),
@@ -330,7 +337,11 @@ async fn walk_zones() -> usize {
         assert!(after.reasons(&zone).iter().all(|other| [reason, "timeout"].contains(other)), "{zone}");
         let line =
             lines.find(|line| line.contains(row.word)).unwrap_or_else(|| panic!("{zone}: no {:?} in\n{log}", row.word));
-        let shows = if is_new(&zone) { "nothing is known of it yet" } else { "its last good listing stays" };
+        let shows = match (row.lasts, is_new(&zone)) {
+            (Lasts::OnePoll, _) => "",
+            (_, true) => "nothing is known of it yet",
+            (_, false) => "its last good listing stays",
+        };
         for part in ["level=warn", &format!("reason={reason} "), shows] {
             assert!(line.contains(part), "{part:?} is missing in {line}");
         }
