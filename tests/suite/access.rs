@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::support::{
-    self, Daemon,
+    self, DEADLINE, Daemon,
     gate::{Authority, Identity},
     until, until_ok,
     web::{ALICE, BOB, Folder, basic, connect, get, get_plain},
@@ -20,8 +20,6 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
 };
-
-const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A daemon that was started with this file of `tests/web-config`.
 async fn start(folder: &Folder, file: &str) -> (SimulatedApi, Daemon) {

@@ -460,8 +460,9 @@ async fn wrong_usage_and_unusable_configurations_are_unknown() {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cloudflare-cert-exporter"));
         assert_eq!(command.env_clear().args(&arguments).output().unwrap().status.code(), Some(code), "{arguments:?}");
     }
-    let world = World { latency: std::time::Duration::from_secs(20), ..World::of([zone("a.example", [])]) };
-    let (_api, daemon) = start(world, "").await;
+    // Not answered for as long as this test may take.
+    let world = World { latency: std::time::Duration::from_secs(600), ..World::of([zone("a.example", [])]) };
+    let (_api, daemon) = start(world, "timeout = \"10m\"").await;
     let elsewhere = run(&["healthcheck", "--url", &daemon.url("/nowhere")]).await;
     let said = "/nowhere answers 404; --url has to be where the daemon answers.\n";
     assert!(elsewhere.code == Some(1) && elsewhere.stdout.ends_with(said), "{}", elsewhere.stdout);

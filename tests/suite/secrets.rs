@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{self, Daemon};
+use crate::support::{self, DEADLINE, Daemon};
 use cloudflare_cert_exporter::demo::{AcceptedCredential, ApiError, SimulatedApi, SimulatedZone, World};
 use tokio::time::Instant;
 
@@ -81,7 +81,7 @@ async fn a_file_is_reported_again_when_it_changed_and_others_can_still_read_it()
         fs::rename(token_file(beside.path(), mode, &format!("secret-{changes}")), &file).unwrap();
         let started = Instant::now();
         while daemon.log().matches("The secret changed").count() == changes {
-            assert!(started.elapsed() < Duration::from_secs(60), "{}", daemon.log());
+            assert!(started.elapsed() < DEADLINE, "{}", daemon.log());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert_eq!(warnings(&daemon.log()).len(), reports, "{mode:o} {}", daemon.log());

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::Daemon;
+use crate::support::{DEADLINE, Daemon};
 use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedZone, World};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -15,9 +15,6 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
-
-/// Nothing here takes nearly as long; without it, what never comes would be waited for.
-const DEADLINE: Duration = Duration::from_secs(60);
 
 const SCRAPE: &str = "GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
 

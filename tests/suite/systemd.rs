@@ -56,8 +56,9 @@ async fn whenever_signals_come_readiness_comes_first_and_the_end_last() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_watchdog_is_fed_in_time_for_as_long_as_it_is_asked_for() {
     let manager = Manager::new();
-    let (_api, daemon) = start(&[("NOTIFY_SOCKET", &manager.path), ("WATCHDOG_USEC", "300000")]).await;
+    // What it says waits in the socket for as long as this machine is busy with other things.
     let started = Instant::now();
+    let (_api, daemon) = start(&[("NOTIFY_SOCKET", &manager.path), ("WATCHDOG_USEC", "300000")]).await;
     let fed = (0..12).filter(|_| manager.any() == "WATCHDOG=1").count();
     assert!(fed >= 10, "{fed} of 12 messages");
     // Every 100 ms.
@@ -68,7 +69,7 @@ async fn the_watchdog_is_fed_in_time_for_as_long_as_it_is_asked_for() {
     let mut bytes = [0; 4096];
     while manager.socket.recv(&mut bytes).is_ok() {}
     daemon.signal("CONT");
-    manager.socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    manager.socket.set_read_timeout(Some(support::DEADLINE)).unwrap();
     assert_eq!(manager.any(), "WATCHDOG=1");
 }
 

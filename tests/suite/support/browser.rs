@@ -54,7 +54,7 @@ impl Browser {
         let capabilities = json!({ "alwaysMatch": {
             "goog:chromeOptions": options,
             "goog:loggingPrefs": { "browser": "ALL", "performance": "ALL" },
-            "timeouts": { "pageLoad": 60_000, "script": 60_000 },
+            "timeouts": { "pageLoad": 170_000, "script": 170_000 },
         }});
         let session = browser.ask("", &json!({ "capabilities": capabilities })).await;
         browser.session = session["sessionId"].as_str().unwrap().to_owned();
@@ -151,7 +151,7 @@ impl Browser {
     }
 
     async fn value(request: reqwest::RequestBuilder) -> Value {
-        let answer = request.timeout(Duration::from_secs(120)).send().await.unwrap();
+        let answer = request.timeout(super::DEADLINE).send().await.unwrap();
         let (status, text) = (answer.status(), answer.text().await.unwrap());
         assert!(status.is_success(), "{text}");
         serde_json::from_str::<Value>(&text).unwrap()["value"].take()

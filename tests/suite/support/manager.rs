@@ -1,6 +1,8 @@
 //! systemd's side of `$NOTIFY_SOCKET`.
 
-use std::{os::unix::net::UnixDatagram, time::Duration};
+use std::os::unix::net::UnixDatagram;
+
+use super::DEADLINE;
 
 /// Hears what a program tells systemd.
 pub(crate) struct Manager {
@@ -15,7 +17,7 @@ impl Manager {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
         Self { socket, path: path.to_str().unwrap().to_owned(), _folder: folder }
     }
 

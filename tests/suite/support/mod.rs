@@ -22,7 +22,7 @@ use cloudflare_cert_exporter::demo::{SimulatedApi, World};
 use tokio::time::{Instant, sleep};
 
 /// How long anything is waited for that comes by itself; only reached if it never comes.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
 
 /// What a file says that polls this world, with `more` at its end.
 pub(crate) fn config(api: &SimulatedApi, more: &str) -> String {
@@ -98,7 +98,7 @@ pub(crate) async fn until_ok<T, E: Display>(mut look: impl AsyncFnMut() -> Resul
     loop {
         match look().await {
             Ok(found) => return found,
-            Err(missing) => assert!(started.elapsed() < DEADLINE, "a minute passed without {missing}"),
+            Err(missing) => assert!(started.elapsed() < DEADLINE, "three minutes passed without {missing}"),
         }
         sleep(Duration::from_millis(100)).await;
     }
@@ -232,7 +232,7 @@ impl Daemon {
     pub(crate) async fn ready(&self) {
         let started = Instant::now();
         while self.get("/-/ready").await.0 != 200 {
-            assert!(started.elapsed() < DEADLINE, "not ready in a minute:\n{}", self.log());
+            assert!(started.elapsed() < DEADLINE, "not ready in three minutes:\n{}", self.log());
             sleep(Duration::from_millis(20)).await;
         }
     }

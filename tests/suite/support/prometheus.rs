@@ -12,10 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use super::Daemon;
-
-/// How long anything is waited for that comes by itself; only reached if it never comes.
-const DEADLINE: Duration = Duration::from_secs(60);
+use super::{DEADLINE, Daemon};
 
 /// A running Prometheus that scrapes one target every second. It is killed when this is dropped.
 pub(crate) struct Prometheus {

@@ -39,6 +39,7 @@ async fn days_follow_the_wall_clock_and_polls_do_not() {
     let folder = tempfile::tempdir().unwrap();
     let clock = folder.path().join("clock");
     fs::write(&clock, "+0").unwrap();
+    let running = Instant::now();
     let daemon = Daemon::start(
         &text,
         &[],
@@ -53,7 +54,6 @@ async fn days_follow_the_wall_clock_and_polls_do_not() {
         ],
     );
     daemon.ready().await;
-    let running = Instant::now();
     for (set, days) in [("+1d", 199), ("-1d", 201), ("+180d", 20), ("+201d", -1), ("+0", 200)] {
         // In one step, so that the daemon does not read half of it.
         fs::write(folder.path().join("next"), set).unwrap();
