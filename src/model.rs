@@ -9,6 +9,8 @@ mod clock;
 mod failure;
 mod listing;
 mod snapshot;
+#[cfg(any(test, fuzzing))]
+mod stand_in;
 mod text;
 mod zone;
 
@@ -20,5 +22,7 @@ pub use clock::{UnusableClock, usable_time};
 pub use failure::{DeadToken, Failure, Reason};
 pub use listing::Listing;
 pub use snapshot::{LastPoll, Snapshot, ZoneState};
+#[cfg(any(test, fuzzing))]
+pub(crate) use stand_in::StandIn;
 pub use text::{MAX_TEXT_CHARS, clean};
 pub use zone::{InvalidZoneId, Kind, Zone, ZoneId};

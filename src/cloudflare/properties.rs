@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a property that fails panics")]
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::LazyLock, time::Duration};
 
 use chrono::{DateTime, Datelike as _, FixedOffset, SecondsFormat, Utc};
 use reqwest::{
@@ -101,17 +101,19 @@ fn assert_is_shown(time: i64) {
 
 /// The bytes are how a server behaves: how much there is, what it tells of itself, and then for
 /// each request what it does and which answer arrives next. When they are used up it is honest.
+///
+/// Pages are of six entries at most and listings of 43, whereas the real ones are of fifty and of thousands: what is
+/// decided depends on how many pages there are and on which entries come where, and not on how many are on a page.
 pub fn listing(bytes: &[u8]) {
     let mut script = bytes.iter().map(|&byte| usize::from(byte));
     let mut next = || script.next().unwrap_or_default();
-    let (concurrency, n, size) = (1 + next() % 20, next() + next() % 150, 1 + next() % 60);
+    let (concurrency, n, size) = (1 + next() % 20, next() % 30 + next() % 15, 1 + next() % 6);
     let (tells, lie) = (next(), next());
     let tells_count = tells & 1 == 0;
     let count = tells_count.then_some(if tells & 4 == 0 { n } else { lie });
     let pages = (tells & 2 == 0).then_some(if tells & 8 == 0 { n.div_ceil(size) } else { lie });
     let mut honest = tells & 12 == 0;
 
-    let template = one_entry();
     let mut paging = Paging::default();
     let (mut in_flight, mut asked) = (Vec::new(), 0);
     // Of the reading that is under way.
@@ -155,10 +157,6 @@ pub fn listing(bytes: &[u8]) {
                     promised = count;
                 }
                 told.extend(count);
-                let entry = |id: usize| Certificate {
-                    identity: Identity { id: &*id.to_string(), ..template.identity.unpacked() }.into(),
-                    ..template.clone()
-                };
                 let mut entries: Vec<_> = (from..to).map(entry).collect();
                 if deed == 9 {
                     entries.reverse();
@@ -217,12 +215,22 @@ pub fn listing(bytes: &[u8]) {
     }
 }
 
-/// An entry of which nothing is known.
-fn one_entry() -> Certificate {
-    match wire::client_certificates(br#"{"success":true,"result":[{}]}"#) {
-        Body::Good(mut page) => page.entries.remove(0),
+/// Entries of which nothing is known but their ids, which are their places here.
+static ENTRIES: LazyLock<Vec<Certificate>> =
+    LazyLock::new(|| match wire::client_certificates(br#"{"success":true,"result":[{}]}"#) {
+        Body::Good(page) => (0..64).map(|id| with_id(&page.entries[0], id)).collect(),
         other => panic!("{other:?}"),
+    });
+
+fn with_id(template: &Certificate, id: usize) -> Certificate {
+    Certificate {
+        identity: Identity { id: &*id.to_string(), ..template.identity.unpacked() }.into(),
+        ..template.clone()
     }
+}
+
+fn entry(id: usize) -> Certificate {
+    ENTRIES.get(id).cloned().unwrap_or_else(|| with_id(&ENTRIES[0], id))
 }
 
 /// The bytes are a date as it is written, and also one as it is meant.

@@ -5,26 +5,32 @@
 use std::{collections::HashSet, path::Path};
 
 use super::{Config, NO_ZONES, check_name};
-use crate::{cloudflare::ApiSettings, exposition::SeriesSettings, model::Zone};
+use crate::{
+    cloudflare::ApiSettings,
+    exposition::SeriesSettings,
+    model::{StandIn, Zone},
+};
 
-/// As long as one of Cloudflare's, and made of the same characters.
-const SECRET: &str = "Zs3cretZs3cretZs3cretZs3cretZs3cretZs3cr";
+/// The length of one of Cloudflare's.
+const SECRET_LENGTH: usize = 40;
 /// There is no such folder, so that no file of this machine matters.
 const FILE: &str = "/nonexistent/config.toml";
 
 /// The bytes are a configuration file, in which the word SECRET stands for one.
 pub fn configuration(bytes: &[u8]) {
-    let text: String = String::from_utf8_lossy(bytes).split_inclusive('\n').map(|line| planted(line, bytes)).collect();
-    let environment = |name: &str| (name == "CLOUDFLARE_API_TOKEN").then(|| SECRET.to_owned());
+    let secret = StandIn::of(bytes, SECRET_LENGTH);
+    let lines = String::from_utf8_lossy(bytes);
+    let text: String = lines.split_inclusive('\n').map(|line| planted(&secret, line, bytes)).collect();
+    let environment = |name: &str| (name == "CLOUDFLARE_API_TOKEN").then(|| secret.text().to_owned());
     match Config::parse(&text, Path::new(FILE), &environment) {
         Ok(config) => {
             assert_in_range(&config);
             let debug = format!("{config:?}");
-            assert!(!debug.contains("s3cret"), "{debug}");
+            assert!(!secret.is_in(&debug), "{debug}");
         }
         Err(report) => {
             let report = report.to_string();
-            assert!(!report.contains("s3cret"), "{report}");
+            assert!(!secret.is_in(&report), "{report}");
             for line in report.replace(NO_ZONES, "").lines() {
                 let is_placed = line.strip_prefix(FILE).is_some_and(|rest| rest.starts_with(':'));
                 assert!(is_placed || line.ends_with(&format!(" mistakes in {FILE}")), "{line}");
@@ -35,10 +41,10 @@ pub fn configuration(bytes: &[u8]) {
 
 /// The line with a secret in it, unless that can become a part of a longer value with a slash or
 /// a dot: such a value is shown, since no secret has either.
-fn planted(line: &str, document: &[u8]) -> String {
+fn planted(secret: &StandIn, line: &str, document: &[u8]) -> String {
     let is_text = line.contains(['"', '\'']) || document.windows(3).any(|three| matches!(three, b"\"\"\"" | b"'''"));
     let is_shown = is_text && line.contains(['/', '.', '\\']);
-    line.replace("SECRET", if is_shown { "x" } else { SECRET })
+    line.replace("SECRET", if is_shown { "x" } else { secret.text() })
 }
 
 fn assert_in_range(config: &Config) {
