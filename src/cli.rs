@@ -73,7 +73,7 @@ enum Command {
     Run(Web),
     /// Read everything that the daemon would read, report every mistake at once, and show what it will cost.
     #[command(after_help = examples::CHECK_CONFIG)]
-    CheckConfig(check_config::Options),
+    CheckConfig(Web),
     /// List the certificates of all zones once, and print them.
     #[command(after_help = examples::LIST)]
     List(list::Options),
@@ -188,19 +188,18 @@ pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
         Some(Command::Run(own)) => run_daemon(common, web.and(own), &log, now),
         Some(Command::Demo(options)) => daemon::demo(options, web, &log, now),
         Some(Command::Check(_)) if !web.is_default() => Ok(check::unknown(NO_WEB_OPTIONS)),
-        Some(
-            Command::CheckConfig(_)
-            | Command::List(_)
-            | Command::Healthcheck(_)
-            | Command::Completions(_)
-            | Command::Man(_),
-        ) if !web.is_default() => {
+        Some(Command::List(_) | Command::Healthcheck(_) | Command::Completions(_) | Command::Man(_))
+            if !web.is_default() =>
+        {
             complain(NO_WEB_OPTIONS);
             Err(USAGE)
         }
-        Some(Command::CheckConfig(options)) => {
-            let serving = Serving::Yes { web_config_file: options.web_config_file };
-            load(&common, &serving).map(|config| check_config::run(&config))
+        Some(Command::CheckConfig(own)) => {
+            let web = web.and(own);
+            web.check().and_then(|()| {
+                let serving = Serving::Yes { web_config_file: web.web_config_file };
+                load(&common, &serving).map(|config| check_config::run(&config))
+            })
         }
         Some(Command::List(options)) => load(&common, &Serving::No).map(|config| list::run(&config, &options, now)),
         Some(Command::Check(options)) => {
@@ -317,14 +316,20 @@ impl Web {
         self
     }
 
-    /// The sockets that are to be listened on, if they are handed over.
-    fn sockets(&self) -> Result<Vec<TcpListener>, u8> {
-        if !self.systemd_socket {
-            return Ok(Vec::new());
-        }
-        if !self.listen_addresses.is_empty() {
+    /// Complains about options that exclude each other.
+    fn check(&self) -> Result<(), u8> {
+        if self.systemd_socket && !self.listen_addresses.is_empty() {
             complain("--web.systemd-socket and --web.listen-address exclude each other: leave one of them out.");
             return Err(USAGE);
+        }
+        Ok(())
+    }
+
+    /// The sockets that are to be listened on, if they are handed over.
+    fn sockets(&self) -> Result<Vec<TcpListener>, u8> {
+        self.check()?;
+        if !self.systemd_socket {
+            return Ok(Vec::new());
         }
         systemd::sockets().map_err(|error| {
             complain(&format!("--web.systemd-socket cannot be followed: {error}."));

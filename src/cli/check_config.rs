@@ -1,22 +1,9 @@
 //! `check-config`: what the daemon would do with a configuration that is good.
 
-use std::path::PathBuf;
-
-use clap::Args;
 use comfy_table::{Table, presets::NOTHING};
 
 use super::print;
 use crate::{config::Config, poller::Demand, server::WebConfig};
-
-/// Options of `check-config`.
-#[expect(clippy::doc_markdown, reason = "this is help for a terminal")]
-#[derive(Debug, Args)]
-pub(super) struct Options {
-    /// The web configuration that the daemon would be started with
-    /// [default: server.web_config_file of the configuration].
-    #[arg(long = "web.config.file", value_name = "FILE")]
-    pub(super) web_config_file: Option<PathBuf>,
-}
 
 /// Prints every zone and what each credential has to bear; returns the exit code.
 pub(super) fn run(config: &Config) -> u8 {

@@ -335,6 +335,32 @@ async fn what_cannot_work_ends_before_it_begins() {
     }
 }
 
+/// `systemctl reload` checks with the arguments of the service.
+#[test]
+fn check_config_takes_every_option_of_the_daemon() {
+    let zone = "[[zones]]\nid = \"023e105f4ecef8ad9ca31a8372d0c353\"\n";
+    let web_config = tempfile::NamedTempFile::new().unwrap();
+    let help = support::run("", &["run", "--help"], &[]).stdout;
+    let mut options = Vec::new();
+    for line in help.lines().map(str::trim).filter(|line| line.starts_with("--web.")) {
+        let (option, value) = line.split_once(' ').unwrap_or((line, ""));
+        let value = match value.split_whitespace().next().unwrap_or_default() {
+            "<ADDR>" => Some("127.0.0.1:0"),
+            "<PATH>" => Some("/m"),
+            "<FILE>" => Some(web_config.path().to_str().unwrap()),
+            _ => None,
+        };
+        options.push(std::iter::once(option).chain(value).collect::<Vec<_>>());
+    }
+    assert!(options.len() >= 5, "{help}");
+    for option in options {
+        for arguments in [[&["check-config"][..], &option].concat(), [&option[..], &["check-config"]].concat()] {
+            let output = support::run(zone, &arguments, &[("CLOUDFLARE_API_TOKEN", "x")]);
+            assert_eq!(output.code, Some(0), "{arguments:?}: {}", output.stderr);
+        }
+    }
+}
+
 #[tokio::test]
 async fn check_config_shows_what_the_daemon_would_do() {
     let text = "[credentials.a]\napi_token_env = \"CLOUDFLARE_API_TOKEN\"\n[[zones]]\nid = \"023e105f4ecef8ad9ca31a8372d0c353\"\nname = \"a.example\"\ncredentials = \"a\"\ninterval = \"15m\"\n[[zones]]\nid = \"123e105f4ecef8ad9ca31a8372d0c353\"\ncredentials = \"a\"\n[api]\nrequests_per_5m = 1\n[poll]\ninterval = \"5m\"";

@@ -117,6 +117,7 @@ fn sockets_and_addresses_exclude_each_other_wherever_they_stand() {
         &["--web.listen-address", ":0", "run", "--web.systemd-socket"],
         &["--web.systemd-socket", "run", "--web.listen-address", ":0"],
         &["--web.listen-address", ":0", "demo", "--web.systemd-socket"],
+        &["check-config", "--web.listen-address", ":0", "--web.systemd-socket"],
     ] {
         let output = support::run("", command, &[]);
         assert_eq!(output.code, Some(2), "{command:?}: {}", output.stderr);
