@@ -3,6 +3,7 @@
 //! The only place that knows the JSON of the API, and with `cli`, which asks the daemon, the only one that knows reqwest.
 //! It hands out `model` types and knows nothing of schedules, metrics text or configuration files.
 
+mod cause;
 mod client;
 mod clients;
 mod credential;

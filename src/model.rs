@@ -19,7 +19,7 @@ pub use certificate::{
     Certificate, Expiry, Identity, PackedIdentity, Profile, Profiles, Rejection, SECONDS_PER_DAY, Status,
 };
 pub use clock::{UnusableClock, usable_time};
-pub use failure::{DeadToken, Failure, Reason};
+pub use failure::{Cause, DeadToken, Failure, Reason};
 pub use listing::Listing;
 pub use snapshot::{LastPoll, Snapshot, ZoneState};
 #[cfg(any(test, fuzzing))]

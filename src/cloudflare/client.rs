@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use prometheus::Registry;
 use reqwest::{
-    Url,
+    StatusCode, Url,
     header::{ACCEPT, HeaderMap, HeaderValue},
 };
 use serde::{Deserialize, Serialize};
@@ -23,18 +23,18 @@ use tokio::{
 };
 
 use super::{
-    ApiSettings, Credential,
+    ApiSettings, Credential, cause,
     judge::{Read, judge},
     limits::{rate_limits, retry_after},
     metrics::{ApiMetrics, Endpoint},
-    pace::{Answer, BLOCK, Closed, Effect, Lane, Pace, PaceRecord, Turn, Why},
+    pace::{Answer, BLOCK, Closed, Effect, Lane, Pace, PaceRecord, Turn, Verdict, Why},
     paging::{Next, PER_PAGE, Paging},
     retry::RetryPolicy,
     transport::{self, Response},
     wire::{self, Page},
 };
 use crate::{
-    model::{Baseline, DeadToken, Failure, Kind, Listing, Reason, Zone, ZoneId, usable_time},
+    model::{Baseline, Cause, DeadToken, Failure, Kind, Listing, Reason, Zone, ZoneId, usable_time},
     state::Slot,
 };
 
@@ -62,6 +62,8 @@ pub struct Client {
     pace: Arc<Pace>,
     metrics: Arc<ApiMetrics>,
     token: Arc<Mutex<TokenInquiry>>,
+    /// How the credential was refused the last time: zones that are not asked because of it say the same.
+    refused: Arc<Mutex<Option<Failure>>>,
     requests_sent: AtomicU64,
     said_low: Mutex<Option<Instant>>,
     now: fn() -> DateTime<Utc>,
@@ -148,6 +150,7 @@ impl Client {
             pace: Arc::new(pace),
             metrics: Arc::new(ApiMetrics::register(registry, credential.name())?),
             token: Arc::default(),
+            refused: Arc::default(),
             settings: settings.clone(),
             credential,
             requests_sent: AtomicU64::new(0),
@@ -184,6 +187,7 @@ impl Client {
             pace: Arc::clone(&self.pace),
             metrics,
             token,
+            refused: Arc::clone(&self.refused),
             requests_sent: AtomicU64::new(0),
             said_low: Mutex::default(),
             now: self.now,
@@ -396,7 +400,8 @@ impl Client {
             let headers = self.credential.headers();
             let response = Box::pin(self.send(url.clone(), headers.clone())).await;
             let mut answer = self.answer(&response);
-            request.status = answer.status;
+            let status = response.as_ref().ok().map(|response| response.status);
+            request.status = status.map(|status| status.as_u16());
             drop(request);
             tried += 1;
             spent += started.elapsed();
@@ -405,14 +410,18 @@ impl Client {
                 answer.rate_limited = true;
                 answer.retry_after = Some(answer.retry_after.unwrap_or(BLOCK));
             }
-            if answer.status == Some(401) && self.credential.headers() != headers {
+            answer.verdict = verdict(status, judged.as_ref().err());
+            if matches!(answer.verdict, Verdict::Refused | Verdict::LockedOut) && self.credential.headers() != headers {
                 // It is about the secret of before, and says nothing of the one that there is now.
                 self.metrics.retried();
                 continue;
             }
-            if endpoint != Endpoint::ClientCertificates && answer.status == Some(401) {
+            if endpoint != Endpoint::ClientCertificates && answer.verdict == Verdict::Refused {
                 // This is about what the token may be asked, and not about the token: only listings tell whether it is dead.
-                answer.status = Some(403);
+                answer.verdict = Verdict::Forbidden;
+            }
+            if let (Verdict::Refused | Verdict::LockedOut, Err(failure)) = (answer.verdict, &judged) {
+                *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.clone());
             }
             let effect = ticket.report(&answer);
             self.tell(effect);
@@ -425,11 +434,11 @@ impl Client {
             };
             failure.message = self.credential.redact(&failure.message);
             failure.cf_ray = failure.cf_ray.map(|ray| self.credential.redact(&ray));
-            if let Some(Closed { why: Why::Unauthorized, wait }) = effect.closed {
+            if let Some(Closed { why: Why::Refused, wait }) = effect.closed {
                 failure.dead_token = Some(DeadToken::TryAfter(wait));
                 return Err(failure);
             }
-            let Some(wait) = policy.wait(failure.reason, tried, spent, answer.retry_after) else {
+            let Some(wait) = policy.wait(&failure, tried, spent, answer.retry_after) else {
                 failure.wait_at_least = answer.retry_after.unwrap_or_default();
                 return Err(failure);
             };
@@ -478,7 +487,7 @@ impl Client {
             self.metrics.limited(&limits);
         }
         Answer {
-            status: Some(response.status.as_u16()),
+            verdict: Verdict::None,
             rate_limited: false,
             retry_after: retry_after(&response.headers, (self.now)()),
             limits,
@@ -499,11 +508,16 @@ impl Client {
     /// The failure of a request that was not sent.
     fn closed(&self, Closed { why, wait }: Closed) -> Failure {
         let credential = self.credential.name();
-        if why == Why::Unauthorized {
+        if why == Why::Refused {
+            let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            let (reason, cause) =
+                refused.as_ref().map_or((Reason::Unauthorized, None), |refused| (refused.reason, refused.cause));
+            drop(refused);
+            let remedy = cause::remedy(reason, cause, credential);
             let message = format!(
-                "Not asked: Cloudflare refuses the secret of credential {credential:?}, so a single zone tries it now and then."
+                "Not asked: Cloudflare refuses credential {credential:?}, so a single zone tries it now and then{remedy}"
             );
-            Failure { dead_token: Some(DeadToken::NotAsked), ..Failure::new(Reason::Unauthorized, message) }
+            Failure { cause, dead_token: Some(DeadToken::NotAsked), ..Failure::new(reason, message) }
         } else {
             let message =
                 format!("Not asked: Cloudflare blocks the user of credential {credential:?} for too many requests.");
@@ -517,7 +531,7 @@ impl Client {
             Some(Closed { why: Why::RateLimited, wait }) => {
                 tracing::warn!(%credential, ?wait, "Cloudflare says that there were too many requests: none is sent with this credential for a while.");
             }
-            Some(Closed { why: Why::Unauthorized, wait }) => {
+            Some(Closed { why: Why::Refused, wait }) => {
                 tracing::warn!(%credential, ?wait, "Cloudflare refuses this credential: a single zone tries it again after a while, or when it changes.");
             }
             Some(Closed { why: Why::Low, wait }) => {
@@ -534,6 +548,20 @@ impl Client {
             tracing::info!(%credential, "Cloudflare accepts this credential again.");
             self.revive(Revival::Reopened);
         }
+    }
+}
+
+/// What the answer to a request says of the credential.
+fn verdict(status: Option<StatusCode>, failure: Option<&Failure>) -> Verdict {
+    let Some(status) = status else { return Verdict::None };
+    match failure.and_then(|failure| failure.cause) {
+        Some(Cause::LockedOut) => Verdict::LockedOut,
+        Some(cause) if cause.is_about_the_credential() => Verdict::Refused,
+        _ if status == StatusCode::UNAUTHORIZED => Verdict::Refused,
+        Some(Cause::Blocked | Cause::Transient) => Verdict::None,
+        _ if status == StatusCode::FORBIDDEN => Verdict::Forbidden,
+        _ if status.is_server_error() => Verdict::None,
+        _ => Verdict::Accepted,
     }
 }
 

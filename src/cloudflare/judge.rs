@@ -1,8 +1,9 @@
 //! What an answer means: a value, or a failure with its reason and a sentence for people.
 
-use reqwest::{StatusCode, header::HeaderMap};
+use reqwest::header::HeaderMap;
 
 use super::{
+    cause::{self, Interception, is_web_page},
     transport::Response,
     wire::{self, Body},
 };
@@ -18,12 +19,16 @@ pub(super) type Read<T> = fn(&[u8]) -> Body<T>;
 pub(super) fn judge<T>(response: Response, read: Read<T>, credential: &str) -> Result<T, Failure> {
     let Response { status, headers, body } = response;
     let failed = |failure| Failure { cf_ray: cf_ray(&headers), ..failure };
+    let mut interception = None;
     let (reason, refusal) = if status.is_success() {
-        match read(&body.map_err(failed)?) {
+        let body = body.map_err(failed)?;
+        match read(&body) {
             Body::Good(value) => return Ok(value),
             Body::Refused(refusal) => (Reason::ApiError, refusal),
             Body::Unreadable(why) => {
-                let message = format!("The answer cannot be read: {why}.");
+                let page =
+                    if is_web_page(&headers, &body) { ", but a web page: something on the way sent it" } else { "" };
+                let message = format!("The answer cannot be read: {why}{page}.");
                 return Err(failed(Failure::new(Reason::Decode, message)));
             }
         }
@@ -36,36 +41,30 @@ pub(super) fn judge<T>(response: Response, read: Read<T>, credential: &str) -> R
             500.. => Reason::ServerError,
             _ => Reason::ApiError,
         };
-        (reason, body.map(|body| wire::refusal(&body)).unwrap_or_default())
+        let body = body.unwrap_or_default();
+        let refusal = wire::refusal(&body);
+        if refusal.errors.is_empty() {
+            interception = Interception::find(&headers, &body);
+        }
+        (reason, refusal)
     };
-    let limited = refusal.codes.iter().any(|code| RATE_LIMIT_CODES.contains(code));
+    let limited = refusal.errors.iter().filter_map(|(code, _)| *code).any(|code| RATE_LIMIT_CODES.contains(&code));
     let reason = if limited { Reason::RateLimited } else { reason };
-    let words = if refusal.words.is_empty() { String::new() } else { format!(" ({})", refusal.words) };
+    let cause = cause::find(status, &refusal, interception.as_ref()).filter(|_| reason != Reason::RateLimited);
+    let words = match &interception {
+        Some(page) if reason != Reason::RateLimited && !status.is_redirection() => page.words(),
+        _ if refusal.words.is_empty() => String::new(),
+        _ => format!(" ({})", refusal.words),
+    };
     let known = status.canonical_reason().map(|known| format!(" {known}")).unwrap_or_default();
     let but = if status.is_success() { " with success: false" } else { "" };
-    let remedy = remedy(reason, status, credential);
+    let remedy = match interception.and_then(|page| page.ending(cause)) {
+        Some(ending) => ending.to_owned(),
+        None if status.is_redirection() => ": redirects are not followed; check api.base_url.".to_owned(),
+        None => cause::remedy(reason, cause, credential),
+    };
     let message = format!("Cloudflare answered {}{known}{but}{words}{remedy}", status.as_u16());
-    Err(failed(Failure::new(reason, message)))
-}
-
-/// How the sentence goes on: what to do about it.
-fn remedy(reason: Reason, status: StatusCode, credential: &str) -> String {
-    match reason {
-        Reason::Unauthorized => format!(
-            ": the secret of credential {credential:?} is not accepted; check that it is whole, neither expired nor revoked, and allowed from this address."
-        ),
-        Reason::Forbidden => format!(
-            ": the token of credential {credential:?} needs the permission SSL and Certificates: Read on this zone."
-        ),
-        Reason::NotFound => {
-            ": there is no zone with this id; check it on the overview page of the zone in the dashboard.".into()
-        }
-        Reason::RateLimited => {
-            ": too many requests by this user, in the dashboard and other tools too; see api.requests_per_5m.".into()
-        }
-        _ if status.is_redirection() => ": redirects are not followed; check api.base_url.".into(),
-        _ => ".".into(),
-    }
+    Err(failed(Failure { cause, ..Failure::new(reason, message) }))
 }
 
 fn cf_ray(headers: &HeaderMap) -> Option<String> {

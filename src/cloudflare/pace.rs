@@ -34,12 +34,16 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 /// Longer than this nobody waits for an answer; who comes meanwhile is told to come back.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A single 401 can be a passing fault; so many in a row are a dead token.
-const UNAUTHORIZED_TO_STOP: u32 = 3;
+/// A single refusal can be a passing fault; so many in a row are a dead credential.
+const REFUSALS_TO_STOP: u32 = 3;
 
-/// A dead token is tried after a minute, then ever more rarely.
+/// A dead credential is tried after a minute, then ever more rarely.
 const FIRST_PROBE: Duration = Duration::from_secs(60);
 const RAREST_PROBE: Duration = Duration::from_secs(3600);
+
+/// How long no request goes out after a lock-out: each that is refused may prolong it. Cloudflare does not say how long
+/// it lasts.
+const LOCK_OUT: Duration = Duration::from_secs(15 * 60);
 
 /// Paces the requests of one credential.
 #[derive(Debug)]
@@ -94,7 +98,7 @@ struct State {
     doubtful_in_flight: usize,
     spent: Spent,
     closure: Option<Closure>,
-    unauthorized_in_a_row: u32,
+    refused_in_a_row: u32,
 }
 
 /// No request goes out until a time; then a single one, whose answer decides.
@@ -116,8 +120,8 @@ pub(crate) enum Why {
     Low,
     /// Cloudflare said 429.
     RateLimited,
-    /// The token is dead.
-    Unauthorized,
+    /// Cloudflare refuses the credential, whatever is asked for with it.
+    Refused,
 }
 
 /// The credential is closed for longer than anybody waits.
@@ -128,11 +132,26 @@ pub(crate) struct Closed {
     pub(super) wait: Duration,
 }
 
+/// What an answer says of the credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Verdict {
+    /// Nothing: none came, or it is not the API's own.
+    #[default]
+    None,
+    /// It was let in.
+    Accepted,
+    /// No, and that may be about what was asked for.
+    Forbidden,
+    /// No, whatever is asked for.
+    Refused,
+    /// The same, and so often that Cloudflare does not look at it any more.
+    LockedOut,
+}
+
 /// What the answer to a request means for the pace.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Answer {
-    /// The HTTP status, if there was an answer. 401 says that the token is not accepted.
-    pub(super) status: Option<u16>,
+    pub(super) verdict: Verdict,
     /// It says that there were too many requests, in whatever way.
     pub(super) rate_limited: bool,
     pub(super) retry_after: Option<Duration>,
@@ -234,7 +253,7 @@ impl Pace {
             (now.saturating_sub_unsigned(instant.saturating_duration_since(ended).as_secs()), count)
         });
         let in_flight = (now.saturating_add_unsigned(timeout.as_secs()), state.in_flight);
-        let closed = state.closure.filter(|closure| closure.why != Why::Unauthorized).map(|closure| ClosureRecord {
+        let closed = state.closure.filter(|closure| closure.why != Why::Refused).map(|closure| ClosureRecord {
             why: closure.why,
             until: now.saturating_add_unsigned(whole_seconds(closure.until.saturating_duration_since(instant))),
             pause: whole_seconds(closure.pause),
@@ -264,8 +283,8 @@ impl Pace {
     /// Forgets that the token was dead, because there is another one.
     pub(super) fn token_changed(&self) {
         let mut state = self.state();
-        state.unauthorized_in_a_row = 0;
-        if state.closure.is_some_and(|closure| closure.why == Why::Unauthorized) {
+        state.refused_in_a_row = 0;
+        if state.closure.is_some_and(|closure| closure.why == Why::Refused) {
             state.closure = None;
         }
         state.call_next(self.limits());
@@ -353,7 +372,7 @@ impl State {
             let wait = closure.until.saturating_duration_since(now);
             match closure.why {
                 // Whoever it is: there is no point in queueing.
-                Why::Unauthorized if !wait.is_zero() => return Look::Closed(Closed { why: closure.why, wait }),
+                Why::Refused if !wait.is_zero() => return Look::Closed(Closed { why: closure.why, wait }),
                 Why::RateLimited if wait > PATIENCE => return Look::Closed(Closed { why: closure.why, wait }),
                 _ if !wait.is_zero() => return Look::Until(closure.until),
                 _ if closure.probing => return Look::Wait,
@@ -377,21 +396,23 @@ impl State {
     /// What an answer changes. `probe` is the single request that a closure lets through.
     fn learn(&mut self, answer: &Answer, probe: bool, now: Instant) -> Effect {
         let before = self.closure;
-        let was_dead = before.is_some_and(|closure| closure.why == Why::Unauthorized);
-        self.unauthorized_in_a_row = if answer.status == Some(401) { self.unauthorized_in_a_row + 1 } else { 0 };
+        let was_dead = before.is_some_and(|closure| closure.why == Why::Refused);
+        self.refused_in_a_row = if answer.verdict == Verdict::Refused { self.refused_in_a_row + 1 } else { 0 };
         let next = self.closed_by(answer, probe && was_dead, now);
-        // Answers to what was sent before the doors closed do not open them, nor make it longer but for a 429.
+        // Answers to what was sent before the doors closed do not open them, nor make it longer but for a 429 or a
+        // lock-out.
         let decides = before.is_none_or(|closure| probe && closure.until <= now);
         if decides {
             self.closure = next;
             return Effect {
                 closed: next.map(Closure::told),
-                revived: was_dead && next.is_none_or(|next| next.why != Why::Unauthorized),
+                revived: was_dead && next.is_none_or(|next| next.why != Why::Refused),
             };
         }
         match (before, next) {
             (Some(before), Some(next))
-                if next.why == Why::RateLimited && next.until > before.until + SHORTEST_PAUSE =>
+                if (answer.rate_limited || answer.verdict == Verdict::LockedOut)
+                    && next.until > before.until + SHORTEST_PAUSE =>
             {
                 self.closure = Some(Closure { probing: before.probing, ..next });
                 Effect { closed: Some(next.told()), revived: false }
@@ -404,16 +425,20 @@ impl State {
     fn closed_by(&self, answer: &Answer, of_the_dead: bool, now: Instant) -> Option<Closure> {
         let close = |why, pause| Some(Closure { why, until: now + pause, pause, probing: false });
         let before = self.closure.map_or(Duration::ZERO, |closure| closure.pause);
-        match answer.status {
+        match answer.verdict {
             _ if answer.rate_limited => {
                 close(Why::RateLimited, answer.retry_after.unwrap_or(BLOCK).max(SHORTEST_PAUSE))
             }
-            // A dead token can be told by a 403 too: "Max auth failures reached", for one.
-            Some(401 | 403) if of_the_dead => close(Why::Unauthorized, (before * 2).min(RAREST_PROBE)),
-            Some(401) if self.unauthorized_in_a_row >= UNAUTHORIZED_TO_STOP => close(Why::Unauthorized, FIRST_PROBE),
+            Verdict::LockedOut => {
+                let longer = if of_the_dead { before * 2 } else { Duration::ZERO };
+                close(Why::Refused, longer.min(RAREST_PROBE).max(LOCK_OUT).max(answer.retry_after.unwrap_or_default()))
+            }
+            // Cloudflare does not always say that it is about the credential.
+            Verdict::Refused | Verdict::Forbidden if of_the_dead => close(Why::Refused, (before * 2).min(RAREST_PROBE)),
+            Verdict::Refused if self.refused_in_a_row >= REFUSALS_TO_STOP => close(Why::Refused, FIRST_PROBE),
             // No word from the API itself: what was true before still is.
-            None | Some(500..) if of_the_dead => close(Why::Unauthorized, before),
-            None | Some(500..) if self.closure.is_some() => close(Why::Low, SHORTEST_PAUSE),
+            Verdict::None if of_the_dead => close(Why::Refused, before),
+            Verdict::None if self.closure.is_some() => close(Why::Low, SHORTEST_PAUSE),
             // Nothing says that all is over when the time is: so one request looks.
             _ => close(Why::Low, lowest_reset(&answer.limits)?.max(SHORTEST_PAUSE)),
         }
@@ -526,7 +551,17 @@ mod tests {
     use crate::properties::tests_everything;
 
     fn status(status: u16) -> Answer {
-        Answer { status: Some(status), ..Answer::default() }
+        let verdict = match status {
+            401 => Verdict::Refused,
+            403 => Verdict::Forbidden,
+            500.. => Verdict::None,
+            _ => Verdict::Accepted,
+        };
+        Answer { verdict, ..Answer::default() }
+    }
+
+    fn locked_out() -> Answer {
+        Answer { verdict: Verdict::LockedOut, ..Answer::default() }
     }
 
     fn too_many(retry_after: Option<u64>) -> Answer {
@@ -713,7 +748,7 @@ mod tests {
         for _ in 0..8 {
             let closed = send(&pace, status(401)).await.closed.unwrap();
             assert_eq!(pace.admit(pace.turn(), Lane::Proven).now_or_never().unwrap().unwrap_err(), closed);
-            assert_eq!(closed.why, Why::Unauthorized);
+            assert_eq!(closed.why, Why::Refused);
             advance(closed.wait - Duration::from_secs(1)).await;
             assert!(pace.admit(pace.turn(), Lane::Proven).now_or_never().unwrap().is_err());
             advance(Duration::from_secs(1)).await;
@@ -721,6 +756,40 @@ mod tests {
         }
         assert_eq!(waits, [60, 120, 240, 480, 960, 1920, 3600, 3600]);
         assert!(send(&pace, status(200)).await.revived);
+        assert_eq!(time_to_send(&pace).await, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lock_out_stops_the_credential_at_once_and_for_longer() {
+        let dead = |minutes: u64| Effect {
+            closed: Some(Closed { why: Why::Refused, wait: Duration::from_secs(60 * minutes) }),
+            revived: false,
+        };
+        let pace = Pace::new(600, 4);
+        let under_way: Vec<_> =
+            (0..2).map(|_| pace.admit(pace.turn(), Lane::Proven).now_or_never().unwrap().unwrap()).collect();
+        assert_eq!(send(&pace, locked_out()).await, dead(15));
+        // What was sent before is answered in the same way, and says nothing new.
+        for ticket in under_way {
+            assert_eq!(ticket.report(&locked_out()), Effect::default());
+        }
+        for minutes in [30, 60, 60] {
+            let closed = pace.admit(pace.turn(), Lane::Proven).now_or_never().unwrap().unwrap_err();
+            advance(closed.wait).await;
+            assert_eq!(send(&pace, locked_out()).await, dead(minutes));
+        }
+        // A pause that had begun becomes longer.
+        let pace = Pace::new(600, 4);
+        let under_way = pace.admit(pace.turn(), Lane::Proven).await.unwrap();
+        for _ in 0..3 {
+            send(&pace, status(401)).await;
+        }
+        assert_eq!(under_way.report(&locked_out()), dead(15));
+        // What the server asks for counts, and a new token does too.
+        let pace = Pace::new(600, 4);
+        let retry_after = Some(Duration::from_secs(2 * 3600));
+        assert_eq!(send(&pace, Answer { retry_after, ..locked_out() }).await, dead(120));
+        pace.token_changed();
         assert_eq!(time_to_send(&pace).await, Duration::ZERO);
     }
 
@@ -737,7 +806,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_a_good_answer_brings_a_dead_token_back() {
         let dead = |seconds| Effect {
-            closed: Some(Closed { why: Why::Unauthorized, wait: Duration::from_secs(seconds) }),
+            closed: Some(Closed { why: Why::Refused, wait: Duration::from_secs(seconds) }),
             revived: false,
         };
         for (answers, effects) in [

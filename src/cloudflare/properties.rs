@@ -30,7 +30,7 @@ pub fn answer(bytes: &[u8]) {
         }
         Body::Refused(refusal) => {
             assert_harmless_sentence(&refusal.words);
-            assert!(refusal.codes.len() <= 5 * 6 && refusal.words.len() < 5 * 6 * 3 * 4 * (MAX_TEXT_CHARS + 30));
+            assert!(refusal.errors.len() <= 5 * 6 && refusal.words.len() < 5 * 6 * 3 * 4 * (MAX_TEXT_CHARS + 30));
         }
         Body::Unreadable(_) => {}
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::Reason;
+use crate::model::Failure;
 
 /// The one policy for every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,13 +34,12 @@ impl RetryPolicy {
     /// `tried` counts the tries so far, `spent` is the time since the first one, waits for the budget left out.
     pub(super) fn wait(
         &self,
-        reason: Reason,
+        failure: &Failure,
         tried: u32,
         spent: Duration,
         retry_after: Option<Duration>,
     ) -> Option<Duration> {
-        let can_pass = matches!(reason, Reason::Connect | Reason::Timeout | Reason::RateLimited | Reason::ServerError);
-        if !can_pass || tried >= self.tries {
+        if !failure.can_pass() || tried >= self.tries {
             return None;
         }
         // Full jitter: clients that failed together do not come back together.
@@ -57,18 +56,27 @@ impl RetryPolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Cause, Reason};
 
     const POLICY: RetryPolicy = RetryPolicy::LISTING;
+
+    fn failure(reason: Reason) -> Failure {
+        Failure::new(reason, "no")
+    }
 
     #[test]
     fn only_what_can_pass_is_tried_again() {
         for reason in Reason::ALL {
-            let again = POLICY.wait(reason, 1, Duration::ZERO, None).is_some();
-            assert_eq!(
-                again,
-                matches!(reason.label(), "connect" | "timeout" | "rate_limited" | "server_error"),
-                "{reason:?}"
-            );
+            let can_pass = matches!(reason.label(), "connect" | "timeout" | "rate_limited" | "server_error");
+            for (cause, again) in [
+                (None, can_pass),
+                (Some(Cause::NotSaid), can_pass),
+                (Some(Cause::Transient), true),
+                (Some(Cause::DeadSecret), reason == Reason::RateLimited),
+            ] {
+                let wait = POLICY.wait(&Failure { cause, ..failure(reason) }, 1, Duration::ZERO, None);
+                assert_eq!(wait.is_some(), again, "{reason:?} {cause:?}");
+            }
         }
     }
 
@@ -76,15 +84,15 @@ mod tests {
     fn a_request_is_sent_four_times_with_waits_up_to_ten_seconds() {
         for (tried, longest) in [(1, Some(1)), (2, Some(2)), (3, Some(4)), (4, None)] {
             for _ in 0..1000 {
-                let wait = POLICY.wait(Reason::Connect, tried, Duration::ZERO, None);
+                let wait = POLICY.wait(&failure(Reason::Connect), tried, Duration::ZERO, None);
                 assert_eq!(wait.is_some(), longest.is_some(), "{tried}");
                 assert!(wait <= longest.map(Duration::from_secs), "{tried}: {wait:?}");
             }
         }
         let many = RetryPolicy { tries: u32::MAX, ..POLICY };
-        assert!(
-            (0..1000).all(|_| many.wait(Reason::Connect, 1_000_000, Duration::ZERO, None) <= Some(POLICY.longest_wait))
-        );
+        assert!((0..1000).all(
+            |_| many.wait(&failure(Reason::Connect), 1_000_000, Duration::ZERO, None) <= Some(POLICY.longest_wait)
+        ));
     }
 
     #[test]
@@ -93,7 +101,7 @@ mod tests {
         for (spent, asked, obeyed) in
             [(0, 30, true), (0, 60, true), (0, 61, false), (31, 30, false), (30, 30, true), (59, 300, false)]
         {
-            let wait = POLICY.wait(Reason::ServerError, 1, seconds(spent), Some(seconds(asked)));
+            let wait = POLICY.wait(&failure(Reason::ServerError), 1, seconds(spent), Some(seconds(asked)));
             assert_eq!(wait, obeyed.then_some(seconds(asked)), "{spent} {asked}");
         }
     }

@@ -31,8 +31,8 @@ pub(super) struct Page {
 /// What the API says when it says no.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Refusal {
-    /// Cloudflare's error codes, those of the `error_chain` included.
-    pub(super) codes: Vec<i64>,
+    /// Cloudflare's errors with their codes, those of the `error_chain` included.
+    pub(super) errors: Vec<(Option<i64>, Box<str>)>,
     /// The errors in words; empty where there are none.
     pub(super) words: String,
 }
@@ -239,12 +239,10 @@ impl Refusal {
     fn add(&mut self, error: &Error<'_>) {
         let message = clean(error.message.as_deref().unwrap_or("no message"));
         match error.code {
-            Some(code) => {
-                self.codes.push(code);
-                self.words.push_str(&format!("code {code}: {message}"));
-            }
+            Some(code) => self.words.push_str(&format!("code {code}: {message}")),
             None => self.words.push_str(&message),
         }
+        self.errors.push((error.code, message));
         if let Some(pointer) = error.source.as_ref().and_then(|source| source.pointer.as_deref()) {
             self.words.push_str(&format!(", at {}", clean(pointer)));
         }
@@ -851,9 +849,10 @@ mod tests {
             (json!({"success": false, "errors": null}), vec![], ""),
             (json!({"success": false}), vec![], ""),
         ] {
-            let expected = Refusal { codes, words: words.into() };
-            assert_eq!(refusal(body.to_string().as_bytes()), expected, "{body}");
-            assert_eq!(client_certificates(body.to_string().as_bytes()), Body::Refused(expected), "{body}");
+            let read = refusal(body.to_string().as_bytes());
+            assert_eq!(read.errors.iter().filter_map(|(code, _)| *code).collect::<Vec<_>>(), codes, "{body}");
+            assert_eq!(read.words, words, "{body}");
+            assert_eq!(client_certificates(body.to_string().as_bytes()), Body::Refused(read), "{body}");
         }
     }
 

@@ -69,11 +69,8 @@ impl Reason {
         }
     }
 
-    /// Whether a person has to mend something before another try can succeed.
-    ///
-    /// Such a zone is tried ever more rarely; any other is tried again at its interval at the latest.
-    #[must_use]
-    pub const fn needs_a_person(self) -> bool {
+    /// Whether a person has to fix something before another try can succeed, as far as the reason alone says.
+    const fn needs_a_person(self) -> bool {
         match self {
             Self::Unauthorized | Self::Forbidden | Self::NotFound | Self::ApiError | Self::Decode | Self::TooLarge => {
                 true
@@ -85,11 +82,46 @@ impl Reason {
     }
 }
 
+/// Why Cloudflare refused a request, where its codes and texts say so: they say more than the status does.
+///
+/// Of several causes in one response, the one that comes first here decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// There were so many refused requests that Cloudflare does not look at the credential for a while.
+    LockedOut,
+    /// The token is good, but not from this address.
+    WrongAddress,
+    /// The secret has not the form of one.
+    MalformedSecret,
+    /// The secret is unknown, expired, revoked or disabled.
+    DeadSecret,
+    /// A web page came in place of a response of the API: something on the way blocks the request.
+    Blocked,
+    /// The credential is good and lacks a permission.
+    MissingPermission,
+    /// There is no zone of this id, or not for this credential.
+    UnknownZone,
+    /// "Authentication error" and no word why: mostly a permission that lacks, but not always.
+    NotSaid,
+    /// A fault at Cloudflare that passes, whatever the status says.
+    Transient,
+}
+
+impl Cause {
+    /// Whether it is about the credential: every zone that is asked for with it gets the same answer.
+    #[must_use]
+    pub const fn is_about_the_credential(self) -> bool {
+        matches!(self, Self::LockedOut | Self::WrongAddress | Self::MalformedSecret | Self::DeadSecret)
+    }
+}
+
 /// A poll that failed: the reason for metrics, and a sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// Which of the closed list.
     pub reason: Reason,
+    /// Why Cloudflare refused, where it is known.
+    pub cause: Option<Cause>,
     /// What happened, with the remedy where one is known.
     /// It is the same text each time the same thing happens, so that a change can be told from a repeat.
     pub message: String,
@@ -103,7 +135,7 @@ pub struct Failure {
     pub missing: Option<Arc<MissingIds>>,
 }
 
-/// A credential that Cloudflare refused again and again is tried with one zone at a time.
+/// A credential that Cloudflare refuses is tried with one zone at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeadToken {
     /// The zone was not asked, because another one tries the credential.
@@ -117,11 +149,34 @@ impl Failure {
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self {
             reason,
+            cause: None,
             message: message.into(),
             cf_ray: None,
             wait_at_least: Duration::ZERO,
             dead_token: None,
             missing: None,
+        }
+    }
+
+    /// Whether a person has to fix something before another try can succeed.
+    ///
+    /// Such a zone is tried ever more rarely; any other is tried again at its interval at the latest.
+    #[must_use]
+    pub fn needs_a_person(&self) -> bool {
+        match self.cause {
+            Some(Cause::Transient) => false,
+            Some(cause) => cause.is_about_the_credential() || self.reason.needs_a_person(),
+            None => self.reason.needs_a_person(),
+        }
+    }
+
+    /// Whether the same request can succeed a moment later.
+    #[must_use]
+    pub fn can_pass(&self) -> bool {
+        match self.cause {
+            Some(Cause::Transient) => true,
+            Some(cause) if cause.is_about_the_credential() => self.reason == Reason::RateLimited,
+            _ => matches!(self.reason, Reason::Connect | Reason::Timeout | Reason::RateLimited | Reason::ServerError),
         }
     }
 }

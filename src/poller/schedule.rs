@@ -165,7 +165,7 @@ impl Schedule {
     /// A poll failed: the zone is tried again sooner than usual, then ever more rarely.
     pub(super) fn failed(&mut self, index: usize, failure: &Failure, now: Instant) {
         let zone = &mut self.zones[index];
-        let rarest = if failure.reason.needs_a_person() { zone.interval.max(RAREST_RETRY) } else { zone.interval };
+        let rarest = if failure.needs_a_person() { zone.interval.max(RAREST_RETRY) } else { zone.interval };
         let first = zone.interval.min(FIRST_RETRY);
         let wait = match zone.backoff {
             // It is not this zone's fault, and costs nothing to find out.

@@ -109,14 +109,56 @@ fn faults(elsewhere: SocketAddr) -> Vec<Row> {
         fails("401", error(401, 10_000, "Authentication error"), "unauthorized", "code 10000: Authentication error")
             .of_the_credential()
             .silent_for(60),
-        fails("403-once", error(403, 10_001, "internal error"), "forbidden", "code 10001: internal error").once(),
-        fails("403", error(403, 10_000, "Authentication error"), "forbidden", "SSL and Certificates: Read"),
+        fails("403", error(403, 10_000, "Authentication error"), "forbidden", "it does not say why. Mostly"),
+        fails(
+            "403-permission",
+            error(403, 9109, "Unauthorized to access requested resource"),
+            "forbidden",
+            "needs the permission SSL and Certificates: Read on this zone",
+        ),
+        fails("403-method", error(403, 10_001, "Method not allowed for token"), "forbidden", "needs the permission"),
+        fails("403-no-zone", error(403, 9109, "Invalid zone identifier"), "forbidden", "no zone with this id"),
+        fails(
+            "403-unheard-of",
+            error(403, 4711, "Computer says no"),
+            "forbidden",
+            "(code 4711: Computer says no). (cf-ray",
+        ),
+        passes("403-passing", error(403, 10_001, "internal error").times(2), ""),
+        fails("403-internal", error(403, 10_001, "internal error"), "forbidden", "a fault at Cloudflare that passes"),
+        fails(
+            "403-challenge",
+            all(&[Fault::html(403), Fault::Header("cf-mitigated", "challenge".into())]),
+            "forbidden",
+            "HTML) in place of the JSON of the API (cf-mitigated: challenge): the request was blocked at Cloudflare",
+        ),
+        fails(
+            "403-of-the-edge",
+            Fault::Instead(Canned::new(403, "text/plain", "error code: 1020")),
+            "forbidden",
+            "the request was blocked at Cloudflare",
+        ),
+        // About the credential, in whatever way it is told.
         fails(
             "403-from-here",
             error(403, 9109, "Cannot use the access token from location: 192.0.2.1"),
             "forbidden",
-            "from location: 192.0.2.1",
-        ),
+            "Client IP Address Filtering",
+        )
+        .of_the_credential()
+        .silent_for(60),
+        fails("403-dead-token", error(403, 9109, "Invalid access token"), "forbidden", "neither expired nor revoked")
+            .of_the_credential()
+            .silent_for(60),
+        fails("403-locked-out", error(403, 9109, "Max auth failures reached"), "forbidden", "looks at credential")
+            .of_the_credential()
+            .silent_for(900),
+        fails("403-key", error(403, 9103, "Unknown X-Auth-Key or X-Auth-Email"), "forbidden", "is not accepted")
+            .of_the_credential()
+            .silent_for(60),
+        fails("400-no-header", error(400, 9106, "Missing X-Auth-Key"), "api_error", "whole and bare")
+            .of_the_credential()
+            .silent_for(60),
         fails("404", error(404, 7003, "Could not route to /zones/x"), "not_found", "code 7003: Could not route"),
         fails("418", error(418, 1, "Teapot"), "api_error", "answered 418"),
         fails(
@@ -125,7 +167,9 @@ fn faults(elsewhere: SocketAddr) -> Vec<Row> {
                 .because(6111, "Invalid format for Authorization header"),
             "api_error",
             "because of code 6111",
-        ),
+        )
+        .of_the_credential()
+        .silent_for(60),
         fails("no-success", error(200, 1004, "Something"), "api_error", "with success: false (code 1004: Something)"),
         fails("no-code", json(200, r#"{"success":false,"errors":[{"message":"No code"}]}"#), "api_error", "(No code)"),
         fails("no-errors", json(200, r#"{"success":false,"result":[]}"#), "api_error", "with success: false."),
@@ -643,4 +687,49 @@ async fn no_secret_is_in_any_log_page_metric_or_error() {
         assert!(log.contains("sent again") && log.lines().count() > 20, "{log}");
         assert!(log.contains("Bearer [secret]") && !log.contains("s3cret"), "{log}");
     }
+}
+
+/// However Cloudflare tells that a token is no good: a hundred zones send a handful of requests, and a new token is
+/// tried at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_token_is_not_tried_with_every_zone() {
+    let error = |status, code, message: &str| ApiError::new(status, code, message);
+    let tellings = [
+        (error(403, 9109, "Invalid access token"), 6),
+        (error(400, 6003, "Invalid request headers").because(6111, "Invalid format for Authorization header"), 6),
+        (error(403, 9109, "Cannot use the access token from location: 2001:db8::7"), 6),
+        (error(403, 9109, "Max auth failures reached, please check your Authorization header."), 4),
+    ];
+    join_all(tellings.map(|(telling, most)| walk_dead_token(telling, most))).await;
+}
+
+async fn walk_dead_token(telling: ApiError, most: usize) {
+    const ZONES: usize = 100;
+    let mut world = World::of((0..ZONES).map(|n| SimulatedZone::of_size(&format!("zone-{n}.example"), 1)));
+    world.credentials = ["first-token", "second-token"].map(|token| AcceptedCredential::Token(token.into())).to_vec();
+    world.fault = Some(telling.clone().into());
+    let api = SimulatedApi::start(world).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "first-token").unwrap();
+    let daemon = Daemon::start(&config(&api, &format!("[credentials.default]\napi_token_file = {file:?}")), &[], &[]);
+    daemon.until_logged(&["Cloudflare refuses this credential"]).await;
+    daemon.ready().await;
+    let sent = api.requests().len();
+    assert!(sent <= most, "{sent} requests: {telling:?}");
+    let metrics = Metrics::of(&daemon).await;
+    let log = daemon.log();
+    assert_eq!(log.matches("Cloudflare refuses this credential").count(), 1, "{log}");
+    assert!(log.contains("Not asked: Cloudflare refuses credential"), "{log}");
+    let reasons: std::collections::BTreeSet<_> =
+        (0..ZONES).flat_map(|n| metrics.reasons(&format!("zone-{n}.example"))).collect();
+    assert_eq!(reasons.len(), 1, "one cause has one reason: {reasons:?}");
+
+    api.change(|world| world.fault = None);
+    std::fs::write(&file, "second-token").unwrap();
+    until("every zone being listed", async || {
+        let metrics = Metrics::of(&daemon).await;
+        (0..ZONES).all(|n| metrics.up(&format!("zone-{n}.example")) == Some(1.0)).then_some(())
+    })
+    .await;
 }
