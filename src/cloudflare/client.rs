@@ -12,14 +12,11 @@ use std::{
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use prometheus::Registry;
-use reqwest::{
-    StatusCode, Url,
-    header::{ACCEPT, HeaderMap, HeaderValue},
-};
+use reqwest::{StatusCode, Url, header::HeaderMap};
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::mpsc::UnboundedSender,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 
 use super::{
@@ -30,7 +27,7 @@ use super::{
     pace::{Answer, BLOCK, Closed, Effect, Lane, Pace, PaceRecord, Turn, Verdict, Why},
     paging::{Next, PER_PAGE, Paging},
     retry::RetryPolicy,
-    transport::{self, Response},
+    transport::{Response, Transport},
     wire::{self, Page},
 };
 use crate::{
@@ -56,7 +53,7 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// Asks the API with one credential.
 #[derive(Debug)]
 pub struct Client {
-    http: reqwest::Client,
+    transport: Transport,
     settings: ApiSettings,
     credential: Arc<Credential>,
     pace: Arc<Pace>,
@@ -146,7 +143,7 @@ impl Client {
             pace.restore(&saved.pace, now().timestamp());
         }
         Ok(Self {
-            http: transport::http_client(settings).map_err(ClientError::Http)?,
+            transport: Transport::new(settings).map_err(ClientError::Http)?,
             pace: Arc::new(pace),
             metrics: Arc::new(ApiMetrics::register(registry, credential.name())?),
             token: Arc::default(),
@@ -180,7 +177,7 @@ impl Client {
             (Arc::new(ApiMetrics::register(registry, credential.name())?), Arc::default())
         };
         Ok(Self {
-            http: transport::http_client(settings).map_err(ClientError::Http)?,
+            transport: Transport::new(settings).map_err(ClientError::Http)?,
             settings: settings.clone(),
             credential,
             // What was spent is spent.
@@ -464,19 +461,7 @@ impl Client {
         // Without the time no certificate can be checked, and rustls would panic.
         usable_time((self.now)()).map_err(|error| Failure::new(Reason::Tls, error.to_string()))?;
         self.requests_sent.fetch_add(1, Ordering::Relaxed);
-        let request = self
-            .http
-            .get(url)
-            .headers(headers)
-            // Errors made at Cloudflare's edge are JSON too then.
-            .header(ACCEPT, HeaderValue::from_static("application/json"));
-        match timeout(self.settings.timeout, transport::exchange(request)).await {
-            Ok(response) => response,
-            Err(_) => {
-                let limit = humantime::format_duration(self.settings.timeout);
-                Err(Failure::new(Reason::Timeout, format!("No whole answer within {limit} (api.timeout).")))
-            }
-        }
+        self.transport.get(url, headers).await
     }
 
     /// What the pace learns from a response; the limits it tells are shown.

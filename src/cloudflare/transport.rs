@@ -1,9 +1,18 @@
 //! Bytes over the network: connections, their security, and limits on what is taken in.
 
-use std::error::Error as _;
+use std::{
+    error::Error as _,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use hyper_util::client::proxy::matcher::Matcher;
-use reqwest::{RequestBuilder, StatusCode, header::HeaderMap, redirect::Policy};
+use reqwest::{
+    RequestBuilder, StatusCode, Url,
+    header::{ACCEPT, HeaderMap, HeaderValue},
+    redirect::Policy,
+};
+use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
     ApiSettings,
@@ -26,16 +35,100 @@ pub(super) struct Response {
     pub(super) body: Result<Vec<u8>, Failure>,
 }
 
+/// Between requests an HTTP/2 connection is asked so often whether it still lives.
+const PING_EVERY: Duration = Duration::from_secs(30);
+
+/// How long new connections are waited for: certificate authorities are read from a disk, which may hang.
+const RENEWAL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The connections to the API, which are replaced by new ones where they may be dead.
+///
+/// A connection can be dead while its socket lives: something on the way acknowledges and passes nothing on. Over
+/// HTTP/2 a timeout ends a request and not the connection, so that every further request would use it again.
+#[derive(Debug)]
+pub(super) struct Transport {
+    settings: ApiSettings,
+    current: Mutex<Generation>,
+    /// Held while new connections are prepared, so that many timeouts at once renew them once.
+    renewing: tokio::sync::Mutex<()>,
+}
+
+/// A client with its pool of connections.
+#[derive(Debug, Clone)]
+struct Generation {
+    number: u64,
+    http: reqwest::Client,
+}
+
+impl Transport {
+    /// Opens no connection yet. Blocks.
+    ///
+    /// # Errors
+    /// In words, if the machine's certificate authorities cannot be read, for example.
+    pub(super) fn new(settings: &ApiSettings) -> Result<Self, String> {
+        let first = Generation { number: 0, http: http_client(settings)? };
+        Ok(Self { settings: settings.clone(), current: Mutex::new(first), renewing: tokio::sync::Mutex::default() })
+    }
+
+    /// Asks for this and takes the answer in, all within `api.timeout`.
+    pub(super) async fn get(&self, url: Url, headers: HeaderMap) -> Result<Response, Failure> {
+        let Generation { number, http } = self.current();
+        // Errors made at Cloudflare's edge are JSON too then.
+        let request = http.get(url).headers(headers).header(ACCEPT, HeaderValue::from_static("application/json"));
+        let (response, is_suspect) = match timeout(self.settings.timeout, exchange(request)).await {
+            Ok(Exchange { response, broke }) => (response, broke),
+            Err(_) => {
+                let limit = humantime::format_duration(self.settings.timeout);
+                let message = format!("No whole answer within {limit} (api.timeout).");
+                (Err(Failure::new(Reason::Timeout, message)), true)
+            }
+        };
+        if is_suspect {
+            self.renew(number).await;
+        }
+        response
+    }
+
+    fn current(&self) -> Generation {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Generation> {
+        // A value is swapped whole, so a panic elsewhere cannot have left half of one.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on requests use other connections than those of this generation. What is under way on these goes on.
+    async fn renew(&self, suspect: u64) {
+        let _renewing = self.renewing.lock().await;
+        if self.current().number != suspect {
+            return;
+        }
+        let settings = self.settings.clone();
+        // It reads the machine's certificate authorities.
+        let made = timeout(RENEWAL_PATIENCE, spawn_blocking(move || http_client(&settings))).await;
+        match made.map_err(|late| late.to_string()).and_then(|made| made.map_err(|bug| bug.to_string()).flatten()) {
+            Ok(http) => *self.lock() = Generation { number: suspect + 1, http },
+            Err(error) => tracing::debug!(%error, "No new connections could be prepared, so those before stay in use."),
+        }
+    }
+}
+
 /// A client that follows no redirect, because the secret would travel along, and repeats nothing by itself.
 ///
 /// # Errors
 /// In words, if the machine's certificate authorities cannot be read, for example.
-pub(super) fn http_client(settings: &ApiSettings) -> Result<reqwest::Client, String> {
+fn http_client(settings: &ApiSettings) -> Result<reqwest::Client, String> {
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
         .redirect(Policy::none())
         .retry(reqwest::retry::never())
         .pool_max_idle_per_host(settings.concurrency as usize)
+        // A ping that is not answered ends a connection no sooner than its oldest request would end: a peer that
+        // answers requests and no pings costs no poll.
+        .http2_keep_alive_interval(PING_EVERY)
+        .http2_keep_alive_timeout(settings.timeout)
+        .http2_keep_alive_while_idle(true)
         .connector_layer(Reluctant);
     builder = if settings.base_url.is_plain() {
         // Plain text is for this machine: a proxy would carry the secret out of it, and a machine
@@ -81,9 +174,19 @@ pub fn announce_proxy(settings: &ApiSettings) {
     }
 }
 
+/// What came of a request.
+struct Exchange {
+    response: Result<Response, Failure>,
+    /// It broke off on a connection that there was.
+    broke: bool,
+}
+
 /// Sends a request and takes its answer in.
-pub(super) async fn exchange(request: RequestBuilder) -> Result<Response, Failure> {
-    let mut response = awaiting(request.send()).await.map_err(|error| failure(&error))?;
+async fn exchange(request: RequestBuilder) -> Exchange {
+    let mut response = match awaiting(request.send()).await {
+        Ok(response) => response,
+        Err(error) => return Exchange { broke: !error.is_connect(), response: Err(failure(&error)) },
+    };
     let status = response.status();
     let headers = std::mem::take(response.headers_mut());
     let limit = if status.is_success() { MAX_BODY } else { MAX_ERROR_BODY };
@@ -98,7 +201,8 @@ pub(super) async fn exchange(request: RequestBuilder) -> Result<Response, Failur
             Err(error) => break Err(failure(&error)),
         }
     };
-    Ok(Response { status, headers, body })
+    let broke = matches!(&body, Err(failure) if failure.reason == Reason::Connect);
+    Exchange { response: Ok(Response { status, headers, body }), broke }
 }
 
 /// What is behind an error, from the top down.

@@ -10,6 +10,7 @@ use crate::support::{
     Daemon, config,
     gate::{Authority, Door, Gate},
     metrics::Metrics,
+    relay::Relay,
     start, until, until_ok,
 };
 use cloudflare_cert_exporter::demo::{
@@ -732,4 +733,40 @@ async fn walk_dead_token(telling: ApiError, most: usize) {
         (0..ZONES).all(|n| metrics.up(&format!("zone-{n}.example")) == Some(1.0)).then_some(())
     })
     .await;
+}
+
+/// Over HTTP/2 every zone uses one connection. Where it is dead while its socket lives, the next try uses another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_dead_while_its_socket_lives_costs_no_more_than_a_timeout() {
+    const ZONES: usize = 6;
+    let name = |n: usize| format!("zone-{n}.example");
+    let api = SimulatedApi::start(World::of((0..ZONES).map(|n| SimulatedZone::of_size(&name(n), 7)))).await.unwrap();
+    let authority = Authority::new("An authority of a test");
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("ca.pem");
+    std::fs::write(&ca_file, authority.pem()).unwrap();
+    let relay = Relay::start(api.address(), authority.acceptor("localhost", [2020, 2099], &["h2"])).await;
+    let settings = format!("timeout = \"2s\"\nca_file = {ca_file:?}\n[poll]\ninterval = \"1s\"");
+    let text = config(&api, &settings).replace(&api.base_url(), &relay.base_url());
+    let token = api.change(|world| world.token().to_owned());
+    let daemon = Daemon::start(&text, &[], &[("CLOUDFLARE_API_TOKEN", &token)]);
+    let polls = |metrics: &Metrics| (0..ZONES).map(|n| metrics.polls(&name(n))).fold(f64::INFINITY, f64::min);
+    let until_polled = async |times: f64| {
+        until("every zone being listed", async || {
+            let metrics = Metrics::of(&daemon).await;
+            let all_up = (0..ZONES).all(|n| metrics.up(&name(n)) == Some(1.0));
+            (all_up && polls(&metrics) >= times).then_some(metrics)
+        })
+        .await
+    };
+    let before = until_polled(3.0).await;
+    let first = relay.connections();
+    assert!(first <= 4, "{first} connections, more than poll.concurrency");
+    relay.freeze();
+    let after = until_polled(polls(&before) + 5.0).await;
+    for n in 0..ZONES {
+        assert_eq!(after.reasons(&name(n)), Vec::<&str>::new(), "{}", daemon.log());
+    }
+    let others = relay.connections() - first;
+    assert!((1..=4).contains(&others), "{others} new connections: many timeouts at once renew them once");
 }

@@ -153,13 +153,19 @@ impl Authority {
 
     /// TLS with a certificate for this name that is good from the beginning of one year to that of another.
     pub(crate) fn tls(&self, name: &str, years: [i32; 2]) -> Door {
+        Door::Tls(self.acceptor(name, years, &[]))
+    }
+
+    /// The same with these protocols in ALPN.
+    pub(crate) fn acceptor(&self, name: &str, years: [i32; 2], protocols: &[&str]) -> TlsAcceptor {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         [params.not_before, params.not_after] = years.map(|year| date_time_ymd(year, 1, 1));
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let config = ServerConfig::builder().with_no_client_auth();
-        let config = config.with_single_cert(vec![certificate.der().clone()], key).unwrap();
-        Door::Tls(TlsAcceptor::from(Arc::new(config)))
+        let mut config = config.with_single_cert(vec![certificate.der().clone()], key).unwrap();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        TlsAcceptor::from(Arc::new(config))
     }
 }

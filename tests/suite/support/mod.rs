@@ -8,6 +8,7 @@ pub(crate) mod gate;
 pub(crate) mod manager;
 pub(crate) mod metrics;
 pub(crate) mod prometheus;
+pub(crate) mod relay;
 pub(crate) mod web;
 
 use std::{
