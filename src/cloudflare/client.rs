@@ -467,7 +467,9 @@ impl Client {
     /// What the pace learns from a response; the limits it tells are shown.
     fn answer(&self, response: &Result<Response, Failure>) -> Answer {
         let Ok(response) = response else { return Answer::default() };
-        let limits = rate_limits(&response.headers);
+        let mut limits = rate_limits(&response.headers);
+        // A policy's name is a label value.
+        limits.iter_mut().for_each(|limit| limit.policy = self.credential.redact(&limit.policy).into());
         if !limits.is_empty() {
             self.metrics.limited(&limits);
         }

@@ -4,6 +4,7 @@
 //! in one function: [`Credential::headers`]. Should an answer echo it, [`Credential::redact`] takes it out again.
 
 use std::{
+    collections::{BTreeSet, HashSet},
     io::Read as _,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -12,13 +13,13 @@ use std::{
 };
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
 /// No token or key of Cloudflare's comes near this size, so a larger file is some other file.
 const MAX_SECRET_BYTES: u64 = 8 * 1024;
 
-/// So much of a secret is worth hiding: five characters say only what sort of token it is.
+/// So many characters of a secret in a row are worth hiding: five say only what sort of token it is.
 const TELLING: usize = 8;
 
 /// One of Cloudflare's two ways to sign in, with where its secret comes from.
@@ -132,12 +133,13 @@ impl Credential {
 
     /// The text without the secret, should it be in there: a proxy that is in the way may echo a request.
     ///
-    /// A long text is cut before it comes here, so the beginning of the secret is taken out too.
+    /// It may echo parts, and a long text is cut before it comes here: any [`TELLING`] characters of the secret in a row
+    /// are taken out too.
     #[must_use]
     pub fn redact(&self, text: &str) -> String {
         let current = self.current();
         let secrets = [Some(&current.secret), current.previous.as_ref()];
-        secrets.into_iter().flatten().fold(text.to_owned(), |text, secret| without(&text, secret.expose_secret()))
+        without(text, secrets.into_iter().flatten().map(ExposeSecret::expose_secret))
     }
 
     /// Whether it is a token, which can expire.
@@ -177,18 +179,30 @@ impl Credential {
     }
 }
 
-/// The text without the secret, and without any beginning of it that tells something.
-fn without(text: &str, secret: &str) -> String {
-    let beginning = &secret[..secret.len().min(TELLING)];
-    let (mut redacted, mut rest) = (String::new(), text);
-    while let Some(at) = rest.find(beginning) {
-        let (before, from) = rest.split_at(at);
-        let same = from.bytes().zip(secret.bytes()).take_while(|(here, there)| here == there).count();
-        redacted.push_str(before);
-        redacted.push_str("[secret]");
-        rest = &from[same..];
+/// The text without these secrets, and without any part of them that tells something. Secrets are ASCII.
+fn without<'a>(text: &str, secrets: impl Iterator<Item = &'a str>) -> String {
+    let mut telling: HashSet<&[u8]> = HashSet::new();
+    let mut lengths = BTreeSet::new();
+    for secret in secrets {
+        let length = secret.len().min(TELLING);
+        lengths.insert(length);
+        telling.extend(secret.as_bytes().windows(length.max(1)));
     }
-    redacted.push_str(rest);
+    let bytes = text.as_bytes();
+    let (mut redacted, mut kept_to, mut hidden_to) = (String::new(), 0, 0);
+    for at in 0..bytes.len() {
+        // The longest first, so that a short secret hides no less of a long one.
+        let found =
+            lengths.iter().rev().find(|&&length| bytes.get(at..at + length).is_some_and(|part| telling.contains(part)));
+        let Some(length) = found else { continue };
+        if at > hidden_to || hidden_to == 0 {
+            redacted.push_str(&text[kept_to..at]);
+            redacted.push_str("[secret]");
+        }
+        hidden_to = hidden_to.max(at + length);
+        kept_to = hidden_to;
+    }
+    redacted.push_str(&text[kept_to..]);
     redacted
 }
 
@@ -290,6 +304,7 @@ mod tests {
 
     use chrono::DateTime;
     use prometheus::Registry;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::cloudflare::{ApiSettings, BaseUrl, Client};
@@ -308,14 +323,51 @@ mod tests {
         for (text, redacted) in [
             (SECRET.to_owned(), "[secret]"),
             (format!("Bearer {SECRET}, ü {SECRET}."), "Bearer [secret], ü [secret]."),
-            (format!("{SECRET}{SECRET}"), "[secret][secret]"),
+            (format!("{SECRET}{SECRET}"), "[secret]"),
             (format!("Bearer {}…", &SECRET[..39]), "Bearer [secret]…"),
             (format!("Bearer {}", &SECRET[..8]), "Bearer [secret]"),
+            (
+                format!("…{} and {}, {}", &SECRET[2..], &SECRET[5..13], &SECRET[20..30]),
+                "…[secret] and [secret], [secret]",
+            ),
+            (format!("ü{}ü{}ü", &SECRET[1..10], &SECRET[32..]), "ü[secret]ü[secret]ü"),
             ("Zs3cret".to_owned(), "Zs3cret"),
             (String::new(), ""),
         ] {
             assert_eq!(credential.redact(&text), redacted, "{text}");
         }
+    }
+
+    #[test]
+    fn a_short_secret_is_taken_out_as_a_whole() {
+        let credential = |secret: &str| {
+            Credential::load("default", Scheme::Token(SecretSource::Fixed(secret.to_owned().into()))).unwrap()
+        };
+        assert_eq!(credential("abc").redact("abc xabcabcx ab bc"), "[secret] x[secret]x ab bc");
+        assert_eq!(credential("12345678").redact("123456789 1234567"), "[secret]9 1234567");
+    }
+
+    proptest! {
+        #[test]
+        fn no_telling_part_of_a_secret_stays(secret in "[a-d0-3]{1,20}", before in "[a-d0-3ü ]{0,30}", from: usize, to: usize) {
+            let (from, to) = (from % secret.len(), to % (secret.len() + 1));
+            let text = format!("{before}{}{before}{secret}", &secret[from.min(to)..from.max(to)]);
+            let scheme = Scheme::Token(SecretSource::Fixed(secret.clone().into()));
+            let redacted = Credential::load("default", scheme).unwrap().redact(&text);
+            for part in secret.as_bytes().windows(secret.len().min(TELLING)) {
+                let part = std::str::from_utf8(part).unwrap();
+                prop_assert!(!redacted.replace("[secret]", "\n").contains(part), "{} in {}", part, redacted);
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_text_is_redacted_in_one_pass() {
+        let [token, _] = schemes();
+        let credential = Credential::load("default", token).unwrap();
+        // A text that nearly matches everywhere would take hours if every place were looked at from the start again.
+        let text = "Zs3creZs3cre".repeat(500_000);
+        assert_eq!(credential.redact(&text).len(), text.len());
     }
 
     #[test]
