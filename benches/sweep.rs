@@ -31,7 +31,7 @@ async fn main() {
         timeout: Duration::from_secs(30),
         requests_per_5m: 1_000_000,
         concurrency: CONCURRENCY,
-        extra_roots: Vec::new(),
+        ca_file: None,
     };
     api.change(|world| world.quota.requests = 1_000_000);
     let credential = Credential::load("default", Scheme::Token(SecretSource::Fixed(token.into()))).expect("it is bare");

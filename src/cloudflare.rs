@@ -17,16 +17,19 @@ mod paging;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
 mod retry;
+mod roots;
 mod settings;
 mod transport;
+mod watched;
 mod wire;
 
-pub use client::{Client, ClientError, Listed, Revival};
+pub use client::{Client, ClientError, Listed, Revival, watch_ca_file};
 pub use clients::{ClientMaker, Clients, Succession};
 pub use credential::{Credential, CredentialError, Scheme, SecretSource};
 #[cfg(test)]
 pub(crate) use pace::Pace;
 pub use pace::{Lane, Turn};
-pub use settings::{ApiSettings, BaseUrl, InvalidBaseUrl, InvalidRoots, read_roots};
+pub use roots::{CaFile, CaFileError, DamagedBlock, InvalidRoots, Roots, read_roots};
+pub use settings::{ApiSettings, BaseUrl, InvalidBaseUrl};
 pub use transport::announce_proxy;
 pub use wire::read_page;

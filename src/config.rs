@@ -20,7 +20,7 @@ use std::{
 };
 
 use crate::{
-    cloudflare::{ApiSettings, BaseUrl, Credential, read_roots},
+    cloudflare::{ApiSettings, BaseUrl, CaFile, Credential},
     exposition::SeriesSettings,
     model::{Kind, Status, Zone, ZoneId, clean},
     server::{ListenAddress, TelemetryPath, WebConfig, WebConfigErrors},
@@ -292,10 +292,10 @@ impl Context<'_> {
     }
 
     fn read_api_and_poll(&self, mut api: Section<'_>, mut poll: Section<'_>) -> (ApiSettings, Duration) {
-        let roots = |path: &str| {
+        let ca_file = |path: &str| {
             let remedy = "name a PEM file of certificate authorities that this user can read";
-            let pem = read_file(&self.folder.join(path)).map_err(|error| self.unusable_file(path, &error, remedy))?;
-            read_roots(&pem).map_err(|error| self.unusable_file(path, &error, remedy))
+            let file = CaFile::load(self.folder.join(path));
+            file.map(Arc::new).map_err(|error| self.unusable_file(path, &error, remedy))
         };
         // Read in any case, so that a mistake in it is found before the variable is gone.
         let base_url = api.read("base_url", text_as(BaseUrl::try_new));
@@ -305,7 +305,7 @@ impl Context<'_> {
             }),
             timeout: api.read("timeout", duration(ApiSettings::TIMEOUT)).unwrap_or(Duration::from_secs(30)),
             requests_per_5m: api.read("requests_per_5m", integer(ApiSettings::REQUESTS_PER_5M)).unwrap_or(600),
-            extra_roots: api.read("ca_file", text_as(roots)).unwrap_or_default(),
+            ca_file: api.read("ca_file", text_as(ca_file)),
             concurrency: poll.read("concurrency", integer(ApiSettings::CONCURRENCY)).unwrap_or(4),
         };
         let interval = poll.read("interval", duration(Zone::INTERVAL)).unwrap_or(Duration::from_secs(60 * 60));
@@ -658,7 +658,7 @@ DIR/config.toml:6: api.base_url: it must begin with https:// (http:// is for a l
 DIR/config.toml:7: api.timeout: it must be a duration in quotes, such as "90s", "15m", "1h" or "7d", not an integer
 DIR/config.toml:8: api.timout: unknown key; the known keys here are base_url, timeout, requests_per_5m, ca_file
 DIR/config.toml:9: api.requests_per_5m: 0 is outside 1 to 1000000
-DIR/config.toml:10: api.ca_file: DIR/not-a-certificate.pem cannot be used: it holds no certificate in PEM form that can be read; name a PEM file of certificate authorities that this user can read
+DIR/config.toml:10: api.ca_file: DIR/not-a-certificate.pem cannot be used: it holds no certificate in PEM form, which begins with -----BEGIN CERTIFICATE-----; name a PEM file of certificate authorities that this user can read
 DIR/config.toml:12: poll.interval: "0s" is outside 1s to 30d
 DIR/config.toml:13: poll.concurrency: -1 is outside 1 to 100
 DIR/config.toml:17: metrics.statuses: "actve" is no status; the statuses are active, pending_reactivation, pending_revocation, revoked, unknown

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::{
-    cloudflare::{ClientMaker, Clients, Credential, Succession},
+    cloudflare::{ClientMaker, Clients, Credential, Succession, watch_ca_file},
     config::{Config, ConfigErrors},
     exposition::SeriesSettings,
     poller::Change,
@@ -30,7 +30,7 @@ pub(crate) struct Live {
     fixed: [(&'static str, String); 6],
     maker: ClientMaker,
     clients: watch::Sender<Arc<Clients>>,
-    /// What watches the secrets.
+    /// What watches files and secrets.
     watching: Vec<AbortHandle>,
     series: watch::Sender<SeriesSettings>,
     changes: UnboundedSender<Change>,
@@ -119,8 +119,12 @@ impl Live {
         tokio::task::spawn_blocking(read).await.unwrap_or_else(|bug| Err(bug.to_string()))
     }
 
-    /// Watches the secrets that are in use now: their files, and when they expire.
+    /// Watches what is in use now: the files of secrets and certificate authorities, and when secrets expire.
     pub(crate) fn watch(&mut self, watchers: &mut JoinSet<Infallible>) {
+        if let Some(file) = self.config.api.ca_file.clone() {
+            let clients = self.clients.borrow().values().cloned().collect();
+            self.watching.push(watchers.spawn(watch_ca_file(file, clients)));
+        }
         for client in self.clients.borrow().values() {
             let credential = client.credential();
             if credential.is_in_a_file() {

@@ -188,8 +188,10 @@ fn causes(error: &reqwest::Error) -> String {
 impl Access {
     fn roots(&self) -> Result<Option<Vec<Certificate>>, String> {
         let Some(file) = &self.ca_file else { return Ok(None) };
-        let roots = read_roots(&read(file)?).map_err(|error| format!("{} cannot be used: {error}", file.display()))?;
-        Ok(Some(roots))
+        let unusable = |error: &dyn std::fmt::Display| format!("{} cannot be used: {error}", file.display());
+        let roots = read_roots(&read(file)?).map_err(|error| unusable(&error))?.certificates;
+        let roots = roots.iter().map(|root| Certificate::from_der(root)).collect::<Result<_, _>>();
+        roots.map(Some).map_err(|error| unusable(&error))
     }
 
     fn identity(&self) -> Result<Option<Identity>, String> {

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    ApiSettings, Credential, cause,
+    ApiSettings, CaFile, Credential, cause,
     judge::{Read, judge},
     limits::{rate_limits, retry_after},
     metrics::{ApiMetrics, Endpoint},
@@ -28,6 +28,7 @@ use super::{
     paging::{Next, PER_PAGE, Paging},
     retry::RetryPolicy,
     transport::{Response, Transport},
+    watched,
     wire::{self, Page},
 };
 use crate::{
@@ -46,9 +47,6 @@ const ASK_OF_TOKEN_AGAIN: Duration = Duration::from_secs(3600);
 
 /// How often it is looked whether a token is to be asked about. The first listings come before it.
 const LOOK_AT_TOKEN_EVERY: Duration = Duration::from_secs(10);
-
-/// How often it is looked whether a secret's file changed.
-const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// Asks the API with one credential.
 #[derive(Debug)]
@@ -102,7 +100,7 @@ struct SavedPace {
 /// Why zones that failed deserve another try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Revival {
-    /// There is another secret: whatever failed may go well now.
+    /// There is another secret, or others are trusted: whatever failed may go well now.
     NewSecret,
     /// The secret is accepted again: those that were not asked meanwhile can be.
     Reopened,
@@ -344,29 +342,13 @@ impl Client {
 
     /// Reads the credential again whenever its file changes. Never ends.
     pub async fn watch_credential(&self) -> Infallible {
-        let name = self.credential.name();
-        let mut reported = None;
-        loop {
-            sleep(WATCH_EVERY).await;
-            let credential = Arc::clone(&self.credential);
-            // A file can be on a disk that hangs.
-            let refreshed = tokio::task::spawn_blocking(move || credential.refresh()).await;
-            match refreshed.map_err(|bug| bug.to_string()).and_then(|result| result.map_err(|error| error.to_string()))
-            {
-                Ok(changed) => {
-                    if changed {
-                        self.secret_changed();
-                    }
-                    reported = None;
-                }
-                Err(error) => {
-                    if reported.as_ref() != Some(&error) {
-                        tracing::warn!(credential = %name, %error, "The file of the secret cannot be used. The secret read before stays in use.");
-                        reported = Some(error);
-                    }
-                }
-            }
-        }
+        let credential = Arc::clone(&self.credential);
+        let changed = || async { self.secret_changed() };
+        watched::watch(move || credential.refresh(), changed, |error| {
+            let name = self.credential.name();
+            tracing::warn!(credential = %name, %error, "The file of the secret cannot be used. The secret read before stays in use.");
+        })
+        .await
     }
 
     /// Nobody listens where a listing is read just once.
@@ -536,6 +518,23 @@ impl Client {
             self.revive(Revival::Reopened);
         }
     }
+}
+
+/// Reads `api.ca_file` again whenever it changes, for these clients. Never ends.
+pub async fn watch_ca_file(file: Arc<CaFile>, clients: Vec<Arc<Client>>) -> Infallible {
+    let changed = || async {
+        tracing::info!("The certificate authorities in api.ca_file changed and are used from now on.");
+        for client in &clients {
+            client.transport.trust_again().await;
+            // What failed because of those before may go well now.
+            client.revive(Revival::NewSecret);
+        }
+    };
+    let refresh = move || file.refresh();
+    watched::watch(refresh, changed, |error| {
+        tracing::warn!(%error, "The file that api.ca_file names cannot be used. The certificate authorities read before stay in use.");
+    })
+    .await
 }
 
 /// What the answer to a request says of the credential.

@@ -5,16 +5,16 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    io::Read as _,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, RwLock},
-    time::SystemTime,
 };
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
+
+use super::watched::{self, FileVersion, Unreadable};
 
 /// No token or key of Cloudflare's comes near this size, so a larger file is some other file.
 const MAX_SECRET_BYTES: u64 = 8 * 1024;
@@ -65,6 +65,9 @@ pub enum CredentialError {
     /// Nothing there.
     #[error("it is empty")]
     Empty,
+    /// An editor's fault.
+    #[error("it is UTF-16; save it as UTF-8")]
+    Utf16,
     /// It cannot be sent in a header.
     #[error(
         "it holds a blank, a line break or another character that no token has; it must be the bare secret, without `Bearer` or quotes"
@@ -92,16 +95,6 @@ struct Current {
     headers: HeaderMap,
     /// When the file that they were read from was written.
     version: Option<FileVersion>,
-}
-
-/// What tells one version of a file from another: a rotated secret can have the same size, and a
-/// restored one an older time.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct FileVersion {
-    modified: Option<SystemTime>,
-    size: u64,
-    inode: u64,
-    mode: u32,
 }
 
 impl Credential {
@@ -247,16 +240,13 @@ impl SecretSource {
 }
 
 fn read_file(path: &Path, guarded: bool) -> Result<(SecretString, Option<FileVersion>), CredentialError> {
-    // Looked at before it is opened: opening a pipe would wait for a writer.
-    if !std::fs::metadata(path).map_err(CredentialError::Unreadable)?.is_file() {
-        return Err(CredentialError::NotAFile);
-    }
-    let file = std::fs::File::open(path).map_err(CredentialError::Unreadable)?;
-    let metadata = file.metadata().map_err(CredentialError::Unreadable)?;
-    let mut content = Vec::new();
-    file.take(MAX_SECRET_BYTES + 1).read_to_end(&mut content).map_err(CredentialError::Unreadable)?;
-    if content.len() as u64 > MAX_SECRET_BYTES {
-        return Err(CredentialError::TooLarge);
+    let (content, metadata) = watched::read(path, MAX_SECRET_BYTES).map_err(|error| match error {
+        Unreadable::Io(error) => CredentialError::Unreadable(error),
+        Unreadable::NotAFile => CredentialError::NotAFile,
+        Unreadable::TooLarge => CredentialError::TooLarge,
+    })?;
+    if watched::is_utf16(&content) {
+        return Err(CredentialError::Utf16);
     }
     let content = SecretString::from(String::from_utf8(content).map_err(|_| CredentialError::NotBare)?);
     let secret = bare(content.expose_secret())?;
@@ -280,9 +270,9 @@ const fn remedy_if_open(mode: u32, is_ours: bool) -> Option<&'static str> {
     }
 }
 
-/// Blanks around a secret come from editors and `echo`; inside it they are a mistake.
+/// Blanks around a secret and a byte order mark before it come from editors and `echo`; inside it they are a mistake.
 fn bare(content: &str) -> Result<SecretString, CredentialError> {
-    let secret = content.trim();
+    let secret = content.trim_start_matches('\u{feff}').trim();
     if secret.is_empty() {
         return Err(CredentialError::Empty);
     }
@@ -290,12 +280,6 @@ fn bare(content: &str) -> Result<SecretString, CredentialError> {
         return Err(CredentialError::NotBare);
     }
     Ok(secret.to_owned().into())
-}
-
-impl FileVersion {
-    fn of(metadata: &std::fs::Metadata) -> Self {
-        Self { modified: metadata.modified().ok(), size: metadata.len(), inode: metadata.ino(), mode: metadata.mode() }
-    }
 }
 
 #[cfg(test)]
@@ -379,7 +363,7 @@ mod tests {
                 timeout: Duration::from_secs(1),
                 requests_per_5m: 1,
                 concurrency: 1,
-                extra_roots: Vec::new(),
+                ca_file: None,
             };
             let (revived, _) = tokio::sync::mpsc::unbounded_channel();
             let now = || DateTime::UNIX_EPOCH;
@@ -407,6 +391,26 @@ mod tests {
         std::fs::write(&path, "another-secret").unwrap();
         assert!(credential.refresh().unwrap());
         assert_eq!(credential.redact("the-first-secret, another-secret"), "[secret], [secret]");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over_and_utf16_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let load = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            Credential::load("default", Scheme::Token(SecretSource::File { path: path.clone(), guarded: true }))
+        };
+        for good in ["\u{feff}a-token\r\n", "a-token", " a-token\n"] {
+            assert_eq!(load(good.as_bytes()).unwrap().headers()["authorization"], "Bearer a-token", "{good:?}");
+        }
+        for text in ["a-token", "\u{feff}a-token\r\n"] {
+            for utf16 in [u16::to_le_bytes, u16::to_be_bytes] {
+                let bytes: Vec<u8> = text.encode_utf16().flat_map(utf16).collect();
+                assert!(matches!(load(&bytes), Err(CredentialError::Utf16)), "{text:?}");
+            }
+        }
+        assert!(matches!(load("a-to\u{feff}ken".as_bytes()), Err(CredentialError::NotBare)));
     }
 
     #[test]

@@ -1,13 +1,11 @@
 //! How the API is reached and how hard it may be asked.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use reqwest::Url;
-use rustls::{
-    RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject as _},
-};
 use thiserror::Error;
+
+use super::CaFile;
 
 /// What the client needs to know besides a credential.
 #[derive(Debug, Clone)]
@@ -21,7 +19,7 @@ pub struct ApiSettings {
     /// Requests in flight for each credential; within [`ApiSettings::CONCURRENCY`].
     pub concurrency: u32,
     /// Certificate authorities that are trusted besides the system's, for an inspecting proxy.
-    pub extra_roots: Vec<reqwest::Certificate>,
+    pub ca_file: Option<Arc<CaFile>>,
 }
 
 impl ApiSettings {
@@ -32,27 +30,6 @@ impl ApiSettings {
     /// What `concurrency` can be.
     pub const CONCURRENCY: RangeInclusive<u32> = 1..=100;
 }
-
-/// Reads the certificates of a PEM file.
-///
-/// # Errors
-/// If a certificate in it is broken, or there is none.
-pub fn read_roots(pem: &[u8]) -> Result<Vec<reqwest::Certificate>, InvalidRoots> {
-    // reqwest looks at what is inside of the PEM only when the first connection is made.
-    let mut store = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        store.add(certificate.map_err(|_| InvalidRoots)?).map_err(|_| InvalidRoots)?;
-    }
-    match reqwest::Certificate::from_pem_bundle(pem) {
-        Ok(roots) if !roots.is_empty() => Ok(roots),
-        _ => Err(InvalidRoots),
-    }
-}
-
-/// The file holds no certificate that can be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("it holds no certificate in PEM form that can be read")]
-pub struct InvalidRoots;
 
 /// Where the API is: https, or plain http to this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,15 +124,5 @@ mod tests {
             assert_eq!(url.as_str(), "https://api.example/client/v4/zones/x?page=1");
         }
         assert_eq!(BaseUrl::try_new("http://[::1]:8").unwrap().join("/zones", None).as_str(), "http://[::1]:8/zones");
-    }
-
-    #[test]
-    fn a_certificate_has_to_be_one_inside_too() {
-        let pem = |content: &str| format!("-----BEGIN CERTIFICATE-----\n{content}\n-----END CERTIFICATE-----\n");
-        for wrong in
-            [String::new(), "no PEM".into(), pem("aGVsbG8="), pem("!"), pem("").replace("CERTIFICATE", "PRIVATE KEY")]
-        {
-            assert_eq!(read_roots(wrong.as_bytes()).map(|roots| roots.len()), Err(InvalidRoots), "{wrong}");
-        }
     }
 }

@@ -89,6 +89,12 @@ impl Transport {
         response
     }
 
+    /// From now on the certificate authorities are trusted that `api.ca_file` holds now.
+    pub(super) async fn trust_again(&self) {
+        let number = self.current().number;
+        self.renew(number).await;
+    }
+
     fn current(&self) -> Generation {
         self.lock().clone()
     }
@@ -135,7 +141,9 @@ fn http_client(settings: &ApiSettings) -> Result<reqwest::Client, String> {
         // without any certificate authority can still run the demo.
         builder.no_proxy().tls_certs_only([])
     } else {
-        builder.tls_certs_merge(settings.extra_roots.iter().cloned())
+        let roots = settings.ca_file.as_ref().map(|file| file.roots());
+        let roots = roots.iter().flat_map(|roots| roots.iter()).map(|root| reqwest::Certificate::from_der(root));
+        builder.tls_certs_merge(roots.collect::<Result<Vec<_>, _>>().map_err(|error| causes(&error).join(": "))?)
     };
     builder.build().map_err(|error| causes(&error).join(": "))
 }

@@ -783,3 +783,43 @@ async fn a_connection_that_is_dead_while_its_socket_lives_costs_no_more_than_a_t
     let others = relay.connections() - first;
     assert!((1..=4).contains(&others), "{others} new connections: many timeouts at once renew them once");
 }
+
+/// As a token file is: a proxy that inspects connections gets another authority one day.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_ca_file_is_trusted_without_a_restart() {
+    let api = SimulatedApi::start(World::of([SimulatedZone::of_size(ONLY, 7)])).await.unwrap();
+    let [first, second] = ["The first authority", "The second authority"].map(Authority::new);
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("ca.pem");
+    let write = |pem: &str| {
+        let beside = folder.path().join("beside");
+        std::fs::write(&beside, pem).unwrap();
+        std::fs::rename(beside, &ca_file).unwrap();
+    };
+    let damaged = "-----BEGIN CERTIFICATE-----\nAAAAAAAA\n-----END CERTIFICATE-----\n";
+    write(&format!("\u{feff}{}{damaged}", first.pem()));
+    let gate = Gate::start(api.address(), first.tls("localhost", [2020, 2099]));
+    let daemon = poll_host(&api, &gate.base_url(), &ca_file, &[]);
+    daemon.ready().await;
+    let line = first.pem().lines().count() + 1;
+    daemon
+        .until_logged(&["level=warn", "no certificate that can be used", &format!("certificate 2 in line {line}")])
+        .await;
+    assert_eq!(Metrics::of(&daemon).await.up(ONLY), Some(1.0), "{}", daemon.log());
+
+    // What cannot be used changes nothing, and is said once.
+    write(damaged);
+    daemon
+        .until_logged(&["level=warn", "The certificate authorities read before stay in use", "certificate 1 in line 1"])
+        .await;
+    let polls = Metrics::of(&daemon).await.polls(ONLY);
+    until("more polls", async || (Metrics::of(&daemon).await.polls(ONLY) >= polls + 2.0).then_some(())).await;
+    assert_eq!(Metrics::of(&daemon).await.reasons(ONLY), Vec::<&str>::new(), "{}", daemon.log());
+    assert_eq!(daemon.log().matches("read before stay in use").count(), 1, "{}", daemon.log());
+
+    gate.switch(second.tls("localhost", [2020, 2099]));
+    until("a failure", async || (Metrics::of(&daemon).await.up(ONLY) == Some(0.0)).then_some(())).await;
+    write(&format!("{}{}", first.pem(), second.pem()));
+    until("trust", async || (Metrics::of(&daemon).await.up(ONLY) == Some(1.0)).then_some(())).await;
+    daemon.until_logged(&["level=info", "api.ca_file changed and are used from now on"]).await;
+}
