@@ -16,6 +16,7 @@ mod pace;
 mod paging;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
+mod proxy;
 mod retry;
 mod roots;
 mod settings;

@@ -17,6 +17,7 @@ use tokio::{task::spawn_blocking, time::timeout};
 use super::{
     ApiSettings,
     dialling::{Reluctant, awaiting},
+    proxy,
 };
 use crate::model::{Failure, Reason};
 
@@ -193,7 +194,14 @@ struct Exchange {
 async fn exchange(request: RequestBuilder) -> Exchange {
     let mut response = match awaiting(request.send()).await {
         Ok(response) => response,
-        Err(error) => return Exchange { broke: !error.is_connect(), response: Err(failure(&error)) },
+        Err(error) => {
+            let refusal = chain(&error).find_map(|cause| proxy::Refusal::find(&cause.to_string()));
+            let failure = match refusal {
+                Some(refusal) => refusal.failure(error.url()).await,
+                None => failure(&error),
+            };
+            return Exchange { broke: !error.is_connect(), response: Err(failure) };
+        }
     };
     let status = response.status();
     let headers = std::mem::take(response.headers_mut());

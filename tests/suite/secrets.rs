@@ -158,7 +158,7 @@ async fn the_password_of_a_proxy_stays_between_us_and_the_proxy() {
     let (failing, _) = proxy("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
     let folder = tempfile::tempdir().unwrap();
     let text = config("https://api.example.invalid/client/v4", &token_file(folder.path(), 0o600, SECRET));
-    let daemons = [(refusing, "Connection refused"), (asking, "authorization required"), (failing, "unsuccessful")];
+    let daemons = [(refusing, "Connection refused"), (asking, "with 407 Proxy"), (failing, "with 502 Bad Gateway")];
     let daemons = daemons.map(|(port, words)| {
         let proxy = format!("http://user:pr0xy-s3cret@127.0.0.1:{port}");
         (port, words, Daemon::start(&text, &["--log.level", "debug"], &[("HTTPS_PROXY", &proxy)]))
