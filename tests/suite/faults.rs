@@ -685,7 +685,7 @@ async fn no_secret_is_in_any_log_page_metric_or_error() {
         ("logfmt", vec![("CLOUDFLARE_API_TOKEN", secret)]),
         ("json", vec![("CLOUDFLARE_EMAIL", "user@example.com"), ("CLOUDFLARE_API_KEY", secret)]),
     ] {
-        let text = config(&api, "timeout = \"1s\"\nrequests_per_5m = 100000\n[poll]\nconcurrency = 20");
+        let text = config(&api, "timeout = \"3s\"\nrequests_per_5m = 100000\n[poll]\nconcurrency = 20");
         let arguments = ["--log.level", "debug", "--log.format", format];
         let mut daemon = Daemon::start(&text, &arguments, &environment);
         daemon.ready().await;
