@@ -6,6 +6,7 @@
 mod accept;
 mod connection;
 mod guard;
+mod host;
 mod http2;
 mod limit;
 mod metrics;

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
+use axum::{Router, middleware::from_fn};
 use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -23,6 +23,7 @@ use tokio::{
 
 use super::{
     connection::{self, Activity, Ended, MAX_HEADER, STILL_TIME, Watched, stopped},
+    host,
     limit::Reached,
     secure,
     web_config::Web,
@@ -49,6 +50,7 @@ pub(super) async fn serve(
     limit: usize,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
+    let router = router.layer(from_fn(host::check));
     let mut connections = Connections::new(max_connections(limit, max_open_files()));
     let mut failed = Reached::default();
     let stop_each = stop.clone();

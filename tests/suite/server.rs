@@ -104,6 +104,46 @@ async fn headers_of_64_kb_are_refused_and_said_once() {
 }
 
 #[tokio::test]
+async fn a_request_of_http_1_1_has_exactly_one_host_on_every_port() {
+    let world = World::of([SimulatedZone::of_size("a.example", 1)]);
+    let server = "[server]\nlisten_addresses = [\"127.0.0.1:0\"]\nprobe_listen_address = \"127.0.0.1:0\"\n";
+    let (_api, daemon) = crate::support::start(world, server).await;
+    for address in [daemon.address().to_owned(), daemon.probe_address().await] {
+        for (line, hosts, expected) in [
+            ("/-/healthy HTTP/1.1", &["a"][..], 200),
+            ("/-/healthy HTTP/1.1", &["a:10199"], 200),
+            ("/-/healthy HTTP/1.1", &["[::1]:10199"], 200),
+            ("/-/healthy HTTP/1.1", &[""], 200),
+            ("http://a/-/healthy HTTP/1.1", &["a"], 200),
+            ("/-/healthy HTTP/1.0", &["a"], 200),
+            ("/-/healthy HTTP/1.0", &[], 200),
+            ("/-/healthy HTTP/1.1", &[], 400),
+            ("/nothing HTTP/1.1", &[], 400),
+            ("http://a/-/healthy HTTP/1.1", &[], 400),
+            ("/-/healthy HTTP/1.1", &["a", "b"], 400),
+            ("/-/healthy HTTP/1.1", &["a", "a"], 400),
+            ("/-/healthy HTTP/1.1", &["", "a"], 400),
+            ("/-/healthy HTTP/1.0", &["a", "b"], 400),
+            ("/-/healthy HTTP/1.1", &["a b"], 400),
+            ("/-/healthy HTTP/1.1", &["a, b"], 400),
+            ("/-/healthy HTTP/1.1", &["http://a/"], 400),
+            ("/-/healthy HTTP/1.1", &["a:b"], 400),
+            ("/-/healthy HTTP/1.0", &["b@a"], 400),
+        ] {
+            let hosts: String = hosts.iter().map(|host| format!("Host: {host}\r\n")).collect();
+            // The second request is not read any more where the first is refused.
+            let second = if expected == 200 { "" } else { "GET /-/healthy HTTP/1.1\r\nhost: a\r\n\r\n" };
+            let close = if expected == 200 { "connection: close\r\n" } else { "" };
+            let mut stream = TcpStream::connect(&address).await.unwrap();
+            stream.write_all(format!("GET {line}\r\n{hosts}{close}\r\n{second}").as_bytes()).await.unwrap();
+            let answer = rest(&mut stream).await;
+            assert_eq!(answer.split(' ').nth(1), Some(&*expected.to_string()), "{address} {line} {hosts} {answer}");
+            assert_eq!(answer.matches("\r\n\r\n").count(), 1, "{address} {line} {hosts} {answer}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn pipelined_requests_are_answered_in_their_order() {
     let (_api, daemon) = start(1).await;
     let mut stream = connect(&daemon).await;
