@@ -43,21 +43,37 @@ fn program(registry: &Registry) -> Result<String, Unrendered> {
     Ok(text)
 }
 
-/// Whether gzip is named, or everything is, and not with a quality of zero.
+/// Whether gzip is named, or everything is, and not with a quality of zero. What cannot be understood is taken for a
+/// refusal, since everybody can read what is not packed; that is sent also to clients that refuse it.
 pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
-    let quality_of = |wanted: &str| {
-        headers
-            .get_all(ACCEPT_ENCODING)
-            .iter()
-            .filter_map(|line| line.to_str().ok())
-            .flat_map(|line| line.split(','))
-            .find_map(|item| {
-                let (coding, parameters) = item.split_once(';').unwrap_or((item, ""));
-                let quality = parameters.trim().strip_prefix("q=").map_or(Some(1.0), |q| q.trim().parse::<f64>().ok());
-                coding.trim().eq_ignore_ascii_case(wanted).then_some(quality.unwrap_or(0.0))
-            })
-    };
-    quality_of("gzip").or_else(|| quality_of("*")).is_some_and(|quality| quality > 0.0)
+    let (mut gzip, mut anything) = (None, None);
+    for line in headers.get_all(ACCEPT_ENCODING) {
+        for item in String::from_utf8_lossy(line.as_bytes()).split(',') {
+            let mut parts = item.split(';').map(str::trim);
+            let coding = parts.next().unwrap_or_default();
+            let accepted = if ["gzip", "x-gzip"].iter().any(|gzip| coding.eq_ignore_ascii_case(gzip)) {
+                &mut gzip
+            } else if coding == "*" {
+                &mut anything
+            } else {
+                continue;
+            };
+            // One refusal is enough where it is named twice.
+            *accepted = Some(accepted.unwrap_or(true) && parts.all(is_no_refusal));
+        }
+    }
+    gzip.or(anything).unwrap_or(false)
+}
+
+/// Whether a parameter of a coding is anything but a quality of zero, or one that is none.
+fn is_no_refusal(parameter: &str) -> bool {
+    let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+    if !name.trim_end().eq_ignore_ascii_case("q") {
+        return true;
+    }
+    let value = value.trim().trim_matches('"');
+    let is_number = value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    is_number && value.parse::<f64>().is_ok_and(|quality| quality > 0.0 && quality <= 1.0)
 }
 
 #[cfg(test)]
@@ -65,25 +81,64 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gzip_is_sent_to_whom_accepts_it() {
+    fn gzip_is_sent_to_those_who_accept_it() {
         for (accept, gzip) in [
-            ("gzip", true),
-            ("GZIP", true),
-            ("deflate, gzip;q=0.5", true),
-            ("*", true),
-            ("gzip;q=1.0, identity; q=0.5, *;q=0", true),
-            ("identity", false),
-            ("", false),
-            ("gzip;q=0", false),
-            ("gzip; q=0.000", false),
-            ("*, gzip;q=0", false),
-            ("*;q=0", false),
-            ("gzip;q=x", false),
-            ("br, xgzip", false),
+            (&["gzip"][..], true),
+            (&["GZIP"], true),
+            (&["x-gzip"], true),
+            (&["deflate, gzip;q=0.5"], true),
+            (&["deflate,gzip ; Q = 0.001"], true),
+            (&["gzip;q=1.000"], true),
+            (&["gzip;"], true),
+            (&["gzip;level=9"], true),
+            (&["*"], true),
+            (&["*;q=0.1"], true),
+            (&["gzip, *;q=0"], true),
+            (&["gzip;q=1.0, identity; q=0.5, *;q=0"], true),
+            (&["identity;q=0, gzip"], true),
+            (&["br", "gzip"], true),
+            (&["\u{e9}, gzip"], true),
+            (&[], false),
+            (&["identity"], false),
+            (&[""], false),
+            (&["br, xgzip, gzipped"], false),
+            (&["identity;q=0"], false),
+            (&["gzip;q=0"], false),
+            (&["gzip;q=0."], false),
+            (&["gzip;q=.0"], false),
+            (&["gzip; q=0.000"], false),
+            (&["gzip;q=0.0000000"], false),
+            (&["gzip;q=00"], false),
+            (&["GZIP;Q=0"], false),
+            (&["x-gzip;q=0"], false),
+            (&["gzip;\tQ=0.0"], false),
+            (&["gzip ; q = 0"], false),
+            (&["gzip;q=\"0\""], false),
+            (&["gzip;level=9;q=0"], false),
+            (&["gzip;q=0;level=9"], false),
+            (&["gzip;q=0,"], false),
+            (&["*, gzip;q=0"], false),
+            (&["gzip;q=0, *"], false),
+            (&["gzip, gzip;q=0"], false),
+            (&["gzip", "gzip;q=0"], false),
+            (&["*", "gzip;q=0"], false),
+            (&["\u{e9}, *, gzip;q=0"], false),
+            (&["*;q=0"], false),
+            (&["* ; Q=0.0"], false),
+            (&["gzip;q"], false),
+            (&["gzip;q="], false),
+            (&["gzip;q=x"], false),
+            (&["gzip;q=."], false),
+            (&["gzip;q=-1"], false),
+            (&["gzip;q=1.5"], false),
+            (&["gzip;q=inf"], false),
+            (&["gzip;q=1e0"], false),
         ] {
-            let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(accept))]);
+            let mut headers = HeaderMap::new();
+            for line in accept {
+                headers.append(ACCEPT_ENCODING, HeaderValue::from_bytes(line.as_bytes()).unwrap());
+            }
             assert_eq!(accepts_gzip(&headers), gzip, "{accept:?}");
         }
-        assert!(!accepts_gzip(&HeaderMap::new()));
     }
 }
