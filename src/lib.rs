@@ -42,7 +42,7 @@ use cloudflare::{Client, ClientError, ClientMaker, Lane, Listed};
 use config::Config;
 use model::{Baseline, Failure, Reason, Snapshot, UnusableClock, Zone, ZoneState, usable_time};
 use poller::{Fetched, Job, Name, Poller};
-use reload::{Live, ReloadMetrics};
+use reload::{AskedBy, Live, ReloadMetrics};
 use restart::{restore, save};
 use server::{BindError, WebConfigErrors};
 use state::{Directory, InUse};
@@ -222,8 +222,8 @@ pub async fn run(
                 is_ready = true;
                 continue;
             }
-            Some(()) = reload.recv(), if is_ready => ("signal", None),
-            Some(reply) = asked.recv(), if is_ready => ("request", Some(reply)),
+            Some(()) = reload.recv(), if is_ready => (AskedBy::Signal, None),
+            Some(reply) = asked.recv(), if is_ready => (AskedBy::Request, Some(reply)),
         };
         let outcome = tokio::select! {
             biased;

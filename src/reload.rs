@@ -2,14 +2,16 @@
 //!
 //! What listens and where state is kept stays as it was at the start; that is said. All else is exchanged here.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use prometheus::{IntGauge, Registry};
 use tokio::{
     sync::{mpsc::UnboundedSender, oneshot, watch},
     task::{AbortHandle, JoinSet},
+    time::Instant,
 };
+use tracing::{dispatcher, instrument::WithSubscriber as _, subscriber::NoSubscriber};
 
 use crate::{
     cloudflare::{ClientMaker, Clients, Credential, Succession, watch_ca_file},
@@ -35,6 +37,15 @@ pub(crate) struct Live {
     series: watch::Sender<SeriesSettings>,
     changes: UnboundedSender<Change>,
     metrics: ReloadMetrics,
+    logged: Logged,
+}
+
+/// Who wants a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AskedBy {
+    Signal,
+    /// Anyone who may ask this server, and as often as they like.
+    Request,
 }
 
 impl Live {
@@ -56,6 +67,7 @@ impl Live {
             series: watch::Sender::new(config.series.clone()),
             changes,
             metrics,
+            logged: Logged::default(),
             config,
         }
     }
@@ -70,12 +82,16 @@ impl Live {
         self.series.subscribe()
     }
 
-    /// Reads the configuration and goes over to it; on an error everything stays as it is. `by` is who wants it.
-    pub(crate) async fn reload(&mut self, by: &str, watchers: &mut JoinSet<Infallible>) -> Result<(), String> {
+    /// Reads the configuration and goes over to it; on an error everything stays as it is.
+    pub(crate) async fn reload(&mut self, by: AskedBy, watchers: &mut JoinSet<Infallible>) -> Result<(), String> {
         systemd::reloading();
-        tracing::info!(by, "Reading the configuration again.");
-        let outcome = self.go_over(watchers).await;
+        let outcome = if self.logged.begins(by) {
+            self.go_over(watchers).await
+        } else {
+            self.go_over(watchers).with_subscriber(NoSubscriber::default()).await
+        };
         self.metrics.ended(&outcome, (self.maker.now)());
+        self.logged.ended(&outcome);
         systemd::ready();
         outcome
     }
@@ -116,6 +132,9 @@ impl Live {
             let succession = maker.succeed(&before, &config.api, &config.credentials);
             Ok((config, succession.map_err(|error| error.to_string())?))
         };
+        // What it logs goes where this does.
+        let log = dispatcher::get_default(Clone::clone);
+        let read = move || dispatcher::with_default(&log, read);
         tokio::task::spawn_blocking(read).await.unwrap_or_else(|bug| Err(bug.to_string()))
     }
 
@@ -202,16 +221,60 @@ impl ReloadMetrics {
     }
 
     fn ended(&self, outcome: &Result<(), String>, now: DateTime<Utc>) {
-        match outcome {
-            Ok(()) => {
-                self.successful.set(1);
-                self.succeeded_at.set(now.timestamp());
-                tracing::info!("The configuration was read again and is in use.");
+        self.successful.set(outcome.is_ok().into());
+        if outcome.is_ok() {
+            self.succeeded_at.set(now.timestamp());
+        }
+    }
+}
+
+/// How often reloads by request are logged in full. Each that comes sooner is logged only if it ends otherwise than
+/// the one before.
+const LOG_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// What the log says of reloads already.
+#[derive(Debug, Default)]
+struct Logged {
+    /// When a reload by request was last logged in full.
+    request: Option<Instant>,
+    /// Whether the current one is.
+    in_full: bool,
+    /// How many were not, since the last that was.
+    unlogged: u64,
+    outcome: Option<Result<(), String>>,
+}
+
+impl Logged {
+    /// Whether all that the reload logs is to be in the log.
+    fn begins(&mut self, by: AskedBy) -> bool {
+        let lately = self.request.is_some_and(|logged| logged.elapsed() < LOG_AGAIN_AFTER);
+        self.in_full = by == AskedBy::Signal || !lately;
+        if !self.in_full {
+            self.unlogged += 1;
+            return false;
+        }
+        let by = match by {
+            AskedBy::Signal => "signal",
+            AskedBy::Request => {
+                self.request = Some(Instant::now());
+                "request"
             }
+        };
+        let not_logged_before = Some(std::mem::take(&mut self.unlogged)).filter(|reloads| *reloads > 0);
+        tracing::info!(by, not_logged_before, "Reading the configuration again.");
+        true
+    }
+
+    fn ended(&mut self, outcome: &Result<(), String>) {
+        if !self.in_full && self.outcome.as_ref() == Some(outcome) {
+            return;
+        }
+        match outcome {
+            Ok(()) => tracing::info!("The configuration was read again and is in use."),
             Err(error) => {
-                self.successful.set(0);
                 tracing::error!(%error, "The configuration cannot be used, so the one before it stays in use.");
             }
         }
+        self.outcome = Some(outcome.clone());
     }
 }

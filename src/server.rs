@@ -5,6 +5,7 @@
 
 mod accept;
 mod connection;
+mod cross_site;
 mod guard;
 mod host;
 mod http2;
@@ -22,7 +23,7 @@ use std::{future::pending, io, sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::State,
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, Uri},
     middleware::from_fn_with_state,
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -235,7 +236,13 @@ fn router(
         router = router.route("/", get(page));
     }
     if let Some(sender) = reload {
-        router = router.route("/-/reload", post(async move || reload_configuration(&sender).await));
+        let reload = async move |uri: Uri, headers: HeaderMap| {
+            if cross_site::is_cross_site(&uri, &headers) {
+                return (StatusCode::FORBIDDEN, "A page of another site may not ask for a reload.\n").into_response();
+            }
+            reload_configuration(&sender).await
+        };
+        router = router.route("/-/reload", post(reload));
     }
     router.fallback(not_found).with_state(served)
 }

@@ -13,6 +13,7 @@ use cloudflare_cert_exporter::{
     run,
 };
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::{mpsc, watch},
     time::{Duration, sleep},
 };
@@ -102,15 +103,70 @@ async fn what_takes_a_restart_is_said() {
     daemon.until_logged(&["level=warn", "takes a restart", "server.telemetry_path"]).await;
     daemon.until_logged(&["level=warn", "takes a restart", "server.enable_lifecycle"]).await;
     assert_eq!((daemon.get("/metrics").await.0, daemon.get("/other").await.0), (200, 404));
-    // It is compared with what is in use, and not with what was read last.
+    // It is compared with what is in use, and not with what was read last. What a signal asks for is always logged.
     let warnings = || daemon.log().lines().filter(|line| line.contains("takes a restart")).count();
-    assert_eq!(daemon.post("/-/reload").await.0, 200);
+    daemon.signal("HUP");
     until("the same warnings again", async || (warnings() == 4).then_some(())).await;
     daemon.configure(&config(&api, &["a.example"], "enable_lifecycle = true", ""));
-    assert_eq!(daemon.post("/-/reload").await.0, 200);
+    daemon.signal("HUP");
     let reads = || daemon.log().lines().filter(|line| line.contains("was read again")).count();
     until("three reloads", async || (reads() == 3).then_some(())).await;
     assert_eq!(warnings(), 4, "{}", daemon.log());
+}
+
+#[tokio::test]
+async fn many_requests_are_logged_as_one_and_no_change_is_missed() {
+    let (api, daemon) = start(world(), &["a.example"], "enable_lifecycle = true").await;
+    let good = config(&api, &["a.example"], "enable_lifecycle = true\ntelemetry_path = \"/other\"", "");
+    let before = daemon.log().lines().count();
+    let lines = |words: &str| daemon.log().lines().skip(before).filter(|line| line.contains(words)).count();
+    for (configuration, status) in [(good.clone(), 200), (format!("{good}\nnonsense = 1\n"), 500), (good, 200)] {
+        daemon.configure(&configuration);
+        for _ in 0..20 {
+            assert_eq!(daemon.post("/-/reload").await.0, status);
+        }
+    }
+    until("the last change in the log", async || (lines("was read again and is in use") == 2).then_some(())).await;
+    for (words, expected) in
+        [("Reading the configuration", 1), ("so the one before it stays in use", 1), ("takes a restart", 1)]
+    {
+        assert_eq!(lines(words), expected, "{words} in {}", daemon.log());
+    }
+    // The operator of the machine is always heard.
+    daemon.signal("HUP");
+    daemon.until_logged(&["Reading the configuration", "by=signal", "not_logged_before=59"]).await;
+    until("its end in the log", async || (lines("was read again and is in use") == 3).then_some(())).await;
+}
+
+#[tokio::test]
+async fn no_page_of_another_site_reloads() {
+    let (_api, daemon) = start(world(), &["a.example"], "enable_lifecycle = true").await;
+    let own = format!("origin: http://{}", daemon.address());
+    for (marks, expected) in [
+        (&[][..], 200),
+        (&["sec-fetch-site: same-origin"], 200),
+        (&["sec-fetch-site: none"], 200),
+        (&["Sec-Fetch-Site: same-origin", &own], 200),
+        (&[&own], 200),
+        (&["sec-fetch-site: cross-site"], 403),
+        (&["sec-fetch-site: same-site", &own], 403),
+        (&["origin: null"], 403),
+        (&["origin: http://evil.example"], 403),
+        (&["origin: http://127.0.0.1"], 403),
+        (&["sec-fetch-site: same-origin", "sec-fetch-site: cross-site"], 403),
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(daemon.address()).await.unwrap();
+        let marks: String = marks.iter().map(|mark| format!("{mark}\r\n")).collect();
+        let request =
+            format!("POST /-/reload HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{marks}\r\n", daemon.address());
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer.split(' ').nth(1), Some(&*expected.to_string()), "{marks} {answer}");
+        if expected == 403 {
+            assert!(answer.ends_with("\r\n\r\nA page of another site may not ask for a reload.\n"), "{answer}");
+        }
+    }
 }
 
 #[tokio::test]
