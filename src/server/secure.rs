@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, ErrorKind},
-    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -38,13 +37,24 @@ where
     F: Future<Output = Result<Arc<ServerConfig>, Unusable>>,
 {
     let activity = Arc::clone(stream.activity());
-    let stream = tokio::select! {
-        shaken = timeout(HANDSHAKE_TIME, shake_hands(stream, settings)) => match shaken {
-            Ok(Ok(Some(stream))) => stream,
+    let shaking = async {
+        match timeout(HANDSHAKE_TIME, shake_hands(stream, settings)).await {
+            Ok(Ok(Some(stream))) => Ok(stream),
             // The log says so already.
-            Ok(Ok(None)) => return Ended::Done,
-            Ok(Err(error)) => return failed(&error),
-            Err(_) => return Ended::Handshake(format!("it was not over after {} seconds", HANDSHAKE_TIME.as_secs())),
+            Ok(Ok(None)) => Err(Ended::Done),
+            Ok(Err(Refused { error, stream })) => {
+                if let Some(mut stream) = stream {
+                    linger(&mut stream).await;
+                }
+                Err(failed(&error))
+            }
+            Err(_) => Err(Ended::Handshake(format!("it was not over after {} seconds", HANDSHAKE_TIME.as_secs()))),
+        }
+    };
+    let stream = tokio::select! {
+        shaken = shaking => match shaken {
+            Ok(stream) => stream,
+            Err(ended) => return ended,
         },
         // Half a handshake is nothing that anybody waits for.
         () = stopped(&mut stop) => return Ended::Done,
@@ -60,8 +70,22 @@ where
 const HTTP: [&[u8; 5]; 5] = [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO"];
 const TO_HTTP: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
+/// A handshake that failed.
+struct Refused<S> {
+    error: io::Error,
+    /// The client is told why on it, unless it is gone. With TLS 1.3 a client without a certificate has sent its
+    /// request already, and closing the connection with that unread would destroy the alert.
+    stream: Option<S>,
+}
+
+impl<S> From<io::Error> for Refused<S> {
+    fn from(error: io::Error) -> Self {
+        Self { error, stream: None }
+    }
+}
+
 /// `None` if there are no settings.
-async fn shake_hands<S, F>(mut stream: S, settings: impl FnOnce() -> F) -> io::Result<Option<TlsStream<S>>>
+async fn shake_hands<S, F>(mut stream: S, settings: impl FnOnce() -> F) -> Result<Option<TlsStream<S>>, Refused<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     F: Future<Output = Result<Arc<ServerConfig>, Unusable>>,
@@ -72,19 +96,19 @@ where
     if HTTP.contains(&&first) {
         // It fails if the client is gone.
         let _ = stream.write_all(TO_HTTP).await;
-        linger(&mut stream).await;
-        return Err(io::Error::new(
-            ErrorKind::InvalidData,
-            "the client speaks HTTP without TLS: it has to ask https://",
-        ));
+        let error = "the client speaks HTTP without TLS: it has to ask https://";
+        return Err(Refused { error: io::Error::new(ErrorKind::InvalidData, error), stream: Some(stream) });
     }
     let mut acceptor = Acceptor::default();
     acceptor.read_tls(&mut &first[..])?;
-    let begun = pin!(LazyConfigAcceptor::new(acceptor, stream)).await?;
-    match settings().await {
-        Ok(settings) => begun.into_stream(settings).await.map(Some),
-        Err(Unusable) => Ok(None),
-    }
+    let mut beginning = LazyConfigAcceptor::new(acceptor, stream);
+    let begun = match (&mut beginning).await {
+        Ok(begun) => begun,
+        Err(error) => return Err(Refused { error, stream: beginning.take_io() }),
+    };
+    let Ok(settings) = settings().await else { return Ok(None) };
+    let shaken = begun.into_stream(settings).into_fallible().await;
+    shaken.map(Some).map_err(|(error, stream)| Refused { error, stream: Some(stream) })
 }
 
 /// A client that goes without a word is one that looks whether the port is open, and nothing to speak of.

@@ -2,7 +2,7 @@
 //! and change its web configuration under it, which is how it is meant to be used.
 
 use std::{
-    io,
+    io::{self, Write as _},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -180,6 +180,89 @@ async fn clients_with_and_without_certificates_get_what_the_policy_says() {
     folder.put("client-require-and-verify.yml");
     assert!(is_scrape(&get(&daemon, folder.tls(own_authority), "/metrics", "").await));
     assert!(!is_scrape(&get(&daemon, folder.tls(ours), "/metrics", "").await));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_are_refused_are_told_why_every_time() {
+    let folder = Folder::new();
+    let stranger = Authority::new("A stranger").issue(Vec::new());
+    let (_api, daemon) = start(&folder, "client-require-and-verify.yml").await;
+    // More than is read at once, so that some of it is never read.
+    let request = format!("GET /metrics HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(20_000));
+    for version in rustls::ALL_VERSIONS {
+        for (who, alert) in [(None, "CertificateRequired"), (Some(&stranger), "UnknownCA")] {
+            let tls = folder.tls_of(who, aws_lc_rs::default_provider(), &[version]);
+            for time in 0..20 {
+                let asked = async {
+                    let mut stream = connect(&daemon, tls.clone()).await?;
+                    // With TLS 1.3 the client learns of it when it reads.
+                    let _ = stream.write_all(request.as_bytes()).await;
+                    stream.read_to_end(&mut Vec::new()).await
+                };
+                let error = timeout(DEADLINE, asked).await.unwrap().unwrap_err().to_string();
+                assert!(error.contains(alert), "{:?} {time}: {error}", version.version);
+            }
+        }
+    }
+    if !support::is_there("openssl", "openssl", Command::new("openssl").arg("version").output().is_ok()) {
+        return;
+    }
+    for (version, alert) in [("-tls1_3", "alert certificate required"), ("-tls1_2", "alert ")] {
+        for _ in 0..10 {
+            let mut client = Command::new("openssl");
+            client.args(["s_client", "-quiet", "-connect", daemon.address(), version]);
+            let mut client = client.stdin(Stdio::piped()).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+            // It fails if the client is gone already.
+            let _ = client.stdin.take().unwrap().write_all(request.as_bytes());
+            let said = client.wait_with_output().unwrap().stderr;
+            let said = String::from_utf8_lossy(&said);
+            assert!(said.contains(alert), "{version} {said}");
+        }
+    }
+}
+
+/// What clients send as the name of the server; OpenSSL's sends whatever it is told to.
+#[tokio::test]
+async fn server_names_that_are_none_are_served_where_the_library_lets_them() {
+    if !support::is_there("openssl", "openssl", Command::new("openssl").arg("version").output().is_ok()) {
+        return;
+    }
+    let folder = Folder::new();
+    let (_api, daemon) = start(&folder, "tls.yml").await;
+    let long = format!("{}.example", "a".repeat(64));
+    for (name, is_served) in [
+        ("localhost", true),
+        ("LOCALHOST", true),
+        ("another.example", true),
+        ("under_score.example", true),
+        ("localhost.", true),
+        ("127.0.0.1", true),
+        ("::1", true),
+        ("", true),
+        // The README says so.
+        ("localhost:10199", false),
+        ("127.0.0.1:10199", false),
+        ("[::1]", false),
+        ("*.example", false),
+        ("a b", false),
+        ("a..example", false),
+        ("-a.example", false),
+        ("1.2.3", false),
+        (&long, false),
+    ] {
+        for version in ["-tls1_2", "-tls1_3"] {
+            let mut client = Command::new("openssl");
+            client.args(["s_client", "-connect", daemon.address(), version, "-CAfile"]).arg(folder.path("ca.pem"));
+            match name {
+                "" => client.arg("-noservername"),
+                name => client.args(["-servername", name]),
+            };
+            let client = client.stdin(Stdio::null()).output().unwrap();
+            let said = String::from_utf8_lossy(&client.stderr);
+            assert_eq!(client.status.success(), is_served, "{name} {version} {said}");
+            assert!(is_served || said.contains("alert illegal parameter"), "{name} {version} {said}");
+        }
+    }
 }
 
 #[tokio::test]
