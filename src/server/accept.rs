@@ -7,6 +7,7 @@ use std::{
     collections::HashMap,
     future::poll_fn,
     io,
+    net::SocketAddr,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -26,7 +27,7 @@ use super::{
     host,
     limit::Reached,
     secure,
-    web_config::Web,
+    web_config::{Guesser, Web},
 };
 
 /// Connections at once. Two Prometheus servers, a probe and some people are a dozen.
@@ -59,9 +60,9 @@ pub(super) async fn serve(
             () = stopped(&mut stop) => break,
             Some(ended) = connections.tasks.join_next_with_id() => connections.ended(ended),
             accepted = poll_fn(|context| poll_accept(&mut listeners, context)) => match accepted {
-                Ok(stream) => {
+                Ok((stream, address)) => {
                     connections.make_room().await;
-                    let stream = Watched::new(stream);
+                    let stream = Watched::new(stream, Guesser::new(address.ip()));
                     let activity = Arc::clone(stream.activity());
                     let (router, stop) = (router.clone(), stop_each.clone());
                     let task = match tls.clone() {
@@ -87,7 +88,7 @@ pub(super) async fn serve(
     Ok(())
 }
 
-fn poll_accept(listeners: &mut [TcpListener], context: &mut Context<'_>) -> Poll<io::Result<TcpStream>> {
+fn poll_accept(listeners: &mut [TcpListener], context: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
     // Each time another is asked first, so that a flood of one keeps no other from being heard.
     listeners.rotate_left(1);
     let accepted = listeners.iter().find_map(|listener| match listener.poll_accept(context) {
@@ -95,11 +96,11 @@ fn poll_accept(listeners: &mut [TcpListener], context: &mut Context<'_>) -> Poll
         Poll::Pending => None,
     });
     let Some(accepted) = accepted else { return Poll::Pending };
-    Poll::Ready(accepted.map(|(stream, _)| {
+    Poll::Ready(accepted.map(|(stream, address)| {
         // The connection works without them too.
         let _ = stream.set_nodelay(true);
         let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
-        stream
+        (stream, address)
     }))
 }
 
@@ -238,7 +239,7 @@ mod tests {
         let mut ends: Vec<(DuplexStream, Watched<DuplexStream>)> = Vec::new();
         for _ in 0..4 {
             let (client, server) = duplex(64);
-            ends.push((client, Watched::new(server)));
+            ends.push((client, Watched::new(server, Guesser::default())));
             advance(Duration::from_secs(1)).await;
         }
         let closed = |ends: &[(DuplexStream, Watched<DuplexStream>)]| {

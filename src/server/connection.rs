@@ -32,6 +32,8 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
+use super::web_config::Guesser;
+
 /// How long a request's header may take. hyper also counts the time before it begins, so this is longer than the
 /// minute that Prometheus waits between two scrapes unless told otherwise: its connection stays.
 const HEADER_TIME: Duration = Duration::from_secs(75);
@@ -115,8 +117,9 @@ where
 pub(super) fn answer(
     router: &TowerToHyperService<Router>,
     activity: &Arc<Activity>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<Body>, Infallible>> + use<> {
+    request.extensions_mut().insert(Arc::clone(&activity.guesser));
     let (answer, answering) = (router.call(request), activity.answering());
     async move {
         let answer = answer.await;
@@ -150,6 +153,7 @@ pub(super) struct Activity {
     answering: AtomicUsize,
     /// Nothing more is wanted of the client.
     deaf: AtomicBool,
+    guesser: Arc<Guesser>,
 }
 
 impl Activity {
@@ -201,14 +205,15 @@ pub(super) struct Watched<S> {
 }
 
 impl<S> Watched<S> {
-    /// Its coming is a movement too.
-    pub(super) fn new(stream: S) -> Self {
+    /// Its coming is a movement too. `guesser` is who guesses if somebody does on it.
+    pub(super) fn new(stream: S, guesser: Guesser) -> Self {
         Self {
             stream,
             activity: Arc::new(Activity {
                 moved: Mutex::new(Instant::now()),
                 answering: AtomicUsize::new(0),
                 deaf: AtomicBool::new(false),
+                guesser: Arc::new(guesser),
             }),
         }
     }
@@ -334,7 +339,7 @@ mod tests {
             .route("/late", get(async || sleep(Duration::from_secs(5)).await));
         let (stop, stopped) = watch::channel(false);
         let (client, server) = duplex(1024);
-        (client, stop, tokio::spawn(serve(Watched::new(server), router, stopped)))
+        (client, stop, tokio::spawn(serve(Watched::new(server, Guesser::default()), router, stopped)))
     }
 
     async fn rest(client: &mut DuplexStream) -> String {
@@ -389,7 +394,7 @@ mod tests {
         let router = Router::new().route("/", get(async || sleep(2 * STILL_TIME).await));
         let (_stop, stopped) = watch::channel(false);
         let (mut client, server) = duplex(1024);
-        let stream = Watched::new(server);
+        let stream = Watched::new(server, Guesser::default());
         let activity = Arc::clone(stream.activity());
         tokio::spawn(serve(stream, router, stopped));
         client.write_all(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n").await.unwrap();

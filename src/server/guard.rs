@@ -13,7 +13,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-use super::web_config::{Unusable, Web};
+use super::web_config::{Guesser, Unusable, Verdict, Web};
 
 /// Answers a request, or refuses it.
 pub(super) async fn guard(State(web): State<Arc<Web>>, request: Request, next: Next) -> Response {
@@ -24,12 +24,15 @@ pub(super) async fn guard(State(web): State<Arc<Web>>, request: Request, next: N
     if !web.allows_one() {
         return refuse(StatusCode::TOO_MANY_REQUESTS);
     }
-    let mut response = if web.accepts(&config, request.headers().get(AUTHORIZATION)).await {
-        next.run(request).await
-    } else {
-        let mut refused = refuse(StatusCode::UNAUTHORIZED);
-        refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic"));
-        refused
+    let guesser = request.extensions().get::<Arc<Guesser>>().cloned().unwrap_or_default();
+    let mut response = match web.judge(&config, request.headers().get(AUTHORIZATION), &guesser).await {
+        Verdict::Right => next.run(request).await,
+        Verdict::Wrong => {
+            let mut refused = refuse(StatusCode::UNAUTHORIZED);
+            refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic"));
+            refused
+        }
+        Verdict::Busy => refuse(StatusCode::SERVICE_UNAVAILABLE),
     };
     for (name, value) in config.headers() {
         // What an answer sets itself is stricter: the page's policy allows its own script alone.

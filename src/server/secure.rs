@@ -127,6 +127,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::server::web_config::Guesser;
 
     async fn no_settings() -> Result<Arc<ServerConfig>, Unusable> {
         Err(Unusable)
@@ -137,7 +138,8 @@ mod tests {
         for trickles in [false, true] {
             let (_stop, stopped) = watch::channel(false);
             let (mut client, server) = duplex(1024);
-            let served = tokio::spawn(serve(Watched::new(server), no_settings, Router::new(), stopped));
+            let served =
+                tokio::spawn(serve(Watched::new(server, Guesser::default()), no_settings, Router::new(), stopped));
             let started = Instant::now();
             if trickles {
                 client.write_all(&[0x16, 0x03, 0x01, 0x10, 0x00, 0x01]).await.unwrap();
@@ -154,7 +156,7 @@ mod tests {
     async fn no_handshake_delays_the_stop() {
         let (stop, stopped) = watch::channel(false);
         let (mut client, server) = duplex(1024);
-        let served = tokio::spawn(serve(Watched::new(server), no_settings, Router::new(), stopped));
+        let served = tokio::spawn(serve(Watched::new(server, Guesser::default()), no_settings, Router::new(), stopped));
         sleep(Duration::from_secs(1)).await;
         let started = Instant::now();
         stop.send_replace(true);
@@ -175,7 +177,7 @@ mod tests {
             let (mut client, server) = duplex(1024);
             client.write_all(sent).await.unwrap();
             client.shutdown().await.unwrap();
-            let ended = serve(Watched::new(server), no_settings, Router::new(), stopped).await;
+            let ended = serve(Watched::new(server, Guesser::default()), no_settings, Router::new(), stopped).await;
             assert_eq!(matches!(ended, Ended::Handshake(_)), failed, "{ended:?}");
             let mut answered = Vec::new();
             client.read_to_end(&mut answered).await.unwrap();

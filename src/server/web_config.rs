@@ -39,6 +39,7 @@ use users::Users;
 
 pub(super) use live::Unusable;
 pub use live::Web;
+pub(super) use users::{Guesser, Verdict};
 
 /// What a file says, every value of it right. The certificates that it names are read when they are needed.
 #[derive(Debug)]

@@ -4,6 +4,10 @@
 use std::{
     io::{self, Write as _},
     process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -18,6 +22,7 @@ use rustls::{CipherSuite, HandshakeKind, NamedGroup, crypto::aws_lc_rs};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    task::JoinSet,
     time::{Instant, timeout},
 };
 
@@ -445,6 +450,45 @@ async fn passwords_are_asked_for_within_tls() {
         let answer = get(&daemon, folder.tls(None), "/metrics", &headers).await.unwrap();
         assert_eq!(status(&answer), expected, "{headers} {answer}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guessers_keep_no_right_password_waiting() {
+    let folder = Folder::new();
+    let hash = |password: &str| bcrypt::hash(password, 10).unwrap();
+    let users: String = (0..4).map(|user| format!("  user{user}: {}\n", hash("right"))).collect();
+    folder.put_text(&format!("basic_auth_users:\n{users}"));
+    let (_api, daemon) = start_with(folder.path("web.yml"), 5).await;
+    let answered = Arc::new(AtomicUsize::new(0));
+    let mut guessing = JoinSet::new();
+    for guesser in 0..50 {
+        let (address, answered) = (daemon.address().to_owned(), Arc::clone(&answered));
+        guessing.spawn(async move {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            for guess in 0.. {
+                let who = basic((["user0", "nobody"][guess % 2], &format!("{guesser} {guess}")));
+                let request = format!("GET /metrics HTTP/1.1\r\nhost: a\r\n{who}\r\n");
+                stream.write_all(request.as_bytes()).await.unwrap();
+                let mut answer = [0; 1024];
+                let length = stream.read(&mut answer).await.unwrap();
+                assert!(answer[..length].starts_with(b"HTTP/1.1 401 "));
+                answered.fetch_add(1, SeqCst);
+            }
+        });
+    }
+    // All have guessed once.
+    until("fifty guesses", async || (answered.load(SeqCst) >= 60).then_some(())).await;
+    for user in (0..4).map(|user| format!("user{user}")) {
+        // Not remembered the first time.
+        for _ in 0..2 {
+            let before = answered.load(SeqCst);
+            let answer = get_plain(daemon.address(), "/metrics", &basic((&user, "right"))).await;
+            assert!(is_scrape(&answer), "{answer:?}");
+            let overtook = answered.load(SeqCst) - before;
+            assert!(overtook < 10, "{overtook}");
+        }
+    }
+    guessing.abort_all();
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ use super::{
     FileBytes, Loaded, WebConfig, WebConfigErrors, WebMistake,
     rate_limit::{Limiter, RateLimit},
     read_file,
-    users::{Authenticator, Credentials},
+    users::{Authenticator, Credentials, Guesser, Verdict},
 };
 use crate::server::{limit::Reached, sending::lock};
 
@@ -147,13 +147,18 @@ impl Web {
     }
 
     /// Whether who sent a request may have an answer.
-    pub(in crate::server) async fn accepts(&self, config: &WebConfig, authorization: Option<&HeaderValue>) -> bool {
+    pub(in crate::server) async fn judge(
+        &self,
+        config: &WebConfig,
+        authorization: Option<&HeaderValue>,
+        guesser: &Arc<Guesser>,
+    ) -> Verdict {
         if config.users.is_empty() {
-            return true;
+            return Verdict::Right;
         }
         match authorization.and_then(|value| Credentials::from_header(value.as_bytes())) {
-            Some(credentials) => self.authenticator.accepts(&config.users, credentials).await,
-            None => false,
+            Some(credentials) => self.authenticator.judge(&config.users, credentials, guesser).await,
+            None => Verdict::Wrong,
         }
     }
 }

@@ -2,8 +2,12 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    net::{IpAddr, Ipv6Addr},
     str::FromStr as _,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
 };
 
 use aws_lc_rs::{
@@ -13,7 +17,7 @@ use aws_lc_rs::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bcrypt::HashParts;
 use secrecy::{ExposeSecret as _, SecretBox, SecretString};
-use tokio::{sync, task::spawn_blocking};
+use tokio::{spawn, sync::oneshot, task::spawn_blocking};
 
 use super::{
     Report,
@@ -27,9 +31,14 @@ pub(super) struct Users(BTreeMap<String, SecretString>);
 
 const MIN_COST: u32 = 4;
 
-/// What a password is compared with where there is no such user. It costs what hashes usually cost, as the toolkit's
-/// does: with the cost of the dearest user, whoever knows no password could make all others wait that long.
-const HASH_OF_NOBODY: &str = "$2y$10$zMiIyLBKx3lVnyPVaHBIQOrepLyK1vQsuBLFjAC99yZBmbhIubbvG";
+/// What `htpasswd` and others use unless told otherwise, and the README too.
+const DEFAULT_COST: u32 = 10;
+
+/// The most that a comparison for a user that there is not costs: about a second.
+const MAX_STAND_IN_COST: u32 = 14;
+
+/// What a password is compared with where there is no such user, behind the cost.
+const SALT_AND_HASH_OF_NOBODY: &str = "zMiIyLBKx3lVnyPVaHBIQOrepLyK1vQsuBLFjAC99yZBmbhIubbvG";
 
 impl Users {
     /// Reads the section.
@@ -106,16 +115,73 @@ impl Credentials {
     }
 }
 
+/// Whether somebody may come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::server) enum Verdict {
+    Right,
+    Wrong,
+    /// Too many wait for their password to be compared.
+    Busy,
+}
+
+/// The client of a connection, as far as its passwords tell about it.
+#[derive(Debug, Default)]
+pub(in crate::server) struct Guesser {
+    address: Option<IpAddr>,
+    wrong: AtomicU32,
+}
+
+impl Guesser {
+    pub(in crate::server) fn new(address: IpAddr) -> Self {
+        // Who has one address of IPv6 has 64 bits of them.
+        let address = match address.to_canonical() {
+            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+            address => address,
+        };
+        Self { address: Some(address), wrong: AtomicU32::new(0) }
+    }
+}
+
 /// Compares passwords, one at a time because it is slow on purpose, and remembers what came of it.
+///
+/// Anyone can keep many guesses waiting. Those who guessed wrong least come first, so a right password that is not
+/// remembered yet hardly waits for them; every second turn is of the one that waits longest, so none waits for ever.
+/// A password is compared even if its client has gone: it was right perhaps, and the client asks again.
 pub(super) struct Authenticator {
-    results: Mutex<Results>,
-    comparing: Arc<sync::Mutex<()>>,
+    shared: Arc<Mutex<Shared>>,
     /// Results are kept under a code that only this process can make of a password.
     key: hmac::Key,
 }
 
 /// How many results are remembered.
 const MAX_RESULTS: usize = 100;
+
+/// How many passwords wait to be compared. More than connections, since each has one with HTTP/1.1.
+const MAX_WAITING: usize = 1000;
+
+/// Of how many addresses it is known how often they guessed wrong.
+const MAX_ADDRESSES: usize = 1000;
+
+#[derive(Default)]
+struct Shared {
+    results: Results,
+    /// By how long they wait.
+    waiting: Vec<Waiting>,
+    /// Whether somebody compares them.
+    is_comparing: bool,
+    turns: u64,
+    /// Wrong passwords by address.
+    wrong: HashMap<IpAddr, u32>,
+}
+
+/// A password that waits to be compared, and those who wait for the result.
+struct Waiting {
+    code: Code,
+    password: SecretBox<Vec<u8>>,
+    hash: SecretString,
+    guesser: Arc<Guesser>,
+    results: Vec<oneshot::Sender<bool>>,
+}
 
 /// Whether each was right, and when it was put here.
 #[derive(Default)]
@@ -130,49 +196,130 @@ impl Authenticator {
     pub(super) fn new() -> Self {
         let key = hmac::Key::generate(HMAC_SHA256, &SystemRandom::new())
             .expect("there are random numbers, or no TLS connection could be made either");
-        Self { results: Mutex::default(), comparing: Arc::default(), key }
+        Self { shared: Arc::default(), key }
     }
 
     /// Whether there is this user and the password is theirs.
-    pub(super) async fn accepts(&self, users: &Users, credentials: Credentials) -> bool {
+    pub(super) async fn judge(&self, users: &Users, credentials: Credentials, guesser: &Arc<Guesser>) -> Verdict {
         let Credentials { user, password } = credentials;
         let known = str::from_utf8(&user).ok().and_then(|user| users.0.get(user));
-        let hash = known.cloned().unwrap_or_else(|| HASH_OF_NOBODY.into());
-        let code = self.code(&user, hash.expose_secret(), password.expose_secret());
-        let remembered = lock(&self.results).get(&code);
-        let right = match remembered {
-            Some(right) => right,
-            None => {
-                let turn = Arc::clone(&self.comparing).lock_owned().await;
-                // Somebody with the same may have been waited for.
-                let remembered = lock(&self.results).get(&code);
-                match remembered {
-                    Some(right) => right,
-                    None => {
-                        let compared = spawn_blocking(move || {
-                            // Also when nobody waits for the result any more, no other begins before the end.
-                            let _turn = turn;
-                            bcrypt::verify(password.expose_secret(), hash.expose_secret()).unwrap_or(false)
-                        });
-                        let right = compared.await.unwrap_or(false);
-                        lock(&self.results).put(code, right);
-                        right
-                    }
-                }
+        let hash = known.cloned().unwrap_or_else(|| self.stand_in(users, &user));
+        let code = self.code(&[&user, hash.expose_secret().as_bytes(), password.expose_secret()]);
+        let (sender, result) = oneshot::channel();
+        {
+            let mut shared = lock(&self.shared);
+            if let Some(right) = shared.results.get(&code) {
+                return Verdict::of(right && known.is_some());
             }
-        };
-        right && known.is_some()
+            shared.wait(Waiting { code, password, hash, guesser: Arc::clone(guesser), results: vec![sender] });
+            if !std::mem::replace(&mut shared.is_comparing, true) {
+                // Its thread would end it if it were part of this, which ends when the client goes.
+                spawn(compare(Arc::clone(&self.shared)));
+            }
+        }
+        match result.await {
+            Ok(right) => Verdict::of(right && known.is_some()),
+            Err(_) => Verdict::Busy,
+        }
     }
 
-    fn code(&self, user: &[u8], hash: &str, password: &[u8]) -> Code {
+    /// What the password of a user that there is not is compared with. It costs what the hash of some user costs, for
+    /// each name always the same, so the time says nothing of whether there is a user of the name. The dearest are left
+    /// out: those who know no name could make all others wait for them.
+    fn stand_in(&self, users: &Users, user: &[u8]) -> SecretString {
+        let cost = |hash: &SecretString| {
+            HashParts::from_str(hash.expose_secret()).map_or(DEFAULT_COST, |parts| parts.get_cost())
+        };
+        let costs: Vec<_> = users.0.values().map(|hash| cost(hash).min(MAX_STAND_IN_COST)).collect();
+        let pick = u32::from_be_bytes(self.code(&[user]).first_chunk().copied().unwrap_or_default());
+        let cost = costs.get(pick as usize % costs.len().max(1)).copied().unwrap_or(DEFAULT_COST);
+        format!("$2y${cost:02}${SALT_AND_HASH_OF_NOBODY}").into()
+    }
+
+    fn code(&self, parts: &[&[u8]]) -> Code {
         let mut code = hmac::Context::with_key(&self.key);
-        for part in [user, hash.as_bytes(), password] {
+        for part in parts {
             code.update(&(part.len() as u64).to_be_bytes());
             code.update(part);
         }
         let mut bytes = Code::default();
         bytes.copy_from_slice(code.sign().as_ref());
         bytes
+    }
+}
+
+impl Verdict {
+    fn of(right: bool) -> Self {
+        if right { Self::Right } else { Self::Wrong }
+    }
+}
+
+/// Compares all that wait. One thread at a time is busy with it.
+async fn compare(shared: Arc<Mutex<Shared>>) {
+    loop {
+        let next = {
+            let mut shared = lock(&shared);
+            let next = shared.take_next();
+            shared.is_comparing = next.is_some();
+            next
+        };
+        let Some(Waiting { code, password, hash, guesser, results }) = next else { return };
+        let compared =
+            spawn_blocking(move || bcrypt::verify(password.expose_secret(), hash.expose_secret()).unwrap_or(false));
+        let right = compared.await.unwrap_or(false);
+        {
+            let mut shared = lock(&shared);
+            shared.results.put(code, right);
+            if !right {
+                shared.blame(&guesser);
+            }
+        }
+        for result in results {
+            // The client may have gone.
+            let _ = result.send(right);
+        }
+    }
+}
+
+impl Shared {
+    /// Lets one more wait. Of too many, one that guessed wrong most goes, and of these the latest.
+    fn wait(&mut self, mut new: Waiting) {
+        if let Some(same) = self.waiting.iter_mut().find(|waiting| waiting.code == new.code) {
+            same.results.append(&mut new.results);
+            return;
+        }
+        self.waiting.push(new);
+        if self.waiting.len() > MAX_WAITING {
+            let worst = (0..self.waiting.len()).max_by_key(|index| self.wrong_of(*index));
+            worst.map(|worst| self.waiting.remove(worst));
+        }
+    }
+
+    fn take_next(&mut self) -> Option<Waiting> {
+        self.turns += 1;
+        let next = if self.turns.is_multiple_of(2) {
+            0
+        } else {
+            // The latest of these: one that has just got an answer and guesses again does not come before a new one.
+            (0..self.waiting.len()).rev().min_by_key(|index| self.wrong_of(*index))?
+        };
+        (next < self.waiting.len()).then(|| self.waiting.remove(next))
+    }
+
+    /// How often those wrong that guess this: from their address, and on their connection.
+    fn wrong_of(&self, index: usize) -> (u32, u32) {
+        let guesser = &self.waiting[index].guesser;
+        let of_address = guesser.address.and_then(|address| self.wrong.get(&address));
+        (of_address.copied().unwrap_or(0), guesser.wrong.load(Relaxed))
+    }
+
+    fn blame(&mut self, guesser: &Guesser) {
+        guesser.wrong.fetch_add(1, Relaxed);
+        let Some(address) = guesser.address else { return };
+        if self.wrong.len() >= MAX_ADDRESSES && !self.wrong.contains_key(&address) {
+            self.wrong.clear();
+        }
+        *self.wrong.entry(address).or_default() += 1;
     }
 }
 
@@ -212,11 +359,40 @@ mod tests {
         Credentials::from_header(format!("Basic {encoded}").as_bytes()).unwrap()
     }
 
+    fn guesser(address: &str) -> Arc<Guesser> {
+        Arc::new(Guesser::new(address.parse().unwrap()))
+    }
+
+    async fn accepts(authenticator: &Authenticator, users: &Users, user: &str, password: &str) -> bool {
+        authenticator.judge(users, says(user, password), &guesser("192.0.2.1")).await == Verdict::Right
+    }
+
+    /// Of some users, with hashes of these costs.
+    fn users_of_costs(costs: &[u32]) -> Users {
+        let hash = |cost: &u32| format!("$2y${cost:02}${SALT_AND_HASH_OF_NOBODY}").into();
+        Users(costs.iter().enumerate().map(|(number, cost)| (number.to_string(), hash(cost))).collect())
+    }
+
+    fn waiting(number: u64, guesser: &Arc<Guesser>) -> Waiting {
+        let mut code = Code::default();
+        code[..8].copy_from_slice(&number.to_be_bytes());
+        Waiting {
+            code,
+            password: SecretBox::new(Box::default()),
+            hash: SecretString::from(""),
+            guesser: Arc::clone(guesser),
+            results: Vec::new(),
+        }
+    }
+
+    fn number(waiting: &Waiting) -> u64 {
+        u64::from_be_bytes(*waiting.code.first_chunk().unwrap())
+    }
+
     #[tokio::test]
     async fn nobody_gets_in_with_the_password_that_stands_in_for_users_that_there_are_not() {
-        // It costs as much however dear the hashes of users are.
-        assert!(HASH_OF_NOBODY.starts_with("$2y$10$") && check_hash(HASH_OF_NOBODY).is_ok());
-        assert!(bcrypt::verify("a password of nobody", HASH_OF_NOBODY).unwrap());
+        let of_nobody = format!("$2y$10${SALT_AND_HASH_OF_NOBODY}");
+        assert!(check_hash(&of_nobody).is_ok() && bcrypt::verify("a password of nobody", &of_nobody).unwrap());
         let (users, authenticator) = (users(&[("alice", "right"), ("carol", "a:colon")]), Authenticator::new());
         // The second time it is remembered.
         for _ in 0..2 {
@@ -227,40 +403,105 @@ mod tests {
                 ("nobody", "a password of nobody", false),
                 ("", "a password of nobody", false),
             ] {
-                assert_eq!(authenticator.accepts(&users, says(user, password)).await, expected, "{user}");
+                assert_eq!(accepts(&authenticator, &users, user, password).await, expected, "{user}");
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_user_that_there_is_not_costs_what_some_user_costs_and_no_name_costs_now_this_and_now_that() {
+        let authenticator = Authenticator::new();
+        for (costs, expected) in [
+            (&[][..], &[DEFAULT_COST][..]),
+            (&[4], &[4]),
+            (&[12], &[12]),
+            (&[10, 12], &[10, 12]),
+            (&[31], &[MAX_STAND_IN_COST]),
+            (&[5, 18], &[5, MAX_STAND_IN_COST]),
+        ] {
+            let users = users_of_costs(costs);
+            let cost = |name: usize| {
+                let hash = authenticator.stand_in(&users, name.to_string().as_bytes());
+                assert!(check_hash(hash.expose_secret()).is_ok());
+                HashParts::from_str(hash.expose_secret()).unwrap().get_cost()
+            };
+            let found: std::collections::BTreeSet<_> = (0..100).map(cost).collect();
+            assert_eq!(found.into_iter().collect::<Vec<_>>(), expected, "{costs:?}");
+            assert!((0..100).all(|name| cost(name) == cost(name)));
         }
     }
 
     #[tokio::test]
     async fn who_guesses_pushes_no_right_password_out_of_the_memory() {
         let (users, authenticator) = (users(&[("alice", "right")]), Authenticator::new());
-        let hash = users.0["alice"].expose_secret();
-        assert!(authenticator.accepts(&users, says("alice", "right")).await);
+        let hash = users.0["alice"].expose_secret().as_bytes();
+        assert!(accepts(&authenticator, &users, "alice", "right").await);
         for number in 0..2 * MAX_RESULTS {
-            let code = authenticator.code(b"alice", hash, number.to_string().as_bytes());
-            lock(&authenticator.results).put(code, false);
+            let code = authenticator.code(&[b"alice", hash, number.to_string().as_bytes()]);
+            lock(&authenticator.shared).results.put(code, false);
         }
-        let results = lock(&authenticator.results);
-        assert_eq!(results.of.len(), MAX_RESULTS);
-        assert_eq!(results.get(&authenticator.code(b"alice", hash, b"right")), Some(true));
+        let shared = lock(&authenticator.shared);
+        assert_eq!(shared.results.of.len(), MAX_RESULTS);
+        assert_eq!(shared.results.get(&authenticator.code(&[b"alice", hash, b"right"])), Some(true));
         // The latest of the guesses are there, and nothing is under another name or hash.
         let last = (2 * MAX_RESULTS - 1).to_string();
-        assert_eq!(results.get(&authenticator.code(b"alice", hash, last.as_bytes())), Some(false));
-        for (user, hash, password) in [("bob", hash, "right"), ("alice", "", "right"), ("alicer", hash, "ight")] {
-            assert_eq!(results.get(&authenticator.code(user.as_bytes(), hash, password.as_bytes())), None);
+        assert_eq!(shared.results.get(&authenticator.code(&[b"alice", hash, last.as_bytes()])), Some(false));
+        for (user, hash, password) in [("bob", hash, "right"), ("alice", b"", "right"), ("alicer", hash, "ight")] {
+            let code = authenticator.code(&[user.as_bytes(), hash, password.as_bytes()]);
+            assert_eq!(shared.results.get(&code), None);
         }
-        drop(results);
     }
 
     #[tokio::test]
-    async fn one_password_is_compared_at_a_time() {
+    async fn a_password_of_which_the_client_has_gone_is_compared_all_the_same() {
         let (users, authenticator) = (users(&[("alice", "right")]), Authenticator::new());
-        let turn = Arc::clone(&authenticator.comparing).lock_owned().await;
-        let mut waiting = std::pin::pin!(authenticator.accepts(&users, says("alice", "right")));
-        assert!(futures_util::poll!(&mut waiting).is_pending());
-        assert!(lock(&authenticator.results).of.is_empty());
-        drop(turn);
-        assert!(waiting.await);
+        {
+            let mut asked = std::pin::pin!(accepts(&authenticator, &users, "alice", "right"));
+            assert!(futures_util::poll!(&mut asked).is_pending());
+        }
+        while lock(&authenticator.shared).is_comparing {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        assert!(lock(&authenticator.shared).results.of.values().all(|(right, _)| *right));
+        let mut again = std::pin::pin!(accepts(&authenticator, &users, "alice", "right"));
+        assert_eq!(futures_util::poll!(&mut again), std::task::Poll::Ready(true));
+    }
+
+    #[test]
+    fn one_turn_is_of_who_guessed_wrong_least_and_the_next_of_who_waits_longest() {
+        let mut shared = Shared::default();
+        let (near, far) = (guesser("192.0.2.1"), guesser("198.51.100.1"));
+        let fresh = guesser("192.0.2.1");
+        shared.blame(&near);
+        for (number, guesser) in [(1, &near), (2, &near), (3, &fresh), (4, &far), (5, &near), (6, &near)] {
+            shared.wait(waiting(number, guesser));
+        }
+        let order: Vec<_> = std::iter::from_fn(|| shared.take_next()).map(|waiting| number(&waiting)).collect();
+        // That of another address, the longest, that of another connection, the longest, and of those left the latest.
+        assert_eq!(order, [4, 1, 3, 2, 6, 5]);
+    }
+
+    #[test]
+    fn guesses_wait_in_a_bounded_number_and_the_same_one_once() {
+        let mut shared = Shared::default();
+        let (bad, good) = (guesser("2001:db8::1"), guesser("2001:db8:0:1::1"));
+        // Of the same 64 bits.
+        shared.blame(&guesser("2001:db8::ffff"));
+        for number in 0..2 * MAX_WAITING as u64 {
+            shared.wait(waiting(number, &bad));
+            shared.wait(waiting(number, &bad));
+        }
+        assert_eq!(shared.waiting.len(), MAX_WAITING);
+        for number in 0..10 {
+            shared.wait(waiting(u64::MAX - number, &good));
+        }
+        assert_eq!(shared.waiting.len(), MAX_WAITING);
+        assert_eq!(shared.waiting.iter().filter(|waiting| Arc::ptr_eq(&waiting.guesser, &good)).count(), 10);
+        // The longest are still there.
+        assert_eq!(number(&shared.waiting[0]), 0);
+        for number in 0..2 * MAX_ADDRESSES {
+            shared.blame(&guesser(&Ipv6Addr::from_bits((number as u128) << 64).to_string()));
+        }
+        assert!(shared.wrong.len() <= MAX_ADDRESSES);
     }
 }
