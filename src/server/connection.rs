@@ -15,7 +15,10 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body};
+use axum::{
+    BoxError, Router,
+    body::{Body, Bytes},
+};
 use hyper::{
     Request, Response,
     body::Incoming,
@@ -82,7 +85,7 @@ where
 {
     let stream = Hearing { stream, activity: Arc::clone(activity) };
     let (router, of_service) = (TowerToHyperService::new(router), Arc::clone(activity));
-    let service = service_fn(move |request| answer(&router, &of_service, request));
+    let service = service_fn(move |request: Request<Incoming>| answer(&router, &of_service, request));
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
@@ -114,11 +117,14 @@ where
 }
 
 /// Answers a request, and meanwhile shows that it is not the client that is waited for.
-pub(super) fn answer(
+pub(super) fn answer<B>(
     router: &TowerToHyperService<Router>,
     activity: &Arc<Activity>,
-    mut request: Request<Incoming>,
-) -> impl Future<Output = Result<Response<Body>, Infallible>> + use<> {
+    mut request: Request<B>,
+) -> impl Future<Output = Result<Response<Body>, Infallible>> + use<B>
+where
+    B: hyper::body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
     request.extensions_mut().insert(Arc::clone(&activity.guesser));
     let (answer, answering) = (router.call(request), activity.answering());
     async move {

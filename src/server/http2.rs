@@ -10,6 +10,10 @@ use std::{
 use axum::{
     Router,
     body::{Body, Bytes},
+    http::{
+        HeaderName, HeaderValue, Request, Uri,
+        header::{ACCEPT_ENCODING, AUTHORIZATION, HOST, ORIGIN},
+    },
 };
 use hyper::{
     body::{Frame, Incoming, SizeHint},
@@ -22,7 +26,7 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::{oneshot, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch},
     time::sleep,
 };
 
@@ -31,8 +35,22 @@ use super::connection::{Activity, Ended, LINGER, MAX_HEADER, answer, linger, sto
 /// Requests at once on a connection. A browser sends ten for a page; whoever wants more can wait for its turn.
 const MAX_STREAMS: u32 = 16;
 
+/// How many of them are answered at once. The others wait until the client has taken an answer, so that a client that
+/// does not read holds pieces of so many answers and no more. That keeps no other client waiting.
+const MAX_ANSWERS: usize = 2;
+
 /// What is kept of an answer until the client takes it, for each request.
-const SEND_BUFFER: usize = 32 * 1024;
+const SEND_BUFFER: usize = 16 * 1024;
+
+/// What a client may send of the bodies of its requests, which are not read: the least that the protocol allows.
+const RECEIVE_WINDOW: u32 = 65_535;
+
+/// The headers that answers depend on.
+const READ_HEADERS: [HeaderName; 5] =
+    [ACCEPT_ENCODING, AUTHORIZATION, HOST, ORIGIN, HeaderName::from_static("sec-fetch-site")];
+
+/// Of each of them, and of a path, no more is kept. No path is as long, and no password that matters.
+const MAX_KEPT: usize = 4 * 1024;
 
 /// Serves until the client is done, nothing moves, or `stop` turns true. Then requests that are here are still
 /// answered, and nothing else is waited for.
@@ -48,15 +66,24 @@ where
     let (router, of_service, unanswered) =
         (TowerToHyperService::new(router), Arc::clone(activity), Unanswered::default());
     let count = unanswered.clone();
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let (answer, one) = (answer(&router, &of_service, request), count.one());
-        async move { answer.await.map(|answer| answer.map(|body| Counted { body, _one: one })) }
+    let turns = Arc::new(Semaphore::new(MAX_ANSWERS));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (request, one, turns) = (what_is_read(request), count.one(), Arc::clone(&turns));
+        let (router, of_service) = (router.clone(), Arc::clone(&of_service));
+        async move {
+            // Nothing closes it, so there is always one.
+            let turn = turns.acquire_owned().await.ok();
+            let answer = answer(&router, &of_service, request).await;
+            answer.map(|answer| answer.map(|body| Counted { body, _one: one, _turn: turn }))
+        }
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(u32::try_from(MAX_HEADER).unwrap_or(u32::MAX))
+        .initial_stream_window_size(RECEIVE_WINDOW)
+        .initial_connection_window_size(RECEIVE_WINDOW)
         .max_send_buf_size(SEND_BUFFER);
     let (stream, given_back) = Lent::new(stream);
     // Boxed, so that it can be dropped before the end of this.
@@ -79,6 +106,28 @@ where
         linger(&mut stream).await;
     }
     Ended::Done
+}
+
+/// What answers depend on, copied: a request that waits for its turn would hold all that it was sent with.
+fn what_is_read<B>(request: Request<B>) -> Request<Body> {
+    let (mut parts, _) = request.into_parts();
+    let sent = std::mem::take(&mut parts.headers);
+    for name in READ_HEADERS {
+        for value in sent.get_all(&name) {
+            let kept = value.as_bytes().get(..MAX_KEPT).unwrap_or(value.as_bytes());
+            if let Ok(value) = HeaderValue::from_bytes(kept) {
+                parts.headers.append(name.clone(), value);
+            }
+        }
+    }
+    let mut uri = std::mem::take(&mut parts.uri).into_parts();
+    // Nothing is there under a path that was cut off.
+    let path = uri.path_and_query.as_ref().map(|path| path.path().chars().take(MAX_KEPT).collect::<String>());
+    uri.path_and_query = path.and_then(|path| path.parse().ok());
+    let host = uri.authority.as_ref().map(|host| host.as_str().chars().take(MAX_KEPT).collect::<String>());
+    uri.authority = host.and_then(|host| host.parse().ok());
+    parts.uri = Uri::from_parts(uri).unwrap_or_default();
+    Request::from_parts(parts, Body::empty())
 }
 
 /// A stream that goes back where it came from when it is dropped; hyper does not give it back by itself.
@@ -188,6 +237,7 @@ impl Drop for One {
 struct Counted {
     body: Body,
     _one: One,
+    _turn: Option<OwnedSemaphorePermit>,
 }
 
 impl hyper::body::Body for Counted {
@@ -207,5 +257,32 @@ impl hyper::body::Body for Counted {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::body::Body as _;
+
+    use super::*;
+
+    #[test]
+    fn of_a_request_that_waits_what_answers_depend_on_is_kept_and_no_more() {
+        let long = "x".repeat(2 * MAX_KEPT);
+        let request =
+            |uri: &str| Request::post(uri).header("host", "a").header("accept-encoding", "gzip").header("x", "y");
+        let kept =
+            what_is_read(request("https://a:1/-/reload?x=y").header("origin", &long).body(long.clone()).unwrap());
+        assert_eq!((kept.method().as_str(), kept.uri().to_string()), ("POST", "https://a:1/-/reload".to_owned()));
+        assert_eq!((kept.headers().len(), &kept.headers()["accept-encoding"]), (3, &HeaderValue::from_static("gzip")));
+        assert_eq!(kept.headers()["origin"].len(), MAX_KEPT);
+        assert!(kept.body().is_end_stream());
+        let twice = request("/metrics").header("accept-encoding", "gzip;q=0").header("host", "b").body(()).unwrap();
+        let kept = what_is_read(twice);
+        assert_eq!((kept.uri().path(), kept.headers().get_all("host").iter().count()), ("/metrics", 2));
+        assert_eq!(kept.headers().get_all("accept-encoding").iter().count(), 2);
+        let kept = what_is_read(request(&format!("https://a/{long}?{long}")).body(()).unwrap());
+        assert_eq!(kept.uri().path().len(), MAX_KEPT);
+        assert_eq!(what_is_read(request("*").body(()).unwrap()).uri().path(), "*");
     }
 }

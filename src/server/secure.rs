@@ -24,6 +24,9 @@ use super::{
 /// How long a handshake may take in all. A client on the other side of the world needs one second.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
+/// What is kept encrypted until the client takes it.
+const SEND_BUFFER: usize = 32 * 1024;
+
 /// Serves a client that speaks TLS, in the protocol that it has chosen. `settings` is asked once the client has said
 /// something.
 pub(super) async fn serve<S, F>(
@@ -107,7 +110,10 @@ where
         Err(error) => return Err(Refused { error, stream: beginning.take_io() }),
     };
     let Ok(settings) = settings().await else { return Ok(None) };
-    let shaken = begun.into_stream(settings).into_fallible().await;
+    let shaken = begun
+        .into_stream_with(settings, |connection| connection.set_buffer_limit(Some(SEND_BUFFER)))
+        .into_fallible()
+        .await;
     shaken.map(Some).map_err(|(error, stream)| Refused { error, stream: Some(stream) })
 }
 

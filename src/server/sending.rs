@@ -22,7 +22,7 @@ use crate::exposition::{Exposition, Progress};
 const MAX_HELD: usize = 16;
 
 /// What is handed to a connection at a time. A client that stopped reading holds two.
-const PIECE: usize = 32 * 1024;
+const PIECE: usize = 16 * 1024;
 
 /// What those get who come while few others are there. In small pieces, a large answer is under way half as long
 /// again, since they take more calls of the kernel and change threads more often.

@@ -80,13 +80,6 @@ async fn logged(daemon: &Daemon, words: &str) {
     }
 }
 
-/// The most memory that the daemon has had, in bytes.
-fn peak_memory(daemon: &Daemon) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
-}
-
 #[tokio::test]
 async fn headers_of_64_kb_are_refused_and_said_once() {
     let (_api, daemon) = start(1).await;
@@ -217,7 +210,7 @@ async fn two_hundred_scrapes_at_once_get_the_same() {
 async fn no_crowd_of_bad_clients_keeps_a_good_one_out() {
     let (_api, daemon) = start(5000).await;
     let (alone, size) = scrape(&daemon).await;
-    let before = peak_memory(&daemon);
+    let before = daemon.peak_memory();
     let mut idle = Vec::new();
     for _ in 0..600 {
         idle.push(connect(&daemon).await);
@@ -247,7 +240,7 @@ async fn no_crowd_of_bad_clients_keeps_a_good_one_out() {
     }
     // What 512 connections hold of a header and of an answer. A hundred answers would be many times that.
     let bound = before + 512 * 128 * 1024;
-    let peak = peak_memory(&daemon);
+    let peak = daemon.peak_memory();
     println!(
         "a scrape of {size} bytes alone: {alone:?}, in the crowd: {times:?}; memory at most {} MiB before, {} MiB after, bound {} MiB",
         before >> 20,
