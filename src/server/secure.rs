@@ -132,8 +132,11 @@ mod tests {
         time::{Instant, sleep},
     };
 
+    use rustls::{ClientConfig, RootCertStore, server::WebPkiClientVerifier};
+    use tokio_rustls::TlsConnector;
+
     use super::*;
-    use crate::server::web_config::Guesser;
+    use crate::server::{connection::LINGER, web_config::Guesser};
 
     async fn no_settings() -> Result<Arc<ServerConfig>, Unusable> {
         Err(Unusable)
@@ -189,5 +192,42 @@ mod tests {
             client.read_to_end(&mut answered).await.unwrap();
             assert_eq!(answered, answer);
         }
+    }
+
+    /// Settings that ask clients for a certificate, and a client that has none.
+    fn strict_settings_and_a_stranger() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(["a.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.der().clone()).unwrap();
+        let (roots, provider) = (Arc::new(roots), Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+        let server = server.unwrap().with_client_cert_verifier(verifier.build().unwrap());
+        let key = key.serialize_der().try_into().unwrap();
+        let server = server.with_single_cert(vec![certificate.der().clone()], key).unwrap();
+        let client = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13]);
+        (Arc::new(server), Arc::new(client.unwrap().with_root_certificates(roots).with_no_client_auth()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_is_refused_can_send_its_request_and_is_told_why() {
+        let (settings, stranger) = strict_settings_and_a_stranger();
+        let (_stop, stopped) = watch::channel(false);
+        let (client, server) = duplex(64 * 1024);
+        let server = Watched::new(server, Guesser::default());
+        let served = tokio::spawn(serve(server, async || Ok(settings), Router::new(), stopped));
+        // With TLS 1.3 a client thinks that it is let in.
+        let name = "a.example".try_into().unwrap();
+        let mut client = TlsConnector::from(stranger).connect(name, client).await.unwrap();
+        sleep(LINGER / 2).await;
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        client.flush().await.unwrap();
+        let error = client.read_u8().await.unwrap_err();
+        assert!(error.to_string().contains("CertificateRequired"), "{error}");
+        let silent = Instant::now();
+        assert!(matches!(served.await.unwrap(), Ended::Handshake(_)));
+        // It is not waited for any longer, though it does not close its side.
+        assert!(silent.elapsed() <= LINGER);
     }
 }
