@@ -12,8 +12,6 @@ use std::{
     collections::{BTreeSet, HashMap},
     error::Error,
     fmt,
-    fs::File,
-    io::{self, Read as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -22,6 +20,7 @@ use std::{
 use crate::{
     cloudflare::{ApiSettings, BaseUrl, CaFile, Credential},
     exposition::SeriesSettings,
+    files,
     model::{Kind, Status, Zone, ZoneId, clean},
     server::{ListenAddress, TelemetryPath, WebConfig, WebConfigErrors},
 };
@@ -192,34 +191,18 @@ impl fmt::Display for ConfigErrors {
 
 impl Error for ConfigErrors {}
 
-/// Far more than any configuration or bundle of certificates needs.
-const MAX_FILE_BYTES: u64 = 10 * 1024 * 1024;
-
 fn read_text(path: &Path) -> Result<String, Mistake> {
     let mistake = |line, what: String| {
         let text =
             format!("{what}; --config.file FILE or CLOUDFLARE_CERT_EXPORTER_CONFIG_FILE names the configuration");
         Mistake { file: None, line, key: String::new(), text }
     };
-    let bytes = read_file(path).map_err(|error| mistake(None, format!("the file cannot be read: {error}")))?;
+    let bytes = files::read(path).map_err(|error| mistake(None, format!("the file cannot be read: {error}")))?;
     String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = good.iter().filter(|&&byte| byte == b'\n').count() + 1;
         mistake(Some(line), "the file is not UTF-8 text".to_owned())
     })
-}
-
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    // Looked at before it is opened: opening a pipe would wait for a writer.
-    if !path.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(io::Error::other("it is larger than 10 MiB, so it is some other file"));
-    }
-    Ok(bytes)
 }
 
 /// Beats `api.base_url`.
@@ -774,7 +757,7 @@ DIR/config.toml:50: state: it must be a section, [state], not an array
             ),
             (
                 "[credentials.default]\napi_token_file = '.'",
-                ":2: credentials.default.api_token_file: DIR/. cannot be used: it is not a regular file; name a file that holds the bare secret and that this user can read",
+                ":2: credentials.default.api_token_file: DIR/. cannot be used: the file cannot be read: it is not a regular file but a directory; name a file that holds the bare secret and that this user can read",
             ),
             // Syntax.
             (

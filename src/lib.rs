@@ -10,13 +10,14 @@
 //! - [`poller`]: which zone is due; [`exposition`]: the text that Prometheus reads.
 //! - [`cloudflare`]: the client of the API.
 //! - [`state`]: files that survive a restart; [`systemd`]: what systemd is told and hands over.
-//! - [`model`]: pure data.
+//! - [`files`]: small files that a person names; [`model`]: pure data.
 
 pub mod cli;
 pub mod cloudflare;
 pub mod config;
 pub mod demo;
 pub mod exposition;
+pub mod files;
 pub mod model;
 pub mod poller;
 #[cfg(any(test, fuzzing))]
@@ -34,7 +35,7 @@ use chrono::{DateTime, Utc};
 use prometheus::{IntCounter, Registry};
 use tokio::{
     sync::{mpsc, watch},
-    task::{JoinError, JoinSet},
+    task::{JoinError, JoinSet, spawn_blocking},
     time::{Instant, interval, timeout},
 };
 
@@ -123,11 +124,18 @@ pub async fn run(
     .and_then(|counter| registry.register(Box::new(counter.clone())).map(|()| counter))
     .map_err(ClientError::from)?;
     let reloads = ReloadMetrics::register(&registry, now()).map_err(ClientError::from)?;
-    let directory = config.state_directory.as_deref().map(|path| Directory::open(path, write_failures)).transpose()?;
     let (revive, revived) = mpsc::unbounded_channel();
-    let maker = ClientMaker { registry: registry.clone(), now, revive, directory: directory.clone() };
-    let clients = maker.make(&config.api, &config.credentials)?;
-    let web = config.web_config_file.as_deref().map(server::Web::open).transpose()?;
+    let registry_of_clients = registry.clone();
+    let open = move || -> Result<_, RunError> {
+        let directory = config.state_directory.as_deref();
+        let directory = directory.map(|path| Directory::open(path, write_failures)).transpose()?;
+        let maker = ClientMaker { registry: registry_of_clients, now, revive, directory: directory.clone() };
+        let clients = maker.make(&config.api, &config.credentials)?;
+        let web = config.web_config_file.as_deref().map(server::Web::open).transpose()?;
+        Ok((config, directory, maker, clients, web))
+    };
+    let Some(opened) = unless_stopped(&mut stop, open).await? else { return Ok(()) };
+    let (config, directory, maker, clients, web) = opened?;
     let probe = match &config.probe_listen_address {
         Some(address) => Some(server::bind_probe(address).await?),
         None => None,
@@ -138,10 +146,15 @@ pub async fn run(
         server::adopt(sockets, &config.telemetry_path).map_err(RunError::Adopt)?
     };
     let access = server::Access { web, probe };
-    let (zones, due_in) = match &directory {
-        Some(directory) => restore(directory, &config, now()),
-        None => (config.zones.iter().map(|zone| Arc::new(ZoneState::new(zone.clone()))).collect(), Vec::new()),
+    let restored_from = directory.clone();
+    let restoring = move || {
+        let restored = match &restored_from {
+            Some(directory) => restore(directory, &config, now()),
+            None => (config.zones.iter().map(|zone| Arc::new(ZoneState::new(zone.clone()))).collect(), Vec::new()),
+        };
+        (config, restored)
     };
+    let Some((config, (zones, due_in))) = unless_stopped(&mut stop, restoring).await? else { return Ok(()) };
     let (snapshots, latest) = watch::channel(Arc::new(Snapshot { zones }));
     let pulse = watch::Sender::new(Instant::now());
     let beat = watch::Sender::new(None);
@@ -245,6 +258,20 @@ pub async fn run(
             tracing::warn!("Some scrapes did not finish in time and are cut off.");
             Ok(())
         }
+    }
+}
+
+/// Does what reads files on a thread of its own: a disk that hangs holds up no signal. `None` if the program has to end
+/// before that is done.
+async fn unless_stopped<T: Send + 'static>(
+    stop: &mut watch::Receiver<bool>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<Option<T>, JoinError> {
+    tokio::select! {
+        biased;
+        // An error means that whoever could say stop is gone.
+        _ = stop.wait_for(|&stop| stop) => Ok(None),
+        done = spawn_blocking(work) => done.map(Some),
     }
 }
 

@@ -49,6 +49,12 @@ use crate::{exposition::SeriesSettings, model::Snapshot, poller::PULSE_EVERY};
 /// The poll loop is taken for dead when its pulse is this old. Nothing it does takes nearly as long.
 const PULSE_LOST_AFTER: Duration = Duration::from_secs(6 * PULSE_EVERY.as_secs());
 
+/// How often it is tried whether requests can be answered.
+const BEAT_EVERY: Duration = Duration::from_secs(5);
+
+/// Requests count as unanswered when the last success is this old. A busy disk, or a clock that was set, is no reason.
+const BEAT_LOST_AFTER: Duration = Duration::from_secs(6 * BEAT_EVERY.as_secs());
+
 /// What answers are made of.
 #[derive(Debug, Clone)]
 pub struct Sources {
@@ -122,7 +128,7 @@ pub fn polls(pulse: &watch::Receiver<Instant>) -> bool {
 #[must_use]
 pub fn serves(beat: &watch::Receiver<Option<Instant>>) -> bool {
     // Before the first beat it is on its way.
-    beat.has_changed().is_ok() && beat.borrow().is_none_or(|beat| beat.elapsed() < PULSE_LOST_AFTER)
+    beat.has_changed().is_ok() && beat.borrow().is_none_or(|beat| beat.elapsed() < BEAT_LOST_AFTER)
 }
 
 /// Starts to listen for probes.
@@ -160,27 +166,33 @@ pub async fn serve(
     let snapshot = snapshots.borrow().clone();
     let first_series = series.borrow().clone();
     let published = Published::new(snapshot, first_series, now).await;
-    let served = Arc::new(Served { published, answers: Answers::default(), pulse, registry, now });
+    let served =
+        Arc::new(Served { published, answers: Answers::default(), pulse, beat: beat.subscribe(), registry, now });
     let following = async {
         served.published.follow(snapshots, series).await;
         // Whoever polls is gone. What is known is still shown, and health tells the rest.
         pending::<()>().await;
     };
+    let web = access.web.map(Arc::new);
     let beating = async {
-        let mut beats = interval(PULSE_EVERY);
+        let mut beats = interval(BEAT_EVERY);
         loop {
             beats.tick().await;
-            if served.published.is_kept_right() {
+            // What every request waits for.
+            let can_be_answered = match &web {
+                Some(web) => web.can_be_read().await,
+                None => true,
+            };
+            if can_be_answered && served.published.is_kept_right() {
                 beat.send_replace(Some(Instant::now()));
             }
         }
     };
-    let web = access.web.map(Arc::new);
     let mut router = router(telemetry_path, notice, reload, Arc::clone(&served));
     if let Some(web) = &web {
         router = router.layer(from_fn_with_state(Arc::clone(web), guard::guard));
     }
-    let tls = web.filter(|web| web.is_tls());
+    let tls = web.clone().filter(|web| web.is_tls());
     let probes = async {
         let Some(probe) = access.probe else { return Ok(()) };
         accept::serve(vec![probe], probe_router(Arc::clone(&served)), None, MAX_PROBES, stop.clone()).await
@@ -205,6 +217,7 @@ struct Served {
     published: Published,
     answers: Answers,
     pulse: watch::Receiver<Instant>,
+    beat: watch::Receiver<Option<Instant>>,
     registry: Registry,
     now: fn() -> DateTime<Utc>,
 }
@@ -248,11 +261,14 @@ fn router(
 }
 
 async fn healthy(State(served): State<Arc<Served>>) -> Response {
-    if polls(&served.pulse) {
-        "Healthy.\n".into_response()
+    let why = if !polls(&served.pulse) {
+        "The poll loop does not turn: nothing is being updated.\n"
+    } else if !serves(&served.beat) {
+        "Requests cannot be answered, or only with what is out of date; the log says why.\n"
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "The poll loop does not turn: nothing is being updated.\n").into_response()
-    }
+        return "Healthy.\n".into_response();
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
 }
 
 async fn reload_configuration(sender: &mpsc::UnboundedSender<ReloadReply>) -> Response {

@@ -2,13 +2,18 @@
 //!
 //! What is made of the answer is not here.
 
-use std::{error::Error as _, fs, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    error::Error as _,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 use reqwest::{Certificate, Client, Identity, Url, redirect::Policy};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::{cloudflare::read_roots, config::Listening, server::ListenAddress};
+use crate::{cloudflare::read_roots, config::Listening, files, server::ListenAddress};
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,8 +221,8 @@ impl Access {
     }
 }
 
-fn read(file: &PathBuf) -> Result<Vec<u8>, String> {
-    fs::read(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))
+fn read(file: &Path) -> Result<Vec<u8>, String> {
+    files::read(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))
 }
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
-use super::watched::{self, FileVersion, Unreadable};
+use super::watched::{self, FileVersion};
+use crate::files;
 
 /// No token or key of Cloudflare's comes near this size, so a larger file is some other file.
 const MAX_SECRET_BYTES: u64 = 8 * 1024;
@@ -56,12 +57,6 @@ pub enum CredentialError {
     /// The file cannot be read.
     #[error("the file cannot be read: {0}")]
     Unreadable(std::io::Error),
-    /// A folder, a device or a pipe.
-    #[error("it is not a regular file")]
-    NotAFile,
-    /// Far larger than a secret.
-    #[error("the file is larger than {MAX_SECRET_BYTES} bytes, so it holds something else")]
-    TooLarge,
     /// Nothing there.
     #[error("it is empty")]
     Empty,
@@ -240,11 +235,7 @@ impl SecretSource {
 }
 
 fn read_file(path: &Path, guarded: bool) -> Result<(SecretString, Option<FileVersion>), CredentialError> {
-    let (content, metadata) = watched::read(path, MAX_SECRET_BYTES).map_err(|error| match error {
-        Unreadable::Io(error) => CredentialError::Unreadable(error),
-        Unreadable::NotAFile => CredentialError::NotAFile,
-        Unreadable::TooLarge => CredentialError::TooLarge,
-    })?;
+    let (content, metadata) = files::read_at_most(path, MAX_SECRET_BYTES).map_err(CredentialError::Unreadable)?;
     if watched::is_utf16(&content) {
         return Err(CredentialError::Utf16);
     }

@@ -12,7 +12,8 @@ use rustls::{
 };
 use thiserror::Error;
 
-use super::watched::{self, FileVersion, Unreadable};
+use super::watched::{self, FileVersion};
+use crate::files;
 
 /// The bundles of whole systems have a quarter of a megabyte.
 const MAX_BYTES: u64 = 10 * 1024 * 1024;
@@ -39,25 +40,9 @@ pub enum CaFileError {
     /// The file cannot be read.
     #[error("{0}")]
     Unreadable(io::Error),
-    /// A directory, a device or a pipe.
-    #[error("it is not a regular file")]
-    NotAFile,
-    /// Far larger than any bundle.
-    #[error("it is larger than {} MiB, so it is some other file", MAX_BYTES >> 20)]
-    TooLarge,
     /// What is in it is of no use.
     #[error(transparent)]
     Invalid(#[from] InvalidRoots),
-}
-
-impl From<Unreadable> for CaFileError {
-    fn from(error: Unreadable) -> Self {
-        match error {
-            Unreadable::Io(error) => Self::Unreadable(error),
-            Unreadable::NotAFile => Self::NotAFile,
-            Unreadable::TooLarge => Self::TooLarge,
-        }
-    }
 }
 
 impl CaFile {
@@ -71,7 +56,7 @@ impl CaFile {
     }
 
     fn read(path: &std::path::Path) -> Result<Current, CaFileError> {
-        let (pem, metadata) = watched::read(path, MAX_BYTES)?;
+        let (pem, metadata) = files::read_at_most(path, MAX_BYTES).map_err(CaFileError::Unreadable)?;
         let Roots { certificates, damaged } = read_roots(&pem)?;
         if !damaged.is_empty() {
             tracing::warn!(

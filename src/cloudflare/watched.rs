@@ -3,10 +3,8 @@
 use std::{
     convert::Infallible,
     fmt::Display,
-    fs::{File, Metadata},
-    io::{self, Read as _},
+    fs::Metadata,
     os::unix::fs::MetadataExt as _,
-    path::Path,
     time::{Duration, SystemTime},
 };
 
@@ -29,36 +27,6 @@ impl FileVersion {
     pub(super) fn of(metadata: &Metadata) -> Self {
         Self { modified: metadata.modified().ok(), size: metadata.len(), inode: metadata.ino(), mode: metadata.mode() }
     }
-}
-
-/// Why a file cannot be read as one of at most so many bytes.
-#[derive(Debug)]
-pub(super) enum Unreadable {
-    Io(io::Error),
-    NotAFile,
-    TooLarge,
-}
-
-impl From<io::Error> for Unreadable {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-/// Reads a regular file whole.
-pub(super) fn read(path: &Path, limit: u64) -> Result<(Vec<u8>, Metadata), Unreadable> {
-    // Looked at before it is opened: opening a pipe would wait for a writer.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(Unreadable::NotAFile);
-    }
-    let file = File::open(path)?;
-    let metadata = file.metadata()?;
-    let mut content = Vec::new();
-    file.take(limit + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > limit {
-        return Err(Unreadable::TooLarge);
-    }
-    Ok((content, metadata))
 }
 
 /// The bytes without the mark that some editors put before UTF-8 text.

@@ -19,8 +19,8 @@ use crate::{
     model::Snapshot,
 };
 
-/// A clock that was set is noticed after so long, or by whoever asks.
-const LOOK_AFTER: Duration = Duration::from_secs(60);
+/// A clock that was set is noticed after so long, or by whoever asks. It is less than what makes the server unhealthy.
+const LOOK_AFTER: Duration = Duration::from_secs(15);
 
 /// How many seconds something may be out of date before something is wrong.
 const PATIENCE: i64 = 30;

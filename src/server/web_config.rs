@@ -20,9 +20,7 @@ mod users;
 
 use std::{
     error::Error,
-    fmt,
-    fs::File,
-    io::{self, Read as _},
+    fmt, io,
     path::{Path, PathBuf},
     str::FromStr as _,
 };
@@ -36,6 +34,8 @@ use document::{Document, line, shown};
 use rate_limit::RateLimit;
 use tls::{Material, TlsSettings};
 use users::Users;
+
+use crate::files;
 
 pub(super) use live::Unusable;
 pub use live::Web;
@@ -230,26 +230,12 @@ fn read_header(name: &str, value: Option<Spanned<String>>, report: &mut Report) 
     (!value.is_empty()).then_some((header, content))
 }
 
-/// Far more than any configuration or bundle of certificates needs.
-const MAX_FILE_BYTES: u64 = 10 * 1024 * 1024;
-
 /// The bytes of a file; they are wiped when they are no longer needed.
 type FileBytes = SecretBox<Vec<u8>>;
 
 fn read_bytes(path: &Path) -> Result<FileBytes, String> {
-    let read = || -> io::Result<_> {
-        let file = File::open(path)?;
-        let length = usize::try_from(file.metadata()?.len().min(MAX_FILE_BYTES)).unwrap_or(0);
-        // Growing would leave copies behind that nobody wipes.
-        let mut bytes = Vec::with_capacity(length + 1);
-        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-        Ok(SecretBox::new(Box::new(bytes)))
-    };
-    match read() {
-        Ok(bytes) if bytes.expose_secret().len() as u64 > MAX_FILE_BYTES => {
-            Err("it is larger than 10 MiB, so it is some other file".to_owned())
-        }
-        Ok(bytes) => Ok(bytes),
+    match files::read(path) {
+        Ok(bytes) => Ok(SecretBox::new(Box::new(bytes))),
         // In the words of Go.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err("no such file or directory".to_owned()),
         Err(error) => Err(error.to_string()),

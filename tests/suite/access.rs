@@ -14,6 +14,7 @@ use std::{
 use crate::support::{
     self, DEADLINE, Daemon,
     gate::{Authority, Identity},
+    obstacle::{self, Obstacle},
     until, until_ok,
     web::{ALICE, BOB, Folder, basic, connect, get, get_plain},
 };
@@ -674,6 +675,83 @@ async fn a_broken_file_answers_500_and_recovers() {
     folder.put("users-without-tls.yml");
     assert_eq!(status(&knock().await), "200");
     daemon.until_logged(&["The web configuration can be used again"]).await;
+}
+
+#[tokio::test]
+async fn what_is_no_regular_file_is_an_error_while_it_is_in_the_place_of_one() {
+    let folder = Folder::new();
+    let (_api, mut daemon) = start(&folder, "client-require-and-verify.yml").await;
+    let scrape = async || {
+        let scrape = get(&daemon, folder.tls(Some(&folder.client)), "/metrics", "");
+        timeout(DEADLINE, scrape).await.expect("an answer, whatever it is")
+    };
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .tls_certs_only([reqwest::Certificate::from_pem(folder.authority().pem().as_bytes()).unwrap()]);
+    let identity = format!("{}{}", folder.client.key, folder.client.certificate);
+    let open = client.identity(reqwest::Identity::from_pem(identity.as_bytes()).unwrap()).build().unwrap();
+    let url = format!("https://{}/-/healthy", daemon.address());
+    let on_an_open_connection =
+        async || timeout(DEADLINE, open.get(&url).send()).await.unwrap().unwrap().status().as_u16();
+    assert_eq!(on_an_open_connection().await, 200);
+    for name in ["web.yml", "server.pem", "server.key", "ca.pem"] {
+        let path = folder.path(name);
+        let text = std::fs::read_to_string(&path).unwrap();
+        for what in Obstacle::ALL {
+            what.put(&path);
+            assert!(scrape().await.is_err(), "{name} {what:?}");
+            // What it says of users is still right while a certificate cannot be read.
+            let expected = if name == "web.yml" { 500 } else { 200 };
+            assert_eq!(on_an_open_connection().await, expected, "{name} {what:?}");
+            obstacle::remove(&path);
+            folder.write(name, &text);
+            assert!(is_scrape(&scrape().await), "{name} {what:?}");
+        }
+        let what = if name == "web.yml" { "the web configuration" } else { name };
+        daemon.until_logged(&["level=error", what, "it is not a regular file but a pipe"]).await;
+        daemon.until_logged(&["level=error", what, "it is not a regular file but a device"]).await;
+    }
+    Obstacle::Pipe.put(&folder.path("web.yml"));
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_daemon_starts_with_something_else_in_the_place_of_a_file() {
+    let folder = Folder::new();
+    let api = SimulatedApi::start(World::of([SimulatedZone::of_size("a.example", 1)])).await.unwrap();
+    let token = api.change(|world| world.token().to_owned());
+    folder.write("token", &token);
+    let web = folder.put("client-require-and-verify.yml");
+    let more = format!(
+        "ca_file = {:?}\n[server]\nlisten_addresses = [\"127.0.0.1:0\"]\nweb_config_file = {web:?}\n[credentials.default]\napi_token_file = {:?}\n",
+        folder.path("ca.pem"),
+        folder.path("token")
+    );
+    folder.write("config.toml", &support::config(&api, &more));
+    let start = || {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_cloudflare-cert-exporter"));
+        program.env_clear().arg("--config.file").arg(folder.path("config.toml"));
+        let mut child = program.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let started = Instant::now();
+        while child.try_wait().unwrap().is_none() && started.elapsed() < DEADLINE {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = child.kill();
+        let ended = child.wait_with_output().unwrap();
+        (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+    };
+    for name in ["config.toml", "web.yml", "server.pem", "server.key", "ca.pem", "token"] {
+        let path = folder.path(name);
+        let text = std::fs::read_to_string(&path).unwrap();
+        for what in Obstacle::ALL {
+            what.put(&path);
+            let (code, said) = start();
+            assert!(code == Some(78) && !said.contains(&token), "{name} {what:?} {code:?} {said}");
+        }
+        obstacle::remove(&path);
+        folder.write(name, &text);
+    }
 }
 
 #[tokio::test]

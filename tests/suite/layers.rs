@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 /// From the top down. A room may use those below it.
-const ROOMS: [&str; 13] = [
+const ROOMS: [&str; 14] = [
     "main",
     "cli",
     "lib",
@@ -16,6 +16,7 @@ const ROOMS: [&str; 13] = [
     "cloudflare",
     "state",
     "systemd",
+    "files",
     "model",
 ];
 

@@ -9,6 +9,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use aws_lc_rs::digest::{self, SHA256};
@@ -17,7 +18,8 @@ use rustls::ServerConfig;
 use secrecy::ExposeSecret as _;
 use tokio::{
     sync::{self, OwnedMutexGuard},
-    task::spawn_blocking,
+    task::{JoinError, spawn_blocking},
+    time::timeout,
 };
 
 use super::{
@@ -28,10 +30,14 @@ use super::{
 };
 use crate::server::{limit::Reached, sending::lock};
 
+/// How long the files may take to be read. A request and its connection wait once each, and Prometheus ten seconds.
+const PATIENCE: Duration = Duration::from_secs(4);
+
 /// A web configuration that is followed while the program runs.
 #[derive(Debug)]
 pub struct Web {
     seen: Arc<sync::Mutex<Seen>>,
+    hang: Mutex<Hang>,
     /// These are as they were at the start.
     is_tls: bool,
     limiter: Option<Mutex<Limiter>>,
@@ -41,6 +47,13 @@ pub struct Web {
 /// The configuration cannot be used now, which the log tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::server) struct Unusable;
+
+/// The files are not read in time.
+#[derive(Debug, Default)]
+struct Hang {
+    lasts: bool,
+    again: Reached,
+}
 
 /// What the files held when they were last looked at.
 #[derive(Debug)]
@@ -104,6 +117,7 @@ impl Web {
         };
         Ok(Self {
             seen: Arc::new(sync::Mutex::new(seen)),
+            hang: Mutex::default(),
             is_tls,
             limiter: rate_limit.map(|limit| Mutex::new(Limiter::new(limit))),
             authenticator: Authenticator::new(),
@@ -131,14 +145,32 @@ impl Web {
         self.look(Seen::tls).await
     }
 
-    /// One at a time looks, so that a disk that hangs takes one thread and not all of them.
+    /// Whether the files can be read in time, whatever is in them. A mistake in them does not count: it is over when it
+    /// is repaired, and a program that is restarted for it would not start.
+    pub(in crate::server) async fn can_be_read(&self) -> bool {
+        self.in_time(|seen| seen.read()).await.is_some()
+    }
+
     async fn look<T: Send + 'static>(
         &self,
         look: impl FnOnce(&mut Seen) -> Option<T> + Send + 'static,
     ) -> Result<T, Unusable> {
-        let mut seen: OwnedMutexGuard<Seen> = Arc::clone(&self.seen).lock_owned().await;
-        let looked = spawn_blocking(move || look(&mut seen)).await;
-        looked.ok().flatten().ok_or(Unusable)
+        let looked = self.in_time(look).await.and_then(Result::ok);
+        looked.flatten().ok_or(Unusable)
+    }
+
+    /// `None` if it takes too long. One at a time looks, so that a disk that hangs takes one thread and not all of them.
+    async fn in_time<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&mut Seen) -> T + Send + 'static,
+    ) -> Option<Result<T, JoinError>> {
+        let looking = async {
+            let mut seen: OwnedMutexGuard<Seen> = Arc::clone(&self.seen).lock_owned().await;
+            spawn_blocking(move || look(&mut seen)).await
+        };
+        let looked = timeout(PATIENCE, looking).await.ok();
+        lock(&self.hang).note(looked.is_none());
+        looked
     }
 
     /// Whether one more request is within the limit.
@@ -170,7 +202,35 @@ impl WebConfig {
     }
 }
 
+impl Hang {
+    /// Says that it begins, once in a while that it lasts, and that it is over.
+    fn note(&mut self, lasts: bool) {
+        if lasts {
+            if let Some(failed) = self.again.count(1) {
+                let seconds = PATIENCE.as_secs();
+                tracing::error!(
+                    failed,
+                    seconds,
+                    "The files of the web configuration cannot be read in time, so every request is refused until they can: the disk that they are on does not answer."
+                );
+            }
+        } else if self.lasts {
+            self.again = Reached::default();
+            tracing::info!("The files of the web configuration can be read again.");
+        }
+        self.lasts = lasts;
+    }
+}
+
 impl Seen {
+    /// Reads what a request and a new connection read, and makes nothing of it.
+    fn read(&self) {
+        let _ = read_file(&self.file);
+        if let Some(tls) = self.config.made.as_ref().and_then(|config| config.tls.as_ref()) {
+            let _ = tls.read();
+        }
+    }
+
     fn config(&mut self) -> Option<Arc<WebConfig>> {
         let bytes = read_file(&self.file);
         let (file, started) = (&self.file, self.started);

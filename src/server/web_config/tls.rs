@@ -337,6 +337,8 @@ impl Pem {
     fn read(&self) -> Result<FileBytes, WebMistake> {
         match &self.source {
             Source::Inline(text) => Ok(SecretBox::new(Box::new(text.expose_secret().as_bytes().to_vec()))),
+            // The usual way to name an empty file; what it lacks says more than that it is a device.
+            Source::File { path, .. } if path == Path::new("/dev/null") => Ok(SecretBox::default()),
             Source::File { path, shown } => read_bytes(path).map_err(|error| {
                 let remedy = "name a file that this user can read; a path starts at the folder of this file";
                 self.mistake(format!("failed to read {} {shown}: {error}; {remedy}", self.key))

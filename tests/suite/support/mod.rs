@@ -7,6 +7,7 @@ pub(crate) mod browser;
 pub(crate) mod gate;
 pub(crate) mod manager;
 pub(crate) mod metrics;
+pub(crate) mod obstacle;
 pub(crate) mod prometheus;
 pub(crate) mod relay;
 pub(crate) mod web;
