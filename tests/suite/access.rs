@@ -177,6 +177,8 @@ async fn clients_with_and_without_certificates_get_what_the_policy_says() {
         }
     }
     // One of the authorities that can be read is enough.
+    folder.put("client-require-and-verify.yml");
+    let (_api, daemon) = start(&folder, "client-require-and-verify.yml").await;
     let damaged = "-----BEGIN CERTIFICATE-----\nMIHs\n-----END CERTIFICATE-----\n";
     folder.write("ca.pem", &format!("{damaged}{}", folder.authority().pem()));
     folder.put("client-require-and-verify.yml");
@@ -380,12 +382,11 @@ async fn clients_are_told_the_authorities_that_are_named_and_not_those_of_the_sy
         return;
     }
     let folder = Folder::new();
-    let (_api, daemon) = start(&folder, "tls.yml").await;
     for (file, told) in [
         ("client-verify-if-given.yml", "Acceptable client certificate CA names\nCN = The authority of a test\n"),
         ("client-verify-if-given-by-the-system.yml", "No client certificate CA names sent\n"),
     ] {
-        folder.put(file);
+        let (_api, daemon) = start(&folder, file).await;
         let mut client = Command::new("openssl");
         let client = client.args(["s_client", "-connect", daemon.address()]).stdin(Stdio::null()).output().unwrap();
         let said = String::from_utf8_lossy(&client.stdout);
@@ -510,8 +511,131 @@ async fn users_change_with_the_next_request() {
     // A password that was right once is not right for another hash.
     folder.put_text("basic_auth_users:\n  alice: HASH_OF_BOB\n");
     assert_eq!((knock(ALICE).await, knock(("alice", "builder")).await), (401, 200));
-    folder.put("headers.yml");
-    assert_eq!((knock(ALICE).await, knock(("nobody", "")).await), (200, 200));
+}
+
+/// A client that is not in the file as it should be, and may not get in whatever is missing of it.
+struct Stranger<'a> {
+    daemon: &'a Daemon,
+    folder: &'a Folder,
+    identity: Option<&'a Identity>,
+    is_tls: bool,
+}
+
+impl Stranger<'_> {
+    async fn gets_in(&self) -> bool {
+        if self.is_tls {
+            is_scrape(&get(self.daemon, self.folder.tls(self.identity), "/metrics", "").await)
+        } else {
+            is_scrape(&get_plain(self.daemon.address(), "/metrics", "").await)
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_part_of_a_file_lets_anybody_in_who_may_not_with_all_of_it() {
+    let folder = Folder::new();
+    let other = folder.authority().issue(Vec::new());
+    let tls = "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n";
+    let names = "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n  client_allowed_sans: [prometheus.example]\n";
+    let authority = "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: other.pem\n";
+    let any = "  client_auth_type: RequireAnyClientCert\n";
+    let users = "basic_auth_users:\n  alice: HASH_OF_ALICE\n  bob: HASH_OF_BOB\n";
+    folder.write("other.pem", &Authority::new("Another one").pem());
+    let strangers = [None, Some(&folder.client), Some(&other)];
+    for (text, is_tls, identities) in [
+        (users.to_owned(), false, &strangers[..1]),
+        (format!("{tls}{users}"), true, &strangers[..]),
+        (format!("{tls}{any}"), true, &strangers[..1]),
+        (format!("{tls}{names}"), true, &[None, Some(&other)]),
+        (format!("{tls}{authority}"), true, &strangers[..]),
+        (format!("{tls}{names}{users}"), true, &strangers[..]),
+    ] {
+        let (_api, daemon) = start_with(folder.put_text(&text), 1).await;
+        let whole = folder.fill_in(&text);
+        // After each line, within each line, with nothing, and without any file.
+        let lines: Vec<_> = whole.match_indices('\n').map(|(at, _)| at).collect();
+        let cuts = lines.iter().flat_map(|at| [*at + 1, *at, *at - 3]).chain([0]);
+        for cut in cuts.filter(|cut| *cut < whole.len() - 1) {
+            folder.write("web.yml", &whole[..cut]);
+            for identity in identities.iter().copied() {
+                let stranger = Stranger { daemon: &daemon, folder: &folder, identity, is_tls };
+                assert!(!stranger.gets_in().await, "{:?}\n{}", &whole[..cut], daemon.log());
+            }
+        }
+        std::fs::remove_file(folder.path("web.yml")).unwrap();
+        for identity in identities.iter().copied() {
+            assert!(!Stranger { daemon: &daemon, folder: &folder, identity, is_tls }.gets_in().await);
+        }
+    }
+}
+
+#[tokio::test]
+async fn losing_all_users_is_a_mistake_until_they_are_back_or_the_program_is_restarted() {
+    let folder = Folder::new();
+    // Also where it has begun without.
+    for begins_with in ["users-without-tls.yml", "headers.yml"] {
+        let (_api, mut daemon) = start(&folder, begins_with).await;
+        let knock = async |headers: &str| {
+            let answer = get_plain(daemon.address(), "/metrics", headers).await.unwrap();
+            status(&answer).to_owned()
+        };
+        let expected = if begins_with == "headers.yml" { "200" } else { "401" };
+        assert_eq!(knock("").await, expected);
+        folder.put("users-without-tls.yml");
+        assert_eq!((knock("").await, knock(&basic(ALICE)).await), ("401".to_owned(), "200".to_owned()));
+        for lost in ["", "basic_auth_users:\n", "basic_auth_users: {}\n", "# Nothing.\n", "rate_limit: {}\n"] {
+            folder.put_text(lost);
+            assert_eq!((knock("").await, knock(&basic(ALICE)).await), ("500".to_owned(), "500".to_owned()), "{lost:?}");
+            folder.put("users-without-tls.yml");
+            assert_eq!((knock("").await, knock(&basic(ALICE)).await), ("401".to_owned(), "200".to_owned()), "{lost:?}");
+        }
+        let before = daemon.log().matches("there is no user any more").count();
+        folder.put("empty.yml");
+        for _ in 0..5 {
+            assert_eq!(knock("").await, "500");
+        }
+        // Reading the configuration again does not help.
+        daemon.signal("HUP");
+        daemon.until_logged(&["was read again and is in use"]).await;
+        assert_eq!(knock("").await, "500");
+        daemon
+            .until_logged(&["level=error", "basic_auth_users: there is no user any more", "restart the program"])
+            .await;
+        assert_eq!(daemon.log().matches("there is no user any more").count(), before + 1, "{}", daemon.log());
+        daemon.signal("TERM");
+        assert_eq!(daemon.wait(), Some(0));
+        let (_api, daemon) = start(&folder, "empty.yml").await;
+        assert!(is_scrape(&get_plain(daemon.address(), "/metrics", "").await));
+    }
+}
+
+#[tokio::test]
+async fn losing_the_rules_for_client_certificates_is_a_mistake() {
+    let folder = Folder::new();
+    let knock = async |daemon: &Daemon| is_scrape(&get(daemon, folder.tls(Some(&folder.client)), "/metrics", "").await);
+    for (before, lost, said) in [
+        ("client-require-and-verify.yml", "tls.yml", "client_auth_type: clients are not asked for certificates"),
+        ("client-require-any.yml", "tls.yml", "client_auth_type: clients are not asked for certificates"),
+        ("client-request-allowed-sans.yml", "tls.yml", "client_auth_type: clients are not asked for certificates"),
+        ("client-allowed-sans.yml", "client-require-and-verify.yml", "client_allowed_sans: there are no names"),
+        (
+            "client-verify-if-given.yml",
+            "client-verify-if-given-by-the-system.yml",
+            "client_ca_file: there is no client CA",
+        ),
+    ] {
+        let (_api, daemon) = start(&folder, before).await;
+        assert!(knock(&daemon).await, "{before}");
+        folder.put(lost);
+        assert!(!knock(&daemon).await, "{before}");
+        daemon.until_logged(&["level=error", said]).await;
+        folder.put(before);
+        assert!(knock(&daemon).await, "{before}");
+    }
+    // Whoever names another policy means it.
+    let (_api, daemon) = start(&folder, "client-require-and-verify.yml").await;
+    folder.put("client-request.yml");
+    assert!(is_scrape(&get(&daemon, folder.tls(None), "/metrics", "").await));
 }
 
 #[tokio::test]
@@ -542,7 +666,7 @@ async fn headers_are_on_every_answer() {
     );
     let refused = get_plain(daemon.address(), "/metrics", "").await.unwrap();
     assert!(status(&refused) == "401" && found(&refused, "x-frame-options: deny"), "{refused}");
-    folder.put("headers-blank.yml");
+    let (_api, daemon) = start(&folder, "headers-blank.yml").await;
     let answer = get_plain(daemon.address(), "/-/healthy", "").await.unwrap().to_lowercase();
     assert!(!answer.contains("\r\nx-") && !answer.contains("\r\ncontent-security-policy"), "{answer}");
 }

@@ -26,6 +26,7 @@ use super::{
     FileBytes, Loaded, WebConfig, WebConfigErrors, WebMistake,
     rate_limit::{Limiter, RateLimit},
     read_file,
+    tls::{ClientRules, TlsSettings},
     users::{Authenticator, Credentials, Guesser, Verdict},
 };
 use crate::server::{limit::Reached, sending::lock};
@@ -60,6 +61,7 @@ struct Hang {
 struct Seen {
     file: PathBuf,
     started: Started,
+    protection: Protection,
     config: Followed<WebConfig>,
     tls: Followed<ServerConfig>,
     /// Of which configuration the TLS settings are made.
@@ -72,6 +74,14 @@ struct Started {
     is_tls: bool,
     http2: bool,
     rate_limit: Option<RateLimit>,
+}
+
+/// What has kept anybody out so far. A file that is empty, or of which the end is not written yet, lacks it just as one
+/// that is meant to do without, so it takes a restart to do without.
+#[derive(Debug, Clone, Copy, Default)]
+struct Protection {
+    users: bool,
+    clients: ClientRules,
 }
 
 /// Something that is made of files, and made anew when they change.
@@ -104,10 +114,12 @@ impl Web {
             "The web configuration is in use."
         );
         let (is_tls, http2, rate_limit) = (config.tls.is_some(), config.http2, config.rate_limit);
+        let protection = Protection::of(&config);
         let config = Arc::new(config);
         let seen = Seen {
             file: file.to_owned(),
             started: Started { is_tls, http2, rate_limit },
+            protection,
             tls_of: Some(Arc::clone(&config)),
             config: Followed::new("The web configuration", Some((digest_of(&bytes), config))),
             tls: Followed::new(
@@ -233,9 +245,10 @@ impl Seen {
 
     fn config(&mut self) -> Option<Arc<WebConfig>> {
         let bytes = read_file(&self.file);
-        let (file, started) = (&self.file, self.started);
+        let (file, started, protection) = (&self.file, self.started, &mut self.protection);
         self.config.follow(file, bytes, digest_of, |bytes| {
             let config = WebConfig::of_bytes(bytes.expose_secret(), file)?;
+            protection.stays_with(&config)?;
             warn(file, &config.warnings);
             warn(file, started.warning(&config).as_slice());
             Ok(config)
@@ -263,6 +276,37 @@ impl Seen {
                 Ok(made)
             },
         )
+    }
+}
+
+impl Protection {
+    fn of(config: &WebConfig) -> Self {
+        let clients = config.tls.as_ref().map(TlsSettings::client_rules).unwrap_or_default();
+        Self { users: !config.users.is_empty(), clients }
+    }
+
+    /// Takes note of what a configuration has.
+    ///
+    /// # Errors
+    /// With whatever it lacks.
+    fn stays_with(&mut self, config: &WebConfig) -> Result<(), Vec<WebMistake>> {
+        // Where there is no TLS any more, that is the mistake.
+        let mut lost = config.tls.as_ref().map(|tls| tls.lacking(self.clients)).unwrap_or_default();
+        if self.users && config.users.is_empty() {
+            lost.push(("basic_auth_users", "there is no user any more, but this program has asked for passwords"));
+        }
+        if !lost.is_empty() {
+            let mistake = |(key, what): (&str, &str)| WebMistake {
+                line: None,
+                key: key.to_owned(),
+                text: format!("{what}: complete the file, or restart the program to serve without"),
+            };
+            return Err(lost.into_iter().map(mistake).collect());
+        }
+        let now = Self::of(config);
+        self.users |= now.users;
+        self.clients.add(now.clients);
+        Ok(())
     }
 }
 

@@ -61,6 +61,26 @@ enum Source {
     },
 }
 
+/// Which rules of `tls_server_config` keep clients out.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ClientRules {
+    /// They need a certificate.
+    certificate: bool,
+    /// It has to come from an authority that is named.
+    authority: bool,
+    /// It has to have a name that is allowed.
+    names: bool,
+}
+
+impl ClientRules {
+    /// Takes these as well.
+    pub(super) const fn add(&mut self, more: Self) {
+        self.certificate |= more.certificate;
+        self.authority |= more.authority;
+        self.names |= more.names;
+    }
+}
+
 /// What the files of the settings hold.
 #[derive(Debug)]
 pub(super) struct Material {
@@ -200,6 +220,40 @@ impl TlsSettings {
             versions,
             ignore_client_order: section.prefer_server_cipher_suites.unwrap_or(true),
         })
+    }
+
+    /// What keeps clients out.
+    pub(super) fn client_rules(&self) -> ClientRules {
+        let names = self.client_auth != ClientAuth::None && self.allowed_sans.is_some();
+        let demands = matches!(self.client_auth, ClientAuth::RequireAny | ClientAuth::RequireAndVerify);
+        ClientRules {
+            certificate: demands || names,
+            authority: self.client_auth.verifies() && self.client_ca.is_some(),
+            names,
+        }
+    }
+
+    /// What of these rules is not there: the key, and what that means. Another policy that is named is no lack.
+    pub(super) fn lacking(&self, rules: ClientRules) -> Vec<(&'static str, &'static str)> {
+        let asks = self.client_auth != ClientAuth::None;
+        let lacking = [
+            (
+                rules.certificate && !asks,
+                "tls_server_config.client_auth_type",
+                "clients are not asked for certificates any more, but this program has demanded them",
+            ),
+            (
+                rules.authority && self.client_auth.verifies() && self.client_ca.is_none(),
+                "tls_server_config.client_ca_file",
+                "there is no client CA any more, and this program has trusted no other",
+            ),
+            (
+                rules.names && asks && self.allowed_sans.is_none(),
+                "tls_server_config.client_allowed_sans",
+                "there are no names any more, but this program has let in clients of some names alone",
+            ),
+        ];
+        lacking.into_iter().filter(|(lacks, ..)| *lacks).map(|(_, key, what)| (key, what)).collect()
     }
 
     /// Reads the files.
