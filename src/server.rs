@@ -96,7 +96,7 @@ pub async fn bind(addresses: &[ListenAddress], telemetry_path: &TelemetryPath) -
     let mut listeners = Vec::new();
     for address in addresses {
         let fail = |error| BindError { address: address.clone(), setting: "--web.listen-address", error };
-        let listener = address.bind().await.map_err(fail)?;
+        let listener = address.bind(addresses).await.map_err(fail)?;
         let bound = listener.local_addr().map_err(fail)?;
         tracing::info!(address = %bound, telemetry_path = telemetry_path.as_str(), "Listening.");
         listeners.push(listener);
@@ -137,7 +137,7 @@ pub fn serves(beat: &watch::Receiver<Option<Instant>>) -> bool {
 /// If the address cannot be listened on.
 pub async fn bind_probe(address: &ListenAddress) -> Result<TcpListener, BindError> {
     let fail = |error| BindError { address: address.clone(), setting: "server.probe_listen_address", error };
-    let listener = address.bind().await.map_err(fail)?;
+    let listener = address.bind(&[]).await.map_err(fail)?;
     tracing::info!(address = %listener.local_addr().map_err(fail)?, "Listening for probes of health and readiness.");
     Ok(listener)
 }

@@ -1,11 +1,18 @@
 //! Where is listened, and where the metrics are.
 
-use std::{fmt, io, str::FromStr};
+use std::{
+    fmt, io,
+    net::{Ipv6Addr, SocketAddr},
+    str::FromStr,
+};
 
+use socket2::SockRef;
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 /// An address to listen on: `HOST:PORT`, or `:PORT` for all interfaces.
+///
+/// As in Go, `[::]:PORT` serves IPv4 as well; beside `0.0.0.0:PORT`, IPv6 alone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ListenAddress {
     /// `None` is every interface.
@@ -34,7 +41,7 @@ impl FromStr for ListenAddress {
             None => return Err(InvalidListenAddress),
             Some(rest) => {
                 let ip = rest.strip_suffix(']').ok_or(InvalidListenAddress)?;
-                Some(ip.parse::<std::net::Ipv6Addr>().map_err(|_| InvalidListenAddress)?.to_string())
+                Some(ip.parse::<Ipv6Addr>().map_err(|_| InvalidListenAddress)?.to_string())
             }
         };
         Ok(Self { host, port })
@@ -68,15 +75,17 @@ impl ListenAddress {
         (self.port != 0).then(|| Self { host: Some(host.to_owned()), port: self.port }.to_string())
     }
 
-    /// Starts to listen.
+    /// Starts to listen, on one of all these addresses.
     ///
     /// # Errors
     /// If the address is taken, not of this machine, or not allowed.
-    pub async fn bind(&self) -> io::Result<TcpListener> {
+    pub async fn bind(&self, all: &[Self]) -> io::Result<TcpListener> {
+        let is_ipv4_of_the_same = |other: &Self| other.host.as_deref() == Some("0.0.0.0") && other.port == self.port;
         match self.host.as_deref() {
+            Some("::") => listen_on_ipv6(self.port, all.iter().any(is_ipv4_of_the_same)),
             Some(host) => TcpListener::bind((host, self.port)).await,
-            // One IPv6 socket serves both families, unless the machine has IPv6 switched off.
-            None => match TcpListener::bind(("::", self.port)).await {
+            // Unless the machine has IPv6 switched off.
+            None => match listen_on_ipv6(self.port, false) {
                 Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
                     TcpListener::bind(("0.0.0.0", self.port)).await
                 }
@@ -84,6 +93,18 @@ impl ListenAddress {
             },
         }
     }
+}
+
+/// Listens on all interfaces, with IPv4 unless it is to be IPv6 alone. What a system does that is told neither is a
+/// setting of it (`net.ipv6.bindv6only`).
+fn listen_on_ipv6(port: u16, alone: bool) -> io::Result<TcpListener> {
+    // As tokio's own `bind` has it.
+    const BACKLOG: u32 = 1024;
+    let socket = TcpSocket::new_v6()?;
+    SockRef::from(&socket).set_only_v6(alone)?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))?;
+    socket.listen(BACKLOG)
 }
 
 /// Where the metrics are served.
@@ -118,7 +139,30 @@ impl FromStr for TelemetryPath {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::net::TcpStream;
+
     use super::*;
+
+    #[tokio::test]
+    async fn all_interfaces_are_those_of_both_families() {
+        for text in [":0", "[::]:0"] {
+            let address: ListenAddress = text.parse().unwrap();
+            let Ok(listener) = address.bind(&[]).await else {
+                assert_eq!(text, "[::]:0", "only a machine without IPv6 may refuse this");
+                continue;
+            };
+            let bound = listener.local_addr().unwrap();
+            TcpStream::connect((Ipv4Addr::LOCALHOST, bound.port())).await.unwrap();
+            if bound.is_ipv6() {
+                assert!(!SockRef::from(&listener).only_v6().unwrap());
+            }
+            // A port of both families is taken.
+            let taken: ListenAddress = format!(":{}", bound.port()).parse().unwrap();
+            assert_eq!(taken.bind(&[]).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        }
+    }
 
     #[test]
     fn listen_addresses_are_written_as_prometheus_writes_them() {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{DEADLINE, Daemon};
+use crate::support::{self, DEADLINE, Daemon, is_there_or};
 use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedZone, World};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -286,6 +286,56 @@ async fn a_second_signal_does_not_wait_for_a_scrape() {
     assert_eq!(daemon.wait(), Some(0));
     logged(&daemon, "A second signal").await;
     drop(never_read);
+}
+
+/// In a network of its own, in which sockets of IPv6 serve IPv6 alone unless they are told otherwise.
+#[test]
+fn all_interfaces_are_those_of_both_families_whatever_the_system_is_set_to() {
+    // What is asked, and what comes of it; the daemon ends when the shell does.
+    const SCRIPT: &str = r#"
+        ip link set lo up && echo 1 > /proc/sys/net/ipv6/bindv6only || exit 99
+        [ $# -gt 0 ] || exit 0
+        "$@" run > /dev/null 2>&1 &
+        daemon=$!
+        trap 'kill $daemon; wait $daemon' EXIT
+        for host in 127.0.0.1 '[::1]'; do
+            for url in "http://$host:10199/metrics" "http://$host:10200/-/ready"; do
+                tries=0
+                until "$1" healthcheck --url "$url" | grep -Eq 'answers( 503)?' || [ $((tries += 1)) = 100 ]; do sleep 0.1; done
+                [ $tries = 100 ] || echo "$url answers"
+            done
+        done
+        "$@" healthcheck > /dev/null && echo healthy
+        "$@" check | grep -q 'not fresh' && echo checked
+    "#;
+    let shell = |listen: &[&str], probe: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        // Nothing answers there, and nothing has to.
+        let config = format!(
+            "[server]\nlisten_addresses = {listen:?}\nprobe_listen_address = {probe:?}\n[api]\nbase_url = \"http://127.0.0.1:9\"\n[[zones]]\nid = \"{:032x}\"\nname = \"a.example\"\n",
+            1
+        );
+        let daemon = support::command(folder.path(), &config, &[], &[]);
+        let mut shell = Command::new("unshare");
+        shell.args(["-rn", "bash", "-c", SCRIPT, "bash"]).env("CLOUDFLARE_API_TOKEN", "token");
+        (shell, daemon, folder)
+    };
+    let allowed = shell(&[":1"], ":2").0.output().is_ok_and(|output| output.status.success());
+    if !is_there_or(allowed, "a network namespace is not allowed here, so net.ipv6.bindv6only cannot be set") {
+        return;
+    }
+    for (listen, probe) in [
+        (&[":10199"][..], ":10200"),
+        (&["[::]:10199"], "[::]:10200"),
+        (&["0.0.0.0:10199", "[::]:10199"], ":10200"),
+        (&["[::]:10199", "0.0.0.0:10199"], ":10200"),
+    ] {
+        let (mut shell, daemon, _folder) = shell(listen, probe);
+        let output = shell.arg(daemon.get_program()).args(daemon.get_args()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        let expected = "http://127.0.0.1:10199/metrics answers\nhttp://127.0.0.1:10200/-/ready answers\nhttp://[::1]:10199/metrics answers\nhttp://[::1]:10200/-/ready answers\nhealthy\nchecked\n";
+        assert_eq!(said, expected, "{listen:?} {}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 #[tokio::test]
