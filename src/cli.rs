@@ -25,9 +25,12 @@ use std::{
 use chrono::{DateTime, Utc};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+use ask::DaemonFlags;
+
 use crate::{
     config::{Config, ConfigErrors, Listening},
     model::usable_time,
+    runtime_file,
     server::{ListenAddress, TelemetryPath},
     systemd,
 };
@@ -42,6 +45,8 @@ const UNUSABLE_CONFIG: u8 = 78;
 
 const CONFIG_FILE_VARIABLE: &str = "CLOUDFLARE_CERT_EXPORTER_CONFIG_FILE";
 const DEFAULT_CONFIG_FILE: &str = "/etc/cloudflare-cert-exporter/config.toml";
+/// The runtime directory of the unit for systemd, which has the default configuration.
+const RUNTIME_DIRECTORY: &str = "/run/cloudflare-cert-exporter";
 
 const VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
@@ -203,16 +208,16 @@ pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
         }
         Some(Command::List(options)) => load(&common, &Serving::No).map(|config| list::run(&config, &options, now)),
         Some(Command::Check(options)) => {
-            Ok(check::run(&options, || listening(&common), || read(&common, &Serving::No), now))
+            Ok(check::run(&options, || listening(&common, &options.daemon), || read(&common, &Serving::No), now))
         }
-        Some(Command::Healthcheck(options)) => Ok(healthcheck::run(&options, || listening(&common))),
+        Some(Command::Healthcheck(options)) => Ok(healthcheck::run(&options, || listening(&common, &options.daemon))),
         Some(Command::Completions(options)) => Ok(packager::completions(&options)),
         Some(Command::Man(options)) => Ok(packager::man(&options)),
     };
     ExitCode::from(code.unwrap_or_else(|code| code))
 }
 
-const NO_WEB_OPTIONS: &str = "Options that begin with --web. are for the daemon; this command takes none.";
+const NO_WEB_OPTIONS: &str = "Options that begin with --web. are for the daemon where they stand before a command; those that a command takes stand after it.";
 
 /// Whether a command line that has a mistake in it is one of `check`, whose exit codes are not the usual ones.
 ///
@@ -273,13 +278,29 @@ fn read(common: &Common, serving: &Serving) -> Result<Config, ConfigErrors> {
     }
 }
 
-/// Where the daemon with this configuration answers.
-fn listening(common: &Common) -> Result<Listening, ConfigErrors> {
-    match common.named_file() {
-        // A demo has no configuration.
-        None if !Path::new(DEFAULT_CONFIG_FILE).exists() => Ok(Listening::default()),
-        file => Config::load_listening(&file.unwrap_or_else(|| DEFAULT_CONFIG_FILE.into())),
+/// Where the daemon answers: as it was started with these flags, or as it says itself, or else as its configuration says.
+fn listening(common: &Common, flags: &DaemonFlags) -> Result<Listening, ConfigErrors> {
+    let named = common.named_file();
+    if flags.is_default() {
+        // That of the unit is another daemon's where another configuration is named.
+        let of_the_unit = named.as_ref().is_none_or(|file| file == Path::new(DEFAULT_CONFIG_FILE));
+        let directories = runtime_directories().into_iter().chain(of_the_unit.then(|| RUNTIME_DIRECTORY.into()));
+        if let Some(listening) = directories.into_iter().find_map(|directory| runtime_file::read(&directory)) {
+            return Ok(listening);
+        }
     }
+    let listening = match named {
+        // A demo has no configuration.
+        None if !Path::new(DEFAULT_CONFIG_FILE).exists() => Listening::default(),
+        file => Config::load_listening(&file.unwrap_or_else(|| DEFAULT_CONFIG_FILE.into()))?,
+    };
+    Ok(flags.apply(listening))
+}
+
+/// Those that systemd gives to a service.
+fn runtime_directories() -> Vec<PathBuf> {
+    let directories = std::env::var_os("RUNTIME_DIRECTORY").unwrap_or_default();
+    std::env::split_paths(&directories).filter(|directory| !directory.as_os_str().is_empty()).collect()
 }
 
 impl Common {

@@ -49,6 +49,8 @@ pub struct Config {
     pub series: SeriesSettings,
     /// Where state is kept over a restart, if anywhere.
     pub state_directory: Option<PathBuf>,
+    /// Where the daemon says at which addresses it answers, if anywhere.
+    pub runtime_directory: Option<PathBuf>,
     /// Every credential, read, in the order of their names.
     pub credentials: Vec<Arc<Credential>>,
     /// Every zone, in the order of the file; each names one of the credentials.
@@ -239,6 +241,7 @@ impl Context<'_> {
             api,
             series,
             state_directory,
+            runtime_directory: self.first_directory("RUNTIME_DIRECTORY"),
             credentials,
             zones,
         }
@@ -310,9 +313,12 @@ impl Context<'_> {
         };
         let directory = state.read("directory", text_as(path));
         state.finish();
-        // systemd separates several by colons; the unit of this program has one.
-        let systemd = || Some((self.environment)("STATE_DIRECTORY")?.split(':').next()?.into());
-        directory.or_else(systemd)
+        directory.or_else(|| self.first_directory("STATE_DIRECTORY"))
+    }
+
+    /// What systemd names in a variable: it separates several by colons, and the unit of this program has one.
+    fn first_directory(&self, variable: &str) -> Option<PathBuf> {
+        Some((self.environment)(variable)?.split(':').next()?.into())
     }
 
     /// What to say of a file; its name is part of it, unless a secret was pasted for it.

@@ -5,7 +5,8 @@
 //!
 //! - [`cli`]: the commands.
 //! - this file: the one place that joins the parts.
-//! - `reload`: another configuration while the program runs; `restart`: what a restart finds again.
+//! - `reload`: another configuration while the program runs; `restart`: what a restart finds again; `runtime_file`:
+//!   where the running daemon answers.
 //! - [`config`]: the configuration file; [`server`]: HTTP; [`demo`]: a simulated Cloudflare API.
 //! - [`poller`]: which zone is due; [`exposition`]: the text that Prometheus reads.
 //! - [`cloudflare`]: the client of the API.
@@ -25,11 +26,12 @@ pub mod poller;
 pub mod properties;
 mod reload;
 mod restart;
+mod runtime_file;
 pub mod server;
 pub mod state;
 pub mod systemd;
 
-use std::{convert::Infallible, io, net::TcpListener, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::TcpListener, path::Path, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use prometheus::{IntCounter, Registry};
@@ -40,11 +42,12 @@ use tokio::{
 };
 
 use cloudflare::{Client, ClientError, ClientMaker, Lane, Listed};
-use config::Config;
+use config::{Config, Listening};
 use model::{Baseline, Failure, Reason, Snapshot, UnusableClock, Zone, ZoneState, usable_time};
 use poller::{Fetched, Job, Name, Poller};
 use reload::{AskedBy, Live, ReloadMetrics};
 use restart::{restore, save};
+use runtime_file::RuntimeFile;
 use server::{BindError, WebConfigErrors};
 use state::{Directory, InUse};
 
@@ -140,10 +143,26 @@ pub async fn run(
         Some(address) => Some(server::bind_probe(address).await?),
         None => None,
     };
-    let listeners = if sockets.is_empty() {
-        server::bind(&config.listen_addresses, &config.telemetry_path).await?
+    let (listeners, addresses) = if sockets.is_empty() {
+        let listeners = server::bind(&config.listen_addresses, &config.telemetry_path).await?;
+        let addresses = config.listen_addresses.iter().zip(&listeners);
+        let addresses = addresses.map(|(address, listener)| address.bound_by(listener)).collect();
+        (listeners, addresses)
     } else {
-        server::adopt(sockets, &config.telemetry_path).map_err(RunError::Adopt)?
+        let listeners = server::adopt(sockets, &config.telemetry_path).map_err(RunError::Adopt)?;
+        let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()?.to_string().parse().ok());
+        let addresses = addresses.collect();
+        (listeners, addresses)
+    };
+    let listening = Listening {
+        addresses,
+        telemetry_path: config.telemetry_path.clone(),
+        is_tls: Ok(web.as_ref().is_some_and(server::Web::is_tls)),
+        probe_address: config
+            .probe_listen_address
+            .as_ref()
+            .zip(probe.as_ref())
+            .map(|(address, by)| address.bound_by(by)),
     };
     let access = server::Access { web, probe };
     let restored_from = directory.clone();
@@ -152,9 +171,13 @@ pub async fn run(
             Some(directory) => restore(directory, &config, now()),
             None => (config.zones.iter().map(|zone| Arc::new(ZoneState::new(zone.clone()))).collect(), Vec::new()),
         };
-        (config, restored)
+        let runtime_file = config.runtime_directory.as_deref().and_then(|directory| announce(directory, &listening));
+        (config, restored, runtime_file)
     };
-    let Some((config, (zones, due_in))) = unless_stopped(&mut stop, restoring).await? else { return Ok(()) };
+    // The file is removed at the end.
+    let Some((config, (zones, due_in), _runtime_file)) = unless_stopped(&mut stop, restoring).await? else {
+        return Ok(());
+    };
     let (snapshots, latest) = watch::channel(Arc::new(Snapshot { zones }));
     let pulse = watch::Sender::new(Instant::now());
     let beat = watch::Sender::new(None);
@@ -259,6 +282,16 @@ pub async fn run(
             Ok(())
         }
     }
+}
+
+/// Lets `check` and `healthcheck` find this process. Without it they go by the configuration.
+fn announce(directory: &Path, listening: &Listening) -> Option<RuntimeFile> {
+    RuntimeFile::write(directory, listening)
+        .inspect_err(|error| {
+            let directory = directory.display();
+            tracing::warn!(%directory, %error, "The addresses in use cannot be written to the runtime directory, so check and healthcheck go by the configuration.");
+        })
+        .ok()
 }
 
 /// Does what reads files on a thread of its own: a disk that hangs holds up no signal. `None` if the program has to end

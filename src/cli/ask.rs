@@ -13,7 +13,12 @@ use clap::Args;
 use reqwest::{Certificate, Client, Identity, Url, redirect::Policy};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::{cloudflare::read_roots, config::Listening, files, server::ListenAddress};
+use crate::{
+    cloudflare::read_roots,
+    config::Listening,
+    files,
+    server::{ListenAddress, TelemetryPath, WebConfig},
+};
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +37,7 @@ pub(super) fn address(listening: &Listening, endpoint: Endpoint) -> Result<Url, 
         Endpoint::Metrics => listening.telemetry_path.as_str(),
     };
     let unknown = || {
-        "server.listen_addresses does not tell where the daemon listens: --url URL names where it answers".to_owned()
+        "the address does not tell where the daemon listens, and no running one says it: --url URL names where it answers".to_owned()
     };
     let probe = listening.probe_address.as_ref().filter(|_| endpoint == Endpoint::Health);
     let scheme = match &listening.is_tls {
@@ -90,6 +95,42 @@ pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().map(Duration::from_secs);
     let timeout = seconds.map_or_else(|| crate::config::parse_duration(text), Ok)?;
     if timeout.is_zero() { Err("it has to be longer than nothing".to_owned()) } else { Ok(timeout) }
+}
+
+/// What tells where the daemon answers if it was started with the same.
+#[expect(clippy::doc_markdown, reason = "this is help for a terminal")]
+#[derive(Debug, Args, Default)]
+pub(super) struct DaemonFlags {
+    /// As the daemon was given it; the first is asked
+    /// [default: what the running daemon says in its runtime directory, else server.listen_addresses of the configuration].
+    #[arg(long = "web.listen-address", value_name = "ADDR")]
+    listen_addresses: Vec<ListenAddress>,
+    /// As the daemon was given it.
+    #[arg(long = "web.telemetry-path", value_name = "PATH")]
+    telemetry_path: Option<TelemetryPath>,
+    /// As the daemon was given it; it tells whether to ask over TLS.
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    web_config_file: Option<PathBuf>,
+}
+
+impl DaemonFlags {
+    pub(super) const fn is_default(&self) -> bool {
+        self.listen_addresses.is_empty() && self.telemetry_path.is_none() && self.web_config_file.is_none()
+    }
+
+    /// What is set on the command line beats what is in the file.
+    pub(super) fn apply(&self, mut listening: Listening) -> Listening {
+        if !self.listen_addresses.is_empty() {
+            listening.addresses.clone_from(&self.listen_addresses);
+        }
+        if let Some(path) = &self.telemetry_path {
+            listening.telemetry_path = path.clone();
+        }
+        if let Some(file) = &self.web_config_file {
+            listening.is_tls = WebConfig::asks_for_tls(file);
+        }
+        listening
+    }
 }
 
 /// What a daemon with a web configuration may ask for.
@@ -228,7 +269,6 @@ fn read(file: &Path) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::WebConfig;
 
     #[test]
     fn the_daemon_is_asked_where_it_listens() {

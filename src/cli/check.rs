@@ -13,7 +13,7 @@ use clap::Args;
 use reqwest::Url;
 
 use super::{
-    ask::{self, Access, Endpoint},
+    ask::{self, Access, DaemonFlags, Endpoint},
     complain,
     daemon::block_on,
     list, print,
@@ -42,15 +42,17 @@ pub(super) struct Options {
     #[arg(long, short, value_name = "DURATION", value_parser = ask::timeout)]
     timeout: Option<Duration>,
     /// Metrics of the daemon, such as https://exporter.example.com:10199/metrics
-    /// [default: the first of server.listen_addresses of the configuration, with server.telemetry_path].
+    /// [default: as the options of the daemon or the running daemon say, else the first of server.listen_addresses of the configuration, with server.telemetry_path].
     #[arg(long, value_name = "URL", value_parser = ask::url)]
     url: Option<Url>,
+    #[command(flatten)]
+    pub(super) daemon: DaemonFlags,
     #[command(flatten)]
     access: Access,
     /// List all zones at Cloudflare instead of asking a daemon; costs what list costs.
     #[arg(
         long,
-        conflicts_with_all = ["url", "ca_file", "basic_auth_user", "basic_auth_password_file", "client_cert", "client_key"]
+        conflicts_with_all = ["url", "listen_addresses", "telemetry_path", "web_config_file", "ca_file", "basic_auth_user", "basic_auth_password_file", "client_cert", "client_key"]
     )]
     sweep: bool,
 }

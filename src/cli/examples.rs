@@ -68,11 +68,13 @@ Certificates that are revoked, or superseded by a later one of the same name, ne
 
 pub(super) const HEALTHCHECK: &str = "\
 Examples:
-  The daemon of this machine, where its configuration says that it listens:
+  The daemon of this machine, where it says that it listens, or else its configuration:
     cloudflare-cert-exporter healthcheck
   In a Containerfile:
     HEALTHCHECK CMD [\"cloudflare-cert-exporter\", \"healthcheck\"]
-  A daemon whose address is not in the configuration:
+  A daemon that was started with a flag for its address:
+    cloudflare-cert-exporter healthcheck --web.listen-address :9100
+  Any other:
     cloudflare-cert-exporter healthcheck --url http://127.0.0.1:9100
 
 It exits with 0 if the daemon lives, else with 1. Whether Cloudflare answers does not matter.

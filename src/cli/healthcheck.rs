@@ -7,7 +7,7 @@ use reqwest::Url;
 
 use super::{
     FAILED,
-    ask::{self, Access, Endpoint},
+    ask::{self, Access, DaemonFlags, Endpoint},
     daemon::block_on,
     print,
 };
@@ -21,9 +21,11 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// Where the daemon answers, such as http://127.0.0.1:10199
-    /// [default: the first of server.listen_addresses of the configuration].
+    /// [default: as the options of the daemon or the running daemon say, else the first of server.listen_addresses of the configuration].
     #[arg(long, value_name = "URL", value_parser = ask::url)]
     url: Option<Url>,
+    #[command(flatten)]
+    pub(super) daemon: DaemonFlags,
     /// How long an answer is waited for.
     #[arg(long, short, value_name = "DURATION", default_value = "5s", value_parser = ask::timeout)]
     timeout: Duration,

@@ -75,6 +75,13 @@ impl ListenAddress {
         (self.port != 0).then(|| Self { host: Some(host.to_owned()), port: self.port }.to_string())
     }
 
+    /// The same with the port that it really has.
+    #[must_use]
+    pub fn bound_by(&self, listener: &TcpListener) -> Self {
+        let port = listener.local_addr().map_or(self.port, |bound| bound.port());
+        Self { host: self.host.clone(), port }
+    }
+
     /// Starts to listen, on one of all these addresses.
     ///
     /// # Errors

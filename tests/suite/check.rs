@@ -301,6 +301,109 @@ async fn the_daemon_is_found_by_its_configuration_without_its_secrets() {
     assert!(page.code == 3 && page.text.contains("is not in the format of metrics"), "{}", page.text);
 }
 
+/// Runs the program to its end, with this runtime directory and a configuration that says nothing right.
+async fn run_in(runtime_directory: &str, arguments: &[&str]) -> Output {
+    let (directory, arguments) = (runtime_directory.to_owned(), [arguments, &["--timeout", "60s"]].concat());
+    let arguments: Vec<_> = arguments.into_iter().map(str::to_owned).collect();
+    let run = move || {
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let config = "[server]\nlisten_addresses = [\"127.0.0.1:1\"]\n";
+        support::run(config, &arguments, &[("RUNTIME_DIRECTORY", &directory)])
+    };
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+/// A daemon that flags have moved, with a strict umask as the unit has it.
+async fn start_moved(runtime_directory: &str, flags: &[&str]) -> (SimulatedApi, Daemon) {
+    let api = SimulatedApi::start(World::of([zone("a.example", [("sensor", 300)])])).await.unwrap();
+    let token = api.change(|world| world.token().to_owned());
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&api, "[server]\nlisten_addresses = [\"127.0.0.1:1\"]\n");
+    let arguments = [&["--web.listen-address", "127.0.0.1:0"], flags].concat();
+    let environment = [("CLOUDFLARE_API_TOKEN", &*token), ("RUNTIME_DIRECTORY", runtime_directory)];
+    let command = support::command(folder.path(), &config, &arguments, &environment);
+    let mut shell = std::process::Command::new("/bin/bash");
+    shell.args(["-c", "umask 077; exec \"$@\"", "bash"]).arg(command.get_program()).args(command.get_args());
+    shell.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    (api, Daemon::wait_until_it_listens(shell, folder))
+}
+
+#[tokio::test]
+async fn a_daemon_that_flags_have_moved_is_found_by_its_runtime_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    let (_api, mut daemon) = start_moved(&format!("{path}:/nonexistent"), &["--web.telemetry-path", "/m"]).await;
+    daemon.ready().await;
+    let healthy = format!("healthy: {} answers.\n", daemon.url("/-/healthy"));
+    // A plugin of Icinga's has the runtime directory of Icinga, and may have others besides.
+    for directories in [path, &format!("/nonexistent:{path}")] {
+        assert_eq!(verdict(&run_in(directories, &["check"]).await).code, 0, "{directories}");
+        assert_eq!(run_in(directories, &["healthcheck"]).await.stdout, healthy, "{directories}");
+    }
+    let files: Vec<_> = directory.path().read_dir().unwrap().map(|file| file.unwrap().path()).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&files[0].metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o644, "the user of a monitoring system reads it");
+    // What the command line says goes before.
+    for elsewhere in [&["--url", "http://127.0.0.1:1"][..], &["--web.listen-address", "127.0.0.1:1"]] {
+        let output = run_in(path, &[&["healthcheck"], elsewhere].concat()).await;
+        assert!(output.code == Some(1) && output.stdout.contains("127.0.0.1:1/"), "{}", output.stdout);
+        assert_eq!(verdict(&run_in(path, &[&["check"], elsewhere].concat()).await).code, 3);
+    }
+    // A second one takes the place of none that lives.
+    let (_other_api, other) = start_moved(path, &[]).await;
+    other.until_logged(&["level=warn", "another daemon has this directory"]).await;
+    assert_eq!(run_in(path, &["healthcheck"]).await.stdout, healthy);
+    drop(other);
+    assert_eq!(run_in(path, &["healthcheck"]).await.stdout, healthy);
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(), Some(0));
+    assert_eq!(directory.path().read_dir().unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn what_a_killed_daemon_has_left_is_not_believed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    let (_api, daemon) = start_moved(path, &[]).await;
+    let address = daemon.address().to_owned();
+    // It is killed.
+    drop(daemon);
+    assert_eq!(directory.path().read_dir().unwrap().count(), 1);
+    let output = run_in(path, &["healthcheck"]).await;
+    assert!(output.stdout.contains("127.0.0.1:1/") && !output.stdout.contains(&address), "{}", output.stdout);
+    // The next one takes its place.
+    let (_api, daemon) = start_moved(path, &[]).await;
+    let healthy = format!("healthy: {} answers.\n", daemon.url("/-/healthy"));
+    assert_eq!(run_in(path, &["healthcheck"]).await.stdout, healthy);
+}
+
+#[tokio::test]
+async fn a_daemon_that_flags_have_moved_is_found_by_the_same_flags() {
+    let files = support::web::Folder::new();
+    let web = files.put("tls.yml");
+    let web = ["--web.config.file", web.to_str().unwrap()];
+    let ca = files.path("ca.pem");
+    for is_tls in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().to_str().unwrap();
+        let flags = [&["--web.telemetry-path", "/m"][..], if is_tls { &web[..] } else { &[][..] }].concat();
+        let (_api, daemon) = start_moved(path, &flags).await;
+        let scheme = if is_tls { "https" } else { "http" };
+        let healthy = format!("healthy: {scheme}://{}/-/healthy answers.\n", daemon.address());
+        let same = [&["--web.listen-address", daemon.address()], &flags[..]].concat();
+        assert_eq!(run_in("", &[&["healthcheck"], &same[..]].concat()).await.stdout, healthy);
+        assert_eq!(run_in(path, &["healthcheck"]).await.stdout, healthy);
+        let trust = if is_tls { vec!["--ca-file", ca.to_str().unwrap()] } else { Vec::new() };
+        until("a good verdict", async || {
+            let by_flags = run_in("", &[&["check"], &same[..], &trust].concat()).await.code;
+            let by_file = run_in(path, &[&["check"], &trust[..]].concat()).await.code;
+            ((by_flags, by_file) == (Some(0), Some(0))).then_some(())
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn a_daemon_that_is_gone_is_unknown_and_unhealthy() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -3,12 +3,13 @@
 use std::{fs, path::Path};
 
 /// From the top down. A room may use those below it.
-const ROOMS: [&str; 14] = [
+const ROOMS: [&str; 15] = [
     "main",
     "cli",
     "lib",
     "reload",
     "restart",
+    "runtime_file",
     "config",
     "server",
     "poller",

@@ -168,8 +168,9 @@ async fn a_socket_that_is_handed_over_is_listened_on() {
         folder.path(),
         &support::config(&api, ""),
         &["--web.systemd-socket"],
-        &[("CLOUDFLARE_API_TOKEN", &token)],
+        &[("CLOUDFLARE_API_TOKEN", &token), ("RUNTIME_DIRECTORY", folder.path().to_str().unwrap())],
     );
+    let runtime_directory = folder.path().to_str().unwrap().to_owned();
     // The socket has to be descriptor 3 and the process that begins has to know its own number: a shell does both.
     let mut shell = Command::new("/bin/bash");
     shell.arg("-c").arg("exec 3<&0; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\"").arg("bash");
@@ -180,6 +181,10 @@ async fn a_socket_that_is_handed_over_is_listened_on() {
     assert!(daemon.url("").ends_with(&address.to_string()));
     daemon.ready().await;
     assert_eq!(daemon.get("/metrics").await.0, 200);
+    // No configuration tells where that is.
+    let run = move || support::run("", &["healthcheck"], &[("RUNTIME_DIRECTORY", &runtime_directory)]);
+    let output = tokio::task::spawn_blocking(run).await.unwrap();
+    assert_eq!(output.code, Some(0), "{}", output.stdout);
 }
 
 #[test]

@@ -137,7 +137,8 @@ impl Web {
     }
 
     /// Whether connections are TLS.
-    pub(in crate::server) fn is_tls(&self) -> bool {
+    #[must_use]
+    pub const fn is_tls(&self) -> bool {
         self.is_tls
     }
 
