@@ -100,7 +100,7 @@ async fn headers_of_64_kb_are_refused_and_said_once() {
 async fn a_request_of_http_1_1_has_exactly_one_host_on_every_port() {
     let world = World::of([SimulatedZone::of_size("a.example", 1)]);
     let server = "[server]\nlisten_addresses = [\"127.0.0.1:0\"]\nprobe_listen_address = \"127.0.0.1:0\"\n";
-    let (_api, daemon) = crate::support::start(world, server).await;
+    let (_api, daemon) = support::start(world, server).await;
     for address in [daemon.address().to_owned(), daemon.probe_address().await] {
         for (line, hosts, expected) in [
             ("/-/healthy HTTP/1.1", &["a"][..], 200),
