@@ -64,7 +64,9 @@ Examples:
 Exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. UNKNOWN is also a zone that was not listed for two of
 its intervals or shows none of its active certificates, a daemon that does not answer, wrong usage, and a
 configuration that cannot be used.
-Certificates that are revoked, or superseded by a later one of the same name, never alarm.";
+Certificates that are revoked or superseded never alarm. One is superseded where an active one of the same zone
+and name expires later and was issued after half of its life; never where more than two of the name were ever
+valid at once.";
 
 pub(super) const HEALTHCHECK: &str = "\
 Examples:

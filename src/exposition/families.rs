@@ -100,10 +100,9 @@ pub(super) const FAMILIES: &[Family] = &[
     Family {
         name: "cloudflare_certificate_superseded",
         kind: "gauge",
-        help: "1 if another active certificate of the same zone and common name expires later. Polled and cached.",
-        of: Of::Certificates(|listing, certificate, now| {
-            let from = listing.superseded_from(certificate).unwrap_or(i64::MAX);
-            Some(if from <= now { Value::fixed(1) } else { Value { value: 0, until: from } })
+        help: "1 if another active certificate of the same zone and common name expires later and was issued after half of this one's life. Never where more than two of the name were ever valid at once. Polled and cached.",
+        of: Of::Certificates(|listing, certificate, _| {
+            Some(Value::fixed(i64::from(listing.is_superseded(certificate))))
         }),
     },
     Family {

@@ -10,12 +10,13 @@ use crate::support::{
 use chrono::{Duration, SecondsFormat, Utc};
 use cloudflare_cert_exporter::demo::{Fault, SimulatedApi, SimulatedCertificate, SimulatedZone, World};
 
-/// A certificate with so many whole days left.
+/// A certificate of a year with so many whole days left.
 #[expect(clippy::disallowed_methods, reason = "the program under test looks at the clock, too")]
 fn certificate(id: &str, common_name: &str, days: i64) -> SimulatedCertificate {
     let expires_on = Utc::now() + Duration::days(days) + Duration::hours(12);
-    let expires_on = expires_on.to_rfc3339_opts(SecondsFormat::Secs, true);
-    SimulatedCertificate::new(id, common_name, "active", "2026-01-01T00:00:00Z", &expires_on)
+    let [issued_on, expires_on] =
+        [expires_on - Duration::days(365), expires_on].map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true));
+    SimulatedCertificate::new(id, common_name, "active", &issued_on, &expires_on)
 }
 
 fn zone(name: &str, certificates: impl IntoIterator<Item = (&'static str, i64)>) -> SimulatedZone {

@@ -8,6 +8,7 @@ mod dashboard;
 mod names;
 mod promql;
 mod types;
+mod year;
 
 use std::{collections::BTreeMap, fs, process::Command, time::Duration};
 
@@ -44,6 +45,17 @@ fn alerts() -> Vec<Value> {
     let alerts: Vec<_> = rules().into_iter().filter(|rule| rule.get("alert").is_some()).collect();
     assert!(!alerts.is_empty());
     alerts
+}
+
+/// Fails if promtool finds one of these tests of rules and expressions untrue.
+fn promtool_agrees(tests: &Value) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tests.yml");
+    // JSON is YAML, too.
+    fs::write(&file, tests.to_string()).unwrap();
+    let output = Command::new("promtool").args(["test", "rules"]).arg(file).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
 }
 
 /// The daemon on its simulated API, with everything that it ever shows: every zone, and when its token expires.

@@ -167,7 +167,7 @@ impl Seen {
                     id: certificate.id().to_owned(),
                     common_name: certificate.common_name().to_owned(),
                     days: certificate.days_until_expiry(now)?,
-                    is_quiet: certificate.status == Status::Revoked || listing.is_superseded(certificate, now),
+                    is_quiet: certificate.status == Status::Revoked || listing.is_superseded(certificate),
                 })
             }));
         }

@@ -32,7 +32,7 @@ fn certificate(id: &str, common_name: &str, status: Status, left: i64) -> Certif
         identity: Identity { id, common_name, serial_number: "", fingerprint_sha256: "", ski: "" }.into(),
         status,
         expiry: Expiry::At(NOW + left),
-        not_before: None,
+        not_before: Some(NOW + left - 365 * DAY),
         profile: Arc::default(),
     }
 }

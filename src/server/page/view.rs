@@ -210,7 +210,7 @@ impl Silence {
         let forget_after = i64::try_from(settings.forget_expired_after.as_secs()).unwrap_or(i64::MAX);
         if certificate.status == Status::PendingRevocation {
             Some(Self::PendingRevocation)
-        } else if listing.is_superseded(certificate, now) {
+        } else if listing.is_superseded(certificate) {
             Some(Self::Superseded)
         } else {
             let is_forgotten = certificate.not_after().is_some_and(|time| time < now.saturating_sub(forget_after));
@@ -460,7 +460,7 @@ impl<'a> Row<'a> {
             class: if silence.is_some() { "" } else { urgency(expiry, now) },
             date: date(expiry, "%Y-%m-%d %H:%M"),
             name: certificate.common_name(),
-            superseded: listing.is_some_and(|listing| listing.is_superseded(certificate, now)),
+            superseded: listing.is_some_and(|listing| listing.is_superseded(certificate)),
             zone: &zone.name,
             zone_id: with_zone_id.then(|| zone.zone.id.as_str()),
             status: words(certificate.status),

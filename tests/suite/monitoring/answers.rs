@@ -1,13 +1,11 @@
 //! What the dashboard answers where replicas, namesakes and certificates that nobody needs could be counted wrongly.
 
-use std::{fs, process::Command};
-
 use serde_json::{Value, json};
 
 use super::{
     dashboard,
     dashboard::{panels, targets, text},
-    rate_interval, substituted,
+    promtool_agrees, rate_interval, substituted,
 };
 use crate::support::{has_program, is_there};
 
@@ -115,11 +113,5 @@ fn each_certificate_and_zone_is_counted_once() {
             { "interval": "1m", "input_series": zone, "promql_expr_test": [none] },
         ],
     });
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("tests.yml");
-    // JSON is YAML, too.
-    fs::write(&file, tests.to_string()).unwrap();
-    let output = Command::new("promtool").args(["test", "rules"]).arg(file).output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+    promtool_agrees(&tests);
 }
