@@ -242,10 +242,17 @@ impl Exposition {
     }
 }
 
-/// Writes every metric of the program itself that is not in the registry.
+/// Writes every metric of the program itself that is not in the registry, at this Unix second.
 #[must_use]
-pub fn render_program() -> String {
+pub fn render_program(now: i64) -> String {
     let mut text = Text::default();
+    let name = "cloudflare_cert_exporter_clock_timestamp_seconds";
+    text.family(
+        name,
+        "gauge",
+        "The exporter's own time at the scrape, as Unix time. Its other times are by this clock.",
+    );
+    text.sample(name, "", now);
     let name = "cloudflare_cert_exporter_build_info";
     text.family(name, "gauge", "Always 1; the labels say which build this is.");
     let mut labels = String::new();

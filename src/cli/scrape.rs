@@ -238,7 +238,7 @@ mod tests {
                 forget_expired_after: Duration::ZERO,
             };
             let exposition = Exposition::new(settings).next(Arc::new(Snapshot { zones: vec![Arc::new(state)] }), NOW);
-            let text = text(&exposition) + &render_program();
+            let text = text(&exposition) + &render_program(NOW);
             let read: Vec<_> = samples(&text).collect::<Result<_, _>>().unwrap();
             prop_assert_eq!(read.len(), text.lines().filter(|line| !line.starts_with('#')).count());
             for sample in read.iter().filter(|sample| sample.name == "cloudflare_certificate_info") {

@@ -248,8 +248,9 @@ fn zones_of_one_name_show_an_id_once() {
 
 #[test]
 fn the_program_tells_of_itself() {
-    let text = render_program();
+    let text = render_program(NOW);
     for name in [
+        "\ncloudflare_cert_exporter_clock_timestamp_seconds 1795521600\n",
         "cloudflare_cert_exporter_build_info{version=\"",
         "\nprocess_cpu_seconds_total ",
         "\nprocess_open_fds ",

@@ -19,7 +19,7 @@ const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0
 /// Answers a scrape.
 pub(super) async fn answer(served: &Served, headers: &HeaderMap) -> Result<Response, Unrendered> {
     let exposition = served.published.now().await?;
-    let program = program(&served.registry)?;
+    let program = program(&served.registry, served.published.second())?;
     let gzip = accepts_gzip(headers);
     let body = if gzip { served.answers.gzip(exposition, &program) } else { served.answers.text(exposition, program) };
     let mut response = Response::new(Body::new(body));
@@ -33,9 +33,9 @@ pub(super) async fn answer(served: &Served, headers: &HeaderMap) -> Result<Respo
     Ok(response)
 }
 
-/// What the program tells of itself at this moment.
-fn program(registry: &Registry) -> Result<String, Unrendered> {
-    let mut text = exposition::render_program();
+/// What the program tells of itself at this Unix second.
+fn program(registry: &Registry, now: i64) -> Result<String, Unrendered> {
+    let mut text = exposition::render_program(now);
     TextEncoder::new().encode_utf8(&registry.gather(), &mut text).map_err(|error| {
         tracing::error!(%error, "The metrics of the program cannot be rendered. Please report this.");
         Unrendered

@@ -134,7 +134,8 @@ impl Published {
         whole.saturating_sub(Duration::from_nanos(now.timestamp_subsec_nanos().into()))
     }
 
-    fn second(&self) -> i64 {
+    /// The Unix second of its clock.
+    pub(super) fn second(&self) -> i64 {
         (self.now)().timestamp()
     }
 }

@@ -62,6 +62,9 @@ async fn days_follow_the_wall_clock_and_polls_do_not() {
         let metrics = Metrics::of(&daemon).await;
         let shown = metrics.get("cloudflare_certificate_days_until_expiry", &[("zone", "rare.example")]);
         assert_eq!(shown, Some(f64::from(days)), "{set}");
+        let told = metrics.get("cloudflare_cert_exporter_clock_timestamp_seconds", &[]).unwrap();
+        let passed = told - clock.timestamp() as f64;
+        assert!((0.0..=running.elapsed().as_secs_f64() + 1.0).contains(&passed), "{set}: {passed} seconds too late");
         let expired = metrics.get("cloudflare_certificates_expired", &[("zone", "rare.example")]);
         assert_eq!(expired, Some(f64::from(u8::from(days < 0))), "{set}");
         // A listing from the future would pass for a fresh one as long as the clock is behind.
