@@ -5,6 +5,7 @@
 
 mod answers;
 mod dashboard;
+mod gaps;
 mod names;
 mod promql;
 mod types;

@@ -42,6 +42,8 @@ impl Known {
             }
         }
         known.metrics.insert("up".to_owned(), BTreeSet::new());
+        let of_alerts = ["alertname", "alertstate"].map(str::to_owned);
+        known.metrics.insert("ALERTS".to_owned(), BTreeSet::from(of_alerts));
         let all: BTreeSet<_> = known.values.keys().cloned().collect();
         for rule in rules() {
             if let Some(name) = rule["record"].as_str() {
