@@ -62,8 +62,11 @@ pub(super) struct SeenCertificate {
     pub(super) is_quiet: bool,
 }
 
+/// How many seconds the clock of the daemon and that of this machine can be apart before days cannot be trusted.
+const CLOCKS_APART: u64 = 3600;
+
 impl Seen {
-    /// Reads the metrics of a daemon whose clock says `now`.
+    /// Reads the metrics of a daemon, on a machine whose clock says `now`.
     ///
     /// # Errors
     /// In words, if they are none of this program.
@@ -72,7 +75,7 @@ impl Seen {
         /// A zone, its last success and its interval.
         type Told = (SeenZone, Option<f64>, Option<f64>);
         let mut zones = BTreeMap::<(String, String), Told>::new();
-        let mut found = Vec::new();
+        let (mut found, mut clock) = (Vec::new(), now);
         let (mut quiet, mut active, mut zone_ids) = (HashSet::new(), HashSet::new(), HashMap::new());
         for sample in samples(text) {
             let sample = sample.map_err(foreign)?;
@@ -105,6 +108,7 @@ impl Seen {
                 "cloudflare_certificates_hidden" => zone(&|zone| zone.0.hidden += count(sample.value)),
                 "cloudflare_certificates_last_success_timestamp_seconds" => zone(&|zone| zone.1 = Some(sample.value)),
                 "cloudflare_certificates_poll_interval_seconds" => zone(&|zone| zone.2 = Some(sample.value)),
+                "cloudflare_cert_exporter_clock_timestamp_seconds" => clock = whole(sample.value),
                 _ => {}
             }
         }
@@ -114,7 +118,8 @@ impl Seen {
         }
         let mut seen = Self::default();
         for ((name, id), (zone, last_success, interval)) in zones {
-            let not_fresh = not_fresh(last_success, interval, now);
+            // Its times are by its own clock.
+            let not_fresh = clocks_apart(clock, now).or_else(|| not_fresh(last_success, interval, clock));
             seen.zones.push(SeenZone { name, id, not_fresh, ..zone });
         }
         // Two zones can have one name.
@@ -213,6 +218,15 @@ impl Seen {
     }
 }
 
+/// Why nothing that the daemon says of days can be trusted.
+fn clocks_apart(clock: i64, now: i64) -> Option<String> {
+    let apart = clock.abs_diff(now);
+    (apart > CLOCKS_APART).then(|| {
+        let apart = humantime::format_duration(Duration::from_secs(apart));
+        format!("is counted by a clock that is {apart} apart from that of this machine; one of the two is wrong")
+    })
+}
+
 /// Why a zone that was listed then is no longer fresh: nobody knows what happened since.
 fn not_fresh(last_success: Option<f64>, interval: Option<f64>, now: i64) -> Option<String> {
     let Some(last_success) = last_success else { return Some("was never listed".to_owned()) };
@@ -251,6 +265,31 @@ mod tests {
             let float = |number: i64| number as f64;
             assert_eq!(not_fresh(last_success.map(float), interval.map(float), NOW), reason, "{last_success:?}");
         }
+    }
+
+    #[test]
+    fn times_of_the_daemon_are_by_its_own_clock_unless_that_is_far_off() {
+        for (clock, listed, fresh) in [
+            (NOW - 3000, NOW - 3100, true),
+            (NOW - 3000, NOW - 4900, false),
+            (NOW + 3000, NOW - 100, false),
+            (NOW + 3000, NOW + 2900, true),
+            (NOW + 3601, NOW + 3600, false),
+            (NOW - 86_400, NOW - 86_400, false),
+        ] {
+            let zone = "kind=\"client\",zone=\"x\",zone_id=\"a1\"";
+            let text = format!(
+                "cloudflare_certificates_last_success_timestamp_seconds{{{zone}}} {listed}\n\
+                 cloudflare_certificates_poll_interval_seconds{{{zone}}} 900\n\
+                 cloudflare_cert_exporter_clock_timestamp_seconds {clock}\n"
+            );
+            let seen = Seen::from_metrics(&text, NOW).unwrap();
+            assert_eq!(seen.zones[0].not_fresh.is_none(), fresh, "{clock} {listed}: {:?}", seen.zones[0].not_fresh);
+        }
+        assert_eq!(
+            clocks_apart(NOW - 7200, NOW).unwrap(),
+            "is counted by a clock that is 2h apart from that of this machine; one of the two is wrong"
+        );
     }
 
     #[test]
