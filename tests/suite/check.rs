@@ -368,13 +368,16 @@ async fn what_a_killed_daemon_has_left_is_not_believed() {
     let path = directory.path().to_str().unwrap();
     let (_api, daemon) = start_moved(path, &[]).await;
     let address = daemon.address().to_owned();
+    let file = directory.path().join("cloudflare-cert-exporter.json");
+    support::until("a runtime file", async || file.exists().then_some(())).await;
     // It is killed.
     drop(daemon);
-    assert_eq!(directory.path().read_dir().unwrap().count(), 1);
+    assert!(file.exists());
     let output = run_in(path, &["healthcheck"]).await;
     assert!(output.stdout.contains("127.0.0.1:1/") && !output.stdout.contains(&address), "{}", output.stdout);
     // The next one takes its place.
     let (_api, daemon) = start_moved(path, &[]).await;
+    daemon.ready().await;
     let healthy = format!("healthy: {} answers.\n", daemon.url("/-/healthy"));
     assert_eq!(run_in(path, &["healthcheck"]).await.stdout, healthy);
 }
