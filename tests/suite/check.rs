@@ -369,7 +369,7 @@ async fn what_a_killed_daemon_has_left_is_not_believed() {
     let (_api, daemon) = start_moved(path, &[]).await;
     let address = daemon.address().to_owned();
     let file = directory.path().join("cloudflare-cert-exporter.json");
-    support::until("a runtime file", async || file.exists().then_some(())).await;
+    until("a runtime file", async || file.exists().then_some(())).await;
     // It is killed.
     drop(daemon);
     assert!(file.exists());
