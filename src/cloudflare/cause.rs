@@ -80,7 +80,9 @@ fn edge_code(body: &[u8]) -> Option<u16> {
 
 /// Why a request was refused, where that can be known.
 pub(super) fn find(status: StatusCode, refusal: &Refusal, interception: Option<&Interception>) -> Option<Cause> {
-    let said = refusal.errors.iter().filter_map(|(code, message)| of_error(*code, message)).min();
+    let causes = refusal.errors.iter().filter_map(|(code, message)| of_error(*code, message));
+    // A server that is not well knows nothing of the credential, whatever the words of its fault are.
+    let said = causes.filter(|cause| !(status.is_server_error() && cause.is_about_the_credential())).min();
     let blocked = interception.is_some_and(|found| found.mitigated.is_some() || status.is_client_error());
     match said.or(blocked.then_some(Cause::Blocked)) {
         None | Some(Cause::NotSaid | Cause::Transient) if status == StatusCode::UNAUTHORIZED => Some(Cause::DeadSecret),
@@ -92,12 +94,19 @@ pub(super) fn find(status: StatusCode, refusal: &Refusal, interception: Option<&
 fn of_error(code: Option<i64>, message: &str) -> Option<Cause> {
     let text = message.to_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    let names_a_secret = says(&["token", "api key", "x-auth-", "authorization", "credential"]);
-    if says(&["auth"]) && says(&["fail", "attempt"]) && says(&["max", "too many"]) {
+    let names_a_secret = says(&["token", "api key", "api-key", "api_key", "x-auth-", "authorization", "credential"])
+        && !says(&["unexpected token"]);
+    if says(&["auth"]) && says(&["fail", "attempt"]) && (says(&["too many"]) || says(&["max"]) && says(&["reached"])) {
         return Some(Cause::LockedOut);
     }
-    if says(&["from location", "from this location", "from ip", "from your ip", "from this ip"])
-        || names_a_secret && says(&["location", "ip address", "client ip"])
+    if matches!(code, Some(7000 | 7003)) || says(&["zone identifier", "object identifier"]) {
+        return Some(Cause::UnknownZone);
+    }
+    if says(&["unauthorized to access", "permission", "not authorized", "not allowed for token"]) {
+        return Some(Cause::MissingPermission);
+    }
+    if (names_a_secret || code == Some(9109))
+        && says(&[" location", "from ip", "from your ip", "from this ip", "ip address", "client ip"])
     {
         return Some(Cause::WrongAddress);
     }
@@ -109,21 +118,27 @@ fn of_error(code: Option<i64>, message: &str) -> Option<Cause> {
     }
     if code == Some(9103)
         || names_a_secret
-            && !says(&["permission"])
-            && says(&["invalid", "unknown", "expired", "revoked", "disabled", "inactive", "not active", "not valid"])
+            && says(&[
+                "invalid",
+                "unknown",
+                "expired",
+                "revoked",
+                "disabled",
+                "deactivated",
+                "deleted",
+                "inactive",
+                "not active",
+                "not valid",
+                "not yet valid",
+                "not found",
+            ])
     {
         return Some(Cause::DeadSecret);
     }
     if says(&["internal error", "internal server error", "request timeout", "temporarily", "try again later"]) {
         return Some(Cause::Transient);
     }
-    if says(&["unauthorized to access", "permission", "not authorized", "not allowed for token"]) {
-        return Some(Cause::MissingPermission);
-    }
-    if matches!(code, Some(7000 | 7003)) || says(&["zone identifier", "object identifier"]) {
-        return Some(Cause::UnknownZone);
-    }
-    (code == Some(10_000)).then_some(Cause::NotSaid)
+    (code == Some(10_000) || says(&["unable to authenticate"])).then_some(Cause::NotSaid)
 }
 
 /// How the sentence about a failure goes on: what to do about it. Where no cause is known none is claimed.
@@ -220,6 +235,23 @@ mod tests {
             (403, &[(10_001, "internal error")], Some(Transient)),
             (400, &[(1000, "Internal Server Error")], Some(Transient)),
             (403, &[(4711, "Something else")], None),
+            (403, &[(9109, "The access token is not yet valid")], Some(DeadSecret)),
+            (400, &[(1000, "API token not found")], Some(DeadSecret)),
+            (400, &[(9103, "Invalid API-Key")], Some(DeadSecret)),
+            // What is only like it.
+            (403, &[(10_001, "Token is not authorized for this zone: zone not active")], Some(MissingPermission)),
+            (403, &[(0, "The token requires permission 'com.cloudflare.locations.read'")], Some(MissingPermission)),
+            (403, &[(1, "Too many requests from this IP")], None),
+            (403, &[(1, "No allocation for this token")], None),
+            (400, &[(1, "Invalid JSON: unexpected token")], None),
+            (
+                404,
+                &[(7003, "Could not route to /tokens/x, perhaps your object identifier is invalid?")],
+                Some(UnknownZone),
+            ),
+            // A server that is not well knows nothing of the credential.
+            (503, &[(10_000, "Authorization service unavailable: unknown error")], None),
+            (502, &[(1, "Max retries to the authentication backend reached, authentication failed")], None),
             (403, &[], None),
         ] {
             assert_eq!(cause(status, errors), expected, "{status} {errors:?}");

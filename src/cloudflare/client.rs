@@ -45,6 +45,9 @@ const ASK_OF_TOKEN_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// How soon again if there was no such answer.
 const ASK_OF_TOKEN_AGAIN: Duration = Duration::from_secs(3600);
 
+/// How soon connections with other certificate authorities are tried again where they could not be made.
+const TRUST_AGAIN_EVERY: Duration = Duration::from_secs(10);
+
 /// How often it is looked whether a token is to be asked about. The first listings come before it.
 const LOOK_AT_TOKEN_EVERY: Duration = Duration::from_secs(10);
 
@@ -58,7 +61,7 @@ pub struct Client {
     metrics: Arc<ApiMetrics>,
     token: Arc<Mutex<TokenInquiry>>,
     /// How the credential was refused the last time: zones that are not asked because of it say the same.
-    refused: Arc<Mutex<Option<Failure>>>,
+    refused: Arc<Mutex<(Reason, Option<Cause>)>>,
     requests_sent: AtomicU64,
     said_low: Mutex<Option<Instant>>,
     now: fn() -> DateTime<Utc>,
@@ -145,7 +148,7 @@ impl Client {
             pace: Arc::new(pace),
             metrics: Arc::new(ApiMetrics::register(registry, credential.name())?),
             token: Arc::default(),
-            refused: Arc::default(),
+            refused: Arc::new(Mutex::new((Reason::Unauthorized, None))),
             settings: settings.clone(),
             credential,
             requests_sent: AtomicU64::new(0),
@@ -202,6 +205,11 @@ impl Client {
         self.credential.headers() != other.credential.headers()
     }
 
+    fn trusts_others_than(&self, other: &Self) -> bool {
+        let roots = |client: &Self| client.settings.ca_file.as_ref().map(|file| file.roots());
+        roots(self) != roots(other)
+    }
+
     /// Takes the place of the client that it succeeds, of which nothing may be under way if this one
     /// [asks otherwise](Self::asks_otherwise_than).
     pub fn take_over(&self, before: &Self) {
@@ -210,6 +218,9 @@ impl Client {
             self.secret_changed();
         } else if self.asks_otherwise_than(before) {
             self.begin_anew();
+        } else if self.trusts_others_than(before) {
+            // What failed because of the authorities before may go well now.
+            self.revive(Revival::NewSecret);
         }
     }
 
@@ -400,7 +411,7 @@ impl Client {
                 answer.verdict = Verdict::Forbidden;
             }
             if let (Verdict::Refused | Verdict::LockedOut, Err(failure)) = (answer.verdict, &judged) {
-                *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.clone());
+                *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = (failure.reason, failure.cause);
             }
             let effect = ticket.report(&answer);
             self.tell(effect);
@@ -478,10 +489,7 @@ impl Client {
     fn closed(&self, Closed { why, wait }: Closed) -> Failure {
         let credential = self.credential.name();
         if why == Why::Refused {
-            let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-            let (reason, cause) =
-                refused.as_ref().map_or((Reason::Unauthorized, None), |refused| (refused.reason, refused.cause));
-            drop(refused);
+            let (reason, cause) = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
             let remedy = cause::remedy(reason, cause, credential);
             let message = format!(
                 "Not asked: Cloudflare refuses credential {credential:?}, so a single zone tries it now and then{remedy}"
@@ -525,7 +533,10 @@ pub async fn watch_ca_file(file: Arc<CaFile>, clients: Vec<Arc<Client>>) -> Infa
     let changed = || async {
         tracing::info!("The certificate authorities in api.ca_file changed and are used from now on.");
         for client in &clients {
-            client.transport.trust_again().await;
+            while let Err(error) = client.transport.trust_again().await {
+                tracing::warn!(%error, "Connections that trust these certificate authorities cannot be made. It is tried again.");
+                sleep(TRUST_AGAIN_EVERY).await;
+            }
             // What failed because of those before may go well now.
             client.revive(Revival::NewSecret);
         }
@@ -543,10 +554,13 @@ fn verdict(status: Option<StatusCode>, failure: Option<&Failure>) -> Verdict {
     match failure.and_then(|failure| failure.cause) {
         Some(Cause::LockedOut) => Verdict::LockedOut,
         Some(cause) if cause.is_about_the_credential() => Verdict::Refused,
-        _ if status == StatusCode::UNAUTHORIZED => Verdict::Refused,
         Some(Cause::Blocked | Cause::Transient) => Verdict::None,
+        _ if status == StatusCode::UNAUTHORIZED => Verdict::Refused,
+        Some(Cause::NotSaid | Cause::MissingPermission) => Verdict::Forbidden,
         _ if status == StatusCode::FORBIDDEN => Verdict::Forbidden,
-        _ if status.is_server_error() => Verdict::None,
+        // Whoever sent these, it may not have been the API.
+        _ if status.is_server_error() || status.is_redirection() => Verdict::None,
+        _ if failure.is_some_and(|failure| failure.reason == Reason::Decode) => Verdict::None,
         _ => Verdict::Accepted,
     }
 }
@@ -557,5 +571,36 @@ fn verdict(status: Option<StatusCode>, failure: Option<&Failure>) -> Verdict {
 fn source(kind: Kind) -> (Endpoint, &'static str, Read<Page>) {
     match kind {
         Kind::Client => (Endpoint::ClientCertificates, "client_certificates", wire::client_certificates),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_answer_of_the_api_says_that_a_credential_is_good() {
+        let failure = |reason, cause| Some(Failure { cause, ..Failure::new(reason, "no") });
+        for (status, failure, expected) in [
+            (200, None, Verdict::Accepted),
+            (404, failure(Reason::NotFound, Some(Cause::UnknownZone)), Verdict::Accepted),
+            (200, failure(Reason::ApiError, None), Verdict::Accepted),
+            (401, failure(Reason::Unauthorized, Some(Cause::DeadSecret)), Verdict::Refused),
+            (200, failure(Reason::ApiError, Some(Cause::DeadSecret)), Verdict::Refused),
+            (400, failure(Reason::ApiError, Some(Cause::LockedOut)), Verdict::LockedOut),
+            // "Authentication error", whatever the status is.
+            (400, failure(Reason::ApiError, Some(Cause::NotSaid)), Verdict::Forbidden),
+            (200, failure(Reason::ApiError, Some(Cause::MissingPermission)), Verdict::Forbidden),
+            (403, failure(Reason::Forbidden, None), Verdict::Forbidden),
+            // Something on the way.
+            (401, failure(Reason::Unauthorized, Some(Cause::Blocked)), Verdict::None),
+            (302, failure(Reason::ApiError, None), Verdict::None),
+            (200, failure(Reason::Decode, None), Verdict::None),
+            (502, failure(Reason::ServerError, None), Verdict::None),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(verdict(Some(status), failure.as_ref()), expected, "{status} {failure:?}");
+        }
+        assert_eq!(verdict(None, failure(Reason::Timeout, None).as_ref()), Verdict::None);
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn judge<T>(response: Response, read: Read<T>, credential: &str) -> R
         };
         let body = body.unwrap_or_default();
         let refusal = wire::refusal(&body);
-        if refusal.errors.is_empty() {
+        if refusal.errors.is_empty() && !wire::is_of_the_api(&body) {
             interception = Interception::find(&headers, &body);
         }
         (reason, refusal)

@@ -64,8 +64,11 @@ struct Limits {
 
 impl Limits {
     fn new(requests_per_5m: u32, concurrency: u32) -> Self {
-        let concurrency = concurrency as usize;
-        Self { budget: requests_per_5m as usize, concurrency, doubtful: (concurrency - 1).max(1) }
+        Self { budget: requests_per_5m as usize, concurrency: 0, doubtful: 0 }.with_concurrency(concurrency as usize)
+    }
+
+    fn with_concurrency(self, concurrency: usize) -> Self {
+        Self { concurrency, doubtful: (concurrency - 1).max(1), ..self }
     }
 }
 
@@ -98,7 +101,10 @@ struct State {
     doubtful_in_flight: usize,
     spent: Spent,
     closure: Option<Closure>,
+    /// Since the last answer to a request with this secret that Cloudflare let in.
     refused_in_a_row: u32,
+    /// There was such an answer. Before it, no more requests are out than may be refused.
+    is_accepted: bool,
 }
 
 /// No request goes out until a time; then a single one, whose answer decides.
@@ -284,6 +290,7 @@ impl Pace {
     pub(super) fn token_changed(&self) {
         let mut state = self.state();
         state.refused_in_a_row = 0;
+        state.is_accepted = false;
         if state.closure.is_some_and(|closure| closure.why == Why::Refused) {
             state.closure = None;
         }
@@ -361,12 +368,22 @@ impl State {
 
     /// Lets whose turn it is look again. Each change ends with this.
     fn call_next(&self, limits: Limits) {
-        if let Some((_, next)) = self.next(limits) {
+        if let Some((_, next)) = self.next(self.at_present(limits)) {
             next.notify_one();
         }
     }
 
+    /// The limits that hold now.
+    fn at_present(&self, limits: Limits) -> Limits {
+        if self.is_accepted {
+            limits
+        } else {
+            limits.with_concurrency(limits.concurrency.min(REFUSALS_TO_STOP as usize))
+        }
+    }
+
     fn look(&mut self, number: Number, lane: Lane, limits: Limits, now: Instant) -> Look {
+        let limits = self.at_present(limits);
         let mut probe = false;
         if let Some(closure) = &self.closure {
             let wait = closure.until.saturating_duration_since(now);
@@ -397,7 +414,15 @@ impl State {
     fn learn(&mut self, answer: &Answer, probe: bool, now: Instant) -> Effect {
         let before = self.closure;
         let was_dead = before.is_some_and(|closure| closure.why == Why::Refused);
-        self.refused_in_a_row = if answer.verdict == Verdict::Refused { self.refused_in_a_row + 1 } else { 0 };
+        match answer.verdict {
+            Verdict::Refused => self.refused_in_a_row += 1,
+            Verdict::Accepted => {
+                self.refused_in_a_row = 0;
+                self.is_accepted = true;
+            }
+            // These say nothing of the credential.
+            Verdict::Forbidden | Verdict::LockedOut | Verdict::None => {}
+        }
         let next = self.closed_by(answer, probe && was_dead, now);
         // Answers to what was sent before the doors closed do not open them, nor make it longer but for a 429 or a
         // lock-out.
@@ -659,6 +684,7 @@ mod tests {
     async fn zones_that_may_hang_leave_a_place_free() {
         for (concurrency, doubtful) in [(1, 1), (2, 1), (4, 3)] {
             let pace = Pace::new(600, concurrency);
+            send(&pace, status(200)).await;
             let hanging: Vec<_> = std::iter::from_fn(|| pace.admit(pace.turn(), Lane::Doubtful).now_or_never())
                 .take(10)
                 .map(Result::unwrap)
@@ -858,13 +884,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn anything_between_two_401_begins_the_count_anew() {
-        let pace = Pace::new(600, 4);
-        for other in [status(200), status(403), status(500), Answer::default()] {
-            for answer in [status(401), status(401), other] {
+    async fn refusals_are_counted_since_the_last_answer_that_says_that_the_secret_is_good() {
+        for (other, resets) in [
+            (status(200), true),
+            (status(404), true),
+            (status(403), false),
+            (status(500), false),
+            (Answer::default(), false),
+        ] {
+            let pace = Pace::new(600, 4);
+            for answer in [status(401), status(401), other.clone()] {
                 assert_eq!(send(&pace, answer).await, Effect::default());
             }
+            assert_eq!(send(&pace, status(401)).await.closed.is_none(), resets, "{other:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_secret_that_was_not_accepted_yet_is_sent_three_times_at_once_at_most() {
+        let pace = Pace::new(600, 100);
+        let admitted = || -> Vec<_> {
+            std::iter::from_fn(|| pace.admit(pace.turn(), Lane::Proven).now_or_never()).map(Result::unwrap).collect()
+        };
+        assert_eq!(admitted().len(), 3);
+        send(&pace, status(200)).await;
+        assert_eq!(admitted().len(), 100);
+        pace.token_changed();
+        assert_eq!(admitted().len(), 3);
     }
 
     const WALL: i64 = 1_795_521_600;

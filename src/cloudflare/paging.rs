@@ -21,6 +21,9 @@ pub(super) const MAX_PAGE_ENTRIES: usize = 4 * PER_PAGE;
 /// Whoever answers with more is not listing certificates.
 const MAX_PAGES: usize = 20_000;
 
+/// A listing that grows may get so many pages more, on top of twice as many, before its end is no longer looked for.
+const MAX_MORE_PAGES: usize = 20;
+
 /// A listing may hold so many times what it says, and [`PLAUSIBLE_EXCESS`] more, before the number counts as wrong.
 const PLAUSIBLE_FACTOR: usize = 10;
 const PLAUSIBLE_EXCESS: usize = 20 * PER_PAGE;
@@ -127,9 +130,10 @@ struct Pass {
     last: (usize, usize),
     /// What page 1 promised.
     promise: Promise,
-    /// The totals that came first and last.
+    /// The totals that came first and last, and the largest.
     first_total: Option<usize>,
     latest_total: Option<usize>,
+    largest_total: Option<usize>,
     entries: Vec<Certificate>,
     /// Tell pages with equal entries, in any order.
     fingerprints: HashSet<u64>,
@@ -141,8 +145,10 @@ struct Pass {
     oversized: bool,
     /// A page promised another total than page 1.
     total_changed: bool,
-    /// The list lost entries, or changed its order.
-    unstable: bool,
+    /// A page promised a smaller total than the one before.
+    total_fell: bool,
+    /// The order changed.
+    reordered: bool,
 }
 
 /// How much there is, as far as it is known from page 1.
@@ -164,13 +170,15 @@ impl Default for Pass {
             promise: Promise::default(),
             first_total: None,
             latest_total: None,
+            largest_total: None,
             entries: Vec::new(),
             fingerprints: HashSet::new(),
             repeated: false,
             emptied: false,
             oversized: false,
             total_changed: false,
-            unstable: false,
+            total_fell: false,
+            reordered: false,
         }
     }
 }
@@ -243,22 +251,22 @@ impl Pass {
             let _ = self.entries.try_reserve_exact(expected);
         } else if promise.entries.is_some() && promise.entries != self.promise.entries {
             self.total_changed = true;
-            // Only one page after the other tells in which direction.
-            self.unstable |= promise.entries < self.latest_total;
         }
+        self.total_fell |= promise.entries.is_some() && promise.entries < self.latest_total;
         let is_another_total = promise.entries.is_some() && promise.entries != self.latest_total;
         self.first_total = self.first_total.or(promise.entries);
         self.latest_total = promise.entries.or(self.latest_total);
+        self.largest_total = self.largest_total.max(promise.entries);
         if is_second_look {
             // What was added may be on page 1; where nothing was, another page 1 is another order.
-            self.unstable |= fingerprint != self.page_one && !is_another_total;
+            self.reordered |= fingerprint != self.page_one && !is_another_total;
             return;
         }
         self.last = self.last.max((number, page.entries.len()));
         self.oversized |= page.entries.len() > MAX_PAGE_ENTRIES;
         if page.entries.is_empty() {
             self.emptied = true;
-        } else if !self.fingerprints.insert(fingerprint) {
+        } else if !self.fingerprints.insert(fingerprint) && !self.moved() {
             self.repeated = true;
             return;
         }
@@ -278,7 +286,11 @@ impl Pass {
 
     /// How many pages were announced; at least page 1.
     fn announced_pages(&self) -> usize {
-        match (self.latest_total, self.page_size) {
+        self.pages(self.latest_total)
+    }
+
+    fn pages(&self, total: Option<usize>) -> usize {
+        match (total, self.page_size) {
             (_, None | Some(0)) => 1,
             (Some(entries), Some(size)) => entries.div_ceil(size).max(1),
             (None, Some(_)) => self.promise.pages.unwrap_or(1).max(1),
@@ -295,6 +307,11 @@ impl Pass {
             let promised = self.latest_total.unwrap_or(pages.saturating_mul(page_size));
             return Err(Unfit::Implausible { promised, page_size });
         }
+        let at_first = self.pages(self.first_total);
+        if self.moved() && self.next > at_first.saturating_mul(2).saturating_add(MAX_MORE_PAGES) {
+            // It grows as fast as it is read.
+            return Err(Unfit::Changing);
+        }
         let sent = self.entries.len();
         match self.latest_total {
             Some(promised) if sent > promised.saturating_mul(PLAUSIBLE_FACTOR).saturating_add(PLAUSIBLE_EXCESS) => {
@@ -304,15 +321,15 @@ impl Pass {
         }
     }
 
-    /// Whether the list only grew while it was read.
-    const fn grew(&self) -> bool {
-        self.in_order && self.total_changed && !self.unstable
+    /// Whether the list changed while it was read from its beginning to its end.
+    const fn moved(&self) -> bool {
+        self.in_order && self.total_changed && !self.reordered
     }
 
     /// Whether no page that was not asked for yet can be needed.
     fn wants_no_more(&self) -> bool {
         // A page that is empty, or over again, is behind the end.
-        if self.emptied || self.repeated || self.unstable || (self.total_changed && !self.in_order) {
+        if self.emptied || self.repeated || self.reordered || (self.total_changed && !self.in_order) {
             return true;
         }
         let (last, size) = self.last;
@@ -338,11 +355,13 @@ impl Pass {
     /// Whether this reading is the whole list, and then how many usable certificates vanished since the one before;
     /// `first` are the ids of an earlier reading.
     fn verdict(&self, first: Option<&HashSet<Box<str>>>, baseline: &Baseline) -> Result<u64, Unfit> {
-        if self.unstable || (self.total_changed && !self.in_order) {
+        if self.reordered || (self.total_changed && !self.in_order) {
             return Err(Unfit::Changing);
         }
         let page_size = self.page_size.unwrap_or_default();
-        let promised = self.first_total.unwrap_or(match self.promise.pages {
+        // What was there at the beginning has come. Where totals differ in both directions, the largest has to be reached.
+        let promised = if self.total_fell { self.largest_total } else { self.first_total };
+        let promised = promised.unwrap_or(match self.promise.pages {
             // Without a count, all but one page have to be full, and the last not empty.
             Some(pages) if pages > 1 => (pages - 1).saturating_mul(page_size).saturating_add(1),
             _ => 0,
@@ -350,7 +369,7 @@ impl Pass {
         let ids: HashSet<&str> = self.ids().collect();
         let doubled = self.ids().count() - ids.len();
         // What was added moved others to a later page, where they came again.
-        let sent = self.entries.len() - if self.grew() { doubled } else { 0 };
+        let sent = self.entries.len() - if self.moved() { doubled } else { 0 };
         if sent < promised {
             return Err(Unfit::Short { promised, sent });
         }
@@ -358,7 +377,7 @@ impl Pass {
         if self.repeated && self.first_total.is_none() && page_size >= PER_PAGE {
             return Err(Unfit::Short { promised: page_size + 1, sent });
         }
-        if self.grew() {
+        if self.moved() {
             // Nothing that was seen went away.
             if !first.is_some_and(|first| first.iter().all(|id| ids.contains(&**id))) {
                 return Err(Unfit::Changing);
@@ -384,7 +403,7 @@ impl Pass {
 
     /// All that was read, once it was found to be the whole list.
     fn whole(mut self, vanished: u64) -> Whole {
-        if self.grew() {
+        if self.moved() {
             let mut seen = HashSet::new();
             // From behind, since what was read last counts.
             let came_again: Vec<bool> = self.entries.iter().rev().map(|entry| !seen.insert(entry.id())).collect();
@@ -596,8 +615,31 @@ mod tests {
             (
                 "shrinks for ever",
                 Box::new(|p, r| page(slice(120 - r, 50, p), Some(120 - r as u64), None)),
+                short(116, 114),
+                6,
+            ),
+            (
+                "two copies that differ by one",
+                Box::new(|p, r| page(slice(120 + (r + 1) % 2, 50, p), Some(120 + (r as u64 + 1) % 2), None)),
+                Ok(121),
+                6,
+            ),
+            (
+                "grows by a whole page in front, which comes again",
+                Box::new(|p, r| {
+                    let n = [120, 120, 121, 121].get(r - 1).copied().unwrap_or(171);
+                    page(slice(n, 50, p).map(move |i| n - 1 - i), Some(n as u64), None)
+                }),
+                Ok(121),
+                8,
+            ),
+            (
+                "grows as fast as it is read",
+                Box::new(|p, r| {
+                    page(slice(120 + 50 * r, 50, p).map(|i| 119 + 50 * r - i), Some(120 + 50 * r as u64), None)
+                }),
                 Err(Unfit::Changing),
-                5,
+                40,
             ),
             (
                 "grows for ever, and loses what was there",

@@ -194,11 +194,12 @@ pub fn listing(bytes: &[u8]) {
     };
     let mut ids: Vec<usize> = whole.entries.iter().map(|entry| entry.id().parse().unwrap()).collect();
     ids.sort_unstable();
-    let least = told.first().copied();
+    // Where totals go up and down, nobody knows which of them is right.
+    let least = if told.is_sorted() { told.first() } else { told.iter().max() }.copied();
     assert!(least.is_none_or(|least| ids.len() >= least), "{} of {least:?}", ids.len());
     assert_eq!(whole.more_than_promised, told.last().is_some_and(|&promised| ids.len() > promised));
     if told.iter().any(|&count| Some(count) != promised) {
-        assert!(readings == 2 && told.is_sorted(), "its total changed, and not only upwards: {told:?}");
+        assert!(readings == 2, "its total changed: {told:?}");
         assert!(all(&given_first).iter().all(|id| ids.contains(id)), "something that was seen is gone");
         assert_eq!(ids, distinct(all(&given)), "it is not what each page that came held");
         return;

@@ -91,9 +91,12 @@ impl Transport {
     }
 
     /// From now on the certificate authorities are trusted that `api.ca_file` holds now.
-    pub(super) async fn trust_again(&self) {
-        let number = self.current().number;
-        self.renew(number).await;
+    ///
+    /// # Errors
+    /// In words, if new connections cannot be made so.
+    pub(super) async fn trust_again(&self) -> Result<(), String> {
+        let _renewing = self.renewing.lock().await;
+        self.replace().await
     }
 
     fn current(&self) -> Generation {
@@ -107,17 +110,23 @@ impl Transport {
 
     /// From now on requests use other connections than those of this generation. What is under way on these goes on.
     async fn renew(&self, suspect: u64) {
-        let _renewing = self.renewing.lock().await;
-        if self.current().number != suspect {
-            return;
+        let renewed = timeout(RENEWAL_PATIENCE, async {
+            let _renewing = self.renewing.lock().await;
+            if self.current().number == suspect { self.replace().await } else { Ok(()) }
+        });
+        if let Err(error) = renewed.await.map_err(|late| late.to_string()).flatten() {
+            tracing::debug!(%error, "No new connections could be prepared, so those before stay in use.");
         }
+    }
+
+    /// Puts another generation in the place of the current one. To be called by one at a time.
+    async fn replace(&self) -> Result<(), String> {
         let settings = self.settings.clone();
         // It reads the machine's certificate authorities.
-        let made = timeout(RENEWAL_PATIENCE, spawn_blocking(move || http_client(&settings))).await;
-        match made.map_err(|late| late.to_string()).and_then(|made| made.map_err(|bug| bug.to_string()).flatten()) {
-            Ok(http) => *self.lock() = Generation { number: suspect + 1, http },
-            Err(error) => tracing::debug!(%error, "No new connections could be prepared, so those before stay in use."),
-        }
+        let http = spawn_blocking(move || http_client(&settings)).await.map_err(|bug| bug.to_string()).flatten()?;
+        let mut current = self.lock();
+        *current = Generation { number: current.number + 1, http };
+        Ok(())
     }
 }
 

@@ -138,6 +138,11 @@ pub(super) fn refusal(body: &[u8]) -> Refusal {
     object::<Envelope<'_, IgnoredAny>>(&body).map(|envelope| Refusal::new(envelope.errors)).unwrap_or_default()
 }
 
+/// Whether a body is a response of the API, and not of something else on the way.
+pub(super) fn is_of_the_api(body: &[u8]) -> bool {
+    object::<Envelope<'_, IgnoredAny>>(&lossy(body)).is_some_and(|envelope| envelope.success.is_some())
+}
+
 /// A byte that is no text spoils the name that it is in, and nothing else.
 fn lossy(body: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(body)
@@ -188,7 +193,7 @@ struct ResultInfo {
 
 #[derive(Deserialize)]
 struct Error<'a> {
-    #[serde(default, deserialize_with = "loose")]
+    #[serde(default, deserialize_with = "loose_number")]
     code: Option<i64>,
     #[serde(default, deserialize_with = "loose")]
     message: Option<String>,
@@ -205,6 +210,17 @@ struct Error<'a> {
 struct Source {
     #[serde(default, deserialize_with = "loose")]
     pointer: Option<String>,
+}
+
+impl<'a> Error<'a> {
+    /// Reads an object, or a text alone.
+    fn read(raw: &'a RawValue) -> Option<Self> {
+        let message = || {
+            let message = small(raw)?;
+            Some(Self { code: None, message: Some(message), documentation_url: None, source: None, error_chain: None })
+        };
+        small(raw).or_else(message)
+    }
 }
 
 impl Refusal {
@@ -231,9 +247,14 @@ impl Refusal {
     fn errors(list: Option<&RawValue>) -> impl Iterator<Item = Error<'_>> {
         // Some may be of another shape.
         const MAX_READ: usize = 4 * Refusal::MAX_ERRORS;
-        let items = list.and_then(|list| serde_json::from_str::<Capped<&RawValue, MAX_READ>>(list.get()).ok());
-        let items = items.map(|Capped(items)| items).unwrap_or_default();
-        items.into_iter().filter_map(small).take(Self::MAX_ERRORS)
+        let items = match list {
+            Some(list) if list.get().starts_with('[') => {
+                serde_json::from_str(list.get()).map(|Capped::<_, MAX_READ>(items)| items).unwrap_or_default()
+            }
+            // One alone.
+            item => item.into_iter().collect(),
+        };
+        items.into_iter().filter_map(Error::read).take(Self::MAX_ERRORS)
     }
 
     fn add(&mut self, error: &Error<'_>) {
@@ -513,6 +534,12 @@ fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
 /// A small value of any type, `None` unless it is the type that is wanted.
 fn loose<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     Ok(small(<&RawValue>::deserialize(deserializer)?))
+}
+
+/// A number, or one in quotes.
+fn loose_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    let raw = <&RawValue>::deserialize(deserializer)?;
+    Ok(small(raw).or_else(|| small::<String>(raw)?.trim().parse().ok()))
 }
 
 /// None of these is an array, and a struct would be read from one.
@@ -845,6 +872,10 @@ mod tests {
                 "code 7003: Could not route, at /zone_id, see https://developers.example/x; No route\u{fffd}for that URI",
             ),
             (json!({"success": false, "errors": [{"code": "x"}]}), vec![], "no message"),
+            (json!({"success": false, "errors": [{"code": "9109", "message": "No"}]}), vec![9109], "code 9109: No"),
+            (json!({"success": false, "errors": {"code": 9109, "message": "No"}}), vec![9109], "code 9109: No"),
+            (json!({"success": false, "errors": ["No"]}), vec![], "No"),
+            (json!({"success": false, "errors": "No"}), vec![], "No"),
             (json!({"success": false, "errors": [null, 7, [9], {"code": 971}]}), vec![971], "code 971: no message"),
             (json!({"success": false, "errors": null}), vec![], ""),
             (json!({"success": false}), vec![], ""),

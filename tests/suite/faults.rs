@@ -726,7 +726,11 @@ async fn walk_dead_token(telling: ApiError, most: usize) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     std::fs::write(&file, "first-token").unwrap();
-    let daemon = Daemon::start(&config(&api, &format!("[credentials.default]\napi_token_file = {file:?}")), &[], &[]);
+    let daemon = Daemon::start(
+        &config(&api, &format!("[poll]\nconcurrency = 100\n[credentials.default]\napi_token_file = {file:?}")),
+        &[],
+        &[],
+    );
     daemon.until_logged(&["Cloudflare refuses this credential"]).await;
     daemon.ready().await;
     let sent = api.requests().len();
@@ -822,4 +826,26 @@ async fn another_ca_file_is_trusted_without_a_restart() {
     write(&format!("{}{}", first.pem(), second.pem()));
     until("trust", async || (Metrics::of(&daemon).await.up(ONLY) == Some(1.0)).then_some(())).await;
     daemon.until_logged(&["level=info", "api.ca_file changed and are used from now on"]).await;
+}
+
+/// A zone that waits for its next poll after a failure does not wait where a reload names another file.
+#[tokio::test]
+async fn a_reload_that_names_another_ca_file_tries_at_once() {
+    let api = SimulatedApi::start(World::of([SimulatedZone::of_size(ONLY, 7)])).await.unwrap();
+    let [first, second] = ["The first authority", "The second authority"].map(Authority::new);
+    let folder = tempfile::tempdir().unwrap();
+    let files = [("first.pem", &first), ("second.pem", &second)].map(|(name, authority)| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, authority.pem()).unwrap();
+        file
+    });
+    let gate = Gate::start(api.address(), second.tls("localhost", [2020, 2099]));
+    let text = |file: &Path| config(&api, &format!("ca_file = {file:?}")).replace(&api.base_url(), &gate.base_url());
+    let token = api.change(|world| world.token().to_owned());
+    let daemon = Daemon::start(&text(&files[0]), &[], &[("CLOUDFLARE_API_TOKEN", &token)]);
+    daemon.ready().await;
+    assert_eq!(Metrics::of(&daemon).await.reasons(ONLY), ["tls"]);
+    daemon.configure(&text(&files[1]));
+    daemon.signal("HUP");
+    until("trust", async || (Metrics::of(&daemon).await.up(ONLY) == Some(1.0)).then_some(())).await;
 }
