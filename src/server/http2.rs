@@ -11,7 +11,7 @@ use axum::{
     Router,
     body::{Body, Bytes},
     http::{
-        HeaderName, HeaderValue, Request, Uri,
+        HeaderName, HeaderValue, Method, Request, Uri,
         header::{ACCEPT_ENCODING, AUTHORIZATION, HOST, ORIGIN},
     },
 };
@@ -49,8 +49,20 @@ const RECEIVE_WINDOW: u32 = 65_535;
 const READ_HEADERS: [HeaderName; 5] =
     [ACCEPT_ENCODING, AUTHORIZATION, HOST, ORIGIN, HeaderName::from_static("sec-fetch-site")];
 
-/// Of each of them, and of a path, no more is kept. No path is as long, and no password that matters.
-const MAX_KEPT: usize = 4 * 1024;
+/// Values of each that are kept. None may be there more than once, or it does not matter how often.
+const MAX_VALUES: usize = 2;
+
+/// Bytes of a value that are kept, and of a host. No browser sends as many.
+const MAX_VALUE: usize = 512;
+
+/// The same of `Authorization`. A password that is cut off is wrong; bcrypt reads 72 bytes of it.
+const MAX_AUTHORIZATION: usize = 1024;
+
+/// Bytes of a path that are kept. No path is as long.
+const MAX_PATH: usize = 4 * 1024;
+
+/// Bytes of a method. Longer ones are kept in memory of their own, and no route takes one.
+const MAX_METHOD: usize = 15;
 
 /// Serves until the client is done, nothing moves, or `stop` turns true. Then requests that are here are still
 /// answered, and nothing else is waited for.
@@ -108,23 +120,29 @@ where
     Ended::Done
 }
 
-/// What answers depend on, copied: a request that waits for its turn would hold all that it was sent with.
+/// What answers depend on, copied: a request that waits for its turn would hold all that it was sent with. The copy is
+/// bounded, since a byte of HPACK can stand for a header of four thousand, and nobody has been asked for a password yet.
 fn what_is_read<B>(request: Request<B>) -> Request<Body> {
     let (mut parts, _) = request.into_parts();
     let sent = std::mem::take(&mut parts.headers);
     for name in READ_HEADERS {
-        for value in sent.get_all(&name) {
-            let kept = value.as_bytes().get(..MAX_KEPT).unwrap_or(value.as_bytes());
+        let most = if name == AUTHORIZATION { MAX_AUTHORIZATION } else { MAX_VALUE };
+        for value in sent.get_all(&name).iter().take(MAX_VALUES) {
+            let kept = value.as_bytes().get(..most).unwrap_or(value.as_bytes());
             if let Ok(value) = HeaderValue::from_bytes(kept) {
                 parts.headers.append(name.clone(), value);
             }
         }
     }
+    if parts.method.as_str().len() > MAX_METHOD {
+        // As well as any other that no route takes.
+        parts.method = Method::TRACE;
+    }
     let mut uri = std::mem::take(&mut parts.uri).into_parts();
     // Nothing is there under a path that was cut off.
-    let path = uri.path_and_query.as_ref().map(|path| path.path().chars().take(MAX_KEPT).collect::<String>());
+    let path = uri.path_and_query.as_ref().map(|path| path.path().chars().take(MAX_PATH).collect::<String>());
     uri.path_and_query = path.and_then(|path| path.parse().ok());
-    let host = uri.authority.as_ref().map(|host| host.as_str().chars().take(MAX_KEPT).collect::<String>());
+    let host = uri.authority.as_ref().map(|host| host.as_str().chars().take(MAX_VALUE).collect::<String>());
     uri.authority = host.and_then(|host| host.parse().ok());
     parts.uri = Uri::from_parts(uri).unwrap_or_default();
     Request::from_parts(parts, Body::empty())
@@ -268,21 +286,45 @@ mod tests {
 
     #[test]
     fn of_a_request_that_waits_what_answers_depend_on_is_kept_and_no_more() {
-        let long = "x".repeat(2 * MAX_KEPT);
+        let long = "x".repeat(2 * MAX_PATH);
         let request =
             |uri: &str| Request::post(uri).header("host", "a").header("accept-encoding", "gzip").header("x", "y");
         let kept =
             what_is_read(request("https://a:1/-/reload?x=y").header("origin", &long).body(long.clone()).unwrap());
         assert_eq!((kept.method().as_str(), kept.uri().to_string()), ("POST", "https://a:1/-/reload".to_owned()));
         assert_eq!((kept.headers().len(), &kept.headers()["accept-encoding"]), (3, &HeaderValue::from_static("gzip")));
-        assert_eq!(kept.headers()["origin"].len(), MAX_KEPT);
+        assert_eq!(kept.headers()["origin"].len(), MAX_VALUE);
         assert!(kept.body().is_end_stream());
         let twice = request("/metrics").header("accept-encoding", "gzip;q=0").header("host", "b").body(()).unwrap();
         let kept = what_is_read(twice);
         assert_eq!((kept.uri().path(), kept.headers().get_all("host").iter().count()), ("/metrics", 2));
         assert_eq!(kept.headers().get_all("accept-encoding").iter().count(), 2);
         let kept = what_is_read(request(&format!("https://a/{long}?{long}")).body(()).unwrap());
-        assert_eq!(kept.uri().path().len(), MAX_KEPT);
+        assert_eq!(kept.uri().path().len(), MAX_PATH);
         assert_eq!(what_is_read(request("*").body(()).unwrap()).uri().path(), "*");
+    }
+
+    #[test]
+    fn of_a_request_that_waits_little_is_kept_however_much_its_few_bytes_stand_for() {
+        let long = "x".repeat(4000);
+        let size = |request: &Request<Body>| {
+            let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+            (request.headers().len(), headers + request.method().as_str().len() + request.uri().to_string().len())
+        };
+        // Each of these fits into the header of a request, of which the most is an index into what was sent before.
+        for (name, values, value, most) in
+            [("accept-encoding", 7, &*long, 1100), ("authorization", 7, &long, 2100), ("host", 900, "", 100)]
+        {
+            let request = (0..values).fold(Request::get("https://a/"), |request, _| request.header(name, value));
+            let (headers, bytes) = size(&what_is_read(request.body(()).unwrap()));
+            assert!(headers == 2 && bytes < most, "{name}: {headers} headers, {bytes} bytes");
+        }
+        let request = Request::builder().method(&*long).uri(format!("https://{long}/{long}")).body(()).unwrap();
+        let (_, bytes) = size(&what_is_read(request));
+        assert!(bytes < MAX_PATH + MAX_VALUE + 100, "{bytes}");
+        // What a real client sends is kept whole.
+        let basic = format!("Basic {}", "x".repeat(600));
+        let kept = what_is_read(Request::get("/").header("authorization", &basic).body(()).unwrap());
+        assert_eq!(kept.headers()["authorization"], basic);
     }
 }
