@@ -16,7 +16,7 @@ use axum::{
     },
 };
 use hyper::{
-    body::{Frame, Incoming, SizeHint},
+    body::{Body as _, Frame, Incoming, SizeHint},
     server::conn::http2,
     service::service_fn,
 };
@@ -36,8 +36,13 @@ use super::connection::{Activity, Ended, LINGER, MAX_HEADER, answer, linger, sto
 const MAX_STREAMS: u32 = 16;
 
 /// How many of them are answered at once. The others wait until the client has taken an answer, so that a client that
-/// does not read holds pieces of so many answers and no more. That keeps no other client waiting.
+/// does not read holds pieces of so many answers and no more. Users of a proxy that shares a connection among them wait
+/// for each other's large answers; what is small lets the next begin at once.
 const MAX_ANSWERS: usize = 2;
+
+/// An answer of no more bytes is small: health, a refusal, what came of a reload. Sixteen of them are less than two pieces
+/// of a large one.
+const SMALL_ANSWER: u64 = 1024;
 
 /// What is kept of an answer until the client takes it, for each request.
 const SEND_BUFFER: usize = 16 * 1024;
@@ -86,7 +91,12 @@ where
             // Nothing closes it, so there is always one.
             let turn = turns.acquire_owned().await.ok();
             let answer = answer(&router, &of_service, request).await;
-            answer.map(|answer| answer.map(|body| Counted { body, _one: one, _turn: turn }))
+            answer.map(|answer| {
+                answer.map(|body| {
+                    let is_small = body.size_hint().upper().is_some_and(|size| size <= SMALL_ANSWER);
+                    Counted { body, _one: one, _turn: turn.filter(|_| !is_small) }
+                })
+            })
         }
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -280,9 +290,55 @@ impl hyper::body::Body for Counted {
 
 #[cfg(test)]
 mod tests {
-    use hyper::body::Body as _;
+    use std::time::Duration;
 
-    use super::*;
+    use axum::routing::get;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, duplex},
+        spawn,
+        time::timeout,
+    };
+
+    use super::{super::connection::Watched, *};
+    use crate::server::web_config::Guesser;
+
+    /// Heads of answers that come while nothing of their bodies is taken.
+    async fn answers_at_once(path: &'static str, requests: u8) -> usize {
+        let router = Router::new()
+            .route("/small", get(async || "Healthy.\n"))
+            .route("/large", get(async || "x".repeat(2 * SEND_BUFFER)));
+        let (mut client, server) = duplex(64 * 1024);
+        let activity = Arc::clone(Watched::new((), Guesser::default()).activity());
+        let (_stop, stop) = watch::channel(false);
+        spawn(async move { serve(server, &activity, router, stop).await });
+        // Windows of streams are empty.
+        let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0".to_vec();
+        for request in 0..requests {
+            // GET, https, and the path and the authority spelled out.
+            let head = [b"\x82\x87\x04\x06", path.as_bytes(), b"\x01\x01a"].concat();
+            sent.extend([0, 0, u8::try_from(head.len()).unwrap(), 1, 5, 0, 0, 0, 1 + 2 * request]);
+            sent.extend(head);
+        }
+        client.write_all(&sent).await.unwrap();
+        let mut heads = 0;
+        // The clock stands still, and goes on once nothing else happens.
+        while let Ok(Ok(_)) = timeout(Duration::from_secs(1), async {
+            let mut frame = [0; 9];
+            client.read_exact(&mut frame).await?;
+            heads += usize::from(frame[3] == 1);
+            let length = u64::from(u32::from_be_bytes([0, frame[0], frame[1], frame[2]]));
+            (&mut client).take(length).read_to_end(&mut Vec::new()).await
+        })
+        .await
+        {}
+        heads
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_small_answer_that_is_not_taken_keeps_no_other_request_waiting() {
+        assert_eq!(answers_at_once("/small", 10).await, 10);
+        assert_eq!(answers_at_once("/large", 10).await, MAX_ANSWERS);
+    }
 
     #[test]
     fn of_a_request_that_waits_what_answers_depend_on_is_kept_and_no_more() {
