@@ -52,8 +52,17 @@ pub(in crate::server) struct Unusable;
 /// The files are not read in time.
 #[derive(Debug, Default)]
 struct Hang {
-    lasts: bool,
+    /// It was said, and not yet that it is over.
+    is_said: bool,
     again: Reached,
+}
+
+/// What to say of it.
+#[derive(Debug, PartialEq, Eq)]
+enum SayOfHang {
+    /// So many looks have failed since this was last said.
+    Failed(u64),
+    Over,
 }
 
 /// What the files held when they were last looked at.
@@ -182,7 +191,10 @@ impl Web {
             spawn_blocking(move || look(&mut seen)).await
         };
         let looked = timeout(PATIENCE, looking).await.ok();
-        lock(&self.hang).note(looked.is_none());
+        let say = lock(&self.hang).note(looked.is_none());
+        if let Some(say) = say {
+            say.say();
+        }
         looked
     }
 
@@ -216,10 +228,22 @@ impl WebConfig {
 }
 
 impl Hang {
-    /// Says that it begins, once in a while that it lasts, and that it is over.
-    fn note(&mut self, lasts: bool) {
-        if lasts {
-            if let Some(failed) = self.again.count(1) {
+    /// What to say after a look. On a slow disk some looks are in time and some are not, and how many is up to clients,
+    /// so failures are said once in a while even if looks between them succeed.
+    fn note(&mut self, failed: bool) -> Option<SayOfHang> {
+        if !failed {
+            return std::mem::take(&mut self.is_said).then_some(SayOfHang::Over);
+        }
+        let failed = self.again.count(1)?;
+        self.is_said = true;
+        Some(SayOfHang::Failed(failed))
+    }
+}
+
+impl SayOfHang {
+    fn say(&self) {
+        match self {
+            Self::Failed(failed) => {
                 let seconds = PATIENCE.as_secs();
                 tracing::error!(
                     failed,
@@ -227,11 +251,8 @@ impl Hang {
                     "The files of the web configuration cannot be read in time, so every request is refused until they can: the disk that they are on does not answer."
                 );
             }
-        } else if self.lasts {
-            self.again = Reached::default();
-            tracing::info!("The files of the web configuration can be read again.");
+            Self::Over => tracing::info!("The files of the web configuration can be read again."),
         }
-        self.lasts = lasts;
     }
 }
 
@@ -411,4 +432,27 @@ fn digest<'a>(parts: impl IntoIterator<Item = Option<&'a [u8]>>) -> Digest {
     let mut digest = Digest::default();
     digest.copy_from_slice(context.finish().as_ref());
     digest
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_is_slow_now_and_then_fills_no_log() {
+        let mut hang = Hang::default();
+        assert_eq!(hang.note(false), None);
+        let mut said = Vec::new();
+        // One look in two fails, ten times a second, for two hours.
+        for _ in 0..2 * 36_000 {
+            said.extend(hang.note(true));
+            advance(Duration::from_millis(50)).await;
+            said.extend(hang.note(false));
+            advance(Duration::from_millis(50)).await;
+        }
+        let hourly = SayOfHang::Failed(36_000);
+        assert_eq!(said, [SayOfHang::Failed(1), SayOfHang::Over, hourly, SayOfHang::Over]);
+    }
 }
