@@ -1,6 +1,6 @@
 //! The web configuration as it is in its file now, while the program runs.
 //!
-//! The files are read for every request and every connection, and compared with what they held before, by a hash; what
+//! The files are read for every request and every connection, at once for all that wait for it, and compared with what they held before, by a hash; what
 //! is in them is only read again if it changed. Time and length of a file would be asked for in less time, but a file
 //! can be written twice within one tick of the file system's clock, and reading a few small files takes some twenty
 //! microseconds. A certificate, a key and a list of users so change together, and a mistake costs only what comes
@@ -8,7 +8,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -18,7 +21,7 @@ use rustls::ServerConfig;
 use secrecy::ExposeSecret as _;
 use tokio::{
     sync::{self, OwnedMutexGuard},
-    task::{JoinError, spawn_blocking},
+    task::spawn_blocking,
     time::timeout,
 };
 
@@ -38,6 +41,8 @@ const PATIENCE: Duration = Duration::from_secs(4);
 #[derive(Debug)]
 pub struct Web {
     seen: Arc<sync::Mutex<Seen>>,
+    /// Looks that have begun.
+    begun: AtomicU64,
     hang: Mutex<Hang>,
     /// These are as they were at the start.
     is_tls: bool,
@@ -75,6 +80,17 @@ struct Seen {
     tls: Followed<ServerConfig>,
     /// Of which configuration the TLS settings are made.
     tls_of: Option<Arc<WebConfig>>,
+    found_config: Found<Option<Arc<WebConfig>>>,
+    found_tls: Found<Option<Arc<ServerConfig>>>,
+    found_readable: Found<()>,
+}
+
+/// What the latest look of a kind found, for those who have waited since before it began.
+#[derive(Debug)]
+struct Found<T> {
+    /// Which look that was; 0 before the first.
+    look: u64,
+    found: Option<T>,
 }
 
 /// What stays as it was at the start.
@@ -130,6 +146,9 @@ impl Web {
             started: Started { is_tls, http2, rate_limit },
             protection,
             tls_of: Some(Arc::clone(&config)),
+            found_config: Found::default(),
+            found_tls: Found::default(),
+            found_readable: Found::default(),
             config: Followed::new("The web configuration", Some((digest_of(&bytes), config))),
             tls: Followed::new(
                 "The TLS configuration",
@@ -138,6 +157,7 @@ impl Web {
         };
         Ok(Self {
             seen: Arc::new(sync::Mutex::new(seen)),
+            begun: AtomicU64::new(0),
             hang: Mutex::default(),
             is_tls,
             limiter: rate_limit.map(|limit| Mutex::new(Limiter::new(limit))),
@@ -156,7 +176,7 @@ impl Web {
     /// # Errors
     /// If the file holds no configuration at the moment.
     pub(in crate::server) async fn now(&self) -> Result<Arc<WebConfig>, Unusable> {
-        self.look(Seen::config).await
+        self.look(|seen| &mut seen.found_config, Seen::config).await.flatten().ok_or(Unusable)
     }
 
     /// What is right for a connection that has come now.
@@ -164,38 +184,44 @@ impl Web {
     /// # Errors
     /// If the files hold no configuration of TLS at the moment.
     pub(in crate::server) async fn tls_now(&self) -> Result<Arc<ServerConfig>, Unusable> {
-        self.look(Seen::tls).await
+        self.look(|seen| &mut seen.found_tls, Seen::tls).await.flatten().ok_or(Unusable)
     }
 
     /// Whether the files can be read in time, whatever is in them. A mistake in them does not count: it is over when it
     /// is repaired, and a program that is restarted for it would not start.
     pub(in crate::server) async fn can_be_read(&self) -> bool {
-        self.in_time(|seen| seen.read()).await.is_some()
-    }
-
-    async fn look<T: Send + 'static>(
-        &self,
-        look: impl FnOnce(&mut Seen) -> Option<T> + Send + 'static,
-    ) -> Result<T, Unusable> {
-        let looked = self.in_time(look).await.and_then(Result::ok);
-        looked.flatten().ok_or(Unusable)
+        self.look(|seen| &mut seen.found_readable, |seen| seen.read()).await.is_some()
     }
 
     /// `None` if it takes too long. One at a time looks, so that a disk that hangs takes one thread and not all of them.
-    async fn in_time<T: Send + 'static>(
+    /// What it finds is for all who had begun to wait before, so nobody waits longer because many do.
+    async fn look<T: Clone + Send + 'static>(
         &self,
-        look: impl FnOnce(&mut Seen) -> T + Send + 'static,
-    ) -> Option<Result<T, JoinError>> {
+        found: fn(&mut Seen) -> &mut Found<T>,
+        look: fn(&mut Seen) -> T,
+    ) -> Option<T> {
+        let before = self.begun.load(SeqCst);
         let looking = async {
             let mut seen: OwnedMutexGuard<Seen> = Arc::clone(&self.seen).lock_owned().await;
-            spawn_blocking(move || look(&mut seen)).await
+            let latest = found(&mut seen);
+            if latest.look > before {
+                return latest.found.clone();
+            }
+            let number = self.begun.fetch_add(1, SeqCst) + 1;
+            let looking = spawn_blocking(move || {
+                let new = look(&mut seen);
+                *found(&mut seen) = Found { look: number, found: Some(new.clone()) };
+                new
+            });
+            // A panic is in the log.
+            looking.await.ok()
         };
         let looked = timeout(PATIENCE, looking).await.ok();
         let say = lock(&self.hang).note(looked.is_none());
         if let Some(say) = say {
             say.say();
         }
-        looked
+        looked.flatten()
     }
 
     /// Whether one more request is within the limit.
@@ -224,6 +250,12 @@ impl WebConfig {
     /// What every answer has to have.
     pub(in crate::server) fn headers(&self) -> &[(HeaderName, HeaderValue)] {
         &self.headers
+    }
+}
+
+impl<T> Default for Found<T> {
+    fn default() -> Self {
+        Self { look: 0, found: None }
     }
 }
 
@@ -454,5 +486,39 @@ mod tests {
         }
         let hourly = SayOfHang::Failed(36_000);
         assert_eq!(said, [SayOfHang::Failed(1), SayOfHang::Over, hourly, SayOfHang::Over]);
+    }
+
+    /// Looks on a slow disk.
+    static LOOKS: AtomicU64 = AtomicU64::new(0);
+
+    fn slowly(seen: &mut Seen) -> Option<Arc<WebConfig>> {
+        LOOKS.fetch_add(1, SeqCst);
+        std::thread::sleep(Duration::from_millis(10));
+        seen.config()
+    }
+
+    #[tokio::test]
+    async fn many_that_wait_share_a_look_that_began_after_they_asked() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("web.yml");
+        std::fs::write(&file, "").unwrap();
+        let web = Web::open(&file).unwrap();
+        let look = || web.look(|seen| &mut seen.found_config, slowly);
+        let found = futures_util::future::join_all((0..512).map(|_| look())).await;
+        assert!(found.iter().all(|found| found.as_ref().is_some_and(Option::is_some)));
+        // That which the first began, and one for all who asked while it lasted.
+        assert_eq!(LOOKS.load(SeqCst), 2);
+        // Those that ask later look again.
+        std::fs::write(&file, "no: key").unwrap();
+        assert!(look().await.is_some_and(|found| found.is_none()));
+        assert_eq!(LOOKS.load(SeqCst), 3);
+        // The beat does not wait for all of them, though it asks last.
+        let crowd = futures_util::future::join_all((0..512).map(|_| look()));
+        let beat = async {
+            tokio::task::yield_now().await;
+            web.can_be_read().await
+        };
+        assert!(futures_util::future::join(crowd, beat).await.1);
+        assert_eq!(LOOKS.load(SeqCst), 5);
     }
 }
