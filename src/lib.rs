@@ -202,7 +202,7 @@ pub async fn run(
 
     // Dropped at the end, which cancels what is in it.
     let mut polling = JoinSet::<Infallible>::new();
-    let (turned, mut served) = (pulse.subscribe(), beat.subscribe());
+    let (turned, mut served, started) = (pulse.subscribe(), beat.subscribe(), Instant::now());
     let poller = Poller { snapshots, due_in, revived, changes: changed, pulse, requests_per_5m };
     live.watch(&mut polling);
     let (used, saved_in) = (live.clients(), directory.clone());
@@ -230,7 +230,7 @@ pub async fn run(
     polling.spawn(poller.run(poll, move || now().timestamp(), corrected));
     let is_well = {
         let served = served.clone();
-        move || server::polls(&turned) && server::serves(&served)
+        move || server::polls(&turned) && server::serves(&served, started)
     };
     polling.spawn(systemd::feed_watchdog(is_well));
 

@@ -124,11 +124,11 @@ pub fn polls(pulse: &watch::Receiver<Instant>) -> bool {
     pulse.has_changed().is_ok() && pulse.borrow().elapsed() < PULSE_LOST_AFTER
 }
 
-/// Whether requests are answered, and with what is right.
+/// Whether requests are answered, and with what is right. The first beat has as long from the start as each from the one
+/// before.
 #[must_use]
-pub fn serves(beat: &watch::Receiver<Option<Instant>>) -> bool {
-    // Before the first beat it is on its way.
-    beat.has_changed().is_ok() && beat.borrow().is_none_or(|beat| beat.elapsed() < BEAT_LOST_AFTER)
+pub fn serves(beat: &watch::Receiver<Option<Instant>>, started: Instant) -> bool {
+    beat.has_changed().is_ok() && beat.borrow().unwrap_or(started).elapsed() < BEAT_LOST_AFTER
 }
 
 /// Starts to listen for probes.
@@ -166,8 +166,9 @@ pub async fn serve(
     let snapshot = snapshots.borrow().clone();
     let first_series = series.borrow().clone();
     let published = Published::new(snapshot, first_series, now).await;
+    let (started, beat_seen) = (Instant::now(), beat.subscribe());
     let served =
-        Arc::new(Served { published, answers: Answers::default(), pulse, beat: beat.subscribe(), registry, now });
+        Arc::new(Served { published, answers: Answers::default(), pulse, beat: beat_seen, started, registry, now });
     let following = async {
         served.published.follow(snapshots, series).await;
         // Whoever polls is gone. What is known is still shown, and health tells the rest.
@@ -218,6 +219,7 @@ struct Served {
     answers: Answers,
     pulse: watch::Receiver<Instant>,
     beat: watch::Receiver<Option<Instant>>,
+    started: Instant,
     registry: Registry,
     now: fn() -> DateTime<Utc>,
 }
@@ -263,7 +265,7 @@ fn router(
 async fn healthy(State(served): State<Arc<Served>>) -> Response {
     let why = if !polls(&served.pulse) {
         "The poll loop does not turn: nothing is being updated.\n"
-    } else if !serves(&served.beat) {
+    } else if !serves(&served.beat, served.started) {
         "Requests cannot be answered, or only with what is out of date; the log says why.\n"
     } else {
         return "Healthy.\n".into_response();
@@ -292,4 +294,26 @@ async fn ready(State(served): State<Arc<Served>>) -> Response {
         return "Ready.\n".into_response();
     }
     (StatusCode::SERVICE_UNAVAILABLE, format!("{untried} of {zones} zones were not polled yet.\n")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_first_beat_that_never_comes_is_missed_like_any_other() {
+        let (beat, seen) = watch::channel(None);
+        let started = Instant::now();
+        assert!(serves(&seen, started));
+        advance(BEAT_LOST_AFTER - Duration::from_millis(1)).await;
+        assert!(serves(&seen, started));
+        advance(Duration::from_millis(1)).await;
+        assert!(!serves(&seen, started));
+        beat.send_replace(Some(Instant::now()));
+        assert!(serves(&seen, started));
+        advance(BEAT_LOST_AFTER).await;
+        assert!(!serves(&seen, started));
+    }
 }
