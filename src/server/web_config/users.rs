@@ -144,9 +144,12 @@ impl Guesser {
 
 /// Compares passwords, one at a time because it is slow on purpose, and remembers what came of it.
 ///
-/// Anyone can keep many guesses waiting. Those who guessed wrong least come first, so a right password that is not
-/// remembered yet hardly waits for them; every second turn is of the one that waits longest, so none waits for ever.
-/// A password is compared even if its client has gone: it was right perhaps, and the client asks again.
+/// Anyone can keep many guesses waiting. Those who guess and guessed wrong least come first, so a right password that is
+/// not remembered yet hardly waits for others; every second turn is of the one that waits longest, so none waits for
+/// ever. Behind the address of a guesser it is one of many, and only chance brings it to its turn.
+///
+/// A password whose client has gone is compared only if no wrong guess came from its address: it was right perhaps, and
+/// the client asks again. Otherwise those who guess and go would fill the queue.
 pub(super) struct Authenticator {
     shared: Arc<Mutex<Shared>>,
     /// Results are kept under a code that only this process can make of a password.
@@ -156,10 +159,10 @@ pub(super) struct Authenticator {
 /// How many results are remembered.
 const MAX_RESULTS: usize = 100;
 
-/// How many passwords wait to be compared. More than connections, since each has one with HTTP/1.1.
-const MAX_WAITING: usize = 1000;
+/// How many passwords wait to be compared. With more, each would wait for longer than its client does.
+const MAX_WAITING: usize = 100;
 
-/// Of how many addresses it is known how often they guessed wrong.
+/// Of how many addresses, and of how many networks, it is known how often they guessed wrong.
 const MAX_ADDRESSES: usize = 1000;
 
 #[derive(Default)]
@@ -170,9 +173,20 @@ struct Shared {
     /// Whether somebody compares them.
     is_comparing: bool,
     turns: u64,
-    /// Wrong passwords by address.
-    wrong: HashMap<IpAddr, u32>,
+    wrong: Tally,
 }
+
+/// Guesses, counted by where they come from.
+#[derive(Default)]
+struct Tally {
+    /// An address of IPv6 is a network of 64 bits. A site often has one of 48 bits, which is 65,536 of them.
+    of_networks: HashMap<IpAddr, u32>,
+    of_addresses: HashMap<IpAddr, u32>,
+}
+
+/// How much there is against a guess: guesses from its network and from its address, wrong ones and those that wait, and
+/// wrong ones on its connection.
+type Rank = (u32, u32, u32);
 
 /// A password that waits to be compared, and those who wait for the result.
 struct Waiting {
@@ -282,44 +296,94 @@ async fn compare(shared: Arc<Mutex<Shared>>) {
 }
 
 impl Shared {
-    /// Lets one more wait. Of too many, one that guessed wrong most goes, and of these the latest.
+    /// Lets one more wait. Of too many, one of the worst goes, and chance says which: were it the latest, guessers at its
+    /// address would keep it out.
     fn wait(&mut self, mut new: Waiting) {
         if let Some(same) = self.waiting.iter_mut().find(|waiting| waiting.code == new.code) {
+            same.results.retain(|result| !result.is_closed());
             same.results.append(&mut new.results);
             return;
         }
         self.waiting.push(new);
         if self.waiting.len() > MAX_WAITING {
-            let worst = (0..self.waiting.len()).max_by_key(|index| self.wrong_of(*index));
-            worst.map(|worst| self.waiting.remove(worst));
+            self.drop_those_of_gone_guessers();
+        }
+        if self.waiting.len() > MAX_WAITING {
+            let ranks = self.ranks();
+            let worst = ranks.iter().max();
+            let worst: Vec<_> = (0..ranks.len()).filter(|index| Some(&ranks[*index]) == worst).collect();
+            self.waiting.remove(worst[fastrand::usize(..worst.len())]);
         }
     }
 
     fn take_next(&mut self) -> Option<Waiting> {
+        self.drop_those_of_gone_guessers();
         self.turns += 1;
         let next = if self.turns.is_multiple_of(2) {
             0
         } else {
-            // The latest of these: one that has just got an answer and guesses again does not come before a new one.
-            (0..self.waiting.len()).rev().min_by_key(|index| self.wrong_of(*index))?
+            let ranks = self.ranks();
+            // The latest of these, whose client will wait for longest.
+            (0..ranks.len()).rev().min_by_key(|index| ranks[*index])?
         };
         (next < self.waiting.len()).then(|| self.waiting.remove(next))
     }
 
-    /// How often those wrong that guess this: from their address, and on their connection.
-    fn wrong_of(&self, index: usize) -> (u32, u32) {
-        let guesser = &self.waiting[index].guesser;
-        let of_address = guesser.address.and_then(|address| self.wrong.get(&address));
-        (of_address.copied().unwrap_or(0), guesser.wrong.load(Relaxed))
+    fn drop_those_of_gone_guessers(&mut self) {
+        let wrong = &self.wrong;
+        self.waiting.retain(|Waiting { guesser, results, .. }| {
+            let no_wrong_guess = guesser.wrong.load(Relaxed) == 0 && wrong.of(guesser).1 == 0;
+            no_wrong_guess || results.iter().any(|result| !result.is_closed())
+        });
+    }
+
+    /// Of each that waits. Those that wait count like wrong ones, or those who guess once on each of many connections
+    /// would be as good as any client until their guesses were compared.
+    fn ranks(&self) -> Vec<Rank> {
+        let mut waiting = Tally::default();
+        for Waiting { guesser, .. } in &self.waiting {
+            waiting.add(guesser);
+        }
+        let rank = |Waiting { guesser, .. }: &Waiting| {
+            let ((of_network, of_address), more) = (self.wrong.of(guesser), waiting.of(guesser));
+            (of_network.saturating_add(more.0), of_address.saturating_add(more.1), guesser.wrong.load(Relaxed))
+        };
+        self.waiting.iter().map(rank).collect()
     }
 
     fn blame(&mut self, guesser: &Guesser) {
         guesser.wrong.fetch_add(1, Relaxed);
+        self.wrong.add(guesser);
+    }
+}
+
+impl Tally {
+    /// Counts one more. Those with the least make room, so that many addresses do not have those with many forgotten.
+    fn add(&mut self, guesser: &Guesser) {
         let Some(address) = guesser.address else { return };
-        if self.wrong.len() >= MAX_ADDRESSES && !self.wrong.contains_key(&address) {
-            self.wrong.clear();
+        for (counts, of) in [(&mut self.of_networks, network(address)), (&mut self.of_addresses, address)] {
+            if counts.len() >= MAX_ADDRESSES && !counts.contains_key(&of) {
+                let least = counts.iter().min_by_key(|(_, count)| **count).map(|(least, _)| *least);
+                least.map(|least| counts.remove(&least));
+            }
+            let count = counts.entry(of).or_default();
+            *count = count.saturating_add(1);
         }
-        *self.wrong.entry(address).or_default() += 1;
+    }
+
+    /// Those from the network and from the address.
+    fn of(&self, guesser: &Guesser) -> (u32, u32) {
+        let Some(address) = guesser.address else { return (0, 0) };
+        let count = |counts: &HashMap<IpAddr, u32>, of| counts.get(&of).copied().unwrap_or(0);
+        (count(&self.of_networks, network(address)), count(&self.of_addresses, address))
+    }
+}
+
+/// What a site has in IPv6. In IPv4 it is the address.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 80 << 80)),
+        IpAddr::V4(_) => address,
     }
 }
 
@@ -383,6 +447,17 @@ mod tests {
             guesser: Arc::clone(guesser),
             results: Vec::new(),
         }
+    }
+
+    /// Lets one wait, and its client with it.
+    fn wait(shared: &mut Shared, number: u64, guesser: &Arc<Guesser>) -> oneshot::Receiver<bool> {
+        let (sender, client) = oneshot::channel();
+        shared.wait(Waiting { results: vec![sender], ..waiting(number, guesser) });
+        client
+    }
+
+    fn waits(shared: &Shared, guess: u64) -> bool {
+        shared.waiting.iter().any(|waiting| number(waiting) == guess)
     }
 
     fn number(waiting: &Waiting) -> u64 {
@@ -473,9 +548,8 @@ mod tests {
         let (near, far) = (guesser("192.0.2.1"), guesser("198.51.100.1"));
         let fresh = guesser("192.0.2.1");
         shared.blame(&near);
-        for (number, guesser) in [(1, &near), (2, &near), (3, &fresh), (4, &far), (5, &near), (6, &near)] {
-            shared.wait(waiting(number, guesser));
-        }
+        let guesses = [(1, &near), (2, &near), (3, &fresh), (4, &far), (5, &near), (6, &near)];
+        let _clients = guesses.map(|(number, guesser)| wait(&mut shared, number, guesser));
         let order: Vec<_> = std::iter::from_fn(|| shared.take_next()).map(|waiting| number(&waiting)).collect();
         // That of another address, the longest, that of another connection, the longest, and of those left the latest.
         assert_eq!(order, [4, 1, 3, 2, 6, 5]);
@@ -484,24 +558,106 @@ mod tests {
     #[test]
     fn guesses_wait_in_a_bounded_number_and_the_same_one_once() {
         let mut shared = Shared::default();
-        let (bad, good) = (guesser("2001:db8::1"), guesser("2001:db8:0:1::1"));
-        // Of the same 64 bits.
-        shared.blame(&guesser("2001:db8::ffff"));
+        let (bad, good) = (guesser("2001:db8::1"), guesser("2001:db8:1::1"));
+        let mut clients = Vec::new();
         for number in 0..2 * MAX_WAITING as u64 {
-            shared.wait(waiting(number, &bad));
-            shared.wait(waiting(number, &bad));
+            clients.push(wait(&mut shared, number, &bad));
+            clients.push(wait(&mut shared, number, &bad));
         }
         assert_eq!(shared.waiting.len(), MAX_WAITING);
         for number in 0..10 {
-            shared.wait(waiting(u64::MAX - number, &good));
+            clients.push(wait(&mut shared, u64::MAX - number, &good));
         }
         assert_eq!(shared.waiting.len(), MAX_WAITING);
         assert_eq!(shared.waiting.iter().filter(|waiting| Arc::ptr_eq(&waiting.guesser, &good)).count(), 10);
-        // The longest are still there.
-        assert_eq!(number(&shared.waiting[0]), 0);
-        for number in 0..2 * MAX_ADDRESSES {
-            shared.blame(&guesser(&Ipv6Addr::from_bits((number as u128) << 64).to_string()));
+        // Those whose clients gave up and ask again hold no memory.
+        for _ in 0..1000 {
+            drop(wait(&mut shared, u64::MAX, &good));
         }
-        assert!(shared.wrong.len() <= MAX_ADDRESSES);
+        assert!(shared.waiting.iter().all(|waiting| waiting.results.len() <= 2));
+    }
+
+    /// Whether a client whose password is new gets its turn while guesses of others, each on a connection of its own, come
+    /// ten times as fast as one is compared. It gives up after a hundred comparisons and asks again, as often as this.
+    fn gets_a_turn(client: &str, tries: u32, mut guesser_of: impl FnMut(u64) -> Arc<Guesser>, they_stay: bool) -> bool {
+        const RIGHT: u64 = u64::MAX;
+        let (mut shared, mut clients) = (Shared::default(), Vec::new());
+        let mut guesses = 0;
+        let mut guess = |shared: &mut Shared, times| {
+            for _ in 0..times {
+                guesses += 1;
+                if !they_stay {
+                    clients.clear();
+                }
+                clients.push(wait(shared, guesses, &guesser_of(guesses)));
+            }
+            assert!(shared.waiting.len() <= MAX_WAITING);
+        };
+        let compare_one = |shared: &mut Shared| {
+            let next = shared.take_next().unwrap();
+            if number(&next) != RIGHT {
+                shared.blame(&next.guesser);
+            }
+            number(&next) == RIGHT
+        };
+        for _ in 0..MAX_WAITING / 3 {
+            guess(&mut shared, 10);
+            compare_one(&mut shared);
+        }
+        (0..tries).any(|_| {
+            guess(&mut shared, 5);
+            let _client = wait(&mut shared, RIGHT, &guesser(client));
+            guess(&mut shared, 5);
+            (0..100).any(|_| {
+                let has_turn = compare_one(&mut shared);
+                guess(&mut shared, 10);
+                has_turn
+            })
+        })
+    }
+
+    #[test]
+    fn those_who_guess_once_on_each_connection_keep_no_other_address_out() {
+        for they_stay in [false, true] {
+            let elsewhere = |_| guesser("198.51.100.1");
+            assert!(gets_a_turn("192.0.2.1", 1, elsewhere, they_stay));
+            // Every guess from another 64 bits of a network of 48.
+            let many = |guess: u64| guesser(&format!("2001:db8:0:{:x}::1", guess % 65_536));
+            assert!(gets_a_turn("2001:db8:1::1", 1, many, they_stay));
+            assert!(gets_a_turn("192.0.2.1", 1, many, they_stay));
+        }
+    }
+
+    #[test]
+    fn behind_the_address_of_a_guesser_a_right_password_gets_in_eventually() {
+        let same = |_| guesser("192.0.2.1");
+        // About one try in ten succeeds.
+        assert!(gets_a_turn("192.0.2.1", 300, same, true));
+        assert!(gets_a_turn("192.0.2.1", 1, same, false));
+    }
+
+    #[test]
+    fn many_addresses_that_guess_wrong_have_none_forgotten_that_guessed_wrong_often() {
+        let (mut shared, bad) = (Shared::default(), guesser("2001:db8::1"));
+        shared.blame(&bad);
+        shared.blame(&bad);
+        for number in 0..2 * MAX_ADDRESSES {
+            shared.blame(&guesser(&Ipv6Addr::from_bits((number as u128 + 1) << 80).to_string()));
+        }
+        assert_eq!(shared.wrong.of(&bad), (2, 2));
+        assert_eq!((shared.wrong.of_addresses.len(), shared.wrong.of_networks.len()), (MAX_ADDRESSES, MAX_ADDRESSES));
+        // Addresses are 64 bits, and networks 48.
+        assert_eq!(shared.wrong.of(&guesser("2001:db8::ffff")), (2, 2));
+        assert_eq!(shared.wrong.of(&guesser("2001:db8:0:1::1")), (2, 0));
+    }
+
+    #[test]
+    fn a_guess_whose_client_has_gone_waits_only_where_no_wrong_guess() {
+        let (mut shared, bad, good) = (Shared::default(), guesser("198.51.100.1"), guesser("192.0.2.1"));
+        drop((wait(&mut shared, 1, &bad), wait(&mut shared, 2, &good)));
+        shared.blame(&guesser("198.51.100.1"));
+        let _stays = wait(&mut shared, 3, &bad);
+        assert_eq!(shared.take_next().map(|next| number(&next)), Some(2));
+        assert!(!waits(&shared, 1) && waits(&shared, 3));
     }
 }
