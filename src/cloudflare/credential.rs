@@ -121,7 +121,7 @@ impl Credential {
 
     /// The text without the secret, should it be in there: a proxy that is in the way may echo a request.
     ///
-    /// It may echo parts, and a long text is cut before it comes here: any [`TELLING`] characters of the secret in a row
+    /// It may echo parts, and a long text is cut before it comes here: any eight characters of the secret in a row
     /// are taken out too.
     #[must_use]
     pub fn redact(&self, text: &str) -> String {
