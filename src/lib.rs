@@ -16,7 +16,7 @@
 pub mod cli;
 pub mod cloudflare;
 pub mod config;
-pub mod demo;
+pub use cloudflare_sim as demo;
 pub mod exposition;
 pub mod files;
 pub mod model;
