@@ -3,7 +3,7 @@
 //! Each room has a module here, and its floor stands beside what is measured. No time is asserted,
 //! since a busy machine is slow. The request budget is in no public part of the program, so it is not here.
 
-use cloudflare_cert_exporter::demo::SimulatedCertificate;
+use cloudflare_sim::SimulatedCertificate;
 
 fn main() {
     divan::main();

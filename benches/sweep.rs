@@ -9,9 +9,9 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use cloudflare_cert_exporter::{
     cloudflare::{ApiSettings, BaseUrl, Client, Credential, Lane, Scheme, SecretSource},
-    demo::{SimulatedApi, SimulatedZone, World},
     model::{Baseline, Kind, Zone},
 };
+use cloudflare_sim::{SimulatedApi, SimulatedZone, World};
 use tokio::{sync::mpsc, time::Instant};
 
 const CERTIFICATES: usize = 10_000;

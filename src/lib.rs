@@ -7,7 +7,7 @@
 //! - this file: the one place that joins the parts.
 //! - `reload`: another configuration while the program runs; `restart`: what a restart finds again; `runtime_file`:
 //!   where the running daemon answers.
-//! - [`config`]: the configuration file; [`server`]: HTTP; [`demo`]: a simulated Cloudflare API.
+//! - [`config`]: the configuration file; [`server`]: HTTP.
 //! - [`poller`]: which zone is due; [`exposition`]: the text that Prometheus reads.
 //! - [`cloudflare`]: the client of the API.
 //! - [`state`]: files that survive a restart; [`systemd`]: what systemd is told and hands over.
@@ -16,7 +16,6 @@
 pub mod cli;
 pub mod cloudflare;
 pub mod config;
-pub use cloudflare_sim as demo;
 pub mod exposition;
 pub mod files;
 pub mod model;

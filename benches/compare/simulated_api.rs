@@ -11,7 +11,7 @@ use std::{io::stdin, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::Parser;
-use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedCertificate, SimulatedZone, World};
+use cloudflare_sim::{SimulatedApi, SimulatedCertificate, SimulatedZone, World};
 use fastrand::Rng;
 use tokio::runtime::Runtime;
 

@@ -4,6 +4,7 @@ use std::{future::Future, io, net::TcpListener, path::Path, pin::pin, sync::Arc}
 
 use chrono::{DateTime, Utc};
 use clap::Args;
+use cloudflare_sim::{SimulatedApi, World};
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
@@ -15,7 +16,6 @@ use crate::{
     Controls, Load, RunError,
     cloudflare::{ApiSettings, announce_proxy},
     config::{Config, ConfigErrors},
-    demo::{SimulatedApi, World},
     systemd,
 };
 

@@ -18,7 +18,7 @@ use crate::support::{
     until, until_ok,
     web::{ALICE, BOB, Folder, basic, connect, get, get_plain},
 };
-use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedZone, World};
+use cloudflare_sim::{SimulatedApi, SimulatedZone, World};
 use rustls::{CipherSuite, ClientConfig, HandshakeKind, NamedGroup, crypto::aws_lc_rs};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

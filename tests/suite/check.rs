@@ -8,7 +8,7 @@ use crate::support::{
     start, until,
 };
 use chrono::{Duration, SecondsFormat, Utc};
-use cloudflare_cert_exporter::demo::{Fault, SimulatedApi, SimulatedCertificate, SimulatedZone, World};
+use cloudflare_sim::{Fault, SimulatedApi, SimulatedCertificate, SimulatedZone, World};
 
 /// A certificate of a year with so many whole days left.
 #[expect(clippy::disallowed_methods, reason = "the program under test looks at the clock, too")]

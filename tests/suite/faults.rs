@@ -13,7 +13,7 @@ use crate::support::{
     relay::Relay,
     start, until, until_ok,
 };
-use cloudflare_cert_exporter::demo::{
+use cloudflare_sim::{
     AcceptedCredential, ApiError, Canned, Delivery, Ending, Fault, SimulatedApi, SimulatedCertificate, SimulatedZone,
     World,
 };

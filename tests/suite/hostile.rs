@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::support::{self, Daemon, config};
-use cloudflare_cert_exporter::demo::{ApiError, Canned, Fault, SimulatedApi, SimulatedZone, World};
+use cloudflare_sim::{ApiError, Canned, Fault, SimulatedApi, SimulatedZone, World};
 use serde_json::{Value, json};
 
 /// What is in every text of a certificate, as JSON writes it, since some of it is no text.

@@ -1,4 +1,7 @@
 //! The rooms of ARCHITECTURE.md: imports point down only, and each outside library is known in its rooms alone.
+//!
+//! This is about the rooms inside the program. What crates may know of each other is in their `Cargo.toml`, and the
+//! compiler holds it.
 
 use std::{fs, path::Path};
 
@@ -21,11 +24,8 @@ const ROOMS: [&str; 15] = [
     "model",
 ];
 
-/// Stands beside them and uses none: it plays the other side.
-const SIMULATION: &str = "demo";
-
 /// Libraries, and the rooms that know them: one, unless there is a reason.
-const KNOWN_IN: [(&str, &[&str]); 19] = [
+const KNOWN_IN: [(&str, &[&str]); 20] = [
     // `cli` asks the daemon.
     ("reqwest", &["cloudflare", "cli"]),
     ("rustls", &["cloudflare", "server"]),
@@ -44,6 +44,7 @@ const KNOWN_IN: [(&str, &[&str]); 19] = [
     ("aws_lc_rs", &["server"]),
     ("toml", &["config"]),
     ("clap", &["cli"]),
+    ("cloudflare_sim", &["cli"]),
     ("sd_notify", &["systemd"]),
     ("listenfd", &["systemd"]),
 ];
@@ -107,14 +108,8 @@ fn imports_point_down_only() {
     let rank = |room: &str| ROOMS.iter().position(|other| *other == room);
     for (room, file, text) in sources() {
         for used in used_rooms(&text) {
-            if room == SIMULATION {
-                panic!("{file} uses {used}: the simulated API knows nothing of the program");
-            }
             // What is no room is a function of lib.rs.
-            let below = match used.as_str() {
-                SIMULATION => "model",
-                name => ROOMS.iter().find(|other| **other == name).unwrap_or(&"lib"),
-            };
+            let below = ROOMS.into_iter().find(|other| *other == used).unwrap_or("lib");
             assert!(below == room || rank(below) > rank(&room), "{file} uses {used}, which is above it");
         }
     }

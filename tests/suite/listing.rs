@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use cloudflare_cert_exporter::demo::{Canned, Fault, SimulatedApi, SimulatedZone, World};
+use cloudflare_sim::{Canned, Fault, SimulatedApi, SimulatedZone, World};
 use tokio::time::sleep;
 
 use crate::support::{Daemon, config, metrics::Metrics, start, until};

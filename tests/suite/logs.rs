@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::support::{self, DEADLINE, config, until};
-use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedZone, World};
+use cloudflare_sim::{SimulatedApi, SimulatedZone, World};
 use tokio::time::Instant;
 
 const DROPPED: &str = "cloudflare_cert_exporter_log_lines_dropped_total";

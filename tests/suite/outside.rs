@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::{self, Daemon, config, metrics::Metrics, start, until};
-use cloudflare_cert_exporter::demo::{AcceptedCredential, Delivery, Ending, Fault, SimulatedApi, SimulatedZone, World};
+use cloudflare_sim::{AcceptedCredential, Delivery, Ending, Fault, SimulatedApi, SimulatedZone, World};
 
 #[tokio::test]
 async fn a_zone_costs_one_request_for_fifty_certificates() {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::support::{self, Daemon, has_program, is_there, manager::Manager};
-use cloudflare_cert_exporter::demo::{SimulatedApi, World};
+use cloudflare_sim::{SimulatedApi, World};
 
 const SERVICE: &str = "cloudflare-cert-exporter.service";
 const SOCKET: &str = "cloudflare-cert-exporter.socket";

@@ -3,7 +3,7 @@
 use crate::support::{self, Daemon, browser::Browser};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use chrono::{DateTime, TimeDelta, Utc};
-use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedCertificate, SimulatedZone, World};
+use cloudflare_sim::{SimulatedApi, SimulatedCertificate, SimulatedZone, World};
 use serde_json::{Value, json};
 
 /// How long things may take, in milliseconds, and how much longer on a machine that does other things too.

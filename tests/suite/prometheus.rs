@@ -14,7 +14,7 @@ use crate::support::{
     web::{ALICE, Folder, get_plain},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedCertificate, SimulatedZone, World};
+use cloudflare_sim::{SimulatedApi, SimulatedCertificate, SimulatedZone, World};
 use serde_json::Value;
 
 #[tokio::test]

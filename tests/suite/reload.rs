@@ -6,12 +6,8 @@ use std::{
 };
 
 use crate::support::{self, Daemon, metrics::Metrics, until};
-use cloudflare_cert_exporter::{
-    Controls,
-    config::Config,
-    demo::{AcceptedCredential, RecordedRequest, SimulatedApi, SimulatedZone, World},
-    run,
-};
+use cloudflare_cert_exporter::{Controls, config::Config, run};
+use cloudflare_sim::{AcceptedCredential, RecordedRequest, SimulatedApi, SimulatedZone, World};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::{mpsc, watch},

@@ -15,7 +15,7 @@ use std::{
 };
 
 use crate::support::{self, DEADLINE, Daemon};
-use cloudflare_cert_exporter::demo::{AcceptedCredential, ApiError, SimulatedApi, SimulatedZone, World};
+use cloudflare_sim::{AcceptedCredential, ApiError, SimulatedApi, SimulatedZone, World};
 use tokio::time::Instant;
 
 const SECRET: &str = "s3cret-s3cret-s3cret-s3cret-s3cret-s3cret";

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::support::{self, DEADLINE, Daemon, is_there_or};
-use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedZone, World};
+use cloudflare_sim::{SimulatedApi, SimulatedZone, World};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpSocket, TcpStream},

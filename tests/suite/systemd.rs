@@ -14,7 +14,7 @@ use crate::support::{
     until,
     web::{Folder, get_plain},
 };
-use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedZone, World};
+use cloudflare_sim::{SimulatedApi, SimulatedZone, World};
 use tokio::time::Instant;
 
 async fn start(environment: &[(&str, &str)]) -> (SimulatedApi, Daemon) {

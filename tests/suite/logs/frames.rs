@@ -25,7 +25,7 @@ use crate::support::{
     until,
     web::{Folder, connect, ia5},
 };
-use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedZone, World};
+use cloudflare_sim::{SimulatedApi, SimulatedZone, World};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 

@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use cloudflare_cert_exporter::demo::{SimulatedApi, World};
+use cloudflare_sim::{SimulatedApi, World};
 use tokio::time::{Instant, sleep};
 
 /// How long anything is waited for that comes by itself; only reached if it never comes.

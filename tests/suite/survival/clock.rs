@@ -4,7 +4,7 @@
 use std::{fs, path::PathBuf};
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use cloudflare_cert_exporter::demo::{SimulatedApi, SimulatedCertificate, SimulatedZone, World};
+use cloudflare_sim::{SimulatedApi, SimulatedCertificate, SimulatedZone, World};
 use tokio::time::Instant;
 
 use crate::support::{Daemon, config, is_there, metrics::Metrics, run, until};

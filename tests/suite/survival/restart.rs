@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use cloudflare_cert_exporter::demo::{Fault, SimulatedApi, SimulatedZone, World};
+use cloudflare_sim::{Fault, SimulatedApi, SimulatedZone, World};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 

@@ -7,9 +7,7 @@
 use std::{collections::BTreeMap, fs, time::Duration};
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use cloudflare_cert_exporter::demo::{
-    Canned, Delivery, Ending, Fault, SimulatedApi, SimulatedCertificate, SimulatedZone, World,
-};
+use cloudflare_sim::{Canned, Delivery, Ending, Fault, SimulatedApi, SimulatedCertificate, SimulatedZone, World};
 use fastrand::Rng;
 use tokio::time::{Instant, sleep};
 
