@@ -3,7 +3,7 @@
 //! This is about the rooms inside the program. What crates may know of each other is in their `Cargo.toml`, and the
 //! compiler holds it.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 /// From the top down. A room may use those below it.
 const ROOMS: [&str; 15] = [
@@ -130,4 +130,24 @@ fn each_library_is_known_in_its_rooms_alone() {
         let clock = text.contains("Utc::now") || text.contains("SystemTime::now");
         assert!(!clock || room == "main", "{file} reads the wall clock, which only main does");
     }
+}
+
+/// The features that cargo builds the simulated API with.
+fn features_of_the_simulation(edges: &str) -> String {
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--offline", "--prefix", "none", "--format", "{p}: {f}", "--edges", edges])
+        .args(["--package", env!("CARGO_PKG_NAME")])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8(tree.stdout).unwrap();
+    let line = text.lines().find(|line| line.starts_with("cloudflare-sim v"));
+    let line = line.unwrap_or_else(|| panic!("{text}{}", String::from_utf8_lossy(&tree.stderr)));
+    line.rsplit_once(": ").unwrap().1.to_owned()
+}
+
+#[test]
+fn the_program_is_built_without_the_faults_of_the_simulation() {
+    assert_eq!(features_of_the_simulation("normal"), "");
+    assert_eq!(features_of_the_simulation("normal,dev"), "faults", "the tests have them");
 }

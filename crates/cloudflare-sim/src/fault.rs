@@ -1,14 +1,21 @@
 //! What can go wrong, as data: a fault alters the question, the answer or its delivery.
 //!
 //! A new row is a new constructor here if the parts are there, and else a new variant of [`Fault`]
-//! or [`Delivery`]. Sections are those of `facts.md`.
+//! or [`Delivery`]. This is the feature `faults`; `no_fault.rs` takes its place without it.
+
+mod delivery;
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::{
-    answer::{Answer, ApiError, Canned, Content, Delivery},
-    world::SimulatedCertificate,
+    answer::{Answer, ApiError, Content, Listing, envelope},
+    router::Page,
+    world::{SimulatedCertificate, uuid},
 };
+
+pub use delivery::{Delivery, Ending};
 
 /// Something that goes wrong. Those that speak of listings leave other answers alone.
 #[derive(Debug, Clone)]
@@ -17,25 +24,25 @@ pub enum Fault {
     Instead(Canned),
     /// A header is added, or replaced.
     Header(&'static str, String),
-    /// A good listing's `result` is something else: `null` (A.2), an object, a number.
-    Result(serde_json::Value),
-    /// A field of `result_info` says something else, or is missing (A.4).
-    Info(&'static str, Option<serde_json::Value>),
-    /// `result_info` is missing (A.4).
+    /// A good listing's `result` is something else: `null`, an object, a number. The totals stay.
+    Result(Value),
+    /// A field of `result_info` says something else, or is missing.
+    Info(&'static str, Option<Value>),
+    /// `result_info` is missing.
     NoInfo,
-    /// `page` is ignored: the first page for ever. Whether `result_info.page` admits it is up to the
-    /// row; `GET /accounts` does so for tokens owned by an account (section 0, 7).
+    /// `page` is ignored: the first page for ever. The real `GET /accounts` does this for tokens that
+    /// belong to an account.
     PageIgnored {
         /// `result_info.page` is 1, and not what was asked for.
         admitted: bool,
     },
-    /// This page and those after it are empty, whatever the totals say (A.4).
+    /// This page and those after it are empty, whatever the totals say.
     EmptyFrom(usize),
-    /// Pages have this size, whatever was asked for (A.1).
+    /// Pages have this size, whatever was asked for.
     PageSize(usize),
-    /// Each page begins with the last entry of the one before (A.1: no order is guaranteed).
+    /// Each page begins with the last entry of the one before since no order is guaranteed.
     Overlap,
-    /// The zone's certificates are altered before each listing request is answered (A.1).
+    /// The zone's certificates are altered before each listing request is answered.
     Edit(fn(&mut Vec<SimulatedCertificate>)),
     /// The answer gets onto the wire in another way.
     Sent(Delivery),
@@ -53,46 +60,45 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// An error in the usual envelope (B.4).
+    /// An error in the usual envelope.
     #[must_use]
     pub fn error(status: u16, code: i64, message: &str) -> Self {
         ApiError::new(status, code, message).into()
     }
 
-    /// 200 with `success: false`, which both official SDKs read as an empty list (section 0, 2).
+    /// 200 with `success: false`, which both official SDKs read as an empty list.
     #[must_use]
     pub fn throttled_with_200() -> Self {
-        Self::error(200, 971, THROTTLED)
+        ApiError::throttled(200).into()
     }
 
-    /// 429 in the usual envelope with `Retry-After`: seconds or a date (C).
+    /// 429 in the usual envelope with `Retry-After`: seconds or a date.
     #[must_use]
     pub fn rate_limited(retry_after: &str) -> Self {
-        let answer: Canned = ApiError::new(429, 971, THROTTLED).into();
+        let answer: Canned = ApiError::throttled(429).into();
         Self::Instead(answer.header("retry-after", retry_after))
     }
 
-    /// 429 with the body `null`, without `Retry-After` (section 0, 13).
+    /// 429 with the body `null`, without `Retry-After`.
     #[must_use]
     pub fn rate_limited_with_null() -> Self {
         Self::Instead(Canned::new(429, "application/json", "null"))
     }
 
-    /// The text of Cloudflare's edge where it limits by itself (C).
+    /// The text that Cloudflare's edge sends when it limits requests on its own.
     #[must_use]
     pub fn edge_rate_limited() -> Self {
         Self::Instead(Canned::new(429, "text/plain", "error code: 1015").header("retry-after", "30"))
     }
 
-    /// A page for people with any status. The 522 of 7,318 bytes with `Retry-After: 120` that was
-    /// recorded is [`origin_timed_out`](Self::origin_timed_out) (section 0, 13).
+    /// A page for people with any status, as long as the real one of a 522.
     #[must_use]
     pub fn html(status: u16) -> Self {
         let page = format!("{HTML}{}</body></html>\n", " ".repeat(7318 - HTML.len() - "</body></html>\n".len()));
         Self::Instead(Canned::new(status, "text/html; charset=UTF-8", page))
     }
 
-    /// The 522 that was recorded (section 0, 13).
+    /// A 522 as Cloudflare's edge was seen to send it.
     #[must_use]
     pub fn origin_timed_out() -> Self {
         Self::All(vec![Self::html(522), Self::Header("retry-after", "120".into())])
@@ -116,7 +122,7 @@ impl Fault {
     pub fn grows() -> Self {
         Self::Edit(|certificates| {
             let name = format!("issued-meanwhile-{}", certificates.len());
-            let id = super::world::uuid(&name);
+            let id = uuid(&name);
             let dates = ("2026-01-01T00:00:00Z", "2036-01-01T00:00:00Z");
             certificates.insert(0, SimulatedCertificate::new(&id, &name, "active", dates.0, dates.1));
         })
@@ -169,50 +175,91 @@ impl Fault {
         }
     }
 
+    /// Alters what of a listing is answered with, before it is.
+    pub(super) fn alter_page(&self, page: &mut Page, certificates: &mut Vec<SimulatedCertificate>) {
+        match self {
+            Self::PageSize(size) => page.size = (*size).max(1),
+            Self::PageIgnored { admitted: true } => (page.number, page.shown) = (1, 1),
+            Self::PageIgnored { admitted: false } => page.number = 1,
+            Self::EmptyFrom(first) if page.shown >= *first => page.number = usize::MAX,
+            Self::Overlap => page.overlap = 1,
+            Self::Edit(edit) => edit(certificates),
+            _ => {}
+        }
+    }
+
     /// Alters what has been answered.
     pub(super) fn alter(self, answer: &mut Answer) {
         match (self, &mut answer.content) {
-            (Self::Instead(canned), content) => {
-                *content = Content::Bytes(canned.body);
-                answer.status = canned.status;
-                if canned
-                    .headers
-                    .iter()
-                    .any(|(name, value)| *name == "content-type" && !value.starts_with("application/json"))
-                {
-                    answer.headers.retain(|(name, _)| name == "cf-ray");
-                }
-                for (name, value) in canned.headers {
-                    answer.set_header(name, value);
-                }
-            }
+            (Self::Instead(canned), _) => canned.replace(answer),
             (Self::Header(name, value), _) => answer.set_header(name, value),
-            (Self::Sent(delivery), _) => answer.delivery = delivery,
+            (Self::Sent(delivery), _) => {
+                if let Delivery::GzipBomb(_) = delivery {
+                    answer.set_header("content-encoding", "gzip");
+                }
+                if delivery.makes_its_body() {
+                    answer.content = Content::Bytes(Vec::new());
+                }
+                answer.delivery = Some(delivery);
+            }
             (Self::Delay(delay), _) => answer.delay += delay,
-            (Self::Result(value), Content::Listing(listing)) => listing.result = Some(value),
+            (Self::Result(value), Content::Listing(listing)) => {
+                let body = envelope(true, &json!([]), &value, listing.result_info.as_ref());
+                answer.content = Content::Bytes(body);
+            }
             (Self::NoInfo, Content::Listing(listing)) => listing.result_info = None,
-            (Self::Info(field, value), Content::Listing(listing)) => {
-                if let Some(info) = &mut listing.result_info {
-                    match value {
-                        Some(value) => info.insert(field.to_owned(), value),
-                        None => info.remove(field),
-                    };
-                }
+            (Self::Info(field, value), Content::Listing(Listing { result_info: Some(info), .. })) => {
+                match value {
+                    Some(value) => info.insert(field.to_owned(), value),
+                    None => info.remove(field),
+                };
             }
-            (Self::EmptyFrom(page), Content::Listing(listing)) if listing.page >= page => {
-                listing.certificates.clear();
-                if let Some(info) = &mut listing.result_info {
-                    info.insert("count".to_owned(), 0.into());
-                }
-            }
-            (Self::Overlap, Content::Listing(listing)) => {
-                if let Some(before) = listing.before.take() {
-                    listing.certificates.insert(0, before);
-                }
-            }
-            // These altered the question, or they speak of listings and this is none.
+            // These altered the page, or they speak of listings and this is none.
             _ => {}
         }
+    }
+}
+
+/// An answer that is the same whatever was asked.
+#[derive(Debug, Clone)]
+pub struct Canned {
+    /// HTTP status.
+    pub status: u16,
+    /// They replace the ones of the same name.
+    pub headers: Vec<(&'static str, String)>,
+    /// Any bytes at all.
+    pub body: Vec<u8>,
+}
+
+impl Canned {
+    /// An answer of this type.
+    #[must_use]
+    pub fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        Self { status, headers: vec![("content-type", content_type.to_owned())], body: body.into() }
+    }
+
+    /// The same with one more header.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+    /// Takes the place of an answer. What is no JSON comes from Cloudflare's edge, which says nothing of a quota.
+    fn replace(self, answer: &mut Answer) {
+        answer.content = Content::Bytes(self.body);
+        answer.status = self.status;
+        if self.headers.iter().any(|(name, value)| *name == "content-type" && !value.starts_with("application/json")) {
+            answer.headers.retain(|(name, _)| name == "cf-ray");
+        }
+        for (name, value) in self.headers {
+            answer.set_header(name, value);
+        }
+    }
+}
+
+impl From<ApiError> for Canned {
+    fn from(error: ApiError) -> Self {
+        Self::new(error.status, "application/json", error.body())
     }
 }
 
@@ -227,9 +274,6 @@ impl From<Delivery> for Fault {
         Self::Sent(delivery)
     }
 }
-
-/// As recorded in April 2025 (C).
-pub(super) const THROTTLED: &str = "Please wait and consider throttling your request speed";
 
 const HTML: &str = "<!DOCTYPE html>\n<html lang=\"en-US\"><head><title>api.cloudflare.com | \
     Error</title></head><body><h1>Connection timed out</h1>\n";

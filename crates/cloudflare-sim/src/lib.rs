@@ -1,15 +1,22 @@
 //! The one simulated Cloudflare API of this project, on a loopback port inside the process.
 //!
-//! It serves the `demo` command, the tests, the benchmarks and the table of faults, and it does what
-//! is publicly known of the real API, oddities included. It knows nothing of this program's own
-//! client: whatever is right against it is right because of what went over the socket.
+//! It serves the `demo` command, the tests and the benchmarks, and it does what is publicly known of
+//! the real API, oddities included. It knows nothing of the program and its client: what works with it
+//! works because of what went over the socket.
 //! Not here: starting the daemon on it, and anything that judges what a client made of an answer.
 //!
 //! A [`World`] says what there is to list, who may ask and what goes wrong. It is plain data, made
 //! before the start and altered at any time by [`SimulatedApi::change`].
+//!
+//! What goes wrong is the feature `faults`. Without it [`Fault`] has no values and nothing can. The
+//! tests and benchmarks turn it on; the program does not, so that none of it is in what is released.
 
 mod answer;
 mod connection;
+#[cfg(feature = "faults")]
+mod fault;
+#[cfg(not(feature = "faults"))]
+#[path = "no_fault.rs"]
 mod fault;
 mod inventory;
 mod router;
@@ -31,8 +38,10 @@ use tokio::{
     time::sleep,
 };
 
-pub use answer::{ApiError, Canned, Delivery, Ending};
+pub use answer::ApiError;
 pub use fault::Fault;
+#[cfg(feature = "faults")]
+pub use fault::{Canned, Delivery, Ending};
 pub use router::RecordedRequest;
 pub use world::{AcceptedCredential, Quota, SimulatedCertificate, SimulatedZone, World};
 
@@ -125,9 +134,7 @@ async fn accept(listener: TcpListener, state: Arc<Mutex<State>>, made: Arc<Atomi
 async fn serve_tcp(mut stream: TcpStream, state: Arc<Mutex<State>>) {
     // Without it one byte at a time would be gathered by the kernel.
     let _ = stream.set_nodelay(true);
-    if let Ok(Ending::Reset) = connection::serve(&mut stream, &state).await {
-        let _ = stream.set_zero_linger();
-    }
+    let _ = connection::serve(&mut stream, &state).await;
 }
 
 #[cfg(test)]

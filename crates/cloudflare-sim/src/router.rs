@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     answer::{Answer, ApiError, Content, Listing},
-    fault::{Fault, THROTTLED},
+    fault::Fault,
     world::{ACCOUNT, AcceptedCredential, Quota, SimulatedZone, World, dice, hex},
 };
 
@@ -102,7 +102,7 @@ impl State {
                 }
                 Err(seconds) => {
                     allowance = Allowance { remaining: 0, seconds };
-                    let mut blocked: Answer = ApiError::new(429, 971, THROTTLED).into();
+                    let mut blocked: Answer = ApiError::throttled(429).into();
                     blocked.set_header("retry-after", seconds.to_string());
                     blocked
                 }
@@ -115,7 +115,7 @@ impl State {
         answer
     }
 
-    /// What a token is told of itself, if it asks where tokens of its sort do (facts, section B.2).
+    /// What a token is told of itself, if it asks where tokens of its sort do: those of an account ask below the account.
     fn verify(&self, is_right_place: bool) -> Result<Answer, ApiError> {
         if !is_right_place {
             return Err(ApiError::new(401, 1000, "Invalid API Token"));
@@ -151,38 +151,45 @@ impl State {
     }
 }
 
-/// One page of a zone's certificates (facts, sections A.1 and A.4).
+/// Which part of a listing a request gets. Faults alter it.
+pub(super) struct Page {
+    /// Counted from 1.
+    pub(super) number: usize,
+    /// What `result_info` gives as its number.
+    pub(super) shown: usize,
+    /// Entries of a full page.
+    pub(super) size: usize,
+    /// How many entries of the page before it come first, beyond its size.
+    pub(super) overlap: usize,
+}
+
+/// One page of a zone's certificates.
 fn list(zone: &mut SimulatedZone, request: &RecordedRequest, asked: usize, faults: &[Fault]) -> Answer {
-    let mut per_page = request.number("per_page").unwrap_or(20).clamp(5, 50);
-    let (mut page, mut shown) = (asked, asked);
+    let size = request.number("per_page").unwrap_or(20).clamp(5, 50);
+    let mut page = Page { number: asked, shown: asked, size, overlap: 0 };
     for fault in faults {
-        match fault {
-            Fault::PageSize(size) => per_page = (*size).max(1),
-            Fault::PageIgnored { admitted } => (page, shown) = (1, if *admitted { 1 } else { asked }),
-            Fault::Edit(edit) => edit(&mut zone.certificates),
-            _ => {}
-        }
+        fault.alter_page(&mut page, &mut zone.certificates);
     }
 
     // The trap that most clients fall into: without a status only the active ones are listed.
     let status = request.parameter("status").unwrap_or("active");
     let matching: Vec<_> =
         zone.certificates.iter().filter(|certificate| status == "all" || certificate.has_status(status)).collect();
-    let start = (page - 1).saturating_mul(per_page);
-    let certificates: Vec<_> = matching.iter().skip(start).take(per_page).copied().cloned().collect();
-    let before = start.checked_sub(1).filter(|_| !certificates.is_empty()).map(|last| matching[last].clone());
+    let start = (page.number - 1).saturating_mul(page.size).min(matching.len());
+    let end = start.saturating_add(page.size).min(matching.len());
+    let overlap = if start < end { page.overlap.min(start) } else { 0 };
+    let certificates = matching[start - overlap..end].iter().copied().cloned().collect();
 
     let mut result_info = Map::new();
-    result_info.insert("count".to_owned(), json!(certificates.len()));
-    result_info.insert("page".to_owned(), json!(shown));
-    result_info.insert("per_page".to_owned(), json!(per_page));
+    result_info.insert("count".to_owned(), json!(end - start));
+    result_info.insert("page".to_owned(), json!(page.shown));
+    result_info.insert("per_page".to_owned(), json!(page.size));
     // "Total results available without any search parameters", taken at its word.
     result_info.insert("total_count".to_owned(), json!(zone.certificates.len()));
     if !matching.is_empty() {
-        result_info.insert("total_pages".to_owned(), json!(matching.len().div_ceil(per_page)));
+        result_info.insert("total_pages".to_owned(), json!(matching.len().div_ceil(page.size)));
     }
-    let listing = Listing { page: asked, certificates, before, result_info: Some(result_info), result: None };
-    Answer::new(200, Content::Listing(listing))
+    Answer::new(200, Content::Listing(Listing { certificates, result_info: Some(result_info) }))
 }
 
 fn no_route(path: &str) -> ApiError {
@@ -194,8 +201,8 @@ fn no_route(path: &str) -> ApiError {
     ApiError { status: 404, errors }
 }
 
-/// The secret that tells one user from another, or the refusal (facts, section B.4). The shape of a
-/// token is not checked beyond what a header can hold: it has changed before.
+/// The secret that tells one user from another, or the refusal. The shape of a token is not checked
+/// beyond what a header can hold: it has changed before.
 fn authenticate(accepted: &[AcceptedCredential], request: &RecordedRequest) -> Result<String, ApiError> {
     let is_bare = |secret: &str| !secret.is_empty() && secret.bytes().all(|b| b.is_ascii_graphic() && b != b'"');
     let malformed = |code, message| Err(ApiError::new(400, 6003, "Invalid request headers").because(code, message));
@@ -236,13 +243,13 @@ struct Usage {
 #[derive(Debug, Clone, Copy)]
 struct Allowance {
     remaining: usize,
-    /// Until there is some capacity: 1 as long as there is any (facts, section C).
+    /// Until there is some capacity: 1 as long as there is any.
     seconds: u64,
 }
 
 impl Usage {
     /// Counts a request, or tells how many seconds the block goes on. Requests during a block do not
-    /// prolong it; whether they do in reality is not known (facts, section H).
+    /// prolong it; whether they do in reality is not known.
     fn spend(&mut self, quota: &Quota, now: Instant) -> Result<Allowance, u64> {
         if let Some(left) = self.blocked_until.map(|until| until - now).filter(|left| !left.is_zero()) {
             return Err(whole_seconds(left));

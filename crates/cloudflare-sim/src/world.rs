@@ -95,7 +95,7 @@ pub struct Quota {
 }
 
 impl Default for Quota {
-    /// 1,200 in five minutes (facts, section C).
+    /// 1,200 in five minutes, which Cloudflare documents.
     fn default() -> Self {
         Self { name: "default", requests: 1200, window: Duration::from_secs(300), spent_elsewhere: 0 }
     }
@@ -281,7 +281,7 @@ pub(super) fn dice(seed: &str) -> fastrand::Rng {
     fastrand::Rng::with_seed(hash)
 }
 
-/// An id as client certificates have it: the documented 32 digits are wrong (facts, section 0, 3).
+/// An id as client certificates have it: a UUID, though 32 digits are documented.
 pub(super) fn uuid(seed: &str) -> String {
     let digits = hex(&mut dice(seed), 32);
     format!("{}-{}-4{}-8{}-{}", &digits[..8], &digits[8..12], &digits[13..16], &digits[17..20], &digits[20..])
