@@ -11,13 +11,15 @@
 //! - [`poller`]: which zone is due; [`exposition`]: the text that Prometheus reads.
 //! - [`cloudflare`]: the client of the API.
 //! - [`state`]: files that survive a restart; [`systemd`]: what systemd is told and hands over.
-//! - [`files`]: small files that a person names; [`model`]: pure data.
+//! - [`files`]: small files that a person names; [`log_throttle`]: when to log what happens again and again.
+//! - [`model`]: pure data.
 
 pub mod cli;
 pub mod cloudflare;
 pub mod config;
 pub mod exposition;
 pub mod files;
+pub mod log_throttle;
 pub mod model;
 pub mod poller;
 #[cfg(any(test, fuzzing))]

@@ -6,7 +6,7 @@
 use std::{fs, path::Path, process::Command};
 
 /// From the top down. A room may use those below it.
-const ROOMS: [&str; 15] = [
+const ROOMS: [&str; 16] = [
     "main",
     "cli",
     "lib",
@@ -21,6 +21,7 @@ const ROOMS: [&str; 15] = [
     "state",
     "systemd",
     "files",
+    "log_throttle",
     "model",
 ];
 
