@@ -1,22 +1,22 @@
 //! The web configuration: who may ask and how, in the file format of Prometheus's exporter-toolkit.
 //!
-//! Here is what a file says, checked. [`document`] reads its YAML, [`tls`] and [`client`] make TLS settings of it with
-//! a curve that rustls lacks ([`p521`]), [`users`] compares passwords, [`rate_limit`] counts requests, and [`live`]
-//! follows the file while the program runs.
+//! Here is what a file says, checked. [`document`] reads its YAML, [`tls`] and [`client_auth`] make TLS settings of it
+//! with a curve that rustls lacks ([`p521`]), [`basic_auth`] compares passwords, [`rate_limit`] counts requests, and
+//! [`reload`] follows the file while the program runs.
 //! How requests and connections are held to it is in `guard` and `secure`.
 //!
 //! Messages contain the words of the toolkit's own, so that whoever looks for them finds them. None repeats a value
 //! that could be a key, a password or its hash.
 
-mod client;
+mod basic_auth;
+mod client_auth;
 mod document;
-mod live;
 mod p521;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
 mod rate_limit;
+mod reload;
 mod tls;
-mod users;
 
 use std::{
     error::Error,
@@ -30,16 +30,16 @@ use rustls::ServerConfig;
 use secrecy::{ExposeSecret as _, SecretBox};
 use serde_saphyr::Spanned;
 
+use basic_auth::Users;
 use document::{Document, line, shown};
 use rate_limit::RateLimit;
 use tls::{Material, TlsSettings};
-use users::Users;
 
 use crate::files;
 
-pub(super) use live::Unusable;
-pub use live::Web;
-pub(super) use users::{Guesser, Verdict};
+pub(super) use basic_auth::{Guesser, Verdict};
+pub(super) use reload::Unusable;
+pub use reload::Web;
 
 /// What a file says, every value of it right. The certificates that it names are read when they are needed.
 #[derive(Debug)]

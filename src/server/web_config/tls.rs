@@ -22,7 +22,7 @@ use serde_saphyr::Spanned;
 
 use super::{
     FileBytes, Report, WebMistake,
-    client::{self, ClientAuth, Roots},
+    client_auth::{self, ClientAuth, Roots},
     document::{self, HIDDEN, Secret, Text, line, may_be_secret, shown},
     p521::SECP521R1,
     read_bytes,
@@ -300,10 +300,10 @@ impl TlsSettings {
         let builder = if self.client_auth == ClientAuth::None {
             builder.with_no_client_auth()
         } else {
-            let verifier = client::verifier(self.client_auth, roots, self.allowed_sans.clone(), provider);
+            let verifier = client_auth::verifier(self.client_auth, roots, self.allowed_sans.clone(), provider);
             builder.with_client_cert_verifier(verifier)
         };
-        let is_version_3 = client::is_version_3(&certificates[0]);
+        let is_version_3 = client_auth::is_version_3(&certificates[0]);
         let mut config = builder.with_single_cert(certificates, key).map_err(|error| {
             vec![match error {
                 rustls::Error::InvalidCertificate(_) if !is_version_3 => self.cert.unusable("it is not an X.509 version 3 certificate, as `openssl x509 -req` makes none without -extfile; sign it again with -extfile and its names in a subjectAltName"),

@@ -27,10 +27,10 @@ use tokio::{
 
 use super::{
     FileBytes, Loaded, WebConfig, WebConfigErrors, WebMistake,
+    basic_auth::{Authenticator, Credentials, Guesser, Verdict},
     rate_limit::{Limiter, RateLimit},
     read_file,
     tls::{ClientRules, TlsSettings},
-    users::{Authenticator, Credentials, Guesser, Verdict},
 };
 use crate::server::{limit::Reached, sending::lock};
 
