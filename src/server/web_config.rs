@@ -1,8 +1,8 @@
 //! The web configuration: who may ask and how, in the file format of Prometheus's exporter-toolkit.
 //!
-//! Here is what a file says, checked. [`document`] reads its YAML, [`tls`] and [`client_auth`] make TLS settings of it
-//! with a curve that rustls lacks ([`p521`]), [`basic_auth`] compares passwords, [`rate_limit`] counts requests, and
-//! [`reload`] follows the file while the program runs.
+//! Here is what a file says, checked. [`document`] reads its YAML, [`tls`] and [`client_auth`] make TLS settings of it,
+//! [`basic_auth`] compares passwords, [`rate_limit`] counts requests, and [`reload`] follows the file while the program
+//! runs.
 //! How requests and connections are held to it is in `guard` and `secure`.
 //!
 //! Messages contain the words of the toolkit's own, so that whoever looks for them finds them. None repeats a value
@@ -11,7 +11,6 @@
 mod basic_auth;
 mod client_auth;
 mod document;
-mod p521;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
 mod rate_limit;

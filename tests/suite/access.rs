@@ -340,39 +340,12 @@ async fn cipher_suites_and_curves_are_those_that_are_named() {
     for (file, groups, agreed) in [
         ("some-curves.yml", [NamedGroup::secp384r1, NamedGroup::X25519], Some(NamedGroup::secp384r1)),
         ("some-curves.yml", [NamedGroup::secp256r1, NamedGroup::X25519], None),
-        ("some-curves.yml", [NamedGroup::secp521r1, NamedGroup::X25519], None),
         ("all-curves.yml", [NamedGroup::secp256r1, NamedGroup::secp256r1], Some(NamedGroup::secp256r1)),
     ] {
         folder.put(file);
         let stream = connect(&daemon, with(&groups)).await;
         let found = stream.ok().map(|stream| stream.get_ref().1.negotiated_key_exchange_group().unwrap().name());
         assert_eq!(found, agreed, "{file} {groups:?}");
-    }
-}
-
-/// rustls has no client for this curve, so it is OpenSSL's.
-#[tokio::test]
-async fn clients_that_know_the_curve_p_521_alone_get_in_where_it_is_named() {
-    if !support::is_there("openssl", "openssl", Command::new("openssl").arg("version").output().is_ok()) {
-        return;
-    }
-    let folder = Folder::new();
-    let (_api, daemon) = start(&folder, "only-curve-p521.yml").await;
-    for (file, groups, version, agreed) in [
-        ("only-curve-p521.yml", "P-521", "-tls1_3", true),
-        ("only-curve-p521.yml", "P-384:P-521", "-tls1_3", true),
-        ("only-curve-p521.yml", "P-384", "-tls1_3", false),
-        ("some-curves.yml", "P-521", "-tls1_3", false),
-        // With TLS 1.2 it is also about the curve of the certificate.
-        ("all-curves.yml", "P-521:P-256", "-tls1_2", true),
-    ] {
-        folder.put(file);
-        let mut client = Command::new("openssl");
-        client.args(["s_client", "-connect", daemon.address(), "-groups", groups, version, "-CAfile"]);
-        let client = client.arg(folder.path("ca.pem")).stdin(Stdio::null()).output().unwrap();
-        let said = String::from_utf8_lossy(&client.stdout);
-        assert_eq!(said.contains("ECDH, secp521r1, 521 bits"), agreed, "{file} {groups} {version} {said}");
-        assert_eq!(client.status.success(), agreed, "{file} {groups} {version} {said}");
     }
 }
 

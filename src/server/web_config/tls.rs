@@ -24,7 +24,6 @@ use super::{
     FileBytes, Report, WebMistake,
     client_auth::{self, ClientAuth, Roots},
     document::{self, HIDDEN, Secret, Text, line, may_be_secret, shown},
-    p521::SECP521R1,
     read_bytes,
 };
 
@@ -148,12 +147,12 @@ enum Cipher {
 const HTTP2_CIPHERS: [CipherSuite; 2] =
     [CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256];
 
-/// The curves that Go knows by these names.
-const CURVES: [(&str, NamedGroup); 4] = [
-    ("CurveP256", NamedGroup::secp256r1),
-    ("CurveP384", NamedGroup::secp384r1),
-    ("CurveP521", NamedGroup::secp521r1),
-    ("X25519", NamedGroup::X25519),
+/// The curves that Go knows by these names; `None` is one that rustls does not have.
+const CURVES: [(&str, Option<NamedGroup>); 4] = [
+    ("CurveP256", Some(NamedGroup::secp256r1)),
+    ("CurveP384", Some(NamedGroup::secp384r1)),
+    ("CurveP521", None),
+    ("X25519", Some(NamedGroup::X25519)),
 ];
 
 const SECTION: &str = "tls_server_config";
@@ -172,6 +171,7 @@ impl TlsSettings {
         let first_suite = suites.first().and_then(|first| line(first.referenced.line()));
         let suites = read_names(("cipher_suites", "unknown cipher"), suites, &CIPHERS, report);
         let curves = section.curve_preferences.as_deref().unwrap_or_default();
+        let first_curve = curves.first().and_then(|first| line(first.referenced.line()));
         let curves = read_names(("curve_preferences", "unknown curve"), curves, &CURVES, report);
         let mut version = |key, text: &Text| {
             let versions = read_names((key, "unknown TLS version"), text.as_slice(), &VERSIONS, report)?;
@@ -216,7 +216,7 @@ impl TlsSettings {
             client_auth,
             allowed_sans: section.client_allowed_sans,
             cipher_suites: suites.and_then(|suites| read_suites(&suites, first_suite, versions, http2, report)),
-            groups: curves.map(|curves| curves.into_iter().map(|(_, group)| group).collect()),
+            groups: curves.and_then(|curves| read_curves(&curves, first_curve, report)),
             versions,
             ignore_client_order: section.prefer_server_cipher_suites.unwrap_or(true),
         })
@@ -334,8 +334,7 @@ impl TlsSettings {
             provider.cipher_suites.extend(wanted.iter().filter_map(find));
         }
         if let Some(wanted) = &self.groups {
-            let mut groups = std::mem::take(&mut provider.kx_groups);
-            groups.push(SECP521R1);
+            let groups = std::mem::take(&mut provider.kx_groups);
             let find = |wanted: &NamedGroup| groups.iter().find(|group| group.name() == *wanted).copied();
             provider.kx_groups = wanted.iter().filter_map(find).collect();
         }
@@ -486,14 +485,8 @@ fn read_suites(
     report: &mut Report,
 ) -> Option<Vec<CipherSuite>> {
     let key = "tls_server_config.cipher_suites";
-    let lacking: Vec<_> =
-        wanted.iter().filter(|(_, cipher)| matches!(cipher, Cipher::Lacking)).map(|(name, _)| *name).collect();
-    if !lacking.is_empty() {
-        report.warnings.push(format!(
-            "Cipher suites that this program's TLS library does not have are left out: {}",
-            lacking.join(", ")
-        ));
-    }
+    let is_lacking = |(_, cipher): &&(_, Cipher)| matches!(cipher, Cipher::Lacking);
+    warn_of_lacking("Cipher suites", wanted.iter().filter(is_lacking), report);
     let of_tls12 = |(_, cipher): &(_, Cipher)| if let Cipher::Tls12(suite) = cipher { Some(*suite) } else { None };
     let suites: Vec<_> = wanted.iter().filter_map(of_tls12).collect();
     if suites.is_empty() && versions == Versions::Only12 {
@@ -506,6 +499,30 @@ fn read_suites(
         report.mistake(at, key, text);
     }
     Some(suites)
+}
+
+/// The curves that are wanted; `None` if none of them is there.
+fn read_curves(
+    wanted: &[(&'static str, Option<NamedGroup>)],
+    at: Option<usize>,
+    report: &mut Report,
+) -> Option<Vec<NamedGroup>> {
+    warn_of_lacking("Curves", wanted.iter().filter(|(_, group)| group.is_none()), report);
+    let groups: Vec<_> = wanted.iter().filter_map(|(_, group)| *group).collect();
+    if groups.is_empty() {
+        let text = "no curve remains; add X25519, CurveP256 or CurveP384";
+        report.mistake(at, "tls_server_config.curve_preferences", text);
+        return None;
+    }
+    Some(groups)
+}
+
+fn warn_of_lacking<'a, T: 'a>(what: &str, lacking: impl Iterator<Item = &'a (&'static str, T)>, report: &mut Report) {
+    let names: Vec<_> = lacking.map(|(name, _)| *name).collect();
+    if !names.is_empty() {
+        let names = names.join(", ");
+        report.warnings.push(format!("{what} that this program's TLS library does not have are left out: {names}"));
+    }
 }
 
 /// The lowest and the highest, each with its line, if it is there and known.
