@@ -30,11 +30,6 @@ impl RateLimit {
         };
         // Go divides by it, and a limit that is negative is none.
         let nanoseconds = u64::try_from(nanoseconds).ok().filter(|nanoseconds| *nanoseconds > 0)?;
-        if interval.value.bytes().all(|byte| byte.is_ascii_digit()) {
-            report.warnings.push(format!(
-            "rate_limit.interval is {nanoseconds} nanoseconds, since it has no unit; it is hardly meant so: write \"1s\" for a second"
-        ));
-        }
         let burst = u32::try_from(section.burst.unwrap_or(0).max(0)).unwrap_or(u32::MAX);
         if burst == 0 {
             report
