@@ -14,7 +14,6 @@ use rustls::{
 };
 use x509_parser::{
     prelude::{FromDer as _, GeneralName, X509Certificate},
-    time::ASN1Time,
     x509::X509Version,
 };
 
@@ -47,22 +46,23 @@ impl ClientAuth {
 
 /// Who is trusted to issue certificates of clients.
 #[derive(Debug)]
-pub(super) struct Roots {
+pub(super) struct Authorities {
     pub(super) store: RootCertStore,
-    /// Those that the configuration names. A client may have such a one for its own.
-    pub(super) named: Vec<CertificateDer<'static>>,
+    /// The configuration names them; otherwise they are those of the system.
+    pub(super) are_named: bool,
 }
 
 /// What decides about the certificates of clients. Without any root, one that verifies accepts nobody.
 pub(super) fn verifier(
     auth: ClientAuth,
-    roots: Roots,
+    authorities: Authorities,
     allowed_sans: Option<Vec<String>>,
     provider: Arc<CryptoProvider>,
 ) -> Arc<dyn ClientCertVerifier> {
     let algorithms = provider.signature_verification_algorithms;
-    let chains = WebPkiClientVerifier::builder_with_provider(Arc::new(roots.store), provider).build().ok();
-    Arc::new(Verifier { auth, chains, named: roots.named, allowed_sans, algorithms })
+    let Authorities { store, are_named } = authorities;
+    let chains = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider).build().ok();
+    Arc::new(Verifier { auth, chains, names_authorities: are_named, allowed_sans, algorithms })
 }
 
 #[derive(Debug)]
@@ -70,20 +70,21 @@ struct Verifier {
     auth: ClientAuth,
     /// `None` without any root.
     chains: Option<Arc<dyn ClientCertVerifier>>,
-    named: Vec<CertificateDer<'static>>,
+    /// Whether clients are sent the names of the authorities, from which they choose a certificate.
+    names_authorities: bool,
     allowed_sans: Option<Vec<String>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ClientCertVerifier for Verifier {
     fn client_auth_mandatory(&self) -> bool {
-        // Who has none has no name that is allowed either.
+        // A client without a certificate has no allowed name either.
         matches!(self.auth, ClientAuth::RequireAny | ClientAuth::RequireAndVerify) || self.allowed_sans.is_some()
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         // Those of the system are a hundred, and as many kilobytes in each handshake.
-        let chains = self.chains.as_ref().filter(|_| !self.named.is_empty());
+        let chains = self.chains.as_ref().filter(|_| self.names_authorities);
         chains.map_or(&[], |chains| chains.root_hint_subjects())
     }
 
@@ -95,12 +96,7 @@ impl ClientCertVerifier for Verifier {
     ) -> Result<ClientCertVerified, Error> {
         if self.auth.verifies() {
             let chains = self.chains.as_ref().ok_or(CertificateError::UnknownIssuer)?;
-            // `openssl req -x509` makes certificates that are their own authority, and Go takes them.
-            if self.named.contains(certificate) {
-                check_itself(certificate, now)?;
-            } else {
-                chains.verify_client_cert(certificate, intermediates, now)?;
-            }
+            chains.verify_client_cert(certificate, intermediates, now)?;
         }
         if let Some(allowed) = &self.allowed_sans {
             let names = names(certificate).ok_or(CertificateError::BadEncoding)?;
@@ -136,20 +132,6 @@ impl ClientCertVerifier for Verifier {
 /// Whether a certificate is of the version that names and purposes came with; webpki reads no other.
 pub(super) fn is_version_3(certificate: &CertificateDer<'_>) -> bool {
     X509Certificate::from_der(certificate).is_ok_and(|(_, certificate)| certificate.version() == X509Version::V3)
-}
-
-/// Whether a certificate that is trusted for itself is one of a client, and of these days.
-fn check_itself(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), CertificateError> {
-    let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
-    let now = i64::try_from(now.as_secs()).ok().and_then(|now| ASN1Time::from_timestamp(now).ok());
-    if !now.is_some_and(|now| certificate.validity().is_valid_at(now)) {
-        return Err(CertificateError::Expired);
-    }
-    let usage = certificate.extended_key_usage().map_err(|_| CertificateError::BadEncoding)?;
-    if usage.is_some_and(|usage| !usage.value.any && !usage.value.client_auth) {
-        return Err(CertificateError::InvalidPurpose);
-    }
-    Ok(())
 }
 
 /// The alternative names of a certificate, written as Go writes them; `None` if it cannot be read.

@@ -22,7 +22,7 @@ use serde_saphyr::Spanned;
 
 use super::{
     FileBytes, Report, WebMistake,
-    client_auth::{self, ClientAuth, Roots},
+    client_auth::{self, Authorities, ClientAuth},
     document::{self, HIDDEN, Secret, Text, line, may_be_secret, shown},
     read_bytes,
 };
@@ -281,11 +281,11 @@ impl TlsSettings {
         let mut warnings = Vec::new();
         let certificates = certificates(&material.cert).map_err(|error| self.cert.unusable(error));
         let key = private_key(&material.key).map_err(|error| self.key.unusable(error));
-        let roots = self.roots(material, &mut warnings);
-        let (certificates, key, roots) = match (certificates, key, roots) {
-            (Ok(certificates), Ok(key), Ok(roots)) => (certificates, key, roots),
-            (certificates, key, roots) => {
-                return Err([certificates.err(), key.err(), roots.err()].into_iter().flatten().collect());
+        let authorities = self.authorities(material, &mut warnings);
+        let (certificates, key, authorities) = match (certificates, key, authorities) {
+            (Ok(certificates), Ok(key), Ok(authorities)) => (certificates, key, authorities),
+            (certificates, key, authorities) => {
+                return Err([certificates.err(), key.err(), authorities.err()].into_iter().flatten().collect());
             }
         };
         let provider = Arc::new(self.provider());
@@ -300,7 +300,7 @@ impl TlsSettings {
         let builder = if self.client_auth == ClientAuth::None {
             builder.with_no_client_auth()
         } else {
-            let verifier = client_auth::verifier(self.client_auth, roots, self.allowed_sans.clone(), provider);
+            let verifier = client_auth::verifier(self.client_auth, authorities, self.allowed_sans.clone(), provider);
             builder.with_client_cert_verifier(verifier)
         };
         let is_version_3 = client_auth::is_version_3(&certificates[0]);
@@ -342,35 +342,31 @@ impl TlsSettings {
     }
 
     /// The certificate authorities of clients. As in Go, those of the system where none is named.
-    fn roots(&self, material: &Material, warnings: &mut Vec<String>) -> Result<Roots, WebMistake> {
-        let mut roots = Roots { store: RootCertStore::empty(), named: Vec::new() };
+    fn authorities(&self, material: &Material, warnings: &mut Vec<String>) -> Result<Authorities, WebMistake> {
+        let mut store = RootCertStore::empty();
         if !self.client_auth.verifies() {
-            return Ok(roots);
+            return Ok(Authorities { store, are_named: false });
         }
         let (Some(ca), Some(bytes)) = (&self.client_ca, &material.client_ca) else {
-            roots.store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.store.is_empty() {
+            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if store.is_empty() {
                 warnings.push("No certificate authority of clients is configured and this system has none, so no client certificate is accepted; set tls_server_config.client_ca_file".to_owned());
             }
-            return Ok(roots);
+            return Ok(Authorities { store, are_named: false });
         };
-        let mut left_out = 0;
-        for certificate in CertificateDer::pem_slice_iter(bytes.expose_secret()) {
-            match certificate.ok().filter(|certificate| roots.store.add(certificate.clone()).is_ok()) {
-                Some(certificate) => roots.named.push(certificate),
-                None => left_out += 1,
-            }
+        let certificates: Vec<_> = CertificateDer::pem_slice_iter(bytes.expose_secret()).collect();
+        let found = certificates.len();
+        let (added, _) = store.add_parsable_certificates(certificates.into_iter().flatten());
+        let left_out = found - added;
+        if added == 0 {
+            let why = if left_out == 0 { NO_CERTIFICATE } else { DAMAGED };
+            return Err(ca.mistake(format!("the client CA cannot be used: {why}")));
         }
-        match (roots.named.len(), left_out) {
-            (0, 0) => Err(ca.mistake(format!("the client CA cannot be used: {NO_CERTIFICATE}"))),
-            (0, _) => Err(ca.mistake(format!("the client CA cannot be used: {DAMAGED}"))),
-            (_, 0) => Ok(roots),
-            (_, left_out) => {
-                let key = ca.key;
-                warnings.push(format!("{SECTION}.{key}: {left_out} of its certificates cannot be read and are left out; copy them again, or take them out"));
-                Ok(roots)
-            }
+        if left_out > 0 {
+            let key = ca.key;
+            warnings.push(format!("{SECTION}.{key}: {left_out} of its certificates cannot be read and are left out; copy them again, or take them out"));
         }
+        Ok(Authorities { store, are_named: true })
     }
 }
 
