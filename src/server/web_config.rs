@@ -1,264 +1,28 @@
 //! The web configuration: who may ask and how, in the file format of Prometheus's exporter-toolkit.
 //!
-//! Here is what a file says, checked. [`document`] reads its YAML, [`tls`] and [`client_auth`] make TLS settings of it,
-//! [`basic_auth`] compares passwords, [`rate_limit`] counts requests, and [`reload`] follows the file while the program
-//! runs.
+//! [`config`] is what a file says, checked. [`document`] reads its YAML, [`tls`] and [`client_auth`] make TLS settings
+//! of it, [`basic_auth`] compares passwords, [`rate_limit`] counts requests, and [`reload`] follows the file while the
+//! program runs.
 //! How requests and connections are held to it is in `guard` and `secure`.
 //!
 //! Messages contain the words of the toolkit's own, so that whoever looks for them finds them. None repeats a value
 //! that could be a key, a password or its hash.
 
 mod basic_auth;
+mod certificate;
 mod client_auth;
+mod config;
 mod document;
+mod file;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
 mod rate_limit;
 mod reload;
+mod report;
 mod tls;
 
-use std::{
-    error::Error,
-    fmt, io,
-    path::{Path, PathBuf},
-    str::FromStr as _,
-};
-
-use axum::http::{HeaderName, HeaderValue};
-use rustls::ServerConfig;
-use secrecy::{ExposeSecret as _, SecretBox};
-use serde_saphyr::Spanned;
-
-use basic_auth::Users;
-use document::{Document, line, shown};
-use rate_limit::RateLimit;
-use tls::{Material, TlsSettings};
-
-use crate::files;
-
 pub(super) use basic_auth::{Guesser, Verdict};
+pub use config::WebConfig;
 pub(super) use reload::Unusable;
 pub use reload::Web;
-
-/// What a file says, every value of it right. The certificates that it names are read when they are needed.
-#[derive(Debug)]
-pub struct WebConfig {
-    tls: Option<TlsSettings>,
-    http2: bool,
-    headers: Vec<(HeaderName, HeaderValue)>,
-    users: Users,
-    rate_limit: Option<RateLimit>,
-    /// What works, and hardly as it was meant.
-    warnings: Vec<String>,
-}
-
-/// One mistake, with the line and the full name of the key that it is about, where it is about one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WebMistake {
-    /// Counted from 1.
-    pub line: Option<usize>,
-    /// Empty where it is about the file itself.
-    pub key: String,
-    /// What is wrong.
-    pub text: String,
-}
-
-/// Why a file is no web configuration: every mistake in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WebConfigErrors {
-    /// The file.
-    pub file: PathBuf,
-    /// At least one.
-    pub mistakes: Vec<WebMistake>,
-}
-
-impl WebConfig {
-    /// Reads the text of a file that is in `folder`, where relative paths start.
-    ///
-    /// # Errors
-    /// With every mistake that is in the text itself.
-    pub fn parse(text: &str, folder: &Path) -> Result<Self, Vec<WebMistake>> {
-        let (config, mistakes) = Self::read_text(text, folder).map_err(|mistake| vec![mistake])?;
-        if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
-    }
-
-    /// Reads a file and the certificates that it names, as a server would, and tells what is odd about it.
-    ///
-    /// # Errors
-    /// With every mistake, if there is one.
-    pub fn check(file: &Path) -> Result<Vec<String>, WebConfigErrors> {
-        Ok(Self::load(file)?.config.warnings)
-    }
-
-    /// Whether a server with this file speaks TLS; whether all else in it is right does not matter.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    pub fn asks_for_tls(file: &Path) -> Result<bool, WebConfigErrors> {
-        let fail = |mistakes| WebConfigErrors { file: file.to_owned(), mistakes };
-        let bytes = read_file(file).map_err(fail)?;
-        let document = utf8(bytes.expose_secret()).and_then(document::parse).map_err(|mistake| fail(vec![mistake]))?;
-        Ok(document.tls_server_config.is_some_and(|tls| tls.asks_for_tls()))
-    }
-
-    fn load(file: &Path) -> Result<Loaded, WebConfigErrors> {
-        let fail = |mistakes| WebConfigErrors { file: file.to_owned(), mistakes };
-        let bytes = read_file(file).map_err(fail)?;
-        let text = utf8(bytes.expose_secret()).map_err(|mistake| fail(vec![mistake]))?;
-        let (mut config, mut mistakes) = Self::read_text(text, folder(file)).map_err(|mistake| fail(vec![mistake]))?;
-        let mut tls = None;
-        // Also where there are mistakes, so that those of the files are told with them.
-        if let Some(settings) = &config.tls {
-            let made = settings.read().and_then(|files| Ok((settings.build(&files, config.http2)?, files)));
-            match made {
-                Ok(((made, warnings), files)) => {
-                    config.warnings.extend(warnings);
-                    tls = Some((files, made));
-                }
-                Err(more) => mistakes.extend(more),
-            }
-        }
-        mistakes.sort_by_key(|mistake| mistake.line);
-        if mistakes.is_empty() { Ok(Loaded { config, bytes, tls }) } else { Err(fail(mistakes)) }
-    }
-
-    fn of_bytes(bytes: &[u8], file: &Path) -> Result<Self, Vec<WebMistake>> {
-        let text = utf8(bytes).map_err(|mistake| vec![mistake])?;
-        Self::parse(text, folder(file))
-    }
-
-    /// What is right only if there is no mistake, and every mistake in the text.
-    fn read_text(text: &str, folder: &Path) -> Result<(Self, Vec<WebMistake>), WebMistake> {
-        let mut report = Report::default();
-        let config = Self::read(document::parse(text)?, folder, &mut report);
-        report.mistakes.sort_by_key(|mistake| mistake.line);
-        Ok((Self { warnings: report.warnings, ..config }, report.mistakes))
-    }
-
-    /// Reads every section. Where one has a mistake something stands in, so that the rest is read too.
-    fn read(document: Document, folder: &Path, report: &mut Report) -> Self {
-        let http = document.http_server_config.unwrap_or_default();
-        let http2 = http.http2.unwrap_or(true);
-        let headers = http.headers.unwrap_or_default();
-        Self {
-            tls: TlsSettings::read_section(document.tls_server_config.unwrap_or_default(), folder, http2, report),
-            http2,
-            headers: headers.into_iter().filter_map(|(name, value)| read_header(&name, value, report)).collect(),
-            users: Users::read(document.basic_auth_users.unwrap_or_default(), report),
-            rate_limit: RateLimit::read(document.rate_limit.unwrap_or_default(), report),
-            warnings: Vec::new(),
-        }
-    }
-}
-
-impl fmt::Display for WebMistake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(line) = self.line {
-            write!(f, "{line}:")?;
-        }
-        if !self.key.is_empty() {
-            write!(f, " {}:", self.key)?;
-        }
-        write!(f, " {}", self.text)
-    }
-}
-
-impl fmt::Display for WebConfigErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, mistake) in self.mistakes.iter().enumerate() {
-            f.write_str(if index == 0 { "" } else { "\n" })?;
-            write!(f, "{}:{mistake}", self.file.display())?;
-        }
-        Ok(())
-    }
-}
-
-impl Error for WebConfigErrors {}
-
-/// A configuration, and what was read and made for it, so that nothing has to be twice.
-#[derive(Debug)]
-struct Loaded {
-    config: WebConfig,
-    bytes: FileBytes,
-    tls: Option<(Material, ServerConfig)>,
-}
-
-/// Collects mistakes and warnings while a document is read.
-#[derive(Debug, Default)]
-struct Report {
-    mistakes: Vec<WebMistake>,
-    warnings: Vec<String>,
-}
-
-impl Report {
-    fn mistake(&mut self, line: Option<usize>, key: &str, text: impl Into<String>) {
-        self.mistakes.push(WebMistake { line, key: key.to_owned(), text: text.into() });
-    }
-}
-
-/// The headers that can be set, and to what, where not to anything.
-const HEADERS: [(&str, &[&str]); 5] = [
-    ("Content-Security-Policy", &[]),
-    ("Strict-Transport-Security", &[]),
-    ("X-Content-Type-Options", &["nosniff"]),
-    ("X-Frame-Options", &["deny", "sameorigin"]),
-    ("X-XSS-Protection", &[]),
-];
-
-fn read_header(name: &str, value: Option<Spanned<String>>, report: &mut Report) -> Option<(HeaderName, HeaderValue)> {
-    let key = format!("http_server_config.headers.{}", shown(name));
-    let at = value.as_ref().and_then(|value| line(value.referenced.line()));
-    let value = value.map(|value| value.value).unwrap_or_default();
-    let Some((_, allowed)) = HEADERS.iter().find(|(known, _)| *known == name) else {
-        let known = HEADERS.map(|(known, _)| known).join(", ");
-        let text = format!("HTTP header {:?} can not be configured; those that can are {known}", shown(name));
-        report.mistake(at, &key, text);
-        return None;
-    };
-    if !allowed.is_empty() && !allowed.contains(&value.as_str()) {
-        let text =
-            format!("invalid value for {name}: expected one of {}, but got {:?}", allowed.join(", "), shown(&value));
-        report.mistake(at, &key, text);
-        return None;
-    }
-    let (Ok(header), Ok(content)) = (HeaderName::from_str(name), HeaderValue::from_str(&value)) else {
-        report.mistake(at, &key, format!("invalid value for {name}: it holds a character that no header can"));
-        return None;
-    };
-    // Blank means that the header is not sent.
-    (!value.is_empty()).then_some((header, content))
-}
-
-/// The bytes of a file; they are wiped when they are no longer needed.
-type FileBytes = SecretBox<Vec<u8>>;
-
-fn read_bytes(path: &Path) -> Result<FileBytes, String> {
-    match files::read(path) {
-        Ok(bytes) => Ok(SecretBox::new(Box::new(bytes))),
-        // In the words of Go.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err("no such file or directory".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn read_file(file: &Path) -> Result<FileBytes, Vec<WebMistake>> {
-    let remedy = "--web.config.file or server.web_config_file has to name a file that this user can read";
-    read_bytes(file).map_err(|error| {
-        let text = format!("the web configuration cannot be read: {error}; {remedy}");
-        vec![WebMistake { line: None, key: String::new(), text }]
-    })
-}
-
-/// Where the paths in a file start.
-fn folder(file: &Path) -> &Path {
-    file.parent().unwrap_or(Path::new(""))
-}
-
-fn utf8(bytes: &[u8]) -> Result<&str, WebMistake> {
-    str::from_utf8(bytes).map_err(|error| {
-        let good = &bytes[..error.valid_up_to()];
-        let line = Some(good.iter().filter(|&&byte| byte == b'\n').count() + 1);
-        let text = "yaml: this is not valid YAML: it is not UTF-8 text".to_owned();
-        WebMistake { line, key: String::new(), text }
-    })
-}
+pub use report::{WebConfigErrors, WebMistake};

@@ -20,8 +20,8 @@ use secrecy::{ExposeSecret as _, SecretBox, SecretString};
 use tokio::{spawn, sync::oneshot, task::spawn_blocking};
 
 use super::{
-    Report,
-    document::{Secret, line, shown},
+    document::Secret,
+    report::{Report, line, shown},
 };
 use crate::server::sending::lock;
 

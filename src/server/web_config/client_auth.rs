@@ -1,6 +1,6 @@
 //! Certificates of clients: which are wanted, and which are accepted.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
@@ -12,10 +12,8 @@ use rustls::{
         danger::{ClientCertVerified, ClientCertVerifier},
     },
 };
-use x509_parser::{
-    prelude::{FromDer as _, GeneralName, X509Certificate},
-    x509::X509Version,
-};
+
+use super::certificate;
 
 /// What is asked of clients, by Go's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +97,7 @@ impl ClientCertVerifier for Verifier {
             chains.verify_client_cert(certificate, intermediates, now)?;
         }
         if let Some(allowed) = &self.allowed_sans {
-            let names = names(certificate).ok_or(CertificateError::BadEncoding)?;
+            let names = certificate::names(certificate).ok_or(CertificateError::BadEncoding)?;
             // What clients are told of this is that their certificate is bad.
             names.iter().find(|name| allowed.contains(name)).ok_or(CertificateError::NotValidForName)?;
         }
@@ -127,25 +125,4 @@ impl ClientCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
     }
-}
-
-/// Whether a certificate is of the version that names and purposes came with; webpki reads no other.
-pub(super) fn is_version_3(certificate: &CertificateDer<'_>) -> bool {
-    X509Certificate::from_der(certificate).is_ok_and(|(_, certificate)| certificate.version() == X509Version::V3)
-}
-
-/// The alternative names of a certificate, written as Go writes them; `None` if it cannot be read.
-fn names(certificate: &CertificateDer<'_>) -> Option<Vec<String>> {
-    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    let Some(extension) = certificate.subject_alternative_name().ok()? else { return Some(Vec::new()) };
-    let name = |name: &GeneralName<'_>| match name {
-        GeneralName::DNSName(name) | GeneralName::RFC822Name(name) | GeneralName::URI(name) => Some((*name).to_owned()),
-        GeneralName::IPAddress(bytes) => {
-            let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
-            let ip = v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from)).ok()?;
-            Some(ip.to_canonical().to_string())
-        }
-        _ => None,
-    };
-    Some(extension.value.general_names.iter().filter_map(name).collect())
 }

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_saphyr::{Error, Spanned};
 
-use super::WebMistake;
+use super::report::{WebMistake, line, shown};
 
 /// The whole file. Whatever is absent or null is `None`.
 #[derive(Debug, Default, Deserialize)]
@@ -132,55 +132,5 @@ fn in_words(expected: &str) -> Option<&'static str> {
         expected if expected.contains("sequence") => Some("a list: a line with a dash for each entry"),
         expected if expected.contains("str") => Some("text"),
         _ => None,
-    }
-}
-
-/// The line of a value, counted from 1.
-pub(super) fn line(line: u64) -> Option<usize> {
-    usize::try_from(line).ok().filter(|line| *line > 0)
-}
-
-/// What stands for a text in a message when that may be a secret.
-pub(super) const HIDDEN: &str = "(not shown, it may be a secret)";
-
-/// A text for a message, unless it could be a secret.
-pub(super) fn shown(text: &str) -> String {
-    if may_be_secret(text) { HIDDEN.to_owned() } else { text.to_owned() }
-}
-
-/// Whether a text could be a hash of bcrypt, a line of a key, or more than was meant. A line of a key has slashes too,
-/// but none of what sets names apart; and whatever is as long without a slash is no part of a path.
-pub(super) fn may_be_secret(text: &str) -> bool {
-    let longest = |is_of_a_key: fn(char) -> bool| {
-        text.split(|c| !is_of_a_key(c)).map(str::len).max().is_some_and(|longest| longest >= 40)
-    };
-    let is_path = text.contains(['.', '-', '_']);
-    longest(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '='))
-        || (!is_path && longest(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '=' | '/')))
-        || text.contains('$')
-        || text.contains("PRIVATE KEY")
-        || text.chars().any(char::is_control)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_are_shown_and_secrets_are_not() {
-        for (text, is_shown) in [
-            ("server.pem", true),
-            ("/etc/prometheus/exporters/cloudflare/certificates/server.pem", true),
-            ("/var/lib/acme/live/exporter-1-of-the-monitoring.example.com/fullchain_and_more.pem", true),
-            ("/etc/cloudflare-cert-exporter/tls/certificates/of/this/machine/server", true),
-            ("TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256", true),
-            ("$2y$10$QOauhQNbBCuQDKes6eFzPe", false),
-            ("MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg/a/b/c/d/e+f+g/h", false),
-            ("./MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgabcdefgh", false),
-            ("-----BEGIN PRIVATE KEY-----", false),
-            ("a\nb", false),
-        ] {
-            assert_eq!(shown(text) != HIDDEN, is_shown, "{text}");
-        }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::{WebConfig, basic_auth::Credentials};
+use super::{basic_auth::Credentials, config::WebConfig};
 use crate::model::StandIn;
 
 /// As long as a line of a key can be.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    Report,
-    document::{self, line, shown},
+    document,
+    report::{Report, line, shown},
 };
 
 /// One request in each interval, and a number of them at once after a pause.

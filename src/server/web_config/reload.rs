@@ -26,10 +26,11 @@ use tokio::{
 };
 
 use super::{
-    FileBytes, Loaded, WebConfig, WebConfigErrors, WebMistake,
     basic_auth::{Authenticator, Credentials, Guesser, Verdict},
+    config::{Loaded, WebConfig, read_file},
+    file::FileBytes,
     rate_limit::{Limiter, RateLimit},
-    read_file,
+    report::{WebConfigErrors, WebMistake},
     tls::{ClientRules, TlsSettings},
 };
 use crate::server::{limit::Reached, sending::lock};

@@ -21,10 +21,11 @@ use secrecy::{ExposeSecret as _, SecretBox, SecretString};
 use serde_saphyr::Spanned;
 
 use super::{
-    FileBytes, Report, WebMistake,
+    certificate,
     client_auth::{self, Authorities, ClientAuth},
-    document::{self, HIDDEN, Secret, Text, line, may_be_secret, shown},
-    read_bytes,
+    document::{self, Secret, Text},
+    file::{FileBytes, read_bytes},
+    report::{HIDDEN, Report, WebMistake, line, may_be_secret, shown},
 };
 
 /// What TLS is served with; its files are not read yet.
@@ -303,7 +304,7 @@ impl TlsSettings {
             let verifier = client_auth::verifier(self.client_auth, authorities, self.allowed_sans.clone(), provider);
             builder.with_client_cert_verifier(verifier)
         };
-        let is_version_3 = client_auth::is_version_3(&certificates[0]);
+        let is_version_3 = certificate::is_version_3(&certificates[0]);
         let mut config = builder.with_single_cert(certificates, key).map_err(|error| {
             vec![match error {
                 rustls::Error::InvalidCertificate(_) if !is_version_3 => self.cert.unusable("it is not an X.509 version 3 certificate, as `openssl x509 -req` makes none without -extfile; sign it again with -extfile and its names in a subjectAltName"),
