@@ -11,9 +11,10 @@ use super::{
     basic_auth::Users,
     document::{self, Document},
     file::{FileBytes, read_bytes},
+    pem::Material,
     rate_limit::RateLimit,
     report::{Report, WebConfigErrors, WebMistake, line, shown},
-    tls::{Material, TlsSettings},
+    tls::TlsSettings,
 };
 
 /// What a file says, every value of it right. The certificates that it names are read when they are needed.

@@ -1,31 +1,23 @@
 //! The section `tls_server_config`: what it says in Go's names, and the settings of rustls that this makes.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use rustls::{
     CipherSuite, NamedGroup, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{
-        CertificateDer, PrivateKeyDer,
-        pem::{self, PemObject as _},
-    },
+    pki_types::{CertificateDer, pem::PemObject as _},
     server::NoServerSessionStorage,
     version::{TLS12, TLS13},
 };
-use secrecy::{ExposeSecret as _, SecretBox, SecretString};
+use secrecy::ExposeSecret as _;
 use serde_saphyr::Spanned;
 
 use super::{
     certificate,
     client_auth::{self, Authorities, ClientAuth},
-    document::{self, Secret, Text},
-    file::{FileBytes, read_bytes},
-    report::{HIDDEN, Report, WebMistake, line, may_be_secret, shown},
+    document::{self, Text},
+    pem::{DAMAGED, Material, NO_CERTIFICATE, Pem, SECTION, certificates, private_key},
+    report::{Report, WebMistake, line, shown},
 };
 
 /// What TLS is served with; its files are not read yet.
@@ -41,24 +33,6 @@ pub(super) struct TlsSettings {
     groups: Option<Vec<NamedGroup>>,
     versions: Versions,
     ignore_client_order: bool,
-}
-
-/// Something in PEM form and where it is.
-#[derive(Debug)]
-struct Pem {
-    key: &'static str,
-    line: Option<usize>,
-    source: Source,
-}
-
-#[derive(Debug)]
-enum Source {
-    Inline(SecretString),
-    File {
-        path: PathBuf,
-        /// It in a message.
-        shown: String,
-    },
 }
 
 /// Which rules of `tls_server_config` keep clients out.
@@ -79,14 +53,6 @@ impl ClientRules {
         self.authority |= more.authority;
         self.names |= more.names;
     }
-}
-
-/// What the files of the settings hold.
-#[derive(Debug)]
-pub(super) struct Material {
-    cert: FileBytes,
-    key: FileBytes,
-    client_ca: Option<FileBytes>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -155,8 +121,6 @@ const CURVES: [(&str, Option<NamedGroup>); 4] = [
     ("CurveP521", None),
     ("X25519", Some(NamedGroup::X25519)),
 ];
-
-const SECTION: &str = "tls_server_config";
 
 impl TlsSettings {
     /// `None` where the section asks for no TLS, or lacks what TLS needs, which is a mistake. For what is wrong
@@ -369,86 +333,6 @@ impl TlsSettings {
         }
         Ok(Authorities { store, are_named: true })
     }
-}
-
-impl Pem {
-    /// What the two keys say; the file wins.
-    fn of([file_key, inline_key]: [&'static str; 2], file: Text, inline: Secret, folder: &Path) -> Option<Self> {
-        if let Some(file) = file.filter(|file| !file.value.is_empty()) {
-            let path = folder.join(&file.value);
-            let shown = if may_be_secret(&file.value) { HIDDEN.to_owned() } else { format!("({})", path.display()) };
-            let source = Source::File { path, shown };
-            return Some(Self { key: file_key, line: line(file.referenced.line()), source });
-        }
-        let inline = inline.filter(|inline| !inline.value.expose_secret().is_empty())?;
-        Some(Self { key: inline_key, line: line(inline.referenced.line()), source: Source::Inline(inline.value) })
-    }
-
-    fn read(&self) -> Result<FileBytes, WebMistake> {
-        match &self.source {
-            Source::Inline(text) => Ok(SecretBox::new(Box::new(text.expose_secret().as_bytes().to_vec()))),
-            // The usual way to name an empty file; what it lacks says more than that it is a device.
-            Source::File { path, .. } if path == Path::new("/dev/null") => Ok(SecretBox::default()),
-            Source::File { path, shown } => read_bytes(path).map_err(|error| {
-                let remedy = "name a file that this user can read; a path starts at the folder of this file";
-                self.mistake(format!("failed to read {} {shown}: {error}; {remedy}", self.key))
-            }),
-        }
-    }
-
-    /// What to say if everybody can read the file. A group may be how this program reads it.
-    fn warning_if_open(&self) -> Option<String> {
-        let Source::File { path, shown } = &self.source else { return None };
-        let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
-        (mode & 0o004 != 0).then(|| {
-            format!(
-                "{SECTION}.{} {shown} can be read by every user of this machine (mode {mode:04o}), and whoever has it can pose as this server: chmod 600 it, or 640 with a group that holds nobody else",
-                self.key
-            )
-        })
-    }
-
-    fn unusable(&self, why: impl std::fmt::Display) -> WebMistake {
-        self.mistake(format!("failed to load X509KeyPair: {why}"))
-    }
-
-    fn mistake(&self, text: String) -> WebMistake {
-        WebMistake { line: self.line, key: format!("{SECTION}.{}", self.key), text }
-    }
-}
-
-impl Material {
-    /// All of it, each part with whether it is there.
-    pub(super) fn parts(&self) -> [Option<&[u8]>; 3] {
-        [Some(&self.cert), Some(&self.key), self.client_ca.as_ref()]
-            .map(|part| part.map(|bytes| bytes.expose_secret().as_slice()))
-    }
-}
-
-const NO_CERTIFICATE: &str = "it holds no certificate in PEM form; one begins with BEGIN CERTIFICATE";
-const DAMAGED: &str = "its PEM is damaged; copy it again, from the first line with dashes to the last";
-
-fn certificates(pem: &FileBytes) -> Result<Vec<CertificateDer<'static>>, &'static str> {
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.expose_secret()).collect();
-    match certificates {
-        Ok(certificates) if certificates.is_empty() => Err(NO_CERTIFICATE),
-        Ok(certificates) => Ok(certificates),
-        Err(_) => Err(DAMAGED),
-    }
-}
-
-fn private_key(pem: &FileBytes) -> Result<PrivateKeyDer<'static>, &'static str> {
-    let pem = pem.expose_secret();
-    let says = |words: &str| pem.windows(words.len()).any(|window| window == words.as_bytes());
-    if says("BEGIN ENCRYPTED PRIVATE KEY") || says("Proc-Type: 4,ENCRYPTED") {
-        return Err(
-            "it is encrypted with a password, for which nobody can be asked; write it without one: `openssl pkey -in FILE -out NEW_FILE`",
-        );
-    }
-    PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
-        pem::Error::NoItemsFound => "it holds no private key in PEM form; one begins with BEGIN PRIVATE KEY",
-        _ => DAMAGED,
-    })
 }
 
 /// What the names of a list stand for. `None` if there are none; and with one that nobody knows, for what is left says
