@@ -9,6 +9,7 @@ mod clients;
 mod credential;
 mod date;
 mod dialling;
+mod encoding;
 mod judge;
 mod limits;
 mod metrics;
@@ -21,7 +22,6 @@ mod retry;
 mod roots;
 mod settings;
 mod transport;
-mod watched;
 mod wire;
 
 pub use client::{Client, ClientError, Listed, Revival, watch_ca_file};

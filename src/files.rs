@@ -2,6 +2,9 @@
 //!
 //! A path can lead to anything. Here a pipe, a device or a directory is an error at once, and never waited for. A disk
 //! that hangs still blocks the thread: callers that have other things to do read on a thread of its own.
+//! [`watch`] follows files that change.
+
+pub mod watch;
 
 use std::{
     fs::{File, FileType, Metadata},

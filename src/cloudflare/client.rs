@@ -28,10 +28,11 @@ use super::{
     paging::{Next, PER_PAGE, Paging},
     retry::RetryPolicy,
     transport::{Response, Transport},
-    watched,
     wire::{self, Page},
 };
 use crate::{
+    files::watch::{Look, Watch},
+    log_throttle::LogThrottle,
     model::{Baseline, Cause, DeadToken, Failure, Kind, Listing, Reason, Zone, ZoneId, usable_time},
     state::Slot,
 };
@@ -354,12 +355,25 @@ impl Client {
     /// Reads the credential again whenever its file changes. Never ends.
     pub async fn watch_credential(&self) -> Infallible {
         let credential = Arc::clone(&self.credential);
-        let changed = || async { self.secret_changed() };
-        watched::watch(move || credential.refresh(), changed, |error| {
-            let name = self.credential.name();
-            tracing::warn!(credential = %name, %error, "The file of the secret cannot be used. The secret read before stays in use.");
-        })
-        .await
+        let mut watch = Watch::new(move || credential.refresh());
+        let mut unusable = LogThrottle::default();
+        loop {
+            let Look::Done(refreshed) = watch.next().await else { continue };
+            match refreshed {
+                Ok(changed) => {
+                    unusable.end();
+                    if changed {
+                        self.secret_changed();
+                    }
+                }
+                Err(error) => {
+                    let name = self.credential.name();
+                    if unusable.happened(error.to_string()).is_some() {
+                        tracing::warn!(credential = %name, %error, "The file of the secret cannot be used. The secret read before stays in use.");
+                    }
+                }
+            }
+        }
     }
 
     /// Nobody listens where a listing is read just once.
@@ -530,22 +544,36 @@ impl Client {
 
 /// Reads `api.ca_file` again whenever it changes, for these clients. Never ends.
 pub async fn watch_ca_file(file: Arc<CaFile>, clients: Vec<Arc<Client>>) -> Infallible {
-    let changed = || async {
-        tracing::info!("The certificate authorities in api.ca_file changed and are used from now on.");
-        for client in &clients {
-            while let Err(error) = client.transport.trust_again().await {
-                tracing::warn!(%error, "Connections that trust these certificate authorities cannot be made. It is tried again.");
-                sleep(TRUST_AGAIN_EVERY).await;
+    let mut watch = Watch::new(move || file.refresh());
+    let mut unusable = LogThrottle::default();
+    loop {
+        let Look::Done(refreshed) = watch.next().await else { continue };
+        match refreshed {
+            Ok(changed) => {
+                unusable.end();
+                if changed {
+                    trust_again(&clients).await;
+                }
             }
-            // What failed because of those before may go well now.
-            client.revive(Revival::NewSecret);
+            Err(error) => {
+                if unusable.happened(error.to_string()).is_some() {
+                    tracing::warn!(%error, "The file that api.ca_file names cannot be used. The certificate authorities read before stay in use.");
+                }
+            }
         }
-    };
-    let refresh = move || file.refresh();
-    watched::watch(refresh, changed, |error| {
-        tracing::warn!(%error, "The file that api.ca_file names cannot be used. The certificate authorities read before stay in use.");
-    })
-    .await
+    }
+}
+
+async fn trust_again(clients: &[Arc<Client>]) {
+    tracing::info!("The certificate authorities in api.ca_file changed and are used from now on.");
+    for client in clients {
+        while let Err(error) = client.transport.trust_again().await {
+            tracing::warn!(%error, "Connections that trust these certificate authorities cannot be made. It is tried again.");
+            sleep(TRUST_AGAIN_EVERY).await;
+        }
+        // What failed because of those before may go well now.
+        client.revive(Revival::NewSecret);
+    }
 }
 
 /// What the answer to a request says of the credential.

@@ -7,15 +7,15 @@ use std::{
     collections::{BTreeSet, HashSet},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
-use super::watched::{self, FileVersion};
-use crate::files;
+use super::encoding::is_utf16;
+use crate::files::{self, watch::Fingerprint};
 
 /// No token or key of Cloudflare's comes near this size, so a larger file is some other file.
 const MAX_SECRET_BYTES: u64 = 8 * 1024;
@@ -79,6 +79,8 @@ pub struct Credential {
     name: Arc<str>,
     scheme: Scheme,
     current: RwLock<Current>,
+    /// What the file of the secret held.
+    seen: Mutex<Fingerprint>,
 }
 
 #[derive(Debug)]
@@ -88,8 +90,6 @@ struct Current {
     previous: Option<SecretString>,
     /// Marked sensitive, so that their `Debug` is redacted.
     headers: HeaderMap,
-    /// When the file that they were read from was written.
-    version: Option<FileVersion>,
 }
 
 impl Credential {
@@ -98,13 +98,11 @@ impl Credential {
     /// # Errors
     /// If it cannot be read or cannot be sent.
     pub fn load(name: &str, scheme: Scheme) -> Result<Self, CredentialError> {
-        let (secret, version) = scheme.secret().read()?;
+        let mut seen = Fingerprint::default();
+        let secret = scheme.secret().read(&mut seen)?;
         let headers = scheme.sign(&secret)?;
-        Ok(Self {
-            name: name.into(),
-            scheme,
-            current: RwLock::new(Current { secret, previous: None, headers, version }),
-        })
+        let current = RwLock::new(Current { secret, previous: None, headers });
+        Ok(Self { name: name.into(), scheme, current, seen: Mutex::new(seen) })
     }
 
     /// The name that the configuration gives it: a label value.
@@ -142,28 +140,29 @@ impl Credential {
         matches!(self.scheme.secret(), SecretSource::File { .. })
     }
 
-    /// Reads the file again if it changed, and tells whether the secret is another one now.
+    /// Reads the file again, and tells whether the secret is another one now.
     ///
     /// # Errors
-    /// If the new content cannot be used; the old secret stays, and the next call tries again.
+    /// If what it holds cannot be used; the old secret stays.
     pub fn refresh(&self) -> Result<bool, CredentialError> {
-        let SecretSource::File { path, .. } = self.scheme.secret() else { return Ok(false) };
-        let version = FileVersion::of(&std::fs::metadata(path).map_err(CredentialError::Unreadable)?);
-        if self.current().version.as_ref() == Some(&version) {
+        if !self.is_in_a_file() {
             return Ok(false);
         }
-        let (secret, version) = self.scheme.secret().read()?;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let secret = self.scheme.secret().read(&mut seen)?;
         let headers = self.scheme.sign(&secret)?;
-        let mut current = self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let changed = current.headers != headers;
-        let previous = if changed { Some(current.secret.clone()) } else { current.previous.clone() };
-        *current = Current { secret, previous, headers, version };
-        Ok(changed)
+        if self.current().headers == headers {
+            return Ok(false);
+        }
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        current.previous = Some(std::mem::replace(&mut current.secret, secret));
+        current.headers = headers;
+        Ok(true)
     }
 
     fn current(&self) -> std::sync::RwLockReadGuard<'_, Current> {
         // A value is swapped whole, so a panic elsewhere cannot have left half of one.
-        self.current.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.current.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -226,28 +225,31 @@ impl Scheme {
 }
 
 impl SecretSource {
-    fn read(&self) -> Result<(SecretString, Option<FileVersion>), CredentialError> {
+    /// Reads it, and warns if others can use a file that is not what it was when `seen` was last asked.
+    fn read(&self, seen: &mut Fingerprint) -> Result<SecretString, CredentialError> {
         match self {
-            Self::Fixed(secret) => Ok((bare(secret.expose_secret())?, None)),
-            Self::File { path, guarded } => read_file(path, *guarded),
+            Self::Fixed(secret) => bare(secret.expose_secret()),
+            Self::File { path, guarded } => read_file(path, *guarded, seen),
         }
     }
 }
 
-fn read_file(path: &Path, guarded: bool) -> Result<(SecretString, Option<FileVersion>), CredentialError> {
+fn read_file(path: &Path, guarded: bool, seen: &mut Fingerprint) -> Result<SecretString, CredentialError> {
     let (content, metadata) = files::read_at_most(path, MAX_SECRET_BYTES).map_err(CredentialError::Unreadable)?;
-    if watched::is_utf16(&content) {
+    let is_new = seen.changes(&[&content, &metadata.mode().to_be_bytes()]);
+    if is_utf16(&content) {
         return Err(CredentialError::Utf16);
     }
     let content = SecretString::from(String::from_utf8(content).map_err(|_| CredentialError::NotBare)?);
     let secret = bare(content.expose_secret())?;
-    if let Some(remedy) = remedy_if_open(metadata.mode(), metadata.uid() == rustix::process::geteuid().as_raw())
+    if is_new
         && !guarded
+        && let Some(remedy) = remedy_if_open(metadata.mode(), metadata.uid() == rustix::process::geteuid().as_raw())
     {
         let mode = format!("{:04o}", metadata.mode() & 0o7777);
         tracing::warn!(file = %path.display(), mode, remedy, "Others can read or change a file that holds a secret.");
     }
-    Ok((secret, Some(FileVersion::of(&metadata))))
+    Ok(secret)
 }
 
 /// What to do about a file that others than its owner can use.

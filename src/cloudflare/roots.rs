@@ -2,8 +2,8 @@
 
 use std::{
     fmt, io,
-    path::PathBuf,
-    sync::{Arc, PoisonError, RwLock},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use rustls::{
@@ -12,8 +12,8 @@ use rustls::{
 };
 use thiserror::Error;
 
-use super::watched::{self, FileVersion};
-use crate::files;
+use super::encoding::{is_utf16, without_mark};
+use crate::files::{self, watch::Fingerprint};
 
 /// The bundles of whole systems have a quarter of a megabyte.
 const MAX_BYTES: u64 = 10 * 1024 * 1024;
@@ -25,13 +25,9 @@ const MAX_NAMED: usize = 5;
 #[derive(Debug)]
 pub struct CaFile {
     path: PathBuf,
-    current: RwLock<Current>,
-}
-
-#[derive(Debug)]
-struct Current {
-    roots: Arc<[CertificateDer<'static>]>,
-    version: FileVersion,
+    roots: RwLock<Arc<[CertificateDer<'static>]>>,
+    /// What it held.
+    seen: Mutex<Fingerprint>,
 }
 
 /// Why a file of certificate authorities cannot be used.
@@ -51,43 +47,49 @@ impl CaFile {
     /// # Errors
     /// If there is no certificate in it that can be used.
     pub fn load(path: PathBuf) -> Result<Self, CaFileError> {
-        let current = Self::read(&path)?;
-        Ok(Self { path, current: RwLock::new(current) })
-    }
-
-    fn read(path: &std::path::Path) -> Result<Current, CaFileError> {
-        let (pem, metadata) = files::read_at_most(path, MAX_BYTES).map_err(CaFileError::Unreadable)?;
-        let Roots { certificates, damaged } = read_roots(&pem)?;
-        if !damaged.is_empty() {
-            tracing::warn!(
-                file = %path.display(),
-                damaged = %named(&damaged),
-                "A part of this file is no certificate that can be used. The others in it are trusted."
-            );
-        }
-        Ok(Current { roots: certificates.into(), version: FileVersion::of(&metadata) })
+        let mut seen = Fingerprint::default();
+        let pem = read(&path)?;
+        seen.changes(&[&pem]);
+        let roots = trusted(&path, &pem)?;
+        Ok(Self { path, roots: RwLock::new(roots), seen: Mutex::new(seen) })
     }
 
     /// Reads the file again if it changed, and tells whether it holds other certificates now.
     ///
     /// # Errors
-    /// If the new content cannot be used; the old one stays, and the next call tries again.
+    /// If the new content cannot be used; the old one stays.
     pub fn refresh(&self) -> Result<bool, CaFileError> {
-        let version = FileVersion::of(&std::fs::metadata(&self.path).map_err(CaFileError::Unreadable)?);
-        if self.current.read().unwrap_or_else(PoisonError::into_inner).version == version {
+        let pem = read(&self.path)?;
+        if !self.seen.lock().unwrap_or_else(PoisonError::into_inner).changes(&[&pem]) {
             return Ok(false);
         }
-        let read = Self::read(&self.path)?;
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        let changed = current.roots != read.roots;
-        *current = read;
+        let roots = trusted(&self.path, &pem)?;
+        let changed = self.roots() != roots;
+        *self.roots.write().unwrap_or_else(PoisonError::into_inner) = roots;
         Ok(changed)
     }
 
     /// The certificates.
     pub(super) fn roots(&self) -> Arc<[CertificateDer<'static>]> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).roots)
+        Arc::clone(&self.roots.read().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, CaFileError> {
+    files::read_at_most(path, MAX_BYTES).map(|(pem, _)| pem).map_err(CaFileError::Unreadable)
+}
+
+/// The certificates of the file, with a warning about blocks that are of no use.
+fn trusted(path: &Path, pem: &[u8]) -> Result<Arc<[CertificateDer<'static>]>, CaFileError> {
+    let Roots { certificates, damaged } = read_roots(pem)?;
+    if !damaged.is_empty() {
+        tracing::warn!(
+            file = %path.display(),
+            damaged = %named(&damaged),
+            "A part of this file is no certificate that can be used. The others in it are trusted."
+        );
+    }
+    Ok(certificates.into())
 }
 
 /// What a PEM file of certificate authorities holds.
@@ -143,10 +145,10 @@ fn named(damaged: &[DamagedBlock]) -> String {
 /// # Errors
 /// If there is none that can be used.
 pub fn read_roots(pem: &[u8]) -> Result<Roots, InvalidRoots> {
-    if watched::is_utf16(pem) {
+    if is_utf16(pem) {
         return Err(InvalidRoots::Utf16);
     }
-    let text = String::from_utf8_lossy(watched::without_mark(pem));
+    let text = String::from_utf8_lossy(without_mark(pem));
     let (mut certificates, mut damaged) = (Vec::new(), Vec::new());
     for (number, (line, block)) in (1..).zip(blocks(&text)) {
         match certificate(&block) {

@@ -1,0 +1,140 @@
+//! Files that are looked at once a second, and read again when they hold something else.
+//!
+//! What is in a file says whether it changed, and not its time: it can be written twice within one tick of the file
+//! system's clock. What becomes of a change is up to the caller.
+
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    time::Duration,
+};
+
+use tokio::{
+    task::{JoinHandle, spawn_blocking},
+    time::{sleep, timeout},
+};
+
+/// How long after one look the next one begins.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A look that takes longer is late, since its disk hangs.
+pub const PATIENCE: Duration = Duration::from_secs(4);
+
+/// Remembers what files held, as a hash, since they may hold secrets.
+#[derive(Debug, Default)]
+pub struct Fingerprint {
+    hasher: RandomState,
+    last: Option<u64>,
+}
+
+impl Fingerprint {
+    /// Remembers these parts in the place of those before. Returns whether they differ.
+    pub fn changes(&mut self, parts: &[&[u8]]) -> bool {
+        let now = Some(self.hasher.hash_one(parts));
+        std::mem::replace(&mut self.last, now) != now
+    }
+
+    /// Whatever comes next is a change.
+    pub const fn forget(&mut self) {
+        self.last = None;
+    }
+}
+
+/// What came of a look.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Look<T> {
+    /// What it found.
+    Done(T),
+    /// It takes longer than [`PATIENCE`] and still goes on, or it panicked, which the log shows.
+    Unfinished,
+}
+
+/// Looks at files once a second.
+#[derive(Debug)]
+pub struct Watch<T, F> {
+    look: F,
+    looking: Option<JoinHandle<T>>,
+}
+
+impl<T, F> Watch<T, F>
+where
+    T: Send + 'static,
+    F: Fn() -> T + Clone + Send + 'static,
+{
+    /// Looks by calling `look`, which may block: it runs on a thread of its own, one call at a time.
+    pub const fn new(look: F) -> Self {
+        Self { look, looking: None }
+    }
+
+    /// Waits for the end of a look, or until it is late, again and again as long as that one hangs.
+    pub async fn next(&mut self) -> Look<T> {
+        if self.looking.is_none() {
+            sleep(LOOK_EVERY).await;
+        }
+        let looking = self.looking.get_or_insert_with(|| spawn_blocking(self.look.clone()));
+        let Ok(looked) = timeout(PATIENCE, looking).await else { return Look::Unfinished };
+        self.looking = None;
+        looked.map_or(Look::Unfinished, Look::Done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering::SeqCst},
+        mpsc,
+    };
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn only_other_contents_are_a_change() {
+        let mut fingerprint = Fingerprint::default();
+        for (parts, changes) in [
+            (&[&b"ab"[..], b"c"][..], true),
+            (&[b"ab", b"c"], false),
+            (&[b"a", b"bc"], true),
+            (&[b"a", b"bc", b""], true),
+            (&[], true),
+            (&[], false),
+        ] {
+            assert_eq!(fingerprint.changes(parts), changes, "{parts:?}");
+        }
+        fingerprint.forget();
+        assert!(fingerprint.changes(&[]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn files_are_looked_at_once_a_second_also_after_a_panic() {
+        let looks = Arc::new(AtomicU32::new(0));
+        let mut watch = Watch::new(move || {
+            let look = looks.fetch_add(1, SeqCst) + 1;
+            assert!(look != 2, "the fault of a test");
+            look
+        });
+        let started = Instant::now();
+        for expected in [Look::Done(1), Look::Unfinished, Look::Done(3)] {
+            assert_eq!(watch.next().await, expected);
+        }
+        assert_eq!(started.elapsed().as_secs(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_look_that_hangs_is_late_and_no_second_one_begins() {
+        let (release, held) = mpsc::channel();
+        let held = Arc::new(Mutex::new(held));
+        let looks = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&looks);
+        let mut watch = Watch::new(move || {
+            counted.fetch_add(1, SeqCst);
+            held.lock().unwrap().recv().unwrap()
+        });
+        assert_eq!([watch.next().await, watch.next().await], [Look::Unfinished, Look::Unfinished]);
+        assert_eq!(looks.load(SeqCst), 1);
+        release.send("found").unwrap();
+        assert_eq!(watch.next().await, Look::Done("found"));
+        assert_eq!(looks.load(SeqCst), 1);
+    }
+}
