@@ -175,15 +175,17 @@ pub async fn serve(
         pending::<()>().await;
     };
     let web = access.web.map(Arc::new);
+    let following_web = async {
+        match &web {
+            Some(web) => web.follow().await,
+            None => pending().await,
+        }
+    };
     let beating = async {
         let mut beats = interval(BEAT_EVERY);
         loop {
             beats.tick().await;
-            // What every request waits for.
-            let can_be_answered = match &web {
-                Some(web) => web.can_be_read().await,
-                None => true,
-            };
+            let can_be_answered = web.as_ref().is_none_or(|web| web.is_read());
             if can_be_answered && served.published.is_kept_right() {
                 beat.send_replace(Some(Instant::now()));
             }
@@ -206,6 +208,7 @@ pub async fn serve(
         () = beating => Ok(()),
         served = served_all => served,
         () = following => Ok(()),
+        never = following_web => match never {},
     }
 }
 

@@ -29,15 +29,14 @@ const SEND_BUFFER: usize = 32 * 1024;
 
 /// Serves a client that speaks TLS, in the protocol that it has chosen. `settings` is asked once the client has said
 /// something.
-pub(super) async fn serve<S, F>(
+pub(super) async fn serve<S>(
     stream: Watched<S>,
-    settings: impl FnOnce() -> F,
+    settings: impl FnOnce() -> Result<Arc<ServerConfig>, Unusable>,
     router: Router,
     mut stop: watch::Receiver<bool>,
 ) -> Ended
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    F: Future<Output = Result<Arc<ServerConfig>, Unusable>>,
 {
     let activity = Arc::clone(stream.activity());
     let shaking = async {
@@ -88,10 +87,12 @@ impl<S> From<io::Error> for Refused<S> {
 }
 
 /// `None` if there are no settings.
-async fn shake_hands<S, F>(mut stream: S, settings: impl FnOnce() -> F) -> Result<Option<TlsStream<S>>, Refused<S>>
+async fn shake_hands<S>(
+    mut stream: S,
+    settings: impl FnOnce() -> Result<Arc<ServerConfig>, Unusable>,
+) -> Result<Option<TlsStream<S>>, Refused<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
-    F: Future<Output = Result<Arc<ServerConfig>, Unusable>>,
 {
     // A record of TLS begins with as much.
     let mut first = [0; 5];
@@ -109,7 +110,7 @@ where
         Ok(begun) => begun,
         Err(error) => return Err(Refused { error, stream: beginning.take_io() }),
     };
-    let Ok(settings) = settings().await else { return Ok(None) };
+    let Ok(settings) = settings() else { return Ok(None) };
     let shaken = begun
         .into_stream_with(settings, |connection| connection.set_buffer_limit(Some(SEND_BUFFER)))
         .into_fallible()
@@ -138,7 +139,7 @@ mod tests {
     use super::*;
     use crate::server::{connection::LINGER, web_config::Guesser};
 
-    async fn no_settings() -> Result<Arc<ServerConfig>, Unusable> {
+    fn no_settings() -> Result<Arc<ServerConfig>, Unusable> {
         Err(Unusable)
     }
 
@@ -216,7 +217,7 @@ mod tests {
         let (_stop, stopped) = watch::channel(false);
         let (client, server) = duplex(64 * 1024);
         let server = Watched::new(server, Guesser::default());
-        let served = tokio::spawn(serve(server, async || Ok(settings), Router::new(), stopped));
+        let served = tokio::spawn(serve(server, || Ok(settings), Router::new(), stopped));
         // With TLS 1.3 a client thinks that it is let in.
         let name = "a.example".try_into().unwrap();
         let mut client = TlsConnector::from(stranger).connect(name, client).await.unwrap();

@@ -116,10 +116,10 @@ async fn a_disk_that_hangs_is_noticed_by_watchdog_and_health_and_delays_no_end()
     assert!(health().await.starts_with("HTTP/1.1 200"));
     std::fs::remove_file(&web).unwrap();
     std::os::unix::fs::symlink(files.path("disk/web.yml"), &web).unwrap();
-    // Nobody waits for ever, and no answer is made without knowing who may have it.
+    daemon.until_logged(&["level=error", "cannot be read in time"]).await;
+    // Nobody waits, and no answer is made without knowing who may have it.
     let answers = futures_util::future::join_all((0..10).map(|_| daemon.get("/metrics"))).await;
     assert!(answers.iter().all(|(status, _)| *status == 500), "{answers:?}");
-    daemon.until_logged(&["level=error", "cannot be read in time"]).await;
     assert_eq!(daemon.log().matches("cannot be read in time").count(), 1, "{}", daemon.log());
     until("an unhealthy answer", async || health().await.starts_with("HTTP/1.1 503").then_some(())).await;
     until("a watchdog that is not fed", async || {

@@ -58,6 +58,11 @@ impl WebConfig {
         Ok(document.tls_server_config.is_some_and(|tls| tls.asks_for_tls()))
     }
 
+    /// What every answer has to have.
+    pub(in crate::server) fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.headers
+    }
+
     pub(super) fn load(file: &Path) -> Result<Loaded, WebConfigErrors> {
         let fail = |mistakes| WebConfigErrors { file: file.to_owned(), mistakes };
         let bytes = read_file(file).map_err(fail)?;
@@ -153,7 +158,7 @@ pub(super) fn read_file(file: &Path) -> Result<FileBytes, Vec<WebMistake>> {
     let remedy = "--web.config.file or server.web_config_file has to name a file that this user can read";
     read_bytes(file).map_err(|error| {
         let text = format!("the web configuration cannot be read: {error}; {remedy}");
-        vec![WebMistake { line: None, key: String::new(), text }]
+        vec![WebMistake::new("", text)]
     })
 }
 

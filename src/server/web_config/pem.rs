@@ -98,10 +98,10 @@ impl Pem {
 }
 
 impl Material {
-    /// All of it, each part with whether it is there.
-    pub(super) fn parts(&self) -> [Option<&[u8]>; 3] {
-        [Some(&self.cert), Some(&self.key), self.client_ca.as_ref()]
-            .map(|part| part.map(|bytes| bytes.expose_secret().as_slice()))
+    /// All of it.
+    pub(super) fn parts(&self) -> Vec<&[u8]> {
+        let parts = [&self.cert, &self.key].into_iter().chain(&self.client_ca);
+        parts.map(|bytes| bytes.expose_secret().as_slice()).collect()
     }
 }
 

@@ -1,97 +1,70 @@
-//! The web configuration as it is in its file now, while the program runs.
+//! The web configuration as its files have it, followed while the program runs.
 //!
-//! The files are read for every request and every connection, at once for all that wait for it, and compared with what they held before, by a hash; what
-//! is in them is only read again if it changed. Time and length of a file would be asked for in less time, but a file
-//! can be written twice within one tick of the file system's clock, and reading a few small files takes some twenty
-//! microseconds. A certificate, a key and a list of users so change together, and a mistake costs only what comes
-//! until it is mended.
+//! The files are looked at once a second, and what they hold then counts for every request and connection that comes
+//! until the next look. A certificate and its key so change together, and a mistake costs only what comes until it is
+//! repaired.
 
 use std::{
+    convert::Infallible,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering::SeqCst},
-    },
-    time::Duration,
+    sync::{Arc, Mutex},
 };
 
-use aws_lc_rs::digest::{self, SHA256};
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::HeaderValue;
 use rustls::ServerConfig;
 use secrecy::ExposeSecret as _;
-use tokio::{
-    sync::{self, OwnedMutexGuard},
-    task::spawn_blocking,
-    time::timeout,
-};
 
 use super::{
     basic_auth::{Authenticator, Credentials, Guesser, Verdict},
     config::{Loaded, WebConfig, read_file},
-    file::FileBytes,
     rate_limit::{Limiter, RateLimit},
     report::{WebConfigErrors, WebMistake},
     tls::{ClientRules, TlsSettings},
 };
-use crate::server::{limit::Reached, sending::lock};
-
-/// How long the files may take to be read. A request and its connection wait once each, and Prometheus ten seconds.
-const PATIENCE: Duration = Duration::from_secs(4);
+use crate::{
+    files::watch::{Fingerprint, Look, PATIENCE, Watch},
+    log_throttle::LogThrottle,
+    server::sending::lock,
+};
 
 /// A web configuration that is followed while the program runs.
 #[derive(Debug)]
 pub struct Web {
-    seen: Arc<sync::Mutex<Seen>>,
-    /// Looks that have begun.
-    begun: AtomicU64,
-    hang: Mutex<Hang>,
+    shared: Arc<Shared>,
     /// These are as they were at the start.
     is_tls: bool,
     limiter: Option<Mutex<Limiter>>,
     authenticator: Authenticator,
 }
 
-/// The configuration cannot be used now, which the log tells.
+/// The configuration cannot be used now; the log says why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::server) struct Unusable;
 
-/// The files are not read in time.
-#[derive(Debug, Default)]
-struct Hang {
-    /// It was said, and not yet that it is over.
-    is_said: bool,
-    again: Reached,
-}
-
-/// What to say of it.
-#[derive(Debug, PartialEq, Eq)]
-enum SayOfHang {
-    /// So many looks have failed since this was last said.
-    Failed(u64),
-    Over,
-}
-
-/// What the files held when they were last looked at.
 #[derive(Debug)]
-struct Seen {
+struct Shared {
+    reloader: Mutex<Reloader>,
+    current: Mutex<Current>,
+}
+
+/// What the last look at the files found.
+#[derive(Debug, Clone, Default)]
+struct Current {
+    /// They were read in time.
+    is_read: bool,
+    config: Option<Arc<WebConfig>>,
+    tls: Option<Arc<ServerConfig>>,
+}
+
+/// Looks at the files.
+#[derive(Debug)]
+struct Reloader {
     file: PathBuf,
     started: Started,
     protection: Protection,
-    config: Followed<WebConfig>,
-    tls: Followed<ServerConfig>,
-    /// Of which configuration the TLS settings are made.
-    tls_of: Option<Arc<WebConfig>>,
-    found_config: Found<Option<Arc<WebConfig>>>,
-    found_tls: Found<Option<Arc<ServerConfig>>>,
-    found_readable: Found<()>,
-}
-
-/// What the latest look of a kind found, for those who have waited since before it began.
-#[derive(Debug)]
-struct Found<T> {
-    /// Which look that was; 0 before the first.
-    look: u64,
-    found: Option<T>,
+    config: Reloaded<WebConfig>,
+    /// `None` if the program was started without TLS.
+    tls: Option<Reloaded<ServerConfig>>,
 }
 
 /// What stays as it was at the start.
@@ -110,18 +83,17 @@ struct Protection {
     clients: ClientRules,
 }
 
-/// Something that is made of files, and made anew when they change.
+/// Something that is made of files, and made again when they hold something else.
 #[derive(Debug)]
-struct Followed<T> {
+struct Reloaded<T> {
+    /// For the log.
     what: &'static str,
-    /// The hash of what was read; `None` if it could not be read.
-    digest: Option<Digest>,
-    made: Option<Arc<T>>,
-    said: Option<String>,
-    again: Reached,
+    fingerprint: Fingerprint,
+    made: Result<Arc<T>, Vec<WebMistake>>,
+    /// The last look made it.
+    is_new: bool,
+    unusable: LogThrottle<Vec<WebMistake>>,
 }
-
-type Digest = [u8; 32];
 
 impl Web {
     /// Reads a file and the certificates that it names, to serve with.
@@ -139,31 +111,47 @@ impl Web {
             rate_limit = config.rate_limit.is_some(),
             "The web configuration is in use."
         );
-        let (is_tls, http2, rate_limit) = (config.tls.is_some(), config.http2, config.rate_limit);
+        let started = Started { is_tls: tls.is_some(), http2: config.http2, rate_limit: config.rate_limit };
         let protection = Protection::of(&config);
-        let config = Arc::new(config);
-        let seen = Seen {
-            file: file.to_owned(),
-            started: Started { is_tls, http2, rate_limit },
-            protection,
-            tls_of: Some(Arc::clone(&config)),
-            found_config: Found::default(),
-            found_tls: Found::default(),
-            found_readable: Found::default(),
-            config: Followed::new("The web configuration", Some((digest_of(&bytes), config))),
-            tls: Followed::new(
-                "The TLS configuration",
-                tls.map(|(files, made)| (digest(files.parts()), Arc::new(made))),
-            ),
-        };
+        let config = Reloaded::new("The web configuration", &[bytes.expose_secret()], config);
+        let tls = tls.map(|(material, made)| Reloaded::new("The TLS configuration", &material.parts(), made));
+        let reloader = Reloader { file: file.to_owned(), started, protection, config, tls };
+        let current = Mutex::new(reloader.current());
         Ok(Self {
-            seen: Arc::new(sync::Mutex::new(seen)),
-            begun: AtomicU64::new(0),
-            hang: Mutex::default(),
-            is_tls,
-            limiter: rate_limit.map(|limit| Mutex::new(Limiter::new(limit))),
+            shared: Arc::new(Shared { reloader: Mutex::new(reloader), current }),
+            is_tls: started.is_tls,
+            limiter: started.rate_limit.map(|limit| Mutex::new(Limiter::new(limit))),
             authenticator: Authenticator::new(),
         })
+    }
+
+    /// Follows the files. Never ends.
+    pub(in crate::server) async fn follow(&self) -> Infallible {
+        let shared = Arc::clone(&self.shared);
+        let mut watch = Watch::new(move || shared.look());
+        let mut late = LogThrottle::default();
+        let mut is_logged = false;
+        loop {
+            match watch.next().await {
+                Look::Done(()) => {
+                    if std::mem::take(&mut is_logged) {
+                        tracing::info!("The files of the web configuration can be read again.");
+                    }
+                }
+                Look::Unfinished => {
+                    *lock(&self.shared.current) = Current::default();
+                    // A slow disk comes and goes, so an end in between does not make it news.
+                    if late.count(1).is_some() {
+                        is_logged = true;
+                        let seconds = PATIENCE.as_secs();
+                        tracing::error!(
+                            seconds,
+                            "The files of the web configuration cannot be read in time, so every request is refused until they can: the disk that they are on does not answer."
+                        );
+                    }
+                }
+            }
+        }
     }
 
     /// Whether connections are TLS.
@@ -176,53 +164,22 @@ impl Web {
     ///
     /// # Errors
     /// If the file holds no configuration at the moment.
-    pub(in crate::server) async fn now(&self) -> Result<Arc<WebConfig>, Unusable> {
-        self.look(|seen| &mut seen.found_config, Seen::config).await.flatten().ok_or(Unusable)
+    pub(in crate::server) fn now(&self) -> Result<Arc<WebConfig>, Unusable> {
+        lock(&self.shared.current).config.clone().ok_or(Unusable)
     }
 
     /// What is right for a connection that has come now.
     ///
     /// # Errors
     /// If the files hold no configuration of TLS at the moment.
-    pub(in crate::server) async fn tls_now(&self) -> Result<Arc<ServerConfig>, Unusable> {
-        self.look(|seen| &mut seen.found_tls, Seen::tls).await.flatten().ok_or(Unusable)
+    pub(in crate::server) fn tls_now(&self) -> Result<Arc<ServerConfig>, Unusable> {
+        lock(&self.shared.current).tls.clone().ok_or(Unusable)
     }
 
     /// Whether the files can be read in time, whatever is in them. A mistake in them does not count: it is over when it
     /// is repaired, and a program that is restarted for it would not start.
-    pub(in crate::server) async fn can_be_read(&self) -> bool {
-        self.look(|seen| &mut seen.found_readable, |seen| seen.read()).await.is_some()
-    }
-
-    /// `None` if it takes too long. One at a time looks, so that a disk that hangs takes one thread and not all of them.
-    /// What it finds is for all who had begun to wait before, so nobody waits longer because many do.
-    async fn look<T: Clone + Send + 'static>(
-        &self,
-        found: fn(&mut Seen) -> &mut Found<T>,
-        look: fn(&mut Seen) -> T,
-    ) -> Option<T> {
-        let before = self.begun.load(SeqCst);
-        let looking = async {
-            let mut seen: OwnedMutexGuard<Seen> = Arc::clone(&self.seen).lock_owned().await;
-            let latest = found(&mut seen);
-            if latest.look > before {
-                return latest.found.clone();
-            }
-            let number = self.begun.fetch_add(1, SeqCst) + 1;
-            let looking = spawn_blocking(move || {
-                let new = look(&mut seen);
-                *found(&mut seen) = Found { look: number, found: Some(new.clone()) };
-                new
-            });
-            // A panic is in the log.
-            looking.await.ok()
-        };
-        let looked = timeout(PATIENCE, looking).await.ok();
-        let say = lock(&self.hang).note(looked.is_none());
-        if let Some(say) = say {
-            say.say();
-        }
-        looked.flatten()
+    pub(in crate::server) fn is_read(&self) -> bool {
+        lock(&self.shared.current).is_read
     }
 
     /// Whether one more request is within the limit.
@@ -247,90 +204,102 @@ impl Web {
     }
 }
 
-impl WebConfig {
-    /// What every answer has to have.
-    pub(in crate::server) fn headers(&self) -> &[(HeaderName, HeaderValue)] {
-        &self.headers
+impl Shared {
+    fn look(&self) {
+        let mut reloader = lock(&self.reloader);
+        reloader.look();
+        *lock(&self.current) = reloader.current();
+        reloader.log();
     }
 }
 
-impl<T> Default for Found<T> {
-    fn default() -> Self {
-        Self { look: 0, found: None }
-    }
-}
-
-impl Hang {
-    /// What to say after a look. On a slow disk some looks are in time and some are not, and how many is up to clients,
-    /// so failures are said once in a while even if looks between them succeed.
-    fn note(&mut self, failed: bool) -> Option<SayOfHang> {
-        if !failed {
-            return std::mem::take(&mut self.is_said).then_some(SayOfHang::Over);
+impl Reloader {
+    fn look(&mut self) {
+        let Self { file, started, protection, config, tls } = self;
+        match read_file(file) {
+            Ok(text) => config.follow(&[text.expose_secret()], || {
+                let new = WebConfig::of_bytes(text.expose_secret(), file)?;
+                protection.stays_with(&new)?;
+                warn(file, &new.warnings);
+                warn(file, started.warning(&new).as_slice());
+                Ok(new)
+            }),
+            Err(mistakes) => config.fail(mistakes),
         }
-        let failed = self.again.count(1)?;
-        self.is_said = true;
-        Some(SayOfHang::Failed(failed))
-    }
-}
-
-impl SayOfHang {
-    fn say(&self) {
-        match self {
-            Self::Failed(failed) => {
-                let seconds = PATIENCE.as_secs();
-                tracing::error!(
-                    failed,
-                    seconds,
-                    "The files of the web configuration cannot be read in time, so every request is refused until they can: the disk that they are on does not answer."
-                );
-            }
-            Self::Over => tracing::info!("The files of the web configuration can be read again."),
-        }
-    }
-}
-
-impl Seen {
-    /// Reads what a request and a new connection read, and makes nothing of it.
-    fn read(&self) {
-        let _ = read_file(&self.file);
-        if let Some(tls) = self.config.made.as_ref().and_then(|config| config.tls.as_ref()) {
-            let _ = tls.read();
-        }
-    }
-
-    fn config(&mut self) -> Option<Arc<WebConfig>> {
-        let bytes = read_file(&self.file);
-        let (file, started, protection) = (&self.file, self.started, &mut self.protection);
-        self.config.follow(file, bytes, digest_of, |bytes| {
-            let config = WebConfig::of_bytes(bytes.expose_secret(), file)?;
-            protection.stays_with(&config)?;
-            warn(file, &config.warnings);
-            warn(file, started.warning(&config).as_slice());
-            Ok(config)
-        })
-    }
-
-    fn tls(&mut self) -> Option<Arc<ServerConfig>> {
-        let config = self.config()?;
-        let is_new = self.tls_of.as_ref().is_none_or(|of| !Arc::ptr_eq(of, &config));
-        if is_new {
+        let (Ok(made), Some(tls)) = (&config.made, tls) else { return };
+        if config.is_new {
             // The same files can mean something else now.
-            self.tls.digest = None;
-            self.tls_of = Some(Arc::clone(&config));
+            tls.fingerprint.forget();
         }
-        let material =
-            config.tls.as_ref().map_or_else(|| Err(vec![no_tls()]), |tls| tls.read().map(|files| (tls, files)));
-        let (file, http2) = (&self.file, self.started.http2);
-        self.tls.follow(
-            file,
-            material,
-            |(_, material)| digest(material.parts()),
-            |(tls, material)| {
-                let (made, warnings) = tls.build(material, http2)?;
+        let Some(settings) = &made.tls else { return tls.fail(vec![no_tls()]) };
+        match settings.read() {
+            Ok(material) => tls.follow(&material.parts(), || {
+                let (new, warnings) = settings.build(&material, started.http2)?;
                 warn(file, &warnings);
-                Ok(made)
-            },
-        )
+                Ok(new)
+            }),
+            Err(mistakes) => tls.fail(mistakes),
+        }
+    }
+
+    fn current(&self) -> Current {
+        let config = self.config.made.as_ref().ok().cloned();
+        // A mistake anywhere in the file stops both.
+        let tls = self.tls.as_ref().filter(|_| config.is_some()).and_then(|tls| tls.made.as_ref().ok().cloned());
+        Current { is_read: true, config, tls }
+    }
+
+    fn log(&mut self) {
+        self.config.log(&self.file);
+        if let (Ok(_), Some(tls)) = (&self.config.made, &mut self.tls) {
+            tls.log(&self.file);
+        }
+    }
+}
+
+impl<T> Reloaded<T> {
+    fn new(what: &'static str, parts: &[&[u8]], made: T) -> Self {
+        let mut fingerprint = Fingerprint::default();
+        fingerprint.changes(parts);
+        Self { what, fingerprint, made: Ok(Arc::new(made)), is_new: false, unusable: LogThrottle::default() }
+    }
+
+    /// Makes it again if its files hold something else.
+    fn follow(&mut self, parts: &[&[u8]], make: impl FnOnce() -> Result<T, Vec<WebMistake>>) {
+        self.is_new = false;
+        if self.fingerprint.changes(parts) {
+            // Should `make` panic, what was made before is not right any more.
+            self.made =
+                Err(vec![WebMistake::new("", "a fault of this program, which the log shows: please report it")]);
+            self.made = make().map(Arc::new);
+            self.is_new = self.made.is_ok();
+        }
+    }
+
+    /// Its files cannot be read.
+    fn fail(&mut self, mistakes: Vec<WebMistake>) {
+        self.fingerprint.forget();
+        self.made = Err(mistakes);
+        self.is_new = false;
+    }
+
+    fn log(&mut self, file: &Path) {
+        let what = self.what;
+        match &self.made {
+            Ok(_) => {
+                if self.unusable.end() {
+                    tracing::info!(file = %file.display(), "{what} can be used again.");
+                } else if self.is_new {
+                    tracing::info!(file = %file.display(), "{what} changed and is used from now on.");
+                }
+            }
+            Err(mistakes) => {
+                if self.unusable.happened(mistakes.clone()).is_some() {
+                    let error = WebConfigErrors { file: file.to_owned(), mistakes: mistakes.clone() };
+                    tracing::error!(%error, "{what} cannot be used, so clients are refused until it is repaired.");
+                }
+            }
+        }
     }
 }
 
@@ -343,7 +312,7 @@ impl Protection {
     /// Takes note of what a configuration has.
     ///
     /// # Errors
-    /// With whatever it lacks.
+    /// With what it lacks.
     fn stays_with(&mut self, config: &WebConfig) -> Result<(), Vec<WebMistake>> {
         // Where there is no TLS any more, that is the mistake.
         let mut lost = config.tls.as_ref().map(|tls| tls.lacking(self.clients)).unwrap_or_default();
@@ -351,12 +320,11 @@ impl Protection {
             lost.push(("basic_auth_users", "there is no user any more, but this program has asked for passwords"));
         }
         if !lost.is_empty() {
-            let mistake = |(key, what): (&str, &str)| WebMistake {
-                line: None,
-                key: key.to_owned(),
-                text: format!("{what}: complete the file, or restart the program to serve without"),
-            };
-            return Err(lost.into_iter().map(mistake).collect());
+            let remedy = "complete the file, or restart the program to serve without";
+            return Err(lost
+                .into_iter()
+                .map(|(key, what)| WebMistake::new(key, format!("{what}: {remedy}")))
+                .collect());
         }
         let now = Self::of(config);
         self.users |= now.users;
@@ -390,136 +358,171 @@ fn warn(file: &Path, warnings: &[String]) {
 }
 
 fn no_tls() -> WebMistake {
-    let text = "TLS config is not present any more, but this program was started with TLS: restart it to serve without"
-        .to_owned();
-    WebMistake { line: None, key: "tls_server_config".to_owned(), text }
-}
-
-impl<T> Followed<T> {
-    fn new(what: &'static str, made: Option<(Digest, Arc<T>)>) -> Self {
-        let (digest, made) = made.unzip();
-        Self { what, digest, made, said: None, again: Reached::default() }
-    }
-
-    /// What the files make now. What was made is kept only as long as they are the same.
-    fn follow<F>(
-        &mut self,
-        file: &Path,
-        read: Result<F, Vec<WebMistake>>,
-        digest: impl FnOnce(&F) -> Digest,
-        make: impl FnOnce(&F) -> Result<T, Vec<WebMistake>>,
-    ) -> Option<Arc<T>> {
-        let made = read.inspect_err(|_| (self.digest, self.made) = (None, None)).and_then(|files| {
-            let digest = digest(&files);
-            if self.digest != Some(digest) {
-                self.digest = Some(digest);
-                self.made = None;
-                self.made = Some(Arc::new(make(&files)?));
-            }
-            Ok(())
-        });
-        match made {
-            Ok(()) if self.made.is_some() => {
-                if self.said.take().is_some() {
-                    tracing::info!(file = %file.display(), "{} can be used again.", self.what);
-                }
-            }
-            Ok(()) => self.complain(None),
-            Err(mistakes) => {
-                let errors = WebConfigErrors { file: file.to_owned(), mistakes };
-                self.complain(Some(errors.to_string()));
-            }
-        }
-        self.made.clone()
-    }
-
-    /// Says what is wrong when it begins or changes, and once in a while.
-    fn complain(&mut self, error: Option<String>) {
-        let changed = error.is_some() && error != self.said;
-        if changed {
-            self.again = Reached::default();
-        }
-        self.said = error.or(self.said.take());
-        if let (Some(failed), Some(error)) = (self.again.count(1), &self.said) {
-            tracing::error!(
-                %error,
-                failed,
-                "{} cannot be used, so whoever asks is refused until it is mended.",
-                self.what
-            );
-        }
-    }
-}
-
-fn digest_of(bytes: &FileBytes) -> Digest {
-    digest([Some(bytes.expose_secret().as_slice())])
-}
-
-fn digest<'a>(parts: impl IntoIterator<Item = Option<&'a [u8]>>) -> Digest {
-    let mut context = digest::Context::new(&SHA256);
-    for part in parts {
-        // So that nothing moves from one part into another unseen.
-        context.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
-        context.update(part.unwrap_or_default());
-    }
-    let mut digest = Digest::default();
-    digest.copy_from_slice(context.finish().as_ref());
-    digest
+    let text = "TLS config is not present any more, but this program was started with TLS: restart it to serve without";
+    WebMistake::new("tls_server_config", text)
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::advance;
+    use rcgen::{CertificateParams, CertifiedIssuer, Issuer, KeyPair};
+    use rustls::{ClientConfig, RootCertStore, pki_types::PrivateKeyDer};
+    use tokio::io::duplex;
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_disk_that_is_slow_now_and_then_fills_no_log() {
-        let mut hang = Hang::default();
-        assert_eq!(hang.note(false), None);
-        let mut said = Vec::new();
-        // One look in two fails, ten times a second, for two hours.
-        for _ in 0..2 * 36_000 {
-            said.extend(hang.note(true));
-            advance(Duration::from_millis(50)).await;
-            said.extend(hang.note(false));
-            advance(Duration::from_millis(50)).await;
-        }
-        let hourly = SayOfHang::Failed(36_000);
-        assert_eq!(said, [SayOfHang::Failed(1), SayOfHang::Over, hourly, SayOfHang::Over]);
+    /// A directory with certificates, and a web configuration in it.
+    struct Files {
+        directory: tempfile::TempDir,
+        authority: CertifiedIssuer<'static, KeyPair>,
     }
 
-    /// Looks on a slow disk.
-    static LOOKS: AtomicU64 = AtomicU64::new(0);
+    impl Files {
+        fn new() -> Self {
+            let files = Self { directory: tempfile::tempdir().unwrap(), authority: authority() };
+            let key = KeyPair::generate().unwrap();
+            files.write("server.pem", &files.certificate(&key, "localhost").pem());
+            files.write("server.key", &key.serialize_pem());
+            files.write("ca.pem", &files.authority.pem());
+            files.write("other.pem", &authority().pem());
+            files
+        }
 
-    fn slowly(seen: &mut Seen) -> Option<Arc<WebConfig>> {
-        LOOKS.fetch_add(1, SeqCst);
-        std::thread::sleep(Duration::from_millis(10));
-        seen.config()
+        fn path(&self, name: &str) -> PathBuf {
+            self.directory.path().join(name)
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            std::fs::write(self.path(name), text).unwrap();
+        }
+
+        fn certificate(&self, key: &KeyPair, name: &str) -> rcgen::Certificate {
+            let issuer: &Issuer<'_, KeyPair> = &self.authority;
+            CertificateParams::new([name.to_owned()]).unwrap().signed_by(key, issuer).unwrap()
+        }
+
+        /// A client with a certificate for this name, or without one.
+        fn client(&self, name: Option<&str>) -> Arc<ClientConfig> {
+            let mut roots = RootCertStore::empty();
+            roots.add(self.authority.der().clone()).unwrap();
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+            let client = client.with_root_certificates(roots);
+            let Some(name) = name else { return Arc::new(client.with_no_client_auth()) };
+            let key = KeyPair::generate().unwrap();
+            let certificate = self.certificate(&key, name).der().clone();
+            let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+            Arc::new(client.with_client_auth_cert(vec![certificate], key).unwrap())
+        }
+
+        fn open(&self, text: &str) -> Web {
+            self.write("web.yml", text);
+            Web::open(&self.path("web.yml")).unwrap()
+        }
+    }
+
+    fn authority() -> CertifiedIssuer<'static, KeyPair> {
+        let mut params = CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    }
+
+    const TLS: &str = "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n";
+
+    fn users() -> String {
+        let hash = bcrypt::hash("wonderland", 4).unwrap();
+        format!("basic_auth_users:\n  alice: {hash}\n  bob: {hash}\n")
+    }
+
+    /// Whether this client gets in without a password.
+    async fn gets_in(web: &Web, client: Arc<ClientConfig>) -> bool {
+        if web.is_tls() {
+            let Ok(settings) = web.tls_now() else { return false };
+            let (theirs, ours) = duplex(64 * 1024);
+            let connected = TlsConnector::from(client).connect("localhost".try_into().unwrap(), theirs);
+            let (_, accepted) = tokio::join!(connected, TlsAcceptor::from(settings).accept(ours));
+            if accepted.is_err() {
+                return false;
+            }
+        }
+        let Ok(config) = web.now() else { return false };
+        web.judge(&config, None, &Arc::default()).await == Verdict::Right
     }
 
     #[tokio::test]
-    async fn many_that_wait_share_a_look_that_began_after_they_asked() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("web.yml");
-        std::fs::write(&file, "").unwrap();
-        let web = Web::open(&file).unwrap();
-        let look = || web.look(|seen| &mut seen.found_config, slowly);
-        let found = futures_util::future::join_all((0..512).map(|_| look())).await;
-        assert!(found.iter().all(|found| found.as_ref().is_some_and(Option::is_some)));
-        // That which the first began, and one for all who asked while it lasted.
-        assert_eq!(LOOKS.load(SeqCst), 2);
-        // Those that ask later look again.
-        std::fs::write(&file, "no: key").unwrap();
-        assert!(look().await.is_some_and(|found| found.is_none()));
-        assert_eq!(LOOKS.load(SeqCst), 3);
-        // The beat does not wait for all of them, though it asks last.
-        let crowd = futures_util::future::join_all((0..512).map(|_| look()));
-        let beat = async {
-            tokio::task::yield_now().await;
-            web.can_be_read().await
-        };
-        assert!(futures_util::future::join(crowd, beat).await.1);
-        assert_eq!(LOOKS.load(SeqCst), 5);
+    async fn no_part_of_a_file_lets_anyone_in_who_may_not_with_all_of_it() {
+        let files = Files::new();
+        let names = "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n  client_allowed_sans: [prometheus.example]\n";
+        let authority = "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: other.pem\n";
+        let any = "  client_auth_type: RequireAnyClientCert\n";
+        let users = users();
+        let clients = [None, Some("prometheus.example"), Some("other.example")].map(|name| files.client(name));
+        let [nobody, allowed, other] = &clients;
+        for (text, kept_out) in [
+            (users.clone(), &[nobody][..]),
+            (format!("{TLS}{users}"), &[nobody, allowed, other]),
+            (format!("{TLS}{any}"), &[nobody]),
+            (format!("{TLS}{names}"), &[nobody, other]),
+            (format!("{TLS}{authority}"), &[nobody, allowed, other]),
+            (format!("{TLS}{names}{users}"), &[nobody, allowed, other]),
+        ] {
+            let web = files.open(&text);
+            let admits_any = async || {
+                web.shared.look();
+                let mut admits = false;
+                for client in kept_out {
+                    admits |= gets_in(&web, Arc::clone(client)).await;
+                }
+                admits
+            };
+            assert!(!admits_any().await, "{text}");
+            // After each line, within each line, with nothing, and without any file.
+            let lines = text.match_indices('\n').map(|(at, _)| at);
+            let cuts = lines.flat_map(|at| [at + 1, at, at - 3]).chain([0]);
+            for cut in cuts.filter(|cut| *cut < text.len() - 1) {
+                files.write("web.yml", &text[..cut]);
+                assert!(!admits_any().await, "{}", &text[..cut]);
+            }
+            std::fs::remove_file(files.path("web.yml")).unwrap();
+            assert!(!admits_any().await, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn those_who_may_get_in_do_so_as_soon_as_the_file_is_whole_again() {
+        let files = Files::new();
+        let text = format!(
+            "{TLS}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n  client_allowed_sans: [prometheus.example]\n"
+        );
+        let web = files.open(&text);
+        let client = files.client(Some("prometheus.example"));
+        for broken in ["", TLS, "no: key", &format!("{TLS}  client_auth_type: RequireAndVerifyClientCert\n")] {
+            for (text, is_let_in) in [(&text[..], true), (broken, false)] {
+                files.write("web.yml", text);
+                web.shared.look();
+                assert_eq!(gets_in(&web, Arc::clone(&client)).await, is_let_in, "{text}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_did_not_change_is_not_made_again() {
+        let files = Files::new();
+        let web = files.open(&format!("{TLS}{}", users()));
+        let made = || (web.now().unwrap(), web.tls_now().unwrap());
+        let (config, tls) = made();
+        web.shared.look();
+        assert!(Arc::ptr_eq(&config, &made().0) && Arc::ptr_eq(&tls, &made().1));
+        // Certificates alone, and the file alone, of which TLS settings are made too.
+        files.write(
+            "server.pem",
+            &format!("# The same.\n{}", std::fs::read_to_string(files.path("server.pem")).unwrap()),
+        );
+        web.shared.look();
+        assert!(Arc::ptr_eq(&config, &made().0) && !Arc::ptr_eq(&tls, &made().1));
+        let (config, tls) = made();
+        files.write("web.yml", &format!("{TLS}  prefer_server_cipher_suites: false\n{}", users()));
+        web.shared.look();
+        assert!(!Arc::ptr_eq(&config, &made().0) && !Arc::ptr_eq(&tls, &made().1));
     }
 }

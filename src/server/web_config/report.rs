@@ -13,6 +13,13 @@ pub struct WebMistake {
     pub text: String,
 }
 
+impl WebMistake {
+    /// One that is about no line: what lacks has none.
+    pub(super) fn new(key: &str, text: impl Into<String>) -> Self {
+        Self { line: None, key: key.to_owned(), text: text.into() }
+    }
+}
+
 /// Why a file is no web configuration: every mistake in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebConfigErrors {

@@ -70,11 +70,13 @@ impl Folder {
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) {
-        let file = self.path(name);
-        std::fs::write(&file, text).unwrap();
+        // The daemon could look at half of it.
+        let half_written = self.path("half-written");
+        std::fs::write(&half_written, text).unwrap();
         if name.ends_with(".key") {
-            std::fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
+            std::fs::set_permissions(&half_written, Permissions::from_mode(0o600)).unwrap();
         }
+        std::fs::rename(half_written, self.path(name)).unwrap();
     }
 
     /// Another certificate for this machine.
