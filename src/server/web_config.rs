@@ -1,7 +1,7 @@
 //! The web configuration: who may ask and how, in the file format of Prometheus's exporter-toolkit.
 //!
-//! [`config`] is what a file says, checked. [`document`] reads its YAML, [`tls`], [`pem`] and [`client_auth`] make TLS
-//! settings of it, [`basic_auth`] compares passwords, [`rate_limit`] counts requests, and [`reload`] follows the file while the
+//! [`config`] is what a file says, checked. [`document`] reads its YAML, [`tls`], [`protocol`], [`pem`] and [`client_auth`]
+//! make TLS settings of it, [`basic_auth`] compares passwords, [`rate_limit`] counts requests, and [`reload`] follows the file while the
 //! program runs.
 //! How requests and connections are held to it is in `guard` and `secure`.
 //!
@@ -17,6 +17,7 @@ mod file;
 mod pem;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
+mod protocol;
 mod rate_limit;
 mod reload;
 mod report;
