@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use cloudflare_cert_exporter::{
     exposition::{Exposition, Progress, SeriesSettings},
-    model::{Certificate, Expiry, Identity, Kind, Listing, Profile, Snapshot, Status, Zone, ZoneState},
+    model::{Certificate, Expiry, Field, Kind, Listing, Snapshot, Status, Texts, Zone, ZoneState},
 };
 use divan::{Bencher, black_box};
 
@@ -19,36 +19,32 @@ fn hex(random: &mut fastrand::Rng, digits: usize) -> String {
     (0..digits).map(|_| char::from_digit(random.u32(..16), 16).unwrap_or('0')).collect()
 }
 
-fn certificate(random: &mut fastrand::Rng, number: usize, profile: &Arc<Profile>) -> Certificate {
+fn certificate(random: &mut fastrand::Rng, number: usize) -> Certificate {
     let expiry = NOW + random.i64(0..365 * 86_400);
     Certificate {
-        identity: Identity {
-            id: [8, 4, 4, 4, 12].map(|digits| hex(random, digits)).join("-"),
-            common_name: format!("sensor-{number:06}.devices.example"),
-            serial_number: hex(random, 40),
-            fingerprint_sha256: hex(random, 64),
-            ski: hex(random, 40),
-        }
-        .into(),
+        texts: Texts::from([
+            (Field::Id, [8, 4, 4, 4, 12].map(|digits| hex(random, digits)).join("-")),
+            (Field::CommonName, format!("sensor-{number:06}.devices.example")),
+            (Field::SerialNumber, hex(random, 40)),
+            (Field::FingerprintSha256, hex(random, 64)),
+            (Field::Ski, hex(random, 40)),
+            (Field::Issuer, "Cloudflare Managed CA for account 0123456789abcdef".to_owned()),
+            (Field::Signature, "SHA256WithRSA".to_owned()),
+            (Field::Organization, "Example".to_owned()),
+            (Field::OrganizationalUnit, "Devices".to_owned()),
+            (Field::Country, "DE".to_owned()),
+            (Field::State, "Berlin".to_owned()),
+            (Field::Location, "Berlin".to_owned()),
+        ]),
         status: Status::Active,
         expiry: Expiry::At(expiry),
         not_before: Some(expiry - 365 * 86_400),
-        profile: Arc::clone(profile),
     }
 }
 
 fn listing(seed: u64, certificates: usize) -> Listing {
     let mut random = fastrand::Rng::with_seed(seed);
-    let profile = Arc::new(Profile {
-        issuer: "Cloudflare Managed CA for account 0123456789abcdef".into(),
-        signature: "SHA256WithRSA".into(),
-        organization: "Example".into(),
-        organizational_unit: "Devices".into(),
-        country: "DE".into(),
-        state: "Berlin".into(),
-        location: "Berlin".into(),
-    });
-    Listing::new((0..certificates).map(|number| certificate(&mut random, number, &profile)).collect())
+    Listing::new((0..certificates).map(|number| certificate(&mut random, number)).collect())
 }
 
 fn zones(zones: u32, certificates: usize) -> Vec<Arc<ZoneState>> {

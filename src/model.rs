@@ -7,6 +7,7 @@ mod baseline;
 mod certificate;
 mod clock;
 mod failure;
+mod field;
 mod listing;
 mod snapshot;
 #[cfg(any(test, fuzzing))]
@@ -15,11 +16,10 @@ mod text;
 mod zone;
 
 pub use baseline::{Baseline, Comparison, MissingIds};
-pub use certificate::{
-    Certificate, Expiry, Identity, PackedIdentity, Profile, Profiles, Rejection, SECONDS_PER_DAY, Status,
-};
+pub use certificate::{Certificate, Expiry, Rejection, SECONDS_PER_DAY, Status};
 pub use clock::{UnusableClock, usable_time};
 pub use failure::{Cause, DeadToken, Failure, Reason};
+pub use field::{ByField, Field, Interner, Texts};
 pub use listing::Listing;
 pub use snapshot::{LastPoll, Snapshot, ZoneState};
 #[cfg(any(test, fuzzing))]

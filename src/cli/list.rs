@@ -12,14 +12,14 @@ use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::{Serialize, Serializer as _};
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{FAILED, USAGE, complain, daemon::block_on, print_with};
 use crate::{
     cloudflare::{Client, ClientMaker, Lane, announce_proxy},
     config::{Config, parse_duration},
     fetch,
-    model::{Baseline, Certificate, Failure, Identity, Listing, Zone},
+    model::{Baseline, Certificate, Failure, Field, Listing, Texts, Zone},
     poller::{Fetched, Name},
 };
 
@@ -44,29 +44,32 @@ enum Output {
     Csv,
 }
 
-/// A certificate as it is printed: the labels of `cloudflare_certificate_info`, then the dates.
-#[derive(Debug, Serialize)]
+/// A certificate as it is printed.
+#[derive(Debug)]
 struct Row<'a> {
     kind: &'static str,
     zone: &'a str,
-    certificate_id: &'a str,
-    common_name: &'a str,
     zone_id: &'a str,
     status: &'static str,
-    serial_number: &'a str,
-    fingerprint_sha256: &'a str,
-    ski: &'a str,
-    issuer: &'a str,
-    signature: &'a str,
-    organization: &'a str,
-    organizational_unit: &'a str,
-    country: &'a str,
-    state: &'a str,
-    location: &'a str,
+    texts: &'a Texts,
     expires_on: Option<String>,
     issued_on: Option<String>,
     days_until_expiry: Option<i64>,
 }
+
+/// A column that holds texts. The last column, [`DAYS_UNTIL_EXPIRY`], holds numbers.
+#[derive(Debug, Clone, Copy)]
+enum Column {
+    Kind,
+    Zone,
+    ZoneId,
+    Status,
+    Text(Field),
+    ExpiresOn,
+    IssuedOn,
+}
+
+const DAYS_UNTIL_EXPIRY: &str = "days_until_expiry";
 
 /// Lists and prints; returns the exit code.
 pub(super) fn run(config: &Config, options: &Options, now: fn() -> DateTime<Utc>) -> u8 {
@@ -200,76 +203,68 @@ pub(super) async fn sweep(
     (listings, failures)
 }
 
-impl<'a> Row<'a> {
-    const FIELDS: [&'static str; 19] = [
-        "kind",
-        "zone",
-        "certificate_id",
-        "common_name",
-        "zone_id",
-        "status",
-        "serial_number",
-        "fingerprint_sha256",
-        "ski",
-        "issuer",
-        "signature",
-        "organization",
-        "organizational_unit",
-        "country",
-        "state",
-        "location",
-        "expires_on",
-        "issued_on",
-        "days_until_expiry",
-    ];
+impl Column {
+    /// The columns in their order: the labels of `cloudflare_certificate_info`, then the dates.
+    fn all() -> impl Iterator<Item = Self> {
+        let texts = |fields: &'static [Field]| fields.iter().copied().map(Self::Text);
+        [Self::Kind, Self::Zone]
+            .into_iter()
+            .chain(texts(Field::KEY))
+            .chain([Self::ZoneId, Self::Status])
+            .chain(texts(Field::DETAILS))
+            .chain([Self::ExpiresOn, Self::IssuedOn])
+    }
 
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Kind => "kind",
+            Self::Zone => "zone",
+            Self::ZoneId => "zone_id",
+            Self::Status => "status",
+            Self::Text(field) => field.label(),
+            Self::ExpiresOn => "expires_on",
+            Self::IssuedOn => "issued_on",
+        }
+    }
+}
+
+impl<'a> Row<'a> {
     fn new(zone: &'a Zone, name: &'a str, certificate: &'a Certificate, now: i64) -> Self {
-        let Identity { id, common_name, serial_number, fingerprint_sha256, ski } = certificate.identity.unpacked();
         Self {
             kind: zone.kind.label(),
             zone: name,
-            certificate_id: id,
-            common_name,
             zone_id: zone.id.as_str(),
             status: certificate.status.label(),
-            serial_number,
-            fingerprint_sha256,
-            ski,
-            issuer: &certificate.profile.issuer,
-            signature: &certificate.profile.signature,
-            organization: &certificate.profile.organization,
-            organizational_unit: &certificate.profile.organizational_unit,
-            country: &certificate.profile.country,
-            state: &certificate.profile.state,
-            location: &certificate.profile.location,
+            texts: &certificate.texts,
             expires_on: certificate.not_after().and_then(date),
             issued_on: certificate.not_before.and_then(date),
             days_until_expiry: certificate.days_until_expiry(now),
         }
     }
 
-    /// Every field but the last, in their order.
-    fn texts(&self) -> [&str; 18] {
-        [
-            self.kind,
-            self.zone,
-            self.certificate_id,
-            self.common_name,
-            self.zone_id,
-            self.status,
-            self.serial_number,
-            self.fingerprint_sha256,
-            self.ski,
-            self.issuer,
-            self.signature,
-            self.organization,
-            self.organizational_unit,
-            self.country,
-            self.state,
-            self.location,
-            self.expires_on.as_deref().unwrap_or_default(),
-            self.issued_on.as_deref().unwrap_or_default(),
-        ]
+    /// What stands in a column; `None` if it is not known.
+    fn text(&self, column: Column) -> Option<&str> {
+        match column {
+            Column::Kind => Some(self.kind),
+            Column::Zone => Some(self.zone),
+            Column::ZoneId => Some(self.zone_id),
+            Column::Status => Some(self.status),
+            Column::Text(field) => Some(&self.texts[field]),
+            Column::ExpiresOn => self.expires_on.as_deref(),
+            Column::IssuedOn => self.issued_on.as_deref(),
+        }
+    }
+}
+
+/// An object with a member for each column.
+impl Serialize for Row<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_map(None)?;
+        for column in Column::all() {
+            object.serialize_entry(column.name(), &self.text(column))?;
+        }
+        object.serialize_entry(DAYS_UNTIL_EXPIRY, &self.days_until_expiry)?;
+        object.end()
     }
 }
 
@@ -302,9 +297,10 @@ impl Output {
                 // The header is there for no certificates too.
                 let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(out);
                 let mut write = || {
-                    writer.write_record(Row::FIELDS)?;
+                    writer.write_record(Column::all().map(Column::name).chain([DAYS_UNTIL_EXPIRY]))?;
                     rows.try_for_each(|row| {
-                        row.texts().iter().try_for_each(|text| writer.write_field(text_cell(text).as_bytes()))?;
+                        let mut texts = Column::all().map(|column| row.text(column).unwrap_or_default());
+                        texts.try_for_each(|text| writer.write_field(text_cell(text).as_bytes()))?;
                         // A number, and a spreadsheet may take it for one even if it begins with a minus.
                         writer.write_field(row.days_until_expiry.map_or_else(String::new, |days| days.to_string()))?;
                         writer.write_record(None::<&[u8]>)
@@ -329,7 +325,8 @@ fn table<'a>(rows: impl Iterator<Item = Row<'a>>) -> String {
     for row in rows {
         let days = row.days_until_expiry.map_or_else(|| "?".to_owned(), |days| days.to_string());
         let expires_on = row.expires_on.as_deref().unwrap_or("unknown");
-        table.add_row([&days, expires_on, row.status, row.zone, row.common_name, row.certificate_id]);
+        let [common_name, id] = [Field::CommonName, Field::Id].map(|field| &row.texts[field]);
+        table.add_row([&days, expires_on, row.status, row.zone, common_name, id]);
     }
     format!("{}\n", table.trim_fmt())
 }
@@ -355,23 +352,13 @@ mod tests {
             assert_eq!(text_cell(plain), plain);
         }
         // In every column that is text, wherever it comes from.
+        let texts = Texts::from(Field::ALL.map(|field| (field, "=1")));
         let row = |days_until_expiry| Row {
             kind: "=1",
             zone: "=1",
-            certificate_id: "=1",
-            common_name: "=1",
             zone_id: "=1",
             status: "=1",
-            serial_number: "=1",
-            fingerprint_sha256: "=1",
-            ski: "=1",
-            issuer: "=1",
-            signature: "=1",
-            organization: "=1",
-            organizational_unit: "=1",
-            country: "=1",
-            state: "=1",
-            location: "=1",
+            texts: &texts,
             expires_on: Some("=1".to_owned()),
             // A year after 9999.
             issued_on: date(300_000_000_000),
@@ -380,7 +367,9 @@ mod tests {
         let mut out = Vec::new();
         Output::Csv.write([row(Some(-3)), row(None)].into_iter(), &mut out).unwrap();
         let texts = format!("{},'+11476-08-15T05:20:00Z", ["'=1"; 17].join(","));
-        let expected = format!("{}\n{texts},-3\n{texts},\n", Row::FIELDS.join(","));
+        let names = "kind,zone,certificate_id,common_name,zone_id,status,serial_number,fingerprint_sha256,ski,issuer,\
+            signature,organization,organizational_unit,country,state,location,expires_on,issued_on,days_until_expiry";
+        let expected = format!("{names}\n{texts},-3\n{texts},\n");
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 }

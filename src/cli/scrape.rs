@@ -134,7 +134,7 @@ mod tests {
     use super::*;
     use crate::{
         exposition::{Exposition, Progress, SeriesSettings, render_program},
-        model::{Certificate, Expiry, Identity, Kind, Listing, Profile, Snapshot, Status, Zone, ZoneState, clean},
+        model::{Certificate, Expiry, Field, Kind, Listing, Snapshot, Status, Texts, Zone, ZoneState, clean},
     };
 
     fn one(text: &str) -> Result<Sample<'_>, NoMetric> {
@@ -216,11 +216,14 @@ mod tests {
         fn it_reads_back_what_the_program_writes(zone in ODD, texts in prop::collection::vec((ODD, ODD), 0..5)) {
             const NOW: i64 = 1_795_521_600;
             let certificate = |(number, (common_name, organization)): (usize, &(String, String))| Certificate {
-                identity: Identity { id: format!("{number}"), common_name: common_name.clone(), ..Identity::default() }.into(),
+                texts: Texts::from([
+                    (Field::Id, number.to_string()),
+                    (Field::CommonName, common_name.clone()),
+                    (Field::Organization, organization.clone()),
+                ]),
                 status: Status::Active,
                 expiry: Expiry::At(NOW + 86_400 * 10),
                 not_before: None,
-                profile: Arc::new(Profile { organization: clean(organization), ..Profile::default() }),
             };
             let listing = Listing::new(texts.iter().enumerate().map(certificate).collect());
             let state = ZoneState::new(Arc::new(Zone {

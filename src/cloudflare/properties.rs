@@ -17,7 +17,7 @@ use super::{
     transport::Response,
     wire::{self, Body, Page},
 };
-use crate::model::{Certificate, Expiry, Identity, MAX_TEXT_CHARS, clean};
+use crate::model::{Certificate, Expiry, Field, MAX_TEXT_CHARS, clean};
 
 /// The bytes are the body of an answer.
 pub fn answer(bytes: &[u8]) {
@@ -76,8 +76,7 @@ pub fn answer(bytes: &[u8]) {
 }
 
 fn assert_harmless(entry: &Certificate) {
-    let own = entry.identity.unpacked();
-    for text in own.texts().into_iter().chain(entry.profile.texts()) {
+    for (_, text) in entry.texts.iter() {
         assert!(*text == *clean(text) && text.chars().count() <= MAX_TEXT_CHARS, "{text:?}");
     }
     if let Expiry::At(time) = entry.expiry {
@@ -224,10 +223,7 @@ static ENTRIES: LazyLock<Vec<Certificate>> =
     });
 
 fn with_id(template: &Certificate, id: usize) -> Certificate {
-    Certificate {
-        identity: Identity { id: &*id.to_string(), ..template.identity.unpacked() }.into(),
-        ..template.clone()
-    }
+    Certificate { texts: template.texts.with(Field::Id, &id.to_string()), ..template.clone() }
 }
 
 fn entry(id: usize) -> Certificate {

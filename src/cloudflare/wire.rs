@@ -15,7 +15,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{date, paging::MAX_PAGE_ENTRIES};
-use crate::model::{Certificate, Expiry, Identity, PackedIdentity, Profile, Profiles, Status, clean};
+use crate::model::{Certificate, Expiry, Interner, Status, clean};
 
 /// One page of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,9 +58,9 @@ pub(super) fn patiently(body: &[u8]) -> Body<Page> {
     read(&lossy(body), |result: Option<Entries<&RawValue>>, info| {
         let entries = match (result, info.total_count) {
             (Some(Capped(items)), _) => {
-                let mut profiles = Profiles::default();
+                let mut interner = Interner::default();
                 let item = |item| parsed::<Item<'_>>(Some(item)).unwrap_or_default();
-                items.into_iter().map(|raw| item(raw).certificate(&mut profiles)).collect()
+                items.into_iter().map(|raw| item(raw).certificate(&mut interner)).collect()
             }
             (None, Some(0)) => Vec::new(),
             (None, _) => return Err("it has no result, and does not say that the listing is empty"),
@@ -317,17 +317,25 @@ struct Authority<'a> {
 }
 
 impl Item<'_> {
-    fn certificate(self, profiles: &mut Profiles) -> Certificate {
+    fn certificate(self, interner: &mut Interner) -> Certificate {
         let item = self;
-        let shown = |field| text(field).unwrap_or_default();
+        let authority = parsed::<Authority<'_>>(item.certificate_authority);
+        let texts = [
+            item.id,
+            item.common_name,
+            item.serial_number,
+            item.fingerprint_sha256,
+            item.ski,
+            authority.and_then(|authority| authority.name),
+            item.signature,
+            item.organization,
+            item.organizational_unit,
+            item.country,
+            item.state,
+            item.location,
+        ];
         Certificate {
-            identity: PackedIdentity::new(&Identity {
-                id: shown(item.id),
-                common_name: shown(item.common_name),
-                serial_number: shown(item.serial_number),
-                fingerprint_sha256: shown(item.fingerprint_sha256),
-                ski: shown(item.ski),
-            }),
+            texts: interner.texts(&texts.map(|field| text(field).unwrap_or_default())),
             status: text(item.status).and_then(|word| Status::from_label(&word)).unwrap_or(Status::Unknown),
             expiry: match item.expires_on {
                 None => Expiry::Missing,
@@ -337,15 +345,6 @@ impl Item<'_> {
                 Some(Expiry::At(time)) => Some(time),
                 _ => None,
             },
-            profile: profiles.of(&Profile {
-                issuer: shown(parsed::<Authority<'_>>(item.certificate_authority).and_then(|authority| authority.name)),
-                signature: shown(item.signature),
-                organization: shown(item.organization),
-                organizational_unit: shown(item.organizational_unit),
-                country: shown(item.country),
-                state: shown(item.state),
-                location: shown(item.location),
-            }),
         }
     }
 }
@@ -363,7 +362,7 @@ mod ordinary {
     use super::{Capped, Entries, Page};
     use crate::{
         cloudflare::date,
-        model::{Certificate, Expiry, Identity, PackedIdentity, Profile, Profiles, Status},
+        model::{Certificate, Expiry, Interner, Status},
     };
 
     /// `None` for anything that is not quite as it should be.
@@ -373,9 +372,9 @@ mod ordinary {
             return None;
         }
         let Object(totals) = answer.result_info.unwrap_or_default();
-        let mut profiles = Profiles::default();
+        let mut interner = Interner::default();
         let Capped(entries) = answer.result?;
-        let entries = entries.into_iter().map(|Object(entry)| entry.certificate(&mut profiles)).collect();
+        let entries = entries.into_iter().map(|Object(entry)| entry.certificate(&mut interner)).collect();
         Some(Page { entries, total_count: totals.total_count, total_pages: totals.total_pages })
     }
 
@@ -468,30 +467,29 @@ mod ordinary {
     }
 
     impl Entry<'_> {
-        fn certificate(self, profiles: &mut Profiles) -> Certificate {
+        fn certificate(self, interner: &mut Interner) -> Certificate {
+            let texts = [
+                self.id,
+                self.common_name,
+                self.serial_number,
+                self.fingerprint_sha256,
+                self.ski,
+                self.certificate_authority.and_then(|Object(authority)| authority.name),
+                self.signature,
+                self.organization,
+                self.organizational_unit,
+                self.country,
+                self.state,
+                self.location,
+            ];
             Certificate {
-                identity: PackedIdentity::new(&Identity {
-                    id: text(self.id),
-                    common_name: text(self.common_name),
-                    serial_number: text(self.serial_number),
-                    fingerprint_sha256: text(self.fingerprint_sha256),
-                    ski: text(self.ski),
-                }),
+                texts: interner.texts(&texts.map(text)),
                 status: Status::from_label(&text(self.status)).unwrap_or(Status::Unknown),
                 expiry: date::parse(&text(self.expires_on)),
                 not_before: match date::parse(&text(self.issued_on)) {
                     Expiry::At(time) => Some(time),
                     Expiry::Missing | Expiry::Invalid => None,
                 },
-                profile: profiles.of(&Profile {
-                    issuer: text(self.certificate_authority.and_then(|Object(authority)| authority.name)),
-                    signature: text(self.signature),
-                    organization: text(self.organization),
-                    organizational_unit: text(self.organizational_unit),
-                    country: text(self.country),
-                    state: text(self.state),
-                    location: text(self.location),
-                }),
             }
         }
     }
@@ -583,11 +581,10 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Capped<T, 
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::model::{Field, Texts};
 
     fn page(body: &Value) -> Page {
         match client_certificates(body.to_string().as_bytes()) {
@@ -602,13 +599,7 @@ mod tests {
 
     /// An entry of which nothing is known.
     fn nothing() -> Certificate {
-        Certificate {
-            identity: Identity { id: "", common_name: "", serial_number: "", fingerprint_sha256: "", ski: "" }.into(),
-            status: Status::Unknown,
-            expiry: Expiry::Missing,
-            not_before: None,
-            profile: Arc::default(),
-        }
+        Certificate { texts: Texts::default(), status: Status::Unknown, expiry: Expiry::Missing, not_before: None }
     }
 
     #[test]
@@ -629,26 +620,23 @@ mod tests {
             "result_info": {"count": 1, "page": 1, "per_page": 20, "total_count": 2000, "total_pages": 100},
         });
         let expected = Certificate {
-            identity: Identity {
-                id: "7bf7f70c-7600-42e1-81c4-e4c0da9aa515",
-                common_name: "Cloudflare",
-                serial_number: "3bb94f",
-                fingerprint_sha256: "256c24",
-                ski: "8e375a",
-            }
-            .into(),
+            texts: Texts::from([
+                (Field::Id, "7bf7f70c-7600-42e1-81c4-e4c0da9aa515"),
+                (Field::CommonName, "Cloudflare"),
+                (Field::SerialNumber, "3bb94f"),
+                (Field::FingerprintSha256, "256c24"),
+                (Field::Ski, "8e375a"),
+                (Field::Issuer, "Cloudflare Managed CA for account 11cb"),
+                (Field::Signature, "SHA256WithRSA"),
+                (Field::Organization, "Organization"),
+                (Field::OrganizationalUnit, "Organizational Unit"),
+                (Field::Country, "US"),
+                (Field::State, "CA"),
+                (Field::Location, "Somewhere"),
+            ]),
             status: Status::Active,
             expiry: Expiry::At(1_992_554_280),
             not_before: Some(1_677_194_280),
-            profile: Arc::new(Profile {
-                issuer: "Cloudflare Managed CA for account 11cb".into(),
-                signature: "SHA256WithRSA".into(),
-                organization: "Organization".into(),
-                organizational_unit: "Organizational Unit".into(),
-                country: "US".into(),
-                state: "CA".into(),
-                location: "Somewhere".into(),
-            }),
         };
         assert_eq!(page(&answer), Page { entries: vec![expected], total_count: Some(2000), total_pages: Some(100) });
     }
@@ -718,7 +706,7 @@ mod tests {
             [json!(null), json!(1), json!(-1.5), json!("text"), json!([]), json!([["id", 1]]), json!(true), json!({})]
         {
             let page = page(&json!({"success": true, "result": [good, odd, good]}));
-            let expected = Certificate { identity: Identity { id: "good", ..Identity::default() }.into(), ..nothing() };
+            let expected = Certificate { texts: Texts::from([(Field::Id, "good")]), ..nothing() };
             assert_eq!(page.entries, [expected.clone(), nothing(), expected], "{odd}");
         }
         for odd in [

@@ -9,7 +9,7 @@ use super::{
     packed::{Packed, Packer},
     text::{Text, escape, label},
 };
-use crate::model::{Certificate, Identity, Profile, Status, ZoneState};
+use crate::model::{Certificate, Field, Status, Texts, ZoneState};
 
 /// Zones of a group: of fewer, small ones pack badly, and of more, the poll of one costs the writing of many.
 pub(super) const ZONES: usize = 8;
@@ -184,7 +184,7 @@ impl Group {
             let member = &self.members[slice.member];
             let Some((listing, _)) = &member.related.0.listing else { continue };
             start.clear();
-            let _ = write!(start, "{}{{{},certificate_id=\"", family.name, member.short_labels);
+            let _ = write!(start, "{}{{{},{}=\"", family.name, member.short_labels, Field::Id.label());
             let skip = at.item.saturating_sub(skipped).min(slice.range.len());
             skipped += skip;
             for index in slice.range.clone().skip(skip) {
@@ -204,10 +204,12 @@ impl Group {
                 let Some(value) = value else { continue };
                 until = until.min(value.until);
                 text.0.push_str(&start);
-                let Identity { id, common_name, .. } = certificate.identity.unpacked();
-                escape(&mut text.0, id);
-                text.0.push_str("\",common_name=\"");
-                escape(&mut text.0, common_name);
+                for (place, &field) in Field::KEY.iter().enumerate() {
+                    if place > 0 {
+                        start_label(&mut text.0, field);
+                    }
+                    escape(&mut text.0, &certificate.texts[field]);
+                }
                 if matches!(family.of, Of::Details) {
                     details.write(&mut text.0, &member.related.0, certificate);
                 }
@@ -331,45 +333,38 @@ fn is_same((a, of_a): &Related, (b, of_b): &Related) -> bool {
 
 /// Writes the labels that the info metric has beside those of the others.
 #[derive(Default)]
-struct Details {
-    /// What was written of the last profile, which is that of the next certificate too, nearly always.
-    profile: Option<(Arc<Profile>, String)>,
+struct Details<'a> {
+    /// The last certificate's texts, and what was written of those that the next one shares, nearly always.
+    last: Option<(&'a Texts, String)>,
 }
 
-impl Details {
+impl<'a> Details<'a> {
     /// But for the last quote.
-    fn write(&mut self, text: &mut String, state: &ZoneState, certificate: &Certificate) {
-        let Identity { serial_number, fingerprint_sha256, ski, .. } = certificate.identity.unpacked();
-        for (start, value) in [
-            ("\",zone_id=\"", state.zone.id.as_str()),
-            ("\",status=\"", certificate.status.label()),
-            ("\",serial_number=\"", serial_number),
-            ("\",fingerprint_sha256=\"", fingerprint_sha256),
-            ("\",ski=\"", ski),
-        ] {
-            text.push_str(start);
+    fn write(&mut self, text: &mut String, state: &ZoneState, certificate: &'a Certificate) {
+        text.push_str("\",zone_id=\"");
+        escape(text, state.zone.id.as_str());
+        text.push_str("\",status=\"");
+        text.push_str(certificate.status.label());
+        for (field, value) in certificate.texts.own().skip(Field::KEY.len()) {
+            start_label(text, field);
             escape(text, value);
         }
-        let last = self.profile.as_ref().filter(|(profile, _)| Arc::ptr_eq(profile, &certificate.profile));
-        if let Some((_, written)) = last {
+        if let Some((_, written)) = self.last.as_ref().filter(|(last, _)| last.shares_with(&certificate.texts)) {
             text.push_str(written);
             return;
         }
-        let Profile { issuer, signature, organization, organizational_unit, country, state, location } =
-            &*certificate.profile;
         let start = text.len();
-        for (start, value) in [
-            ("\",issuer=\"", issuer),
-            ("\",signature=\"", signature),
-            ("\",organization=\"", organization),
-            ("\",organizational_unit=\"", organizational_unit),
-            ("\",country=\"", country),
-            ("\",state=\"", state),
-            ("\",location=\"", location),
-        ] {
-            text.push_str(start);
+        for (field, value) in certificate.texts.shared() {
+            start_label(text, field);
             escape(text, value);
         }
-        self.profile = Some((Arc::clone(&certificate.profile), text[start..].to_owned()));
+        self.last = Some((&certificate.texts, text[start..].to_owned()));
     }
+}
+
+/// Ends the label before, and begins this one.
+fn start_label(text: &mut String, field: Field) {
+    text.push_str("\",");
+    text.push_str(field.label());
+    text.push_str("=\"");
 }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Certificate, Expiry, Failure, Identity, Kind, Listing, Profile, Reason, Rejection, SECONDS_PER_DAY, Zone, clean,
+    Certificate, Expiry, Failure, Field, Kind, Listing, Reason, Rejection, SECONDS_PER_DAY, Texts, Zone, clean,
 };
 
 /// 2026-11-24T12:00:00Z
@@ -27,16 +27,19 @@ fn settings() -> SeriesSettings {
 
 fn certificate(id: &str, common_name: &str, status: Status, not_after: i64) -> Certificate {
     Certificate {
-        identity: Identity { id, common_name, serial_number: "01ab", fingerprint_sha256: "f1", ski: "5c" }.into(),
+        texts: Texts::from([
+            (Field::Id, id),
+            (Field::CommonName, common_name),
+            (Field::SerialNumber, "01ab"),
+            (Field::FingerprintSha256, "f1"),
+            (Field::Ski, "5c"),
+            (Field::Issuer, "Managed CA"),
+            (Field::Signature, "SHA256WithRSA"),
+            (Field::Country, "DE"),
+        ]),
         status,
         expiry: Expiry::At(not_after),
         not_before: Some(not_after - 365 * DAY),
-        profile: Arc::new(Profile {
-            issuer: "Managed CA".into(),
-            signature: "SHA256WithRSA".into(),
-            country: "DE".into(),
-            ..Profile::default()
-        }),
     }
 }
 
@@ -280,7 +283,7 @@ fn any_step(zones: usize) -> impl Strategy<Value = Step> {
     let entries = prop_oneof![
         3 => proptest::collection::vec(any_certificate(), 0..12),
         1 => (proptest::collection::vec(any_certificate(), 12), 0..700_usize).prop_map(|(some, n)| {
-            let numbered = |(n, c): (usize, &Certificate)| Certificate { identity: Identity { id: &*format!("{n}-{}", c.id()), ..c.identity.unpacked() }.into(), ..c.clone() };
+            let numbered = |(n, c): (usize, &Certificate)| Certificate { texts: c.texts.with(Field::Id, &format!("{n}-{}", c.id())), ..c.clone() };
             some.iter().cycle().take(n).enumerate().map(numbered).collect()
         }),
     ];
@@ -310,7 +313,7 @@ fn any_certificate() -> impl Strategy<Value = Certificate> {
     (any_text(), any_text(), status, expiry, any::<Option<i64>>()).prop_map(|(id, text, status, expiry, not_before)| {
         let mut certificate = certificate(&id, &text, status, 0);
         (certificate.expiry, certificate.not_before) = (expiry, not_before);
-        Arc::make_mut(&mut certificate.profile).issuer = text;
+        certificate.texts = certificate.texts.with(Field::Issuer, &text);
         certificate
     })
 }

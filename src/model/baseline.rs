@@ -52,15 +52,14 @@ impl Baseline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Expiry, Identity};
+    use crate::model::{Expiry, Field, Texts};
 
     fn listing(entries: &[(&str, Status)]) -> Listing {
         let certificate = |&(id, status): &(&str, Status)| Certificate {
-            identity: Identity { id, common_name: "", serial_number: "", fingerprint_sha256: "", ski: "" }.into(),
+            texts: Texts::from([(Field::Id, id)]),
             status,
             expiry: Expiry::Missing,
             not_before: None,
-            profile: Arc::default(),
         };
         Listing::new(entries.iter().map(certificate).collect())
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Certificate, Profiles, Rejection, SECONDS_PER_DAY, Status};
+use super::{Certificate, Interner, Rejection, SECONDS_PER_DAY, Status};
 
 /// Every certificate of one zone, read whole.
 ///
@@ -81,9 +81,9 @@ impl Listing {
     pub fn new(mut entries: Vec<Certificate>) -> Self {
         let mut listing = Self::default();
         listing.rejected[Rejection::DuplicateId as usize] = drop_replaced(&mut entries) as u64;
-        let mut profiles = Profiles::default();
+        let mut interner = Interner::default();
         for entry in &mut entries {
-            entry.profile = profiles.share(std::mem::take(&mut entry.profile));
+            interner.share(&mut entry.texts);
         }
         // Only entries without an id can be equal so far. With the rest of what they say, the order of the
         // pages does not matter, nor whether equals change places.
@@ -95,9 +95,9 @@ impl Listing {
         if !entries.is_sorted_by(|a, b| order(a, b).is_le()) {
             entries.sort_unstable_by(order);
             // Texts that are read one after another lie one after another: so all are written again in half the time.
-            let identities: Vec<_> = entries.iter().map(|entry| entry.identity.clone()).collect();
-            for (entry, identity) in entries.iter_mut().zip(identities) {
-                entry.identity = identity;
+            let texts: Vec<_> = entries.iter().map(|entry| entry.texts.clone()).collect();
+            for (entry, texts) in entries.iter_mut().zip(texts) {
+                entry.texts = texts;
             }
         }
         entries.shrink_to_fit();
@@ -237,23 +237,20 @@ fn names_one_holder(common_name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{Expiry, Identity, Profile};
+    use crate::model::{Expiry, Field, Texts};
 
     const NOW: i64 = 1_795_521_600;
     const DAY: i64 = SECONDS_PER_DAY;
 
     fn certificate(id: &str, common_name: &str, status: Status, days: i64) -> Certificate {
         Certificate {
-            identity: Identity { id, common_name, serial_number: "", fingerprint_sha256: "", ski: "" }.into(),
+            texts: Texts::from([(Field::Id, id), (Field::CommonName, common_name)]),
             status,
             expiry: Expiry::At(NOW + days * DAY),
             not_before: None,
-            profile: Arc::default(),
         }
     }
 
@@ -395,14 +392,14 @@ mod tests {
     }
 
     #[test]
-    fn certificates_that_agree_have_one_profile() {
-        let with_profile = |id| {
-            let profile = Profile { issuer: "Managed CA".into(), ..Profile::default() };
-            Certificate { profile: Arc::new(profile), ..certificate(id, "", Status::Active, 5) }
+    fn certificates_that_agree_share_their_texts() {
+        let issued_by = |id, issuer| Certificate {
+            texts: Texts::from([(Field::Id, id), (Field::Issuer, issuer)]),
+            ..certificate("", "", Status::Active, 5)
         };
-        let listing = Listing::new(vec![with_profile("a"), certificate("b", "", Status::Active, 5), with_profile("c")]);
+        let listing = Listing::new(vec![issued_by("a", "x"), issued_by("b", "y"), issued_by("c", "x")]);
         let [a, b, c] = listing.certificates() else { panic!("{listing:?}") };
-        assert!(Arc::ptr_eq(&a.profile, &c.profile) && !Arc::ptr_eq(&a.profile, &b.profile));
+        assert!(a.texts.shares_with(&c.texts) && !a.texts.shares_with(&b.texts));
     }
 
     #[test]

@@ -124,16 +124,15 @@ impl ZoneState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Certificate, Expiry, Identity, Kind, Status};
+    use crate::model::{Certificate, Expiry, Field, Kind, Status, Texts};
 
     #[test]
     fn a_poll_that_finds_nothing_new_keeps_the_listing() {
         let certificate = |common_name: &str| Certificate {
-            identity: Identity { id: "a", common_name, serial_number: "", fingerprint_sha256: "", ski: "" }.into(),
+            texts: Texts::from([(Field::Id, "a"), (Field::CommonName, common_name)]),
             status: Status::Active,
             expiry: Expiry::At(1_795_521_600),
             not_before: None,
-            profile: Arc::default(),
         };
         let zone = Zone {
             kind: Kind::Client,

@@ -158,7 +158,7 @@ mod tests {
     use super::*;
     use crate::{
         exposition::Progress,
-        model::{Certificate, Expiry, Identity, Kind, Listing, Status, Zone, ZoneState},
+        model::{Certificate, Expiry, Field, Kind, Listing, Status, Texts, Zone, ZoneState},
     };
 
     const NOON: i64 = 1_795_521_600;
@@ -192,11 +192,10 @@ mod tests {
             interval: Duration::from_secs(3600),
         };
         let certificate = Certificate {
-            identity: Identity { id: "x", common_name: "x", serial_number: "", fingerprint_sha256: "", ski: "" }.into(),
+            texts: Texts::from([(Field::Id, "x"), (Field::CommonName, "x")]),
             status: Status::Active,
             expiry: Expiry::At(expiry),
             not_before: None,
-            profile: Arc::default(),
         };
         let zone = ZoneState::new(Arc::new(zone)).succeeded(Listing::new(vec![certificate]), NOON, Duration::ZERO);
         Arc::new(Snapshot { zones: vec![Arc::new(zone)] })

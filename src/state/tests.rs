@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::{Certificate, Expiry, Identity, Kind, Listing, MAX_TEXT_CHARS, Profile, Rejection, Status};
+use crate::model::{Certificate, Expiry, Field, Kind, Listing, MAX_TEXT_CHARS, Rejection, Status, Texts};
 
 const ID: &str = "023e105f4ecef8ad9ca31a8372d0c353";
 
@@ -20,23 +20,19 @@ fn zone(id: &str) -> Zone {
 
 fn certificate(id: &str) -> Certificate {
     Certificate {
-        identity: Identity {
-            id,
-            common_name: "a \"device\" of 🦀",
-            serial_number: "3bb94f",
-            fingerprint_sha256: "256c24",
-            ski: "8e375a",
-        }
-        .into(),
+        texts: Texts::from([
+            (Field::Id, id),
+            (Field::CommonName, "a \"device\" of 🦀"),
+            (Field::SerialNumber, "3bb94f"),
+            (Field::FingerprintSha256, "256c24"),
+            (Field::Ski, "8e375a"),
+            (Field::Issuer, "Managed CA"),
+            (Field::Signature, "SHA256WithRSA"),
+            (Field::Country, "DE"),
+        ]),
         status: Status::Active,
         expiry: Expiry::At(1_992_554_280),
         not_before: Some(1_677_194_280),
-        profile: Arc::new(Profile {
-            issuer: "Managed CA".into(),
-            signature: "SHA256WithRSA".into(),
-            country: "DE".into(),
-            ..Profile::default()
-        }),
     }
 }
 
@@ -212,8 +208,9 @@ async fn texts_are_harmless_even_if_somebody_wrote_the_file_by_hand() {
     let json = json.replace("3bb94f", "\\u001b[31m\\u202e").replace("256c24", &"x".repeat(1_000_000));
     fs::write(&path, sealed(&json)).unwrap();
     let loaded = load(&directory).unwrap();
-    assert_eq!(loaded.listing.certificates()[0].identity.unpacked().serial_number, "\u{fffd}[31m\u{fffd}");
-    assert_eq!(loaded.listing.certificates()[0].identity.unpacked().fingerprint_sha256.chars().count(), MAX_TEXT_CHARS);
+    let texts = &loaded.listing.certificates()[0].texts;
+    assert_eq!(&texts[Field::SerialNumber], "\u{fffd}[31m\u{fffd}");
+    assert_eq!(texts[Field::FingerprintSha256].chars().count(), MAX_TEXT_CHARS);
 }
 
 #[tokio::test]
@@ -342,36 +339,11 @@ fn any_certificate() -> impl Strategy<Value = Certificate> {
         Just(Expiry::Invalid)
     ];
     let texts = proptest::array::uniform12(any::<String>().prop_map(|text| clean(&text)));
-    (status, expiry, any::<Option<u32>>(), texts).prop_map(|(status, expiry, not_before, texts)| {
-        let [
-            id,
-            common_name,
-            serial_number,
-            fingerprint_sha256,
-            ski,
-            issuer,
-            signature,
-            organization,
-            organizational_unit,
-            country,
-            state,
-            location,
-        ] = texts;
-        Certificate {
-            identity: Identity { id, common_name, serial_number, fingerprint_sha256, ski }.into(),
-            status,
-            expiry,
-            not_before: not_before.map(i64::from),
-            profile: Arc::new(Profile {
-                issuer,
-                signature,
-                organization,
-                organizational_unit,
-                country,
-                state,
-                location,
-            }),
-        }
+    (status, expiry, any::<Option<u32>>(), texts).prop_map(|(status, expiry, not_before, texts)| Certificate {
+        texts: Texts::from(Field::ALL.map(|field| (field, &*texts[field as usize]))),
+        status,
+        expiry,
+        not_before: not_before.map(i64::from),
     })
 }
 

@@ -10,9 +10,7 @@ use serde::{
     de::{Error as _, SeqAccess, Visitor},
 };
 
-use crate::model::{
-    Certificate, Expiry, Identity, Listing, PackedIdentity, Profile, Profiles, Rejection, Status, ZoneId, clean,
-};
+use crate::model::{Certificate, Expiry, Field, Interner, Listing, Rejection, Status, ZoneId, clean};
 
 /// No date that is read is further from 1970 than this many seconds, some 300,000 years.
 const FARTHEST: i64 = 10_000_000_000_000;
@@ -102,9 +100,9 @@ impl<'de> Deserialize<'de> for Rows {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<Rows, A::Error> {
-                let (mut certificates, mut profiles) = (Vec::new(), Profiles::default());
+                let (mut certificates, mut interner) = (Vec::new(), Interner::default());
                 while let Some(row) = rows.next_element::<Row<'_>>()? {
-                    certificates.push(row.certificate(&mut profiles));
+                    certificates.push(row.certificate(&mut interner));
                 }
                 Ok(Rows(certificates))
             }
@@ -151,52 +149,62 @@ struct Row<'a> {
 
 impl<'a> From<&'a Certificate> for Row<'a> {
     fn from(certificate: &'a Certificate) -> Self {
-        let Certificate { identity, status, expiry, not_before, profile } = certificate;
-        let Identity { id, common_name, serial_number, fingerprint_sha256, ski } = identity.unpacked();
-        let Profile { issuer, signature, organization, organizational_unit, country, state, location } = &**profile;
+        let Certificate { texts, status, expiry, not_before } = certificate;
+        let [
+            id,
+            common_name,
+            serial_number,
+            fingerprint_sha256,
+            ski,
+            issuer,
+            signature,
+            organization,
+            organizational_unit,
+            country,
+            state,
+            location,
+        ] = Field::ALL.map(|field| Cow::from(&texts[field]));
         Self {
-            id: id.into(),
-            common_name: common_name.into(),
+            id,
+            common_name,
             status: *status,
             expiry: *expiry,
             not_before: *not_before,
-            serial_number: serial_number.into(),
-            fingerprint_sha256: fingerprint_sha256.into(),
-            ski: ski.into(),
-            issuer: (&**issuer).into(),
-            signature: (&**signature).into(),
-            organization: (&**organization).into(),
-            organizational_unit: (&**organizational_unit).into(),
-            country: (&**country).into(),
-            state: (&**state).into(),
-            location: (&**location).into(),
+            serial_number,
+            fingerprint_sha256,
+            ski,
+            issuer,
+            signature,
+            organization,
+            organizational_unit,
+            country,
+            state,
+            location,
         }
     }
 }
 
 impl Row<'_> {
     /// What is in a file was harmless when it was written; whoever can write files could have changed that.
-    fn certificate(self, profiles: &mut Profiles) -> Certificate {
+    fn certificate(self, interner: &mut Interner) -> Certificate {
         Certificate {
-            identity: PackedIdentity::new(&Identity {
-                id: self.id,
-                common_name: self.common_name,
-                serial_number: self.serial_number,
-                fingerprint_sha256: self.fingerprint_sha256,
-                ski: self.ski,
-            }),
+            texts: interner.texts(&[
+                self.id,
+                self.common_name,
+                self.serial_number,
+                self.fingerprint_sha256,
+                self.ski,
+                self.issuer,
+                self.signature,
+                self.organization,
+                self.organizational_unit,
+                self.country,
+                self.state,
+                self.location,
+            ]),
             status: self.status,
             expiry: self.expiry,
             not_before: self.not_before,
-            profile: profiles.of(&Profile {
-                issuer: self.issuer,
-                signature: self.signature,
-                organization: self.organization,
-                organizational_unit: self.organizational_unit,
-                country: self.country,
-                state: self.state,
-                location: self.location,
-            }),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{view::*, *};
 use crate::{
     exposition::SeriesSettings,
     model::{
-        Certificate, Expiry, Failure, Identity, Kind, Listing, Reason, SECONDS_PER_DAY, Snapshot, Status, Zone,
+        Certificate, Expiry, Failure, Field, Kind, Listing, Reason, SECONDS_PER_DAY, Snapshot, Status, Texts, Zone,
         ZoneState,
     },
 };
@@ -29,11 +29,10 @@ fn zone(number: u32, name: &str) -> ZoneState {
 
 fn certificate(id: &str, common_name: &str, status: Status, left: i64) -> Certificate {
     Certificate {
-        identity: Identity { id, common_name, serial_number: "", fingerprint_sha256: "", ski: "" }.into(),
+        texts: Texts::from([(Field::Id, id), (Field::CommonName, common_name)]),
         status,
         expiry: Expiry::At(NOW + left),
         not_before: Some(NOW + left - 365 * DAY),
-        profile: Arc::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use cloudflare_cert_exporter::{
     exposition::{Exposition, Progress, SeriesSettings},
-    model::{Certificate, Expiry, Identity, Kind, Listing, SECONDS_PER_DAY, Snapshot, Status, Zone, ZoneState},
+    model::{Certificate, Expiry, Field, Kind, Listing, SECONDS_PER_DAY, Snapshot, Status, Texts, Zone, ZoneState},
 };
 use serde_json::{Value, json};
 
@@ -64,18 +64,10 @@ fn shown(lives: &[Life]) -> Vec<Value> {
     for (step, now) in (0..YEAR).step_by(usize::try_from(STEP).unwrap()).enumerate() {
         let issued = lives.iter().enumerate().filter(|(_, life)| life.issued <= now);
         let entries = issued.map(|(n, life)| Certificate {
-            identity: Identity {
-                id: &*format!("c{n}"),
-                common_name: &life.name,
-                serial_number: "",
-                fingerprint_sha256: "",
-                ski: "",
-            }
-            .into(),
+            texts: Texts::from([(Field::Id, &*format!("c{n}")), (Field::CommonName, &life.name)]),
             status: if life.revoked.is_some_and(|at| at <= now) { Status::Revoked } else { Status::Active },
             expiry: Expiry::At(life.expires),
             not_before: Some(life.issued),
-            profile: Arc::default(),
         });
         state = state.succeeded(Listing::new(entries.collect()), now, Duration::from_secs(1));
         exposition = exposition.next(Arc::new(Snapshot { zones: vec![Arc::new(state.clone())] }), now);

@@ -1,0 +1,273 @@
+//! The texts of a certificate, by field: what Cloudflare tells of it in words.
+//!
+//! Each field stands here once. The API's answers, state files, metrics and lists loop over them.
+
+use std::{collections::HashSet, fmt, ops::Index, sync::Arc};
+
+use super::text::append_clean;
+
+/// A text that Cloudflare tells of a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Field {
+    /// Cloudflare's id; empty where the entry had none.
+    Id,
+    /// CN of the signing request. Not unique: see [`Listing::is_superseded`](super::Listing::is_superseded).
+    CommonName,
+    /// Opaque: decimal in some answers, hexadecimal in others.
+    SerialNumber,
+    /// Lower-case hexadecimal.
+    FingerprintSha256,
+    /// Subject key identifier.
+    Ski,
+    /// Name of the certificate authority.
+    Issuer,
+    /// Signature algorithm.
+    Signature,
+    /// O of the signing request.
+    Organization,
+    /// OU of the signing request.
+    OrganizationalUnit,
+    /// C of the signing request.
+    Country,
+    /// ST of the signing request.
+    State,
+    /// L of the signing request.
+    Location,
+}
+
+impl Field {
+    /// Every field, in the order of the labels.
+    pub const ALL: [Self; 12] = [
+        Self::Id,
+        Self::CommonName,
+        Self::SerialNumber,
+        Self::FingerprintSha256,
+        Self::Ski,
+        Self::Issuer,
+        Self::Signature,
+        Self::Organization,
+        Self::OrganizationalUnit,
+        Self::Country,
+        Self::State,
+        Self::Location,
+    ];
+
+    /// The fields that are labels of every series of a certificate: the first of [`ALL`](Self::ALL).
+    pub const KEY: &[Self] = Self::ALL.split_at(2).0;
+
+    /// The fields that only the info metric has: the rest.
+    pub const DETAILS: &[Self] = Self::ALL.split_at(2).1;
+
+    /// The first so many differ from certificate to certificate, nearly always. The others say who signed it, how, and
+    /// for which subject, and are the same for all that are made in one way.
+    const OWN: usize = 5;
+
+    /// The label name.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Id => "certificate_id",
+            Self::CommonName => "common_name",
+            Self::SerialNumber => "serial_number",
+            Self::FingerprintSha256 => "fingerprint_sha256",
+            Self::Ski => "ski",
+            Self::Issuer => "issuer",
+            Self::Signature => "signature",
+            Self::Organization => "organization",
+            Self::OrganizationalUnit => "organizational_unit",
+            Self::Country => "country",
+            Self::State => "state",
+            Self::Location => "location",
+        }
+    }
+}
+
+/// A value for each field, in the order of [`Field::ALL`].
+pub type ByField<T> = [T; Field::ALL.len()];
+
+/// The texts of a certificate, which are [clean](super::clean); one that is absent is empty.
+///
+/// There can be millions of them. So those of a certificate's own are one allocation, and those that it has in common
+/// with others are held once for all of them, if the same [`Interner`] made them. Common names are not shared though
+/// some repeat: shared, each would take more memory where all differ, which is as usual.
+///
+/// They are ordered field by field.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Texts {
+    // Clean texts hold no line break, and nothing that is less than one. So lines tell them apart, and texts are
+    // equal and in order where their lines are.
+    own: Box<str>,
+    shared: Arc<str>,
+}
+
+impl Texts {
+    /// Every field with its text, in the order of [`Field::ALL`].
+    pub fn iter(&self) -> impl Iterator<Item = (Field, &str)> {
+        Field::ALL.into_iter().zip(self.own.split('\n').chain(self.shared.split('\n')))
+    }
+
+    /// The fields with texts of the certificate's own, in their order.
+    pub fn own(&self) -> impl Iterator<Item = (Field, &str)> {
+        Field::ALL.into_iter().zip(self.own.split('\n'))
+    }
+
+    /// The fields with texts that others have too, in their order.
+    pub fn shared(&self) -> impl Iterator<Item = (Field, &str)> {
+        Field::ALL.into_iter().skip(Field::OWN).zip(self.shared.split('\n'))
+    }
+
+    /// The same with another text in one field.
+    #[cfg(any(test, fuzzing))]
+    #[must_use]
+    pub(crate) fn with(&self, field: Field, text: &str) -> Self {
+        let mut texts = Field::ALL.map(|field| &self[field]);
+        texts[field as usize] = text;
+        Interner::default().texts(&texts)
+    }
+
+    /// Whether the texts of [`shared`](Self::shared) are those of the other one, as far as a pointer tells.
+    #[must_use]
+    pub fn shares_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+}
+
+impl Index<Field> for Texts {
+    type Output = str;
+
+    fn index(&self, field: Field) -> &str {
+        let line = match (field as usize).checked_sub(Field::OWN) {
+            None => self.own.split('\n').nth(field as usize),
+            Some(place) => self.shared.split('\n').nth(place),
+        };
+        line.unwrap_or_default()
+    }
+}
+
+impl Default for Texts {
+    fn default() -> Self {
+        Interner::default().texts(&ByField::<&str>::default())
+    }
+}
+
+/// The fields that are not named are empty.
+impl<T: AsRef<str>, const N: usize> From<[(Field, T); N]> for Texts {
+    fn from(named: [(Field, T); N]) -> Self {
+        let mut texts = ByField::<&str>::default();
+        for (field, text) in &named {
+            texts[*field as usize] = text.as_ref();
+        }
+        Interner::default().texts(&texts)
+    }
+}
+
+impl fmt::Debug for Texts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter().filter(|(_, text)| !text.is_empty())).finish()
+    }
+}
+
+/// Makes texts that share what they have in common, for as long as certificates are put together.
+#[derive(Debug, Default)]
+pub struct Interner {
+    known: HashSet<Arc<str>>,
+    /// What was used last is used next, nearly always.
+    last: Option<Arc<str>>,
+}
+
+impl Interner {
+    /// The texts, once they are [clean](super::clean).
+    pub fn texts<T: AsRef<str>>(&mut self, texts: &ByField<T>) -> Texts {
+        let (own, shared) = texts.split_at(Field::OWN);
+        let shared = lines(shared);
+        let shared = self.known(&shared).unwrap_or_else(|| self.add(shared.into()));
+        Texts { own: lines(own).into(), shared }
+    }
+
+    /// Has the texts share what those before them shared.
+    pub fn share(&mut self, texts: &mut Texts) {
+        match self.known(&texts.shared) {
+            Some(known) => texts.shared = known,
+            None => drop(self.add(Arc::clone(&texts.shared))),
+        }
+    }
+
+    fn known(&mut self, shared: &str) -> Option<Arc<str>> {
+        if let Some(last) = self.last.as_ref().filter(|last| ***last == *shared) {
+            return Some(Arc::clone(last));
+        }
+        let known = self.known.get(shared)?;
+        self.last = Some(Arc::clone(known));
+        self.last.clone()
+    }
+
+    fn add(&mut self, shared: Arc<str>) -> Arc<str> {
+        self.known.insert(Arc::clone(&shared));
+        self.last = Some(Arc::clone(&shared));
+        shared
+    }
+}
+
+/// The texts, clean, each on a line of its own.
+fn lines<T: AsRef<str>>(texts: &[T]) -> String {
+    let mut lines = String::with_capacity(texts.iter().map(|text| text.as_ref().len() + 1).sum::<usize>() - 1);
+    for (place, text) in texts.iter().enumerate() {
+        if place > 0 {
+            lines.push('\n');
+        }
+        append_clean(&mut lines, text.as_ref());
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_text_is_found_by_its_field() {
+        let named = Field::ALL.map(|field| (field, field.label()));
+        let texts = Texts::from(named);
+        for (place, field) in Field::ALL.into_iter().enumerate() {
+            assert_eq!((field as usize, &texts[field]), (place, field.label()));
+            assert_eq!(
+                Texts::from([(field, "alone")]).iter().filter(|(_, text)| !text.is_empty()).collect::<Vec<_>>(),
+                [(field, "alone")]
+            );
+        }
+        assert!(texts.iter().eq(named) && texts.own().chain(texts.shared()).eq(named));
+        assert!(Field::KEY.iter().chain(Field::DETAILS).eq(&Field::ALL));
+        assert!(Texts::default().iter().eq(Field::ALL.map(|field| (field, ""))));
+    }
+
+    #[test]
+    fn texts_are_clean_and_in_order_field_by_field() {
+        let texts = |id, common_name| Texts::from([(Field::Id, id), (Field::CommonName, common_name)]);
+        let hostile = texts("two\nlines", "\u{85}\u{2028}");
+        assert_eq!((&hostile[Field::Id], &hostile[Field::CommonName]), ("two\u{fffd}lines", "\u{fffd}\u{fffd}"));
+        let in_order =
+            [texts("", ""), texts("", " "), texts("a", "z"), texts("a ", ""), texts("ab", "b"), texts("b", "a")];
+        assert!(in_order.is_sorted_by(|a, b| a < b));
+    }
+
+    #[test]
+    fn what_certificates_have_in_common_is_one_allocation() {
+        let texts = |organization| {
+            let mut texts = ByField::<&str>::default();
+            texts[Field::Organization as usize] = organization;
+            texts
+        };
+        let mut interner = Interner::default();
+        let first = interner.texts(&texts("two\nlines"));
+        let mut other = interner.texts(&texts("other"));
+        let mut elsewhere = Texts::from([(Field::Organization, "two\nlines")]);
+        assert!(elsewhere == first && !elsewhere.shares_with(&first));
+        interner.share(&mut elsewhere);
+        for again in [interner.texts(&texts("two\nlines")), interner.texts(&texts("two\u{fffd}lines")), elsewhere] {
+            assert!(again.shares_with(&first));
+        }
+        let before = other.clone();
+        interner.share(&mut other);
+        assert!(other.shares_with(&before) && !other.shares_with(&first));
+    }
+}
