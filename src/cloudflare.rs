@@ -10,6 +10,7 @@ mod credential;
 mod date;
 mod dialling;
 mod encoding;
+mod envelope;
 mod judge;
 mod limits;
 mod metrics;
@@ -22,15 +23,14 @@ mod retry;
 mod roots;
 mod settings;
 mod transport;
-mod wire;
 
 pub use client::{Client, ClientError, Listed, Revival, watch_ca_file};
 pub use clients::{ClientMaker, Clients, Succession};
 pub use credential::{Credential, CredentialError, Scheme, SecretSource};
+pub use envelope::read_page;
 #[cfg(test)]
 pub(crate) use pace::Pace;
 pub use pace::{Lane, Turn};
 pub use roots::{CaFile, CaFileError, DamagedBlock, InvalidRoots, Roots, read_roots};
 pub use settings::{ApiSettings, BaseUrl, InvalidBaseUrl};
 pub use transport::announce_proxy;
-pub use wire::read_page;

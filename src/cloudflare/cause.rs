@@ -5,7 +5,7 @@
 
 use reqwest::{StatusCode, header::HeaderMap};
 
-use super::wire::Refusal;
+use super::envelope::Refusal;
 use crate::model::{Cause, Reason, clean};
 
 /// A web page in the place of a response of the API, or an error of Cloudflare's edge, which comes before the API.

@@ -21,6 +21,7 @@ use tokio::{
 
 use super::{
     ApiSettings, CaFile, Credential, cause,
+    envelope::{self, Page},
     judge::{Read, judge},
     limits::{rate_limits, retry_after},
     metrics::{ApiMetrics, Endpoint},
@@ -28,7 +29,6 @@ use super::{
     paging::{Next, PER_PAGE, Paging},
     retry::RetryPolicy,
     transport::{Response, Transport},
-    wire::{self, Page},
 };
 use crate::{
     files::watch::{Look, Watch},
@@ -277,13 +277,13 @@ impl Client {
     }
 
     async fn token_expiry(&self, zone: &ZoneId) -> Result<Option<i64>, Failure> {
-        match self.ask("/user/tokens/verify", Endpoint::TokenVerify, wire::token_expiry).await {
+        match self.ask("/user/tokens/verify", Endpoint::TokenVerify, envelope::token_expiry).await {
             // So it is answered to a token that an account owns.
             Err(failure) if matches!(failure.reason, Reason::Unauthorized | Reason::Forbidden | Reason::ApiError) => {}
             outcome => return outcome,
         }
-        let account = self.ask(&format!("/zones/{zone}"), Endpoint::Zone, wire::account_id).await?;
-        self.ask(&format!("/accounts/{account}/tokens/verify"), Endpoint::TokenVerify, wire::token_expiry).await
+        let account = self.ask(&format!("/zones/{zone}"), Endpoint::Zone, envelope::account_id).await?;
+        self.ask(&format!("/accounts/{account}/tokens/verify"), Endpoint::TokenVerify, envelope::token_expiry).await
     }
 
     /// Asks once for something that no listing depends on.
@@ -349,7 +349,7 @@ impl Client {
     /// If the token may not see it, or no answer came.
     pub async fn zone_name(&self, zone: &ZoneId, turn: Turn, lane: Lane) -> Result<Box<str>, Failure> {
         let url = self.settings.base_url.join(&format!("/zones/{zone}"), None);
-        self.get(Endpoint::Zone, url, wire::zone_name, turn, lane, RetryPolicy::ONCE).await
+        self.get(Endpoint::Zone, url, envelope::zone_name, turn, lane, RetryPolicy::ONCE).await
     }
 
     /// Reads the credential again whenever its file changes. Never ends.
@@ -598,7 +598,7 @@ fn verdict(status: Option<StatusCode>, failure: Option<&Failure>) -> Verdict {
 /// Another kind is another line here, and its wire types.
 fn source(kind: Kind) -> (Endpoint, &'static str, Read<Page>) {
     match kind {
-        Kind::Client => (Endpoint::ClientCertificates, "client_certificates", wire::client_certificates),
+        Kind::Client => (Endpoint::ClientCertificates, "client_certificates", envelope::client_certificates),
     }
 }
 

@@ -4,8 +4,8 @@ use reqwest::header::HeaderMap;
 
 use super::{
     cause::{self, Interception, is_web_page},
+    envelope::{self, Body},
     transport::Response,
-    wire::{self, Body},
 };
 use crate::model::{Failure, Reason, clean};
 
@@ -42,8 +42,8 @@ pub(super) fn judge<T>(response: Response, read: Read<T>, credential: &str) -> R
             _ => Reason::ApiError,
         };
         let body = body.unwrap_or_default();
-        let refusal = wire::refusal(&body);
-        if refusal.errors.is_empty() && !wire::is_of_the_api(&body) {
+        let refusal = envelope::refusal(&body);
+        if refusal.errors.is_empty() && !envelope::is_of_the_api(&body) {
             interception = Interception::find(&headers, &body);
         }
         (reason, refusal)

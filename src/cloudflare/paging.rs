@@ -8,7 +8,7 @@ use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
 };
 
-use super::wire::Page;
+use super::envelope::Page;
 use crate::model::{Baseline, Certificate, Comparison, Failure, MissingIds, Reason};
 
 /// What is asked for: the most that Cloudflare allows.
@@ -431,7 +431,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{cloudflare::wire, model::Listing};
+    use crate::{cloudflare::envelope, model::Listing};
 
     /// A page as the API writes it, read as the client reads it.
     fn page(ids: impl IntoIterator<Item = usize>, total_count: Option<u64>, total_pages: Option<u64>) -> Page {
@@ -441,8 +441,8 @@ mod tests {
             "result": result,
             "result_info": {"total_count": total_count, "total_pages": total_pages},
         });
-        match wire::client_certificates(body.to_string().as_bytes()) {
-            wire::Body::Good(page) => page,
+        match envelope::client_certificates(body.to_string().as_bytes()) {
+            envelope::Body::Good(page) => page,
             other => panic!("{other:?}"),
         }
     }

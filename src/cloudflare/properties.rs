@@ -12,21 +12,22 @@ use reqwest::{
 use serde_json::Value;
 
 use super::{
-    date, judge, limits,
+    date,
+    envelope::{self, Body, Page},
+    judge, limits,
     paging::{MAX_PAGE_ENTRIES, Next, Paging},
     transport::Response,
-    wire::{self, Body, Page},
 };
 use crate::model::{Certificate, Expiry, Field, MAX_TEXT_CHARS, clean};
 
 /// The bytes are the body of an answer.
 pub fn answer(bytes: &[u8]) {
-    let read = wire::client_certificates(bytes);
+    let read = envelope::client_certificates(bytes);
     match &read {
         Body::Good(page) => {
             page.entries.iter().for_each(assert_harmless);
             // Reading it in one go is only faster.
-            assert_eq!(wire::patiently(bytes), read);
+            assert_eq!(envelope::patiently(bytes), read);
         }
         Body::Refused(refusal) => {
             assert_harmless_sentence(&refusal.words);
@@ -34,13 +35,13 @@ pub fn answer(bytes: &[u8]) {
         }
         Body::Unreadable(_) => {}
     }
-    if let Body::Good(name) = wire::zone_name(bytes) {
+    if let Body::Good(name) = envelope::zone_name(bytes) {
         assert!(!name.is_empty() && *name == *clean(&name), "{name:?}");
     }
     for status in [200, 403, 429, 502] {
         let status = StatusCode::from_u16(status).unwrap();
         let response = Response { status, headers: HeaderMap::new(), body: Ok(bytes.to_vec()) };
-        match judge::judge(response, wire::client_certificates, "default") {
+        match judge::judge(response, envelope::client_certificates, "default") {
             Ok(page) => assert!(status.is_success() && read == Body::Good(page), "{status}"),
             Err(failure) => assert_harmless_sentence(&failure.message),
         }
@@ -55,7 +56,7 @@ pub fn answer(bytes: &[u8]) {
             );
         }
         let written = value.to_string();
-        match (wire::client_certificates(written.as_bytes()), &value["success"], &value["result"]) {
+        match (envelope::client_certificates(written.as_bytes()), &value["success"], &value["result"]) {
             (Body::Good(page), Value::Bool(true), Value::Array(items)) => {
                 let mut ids = items.iter().map(|item| clean(item["id"].as_str().unwrap_or_default()));
                 assert!(
@@ -217,7 +218,7 @@ pub fn listing(bytes: &[u8]) {
 
 /// Entries of which nothing is known but their ids, which are their places here.
 static ENTRIES: LazyLock<Vec<Certificate>> =
-    LazyLock::new(|| match wire::client_certificates(br#"{"success":true,"result":[{}]}"#) {
+    LazyLock::new(|| match envelope::client_certificates(br#"{"success":true,"result":[{}]}"#) {
         Body::Good(page) => (0..64).map(|id| with_id(&page.entries[0], id)).collect(),
         other => panic!("{other:?}"),
     });
