@@ -5,6 +5,7 @@
 
 mod cause;
 mod client;
+mod client_certificates;
 mod clients;
 mod credential;
 mod date;
@@ -12,6 +13,7 @@ mod dialling;
 mod encoding;
 mod envelope;
 mod judge;
+mod lenient;
 mod limits;
 mod metrics;
 mod pace;

@@ -595,7 +595,7 @@ fn verdict(status: Option<StatusCode>, failure: Option<&Failure>) -> Verdict {
 
 /// Where the certificates of a kind are listed, and how a page of them is read.
 ///
-/// Another kind is another line here, and its wire types.
+/// Another kind is another line here, and a file for its entries.
 fn source(kind: Kind) -> (Endpoint, &'static str, Read<Page>) {
     match kind {
         Kind::Client => (Endpoint::ClientCertificates, "client_certificates", envelope::client_certificates),

@@ -9,6 +9,7 @@ use reqwest::{
     StatusCode,
     header::{HeaderMap, HeaderName, HeaderValue},
 };
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::{
@@ -26,14 +27,16 @@ pub fn answer(bytes: &[u8]) {
     match &read {
         Body::Good(page) => {
             page.entries.iter().for_each(assert_harmless);
-            // Reading it in one go is only faster.
-            assert_eq!(envelope::patiently(bytes), read);
         }
         Body::Refused(refusal) => {
             assert_harmless_sentence(&refusal.words);
             assert!(refusal.errors.len() <= 5 * 6 && refusal.words.len() < 5 * 6 * 3 * 4 * (MAX_TEXT_CHARS + 30));
         }
         Body::Unreadable(_) => {}
+    }
+    // What can be passed over can be read.
+    if bytes.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(bytes).is_ok() {
+        assert_ne!(read, Body::Unreadable("it is not the JSON of the API"));
     }
     if let Body::Good(name) = envelope::zone_name(bytes) {
         assert!(!name.is_empty() && *name == *clean(&name), "{name:?}");
