@@ -1,4 +1,4 @@
-//! Pure data: zones, certificates, listings, failures and the snapshot that holds them.
+//! Pure data: zones, certificates, listings, failures and the snapshot that holds them, and which certificates matter.
 //!
 //! Nothing here does I/O, reads a clock, knows the JSON of the API or the text of the metrics.
 //! Times are Unix seconds: X.509 dates have no finer grain.
@@ -9,6 +9,7 @@ mod clock;
 mod failure;
 mod field;
 mod listing;
+mod selection;
 mod snapshot;
 #[cfg(any(test, fuzzing))]
 mod stand_in;
@@ -21,6 +22,7 @@ pub use clock::{UnusableClock, usable_time};
 pub use failure::{Cause, DeadToken, Failure, Reason};
 pub use field::{ByField, Field, Interner, Texts};
 pub use listing::Listing;
+pub use selection::{Selection, SeriesSettings, Suppression};
 pub use snapshot::{LastPoll, Snapshot, ZoneState};
 #[cfg(any(test, fuzzing))]
 pub(crate) use stand_in::StandIn;

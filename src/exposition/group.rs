@@ -1,7 +1,7 @@
 //! Some zones that follow one another, with what is written of them: which of their certificates have series of their
 //! own, and each family's samples as they were packed last.
 
-use std::{collections::HashSet, fmt::Write as _, iter::zip, ops::Range, sync::Arc};
+use std::{fmt::Write as _, iter::zip, ops::Range, sync::Arc};
 
 use super::{
     SeriesSettings,
@@ -9,7 +9,7 @@ use super::{
     packed::{Packed, Packer},
     text::{Text, escape, label},
 };
-use crate::model::{Certificate, Field, Status, Texts, ZoneState};
+use crate::model::{Certificate, Field, Selection, Texts, ZoneState};
 
 /// Zones of a group: of fewer, small ones pack badly, and of more, the poll of one costs the writing of many.
 pub(super) const ZONES: usize = 8;
@@ -123,13 +123,11 @@ impl Group {
     }
 
     /// The certificates that have series of their own, each with its zone.
-    pub(super) fn certificates(&self, settings: &SeriesSettings) -> impl Iterator<Item = (&ZoneState, &Certificate)> {
-        self.members.iter().flat_map(move |member| {
-            let (state, selection) = (&*member.related.0, &member.selection);
+    pub(super) fn certificates(&self) -> impl Iterator<Item = (&ZoneState, &Certificate)> {
+        self.members.iter().flat_map(|member| {
+            let state = &*member.related.0;
             let all = state.listing.as_ref().map_or(&[][..], |(listing, _)| listing.certificates());
-            let window = all.iter().enumerate().take(selection.window.end).skip(selection.window.start);
-            let shown = window.filter(|&(n, certificate)| selection.shows(n, certificate, settings));
-            shown.map(move |(_, certificate)| (state, certificate))
+            member.selection.shown().iter().map(move |&place| (state, &all[place]))
         })
     }
 
@@ -193,7 +191,7 @@ impl Group {
                 }
                 skipped += 1;
                 let certificate = &listing.certificates()[index];
-                if !member.selection.shows(index, certificate, moment.settings) {
+                if member.selection.shown().binary_search(&index).is_err() {
                     continue;
                 }
                 let value = match family.of {
@@ -230,78 +228,19 @@ impl Member {
         label(&mut short_labels, "zone", &state.name);
         let mut labels = short_labels.clone();
         label(&mut labels, "zone_id", state.zone.id.as_str());
-        let selection = Selection::new(&related, moment);
+        let selection = select(&related, moment);
         Self { related, selection, short_labels, labels }
     }
 }
 
-/// Which certificates of a zone have series of their own.
-///
-/// The cap takes unexpired ones first, soonest first, then expired ones, latest first. Since they are sorted by
-/// expiry, these are neighbours.
-#[derive(Debug)]
-struct Selection {
-    /// Those within the cap.
-    window: Range<usize>,
-    /// Those before this one are forgotten, unless they are revoked.
-    forgotten: usize,
-    /// The ids that a zone of the same name shows.
-    taken: HashSet<Box<str>>,
-    /// How many could have series but for the cap.
-    hidden: usize,
-    /// The Unix seconds at which it is this one.
-    valid: Range<i64>,
-}
-
-impl Selection {
-    fn new((state, namesakes): &Related, Moment { settings, now }: Moment<'_>) -> Self {
-        let mut selection =
-            Self { window: 0..0, forgotten: 0, taken: HashSet::new(), hidden: 0, valid: i64::MIN..i64::MAX };
-        let Some((listing, _)) = &state.listing else { return selection };
-        let certificates = listing.certificates();
-        let forget_after = i64::try_from(settings.forget_expired_after.as_secs()).unwrap_or(i64::MAX);
-        let forget_before = now.saturating_sub(forget_after);
-        selection.forgotten = certificates.partition_point(|c| c.not_after().is_some_and(|time| time < forget_before));
-        selection.window = 0..certificates.len();
-        for namesake in namesakes.iter().filter_map(|namesake| namesake.listing.as_ref()) {
-            let shown = namesake.0.certificates().iter().filter(|c| could_be_shown(c, settings));
-            selection.taken.extend(shown.map(|certificate| certificate.id().into()));
-        }
-        let expired = certificates.partition_point(|certificate| certificate.is_expired(now));
-        let eligible = |range: Range<usize>| range.filter(|&n| selection.shows(n, &certificates[n], settings));
-        let (unexpired, all) = (eligible(expired..certificates.len()).count(), eligible(0..certificates.len()).count());
-        let cap = settings.max_certificates_per_zone;
-        let window = if all <= cap {
-            0..certificates.len()
-        } else if unexpired >= cap {
-            expired..eligible(expired..certificates.len()).nth(cap).unwrap_or(certificates.len())
-        } else {
-            // One more expired one than fits is the first that is left out.
-            let left_out = eligible(0..expired).rev().nth(cap - unexpired);
-            left_out.map_or(0, |n| n + 1)..certificates.len()
-        };
-        // What is forgotten next, and what expires next if that moves the window.
-        let next_forgotten = certificates.get(selection.forgotten).and_then(Certificate::not_after);
-        let next_expired = certificates.get(expired).and_then(Certificate::not_after).filter(|_| all > cap);
-        let forgets = next_forgotten.and_then(|time| time.checked_add(forget_after)?.checked_add(1));
-        let moves = next_expired.and_then(|time| time.checked_add(1));
-        selection.valid = now..forgets.into_iter().chain(moves).min().unwrap_or(i64::MAX);
-        selection.hidden = all.saturating_sub(cap);
-        selection.window = window;
-        selection
-    }
-
-    fn shows(&self, index: usize, certificate: &Certificate, settings: &SeriesSettings) -> bool {
-        let forgotten = index < self.forgotten && certificate.status != Status::Revoked;
-        self.window.contains(&index)
-            && !forgotten
-            && could_be_shown(certificate, settings)
-            && !self.taken.contains(certificate.id())
-    }
-}
-
-fn could_be_shown(certificate: &Certificate, settings: &SeriesSettings) -> bool {
-    certificate.rejection().is_none() && settings.statuses.contains(&certificate.status)
+/// Which certificates of the zone are shown. An id that a zone of the same name shows is shown there alone.
+fn select((state, namesakes): &Related, Moment { settings, now }: Moment<'_>) -> Selection {
+    let nothing = Arc::default();
+    let listing = |zone: &ZoneState| zone.listing.as_ref().map_or(&nothing, |(listing, _)| listing).clone();
+    let listings: Vec<_> = namesakes.iter().map(|namesake| listing(namesake)).collect();
+    let certificates = listings.iter().flat_map(|listing| listing.certificates());
+    let taken = certificates.filter(|certificate| settings.can_show(certificate)).map(Certificate::id).collect();
+    Selection::new(&listing(state), &taken, settings, now)
 }
 
 /// Cuts the certificates of all members. Where one zone is cut does not depend on the others, unless they are small.

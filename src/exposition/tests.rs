@@ -2,6 +2,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     io::Read as _,
     sync::Arc,
+    time::Duration,
 };
 
 use flate2::bufread::GzDecoder;
@@ -9,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Certificate, Expiry, Failure, Field, Kind, Listing, Reason, Rejection, SECONDS_PER_DAY, Texts, Zone, clean,
+    Certificate, Expiry, Failure, Field, Kind, Listing, Reason, Rejection, SECONDS_PER_DAY, Status, Texts, Zone, clean,
 };
 
 /// 2026-11-24T12:00:00Z

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     cli::scrape::{NoMetric, samples},
     config::Config,
-    model::{Failure, Listing, Rejection, Status, Zone},
+    model::{Failure, Listing, Rejection, Status, Suppression, Zone},
 };
 
 /// Everything that the check has to know.
@@ -149,11 +149,9 @@ impl Seen {
         now: i64,
     ) -> Self {
         let mut seen = Self::default();
-        let forget_after = i64::try_from(config.series.forget_expired_after.as_secs()).unwrap_or(i64::MAX);
         for (zone, name, listing) in listings {
             let shown = listing.certificates().iter().filter(|certificate| {
-                let forgotten = certificate.not_after().is_some_and(|time| time < now.saturating_sub(forget_after));
-                certificate.rejection().is_none() && !forgotten && config.series.statuses.contains(&certificate.status)
+                config.series.can_show(certificate) && !config.series.is_long_expired(certificate, now)
             });
             let is_rejected = |reason: &Rejection| *reason != Rejection::DuplicateId;
             seen.zones.push(SeenZone {
@@ -172,7 +170,10 @@ impl Seen {
                     id: certificate.id().to_owned(),
                     common_name: certificate.common_name().to_owned(),
                     days: certificate.days_until_expiry(now)?,
-                    is_quiet: certificate.status == Status::Revoked || listing.is_superseded(certificate),
+                    is_quiet: matches!(
+                        listing.suppression(certificate, &config.series, now),
+                        Some(Suppression::Retired | Suppression::Superseded)
+                    ),
                 })
             }));
         }

@@ -6,8 +6,8 @@ use askama::Template;
 use chrono::DateTime;
 
 use crate::{
-    exposition::{Exposition, SeriesSettings},
-    model::{Certificate, Listing, Rejection, SECONDS_PER_DAY, Status, ZoneState},
+    exposition::Exposition,
+    model::{Certificate, Listing, Rejection, SECONDS_PER_DAY, SeriesSettings, Status, Suppression, ZoneState},
 };
 
 pub(super) const STYLE: &str = include_str!("../../../templates/page.css");
@@ -194,44 +194,11 @@ impl Figure {
     }
 }
 
-/// Why no alert is about a certificate, although it expires or has expired.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Silence {
-    PendingRevocation,
-    Superseded,
-    /// It expired longer ago than is configured.
-    Forgotten,
-}
-
-impl Silence {
-    const ALL: [Self; 3] = [Self::PendingRevocation, Self::Superseded, Self::Forgotten];
-
-    fn of(certificate: &Certificate, listing: &Listing, now: i64, settings: &SeriesSettings) -> Option<Self> {
-        let forget_after = i64::try_from(settings.forget_expired_after.as_secs()).unwrap_or(i64::MAX);
-        if certificate.status == Status::PendingRevocation {
-            Some(Self::PendingRevocation)
-        } else if listing.is_superseded(certificate) {
-            Some(Self::Superseded)
-        } else {
-            let is_forgotten = certificate.not_after().is_some_and(|time| time < now.saturating_sub(forget_after));
-            is_forgotten.then_some(Self::Forgotten)
-        }
-    }
-
-    const fn words(self) -> &'static str {
-        match self {
-            Self::PendingRevocation => "pending revocation",
-            Self::Superseded => "superseded",
-            Self::Forgotten => "forgotten",
-        }
-    }
-}
-
 /// How many certificates, and of how many of them no alert is.
 #[derive(Default)]
 struct Count {
     all: u64,
-    silent: [u64; Silence::ALL.len()],
+    silent: [u64; Suppression::ALL.len()],
 }
 
 impl Count {
@@ -246,10 +213,10 @@ impl Count {
 
     /// Why it may be no reason to worry.
     fn note(&self) -> String {
-        let reasons = Silence::ALL.into_iter().zip(self.silent).filter(|&(_, count)| count > 0);
-        let reasons = reasons.enumerate().map(|(n, (silence, count))| {
-            format!("{count} {}{}", if n == 0 { "of them " } else { "" }, silence.words())
-        });
+        let reasons = Suppression::ALL.into_iter().zip(self.silent).filter(|&(_, count)| count > 0);
+        let reasons = reasons
+            .enumerate()
+            .map(|(n, (silence, count))| format!("{count} {}{}", if n == 0 { "of them " } else { "" }, why(silence)));
         reasons.collect::<Vec<_>>().join(", ")
     }
 }
@@ -261,7 +228,7 @@ struct Urgent {
     soon: Count,
     near: Count,
     /// The one that expires next, if it is near, and the next that an alert is about.
-    next: Option<(i64, Option<Silence>)>,
+    next: Option<(i64, Option<Suppression>)>,
     next_watched: Option<i64>,
 }
 
@@ -281,7 +248,7 @@ impl Urgent {
             if certificate.status == Status::Revoked {
                 continue;
             }
-            let silence = Silence::of(certificate, listing, now, settings);
+            let silence = listing.suppression(certificate, settings, now);
             let is_expired = certificate.is_expired(now);
             if !is_expired {
                 urgent.next.get_or_insert((expiry, silence));
@@ -424,7 +391,7 @@ fn next_expiry(time: i64, urgent: &Urgent, now: i64) -> Cell {
     let class = if silence.is_some() { "" } else { urgency(time, now) };
     let then = urgent.next_watched.filter(|_| silence.is_some());
     Cell {
-        tag: silence.map_or("", Silence::words),
+        tag: silence.map_or("", why),
         then: then.map(|time| (until(time, now), urgency(time, now))),
         ..Cell::new("next expiry", until(time, now), class, time)
     }
@@ -454,7 +421,7 @@ impl<'a> Row<'a> {
         settings: &SeriesSettings,
     ) -> Self {
         let listing = zone.listing.as_ref().map(|(listing, _)| listing);
-        let silence = listing.and_then(|listing| Silence::of(certificate, listing, now, settings));
+        let silence = listing.and_then(|listing| listing.suppression(certificate, settings, now));
         Self {
             left: until(expiry, now),
             class: if silence.is_some() { "" } else { urgency(expiry, now) },
@@ -476,6 +443,15 @@ const fn words(status: Status) -> &'static str {
         Status::PendingRevocation => "pending revocation",
         Status::Revoked => "revoked",
         Status::Unknown => "unknown",
+    }
+}
+
+const fn why(suppression: Suppression) -> &'static str {
+    match suppression {
+        Suppression::Retired => "revoked",
+        Suppression::PendingRevocation => "pending revocation",
+        Suppression::Superseded => "superseded",
+        Suppression::LongExpired => "forgotten",
     }
 }
 
