@@ -2,15 +2,15 @@
 //!
 //! What the commands do is elsewhere; one file for each that has more to do than to call it.
 
-mod ask;
 mod check;
 mod check_config;
+mod completions;
 mod daemon;
-mod examples;
+mod daemon_client;
 mod healthcheck;
+mod help;
 mod list;
 mod logging;
-mod packager;
 mod scrape;
 
 use std::{
@@ -25,7 +25,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
-use ask::DaemonFlags;
+use daemon_client::DaemonFlags;
 
 use crate::{
     config::{Config, ConfigErrors, Listening},
@@ -61,7 +61,7 @@ const VERSION: &str = concat!(
 /// Without a command it runs the daemon: it lists the certificates of every configured zone on a
 /// schedule and serves their expiry and their counts by status on /metrics.
 #[derive(Debug, Parser)]
-#[command(name = "cloudflare-cert-exporter", version = VERSION, after_help = examples::PROGRAM)]
+#[command(name = "cloudflare-cert-exporter", version = VERSION, after_help = help::PROGRAM)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -74,29 +74,29 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon (as without any command).
-    #[command(after_help = examples::RUN)]
+    #[command(after_help = help::RUN)]
     Run(Web),
     /// Read everything that the daemon would read, report every mistake at once, and show what it will cost.
-    #[command(after_help = examples::CHECK_CONFIG)]
+    #[command(after_help = help::CHECK_CONFIG)]
     CheckConfig(Web),
     /// List the certificates of all zones once, and print them.
-    #[command(after_help = examples::LIST)]
+    #[command(after_help = help::LIST)]
     List(list::Options),
     /// Tell monitoring (Nagios, Icinga, cron) whether a certificate expires soon, by asking the running daemon.
-    #[command(after_help = examples::CHECK)]
+    #[command(after_help = help::CHECK)]
     Check(check::Options),
     /// Tell whether the running daemon lives, by its exit code.
-    #[command(after_help = examples::HEALTHCHECK)]
+    #[command(after_help = help::HEALTHCHECK)]
     Healthcheck(healthcheck::Options),
     /// Run the daemon on a simulated Cloudflare API, to try everything without an account.
-    #[command(after_help = examples::DEMO)]
+    #[command(after_help = help::DEMO)]
     Demo(daemon::DemoOptions),
     /// Print the completions of a shell (for packagers).
-    #[command(after_help = examples::COMPLETIONS)]
-    Completions(packager::CompletionsOptions),
+    #[command(after_help = help::COMPLETIONS)]
+    Completions(completions::CompletionsOptions),
     /// Print the manual page (for packagers).
-    #[command(after_help = examples::MAN)]
-    Man(packager::ManOptions),
+    #[command(after_help = help::MAN)]
+    Man(completions::ManOptions),
 }
 
 /// Options of every command.
@@ -211,8 +211,8 @@ pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
             Ok(check::run(&options, || listening(&common, &options.daemon), || read(&common, &Serving::No), now))
         }
         Some(Command::Healthcheck(options)) => Ok(healthcheck::run(&options, || listening(&common, &options.daemon))),
-        Some(Command::Completions(options)) => Ok(packager::completions(&options)),
-        Some(Command::Man(options)) => Ok(packager::man(&options)),
+        Some(Command::Completions(options)) => Ok(completions::shell(&options)),
+        Some(Command::Man(options)) => Ok(completions::man(&options)),
     };
     ExitCode::from(code.unwrap_or_else(|code| code))
 }

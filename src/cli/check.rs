@@ -4,7 +4,7 @@
 //! unknown: nothing could be worse. Otherwise a zone of which too little is known is UNKNOWN, since there could be
 //! something critical in it, and that is worse than what is known to be a WARNING.
 
-mod seen;
+mod observations;
 
 use std::{fmt, process::ExitCode, str::FromStr, time::Duration};
 
@@ -13,9 +13,9 @@ use clap::Args;
 use reqwest::Url;
 
 use super::{
-    ask::{self, Access, DaemonFlags, Endpoint},
     complain,
     daemon::block_on,
+    daemon_client::{self, Access, DaemonFlags, Endpoint},
     list, print,
 };
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     config::{Config, ConfigErrors, Listening},
     model::{Zone, clean},
 };
-use seen::{Seen, SeenCertificate, SeenZone};
+use observations::{Observations, ObservedCertificate, ObservedZone};
 
 /// Options of `check`.
 #[expect(clippy::doc_markdown, reason = "this is help for a terminal")]
@@ -39,11 +39,11 @@ pub(super) struct Options {
     #[arg(long = "zone", value_name = "NAME_OR_ID")]
     zones: Vec<String>,
     /// How long it may take, in seconds or with a unit [default: 10s, with --sweep 5m].
-    #[arg(long, short, value_name = "DURATION", value_parser = ask::timeout)]
+    #[arg(long, short, value_name = "DURATION", value_parser = daemon_client::timeout)]
     timeout: Option<Duration>,
     /// Metrics of the daemon, such as https://exporter.example.com:10199/metrics
     /// [default: as the options of the daemon or the running daemon say, else the first of server.listen_addresses of the configuration, with server.telemetry_path].
-    #[arg(long, value_name = "URL", value_parser = ask::url)]
+    #[arg(long, value_name = "URL", value_parser = daemon_client::url)]
     url: Option<Url>,
     #[command(flatten)]
     pub(super) daemon: DaemonFlags,
@@ -120,9 +120,9 @@ pub(super) fn run(
         return unknown("wrong usage: --critical may not be more days than --warning");
     }
     let timeout = options.timeout.unwrap_or(Duration::from_secs(if options.sweep { 5 * 60 } else { 10 }));
-    let mut seen = Err("the program could not start its threads".to_owned());
+    let mut observations = Err("the program could not start its threads".to_owned());
     block_on(async {
-        seen = if options.sweep {
+        observations = if options.sweep {
             let in_time = tokio::time::timeout(timeout, sweep(&options.zones, load, now)).await;
             in_time
                 .unwrap_or_else(|_| Err(format!("the sweep took longer than {}", humantime::format_duration(timeout))))
@@ -131,9 +131,9 @@ pub(super) fn run(
         };
         0
     });
-    match seen {
-        Ok(seen) => {
-            let (level, text) = verdict(&seen, options);
+    match observations {
+        Ok(observations) => {
+            let (level, text) = verdict(&observations, options);
             finish(level, &text)
         }
         Err(why) => unknown(&why),
@@ -164,19 +164,20 @@ async fn from_daemon(
     listening: impl FnOnce() -> Result<Listening, ConfigErrors>,
     timeout: Duration,
     now: fn() -> DateTime<Utc>,
-) -> Result<Seen, String> {
+) -> Result<Observations, String> {
     let url = match &options.url {
-        Some(url) => ask::completed(url.clone(), Endpoint::Metrics),
-        None => ask::address(&listening().map_err(|errors| errors.to_string())?, Endpoint::Metrics)?,
+        Some(url) => daemon_client::completed(url.clone(), Endpoint::Metrics),
+        None => daemon_client::address(&listening().map_err(|errors| errors.to_string())?, Endpoint::Metrics)?,
     };
-    let answer = ask::get(&url, Endpoint::Metrics, &options.access, timeout).await?;
+    let answer = daemon_client::get(&url, Endpoint::Metrics, &options.access, timeout).await?;
     let remedy = match answer.status {
         200 => {
             // Ages are by the clock that the times were taken with.
-            let mut seen = Seen::from_metrics(&answer.body, answer.date.unwrap_or_else(|| now().timestamp()))
-                .map_err(|why| format!("{url}: {why}"))?;
-            seen.keep(&options.zones);
-            return Ok(seen);
+            let mut observations =
+                Observations::from_metrics(&answer.body, answer.date.unwrap_or_else(|| now().timestamp()))
+                    .map_err(|why| format!("{url}: {why}"))?;
+            observations.keep(&options.zones);
+            return Ok(observations);
         }
         401 => "it wants --basic-auth-user and --basic-auth-password-file",
         404 => "--url has to end with its server.telemetry_path",
@@ -190,7 +191,7 @@ async fn sweep(
     wanted: &[String],
     load: impl FnOnce() -> Result<Config, ConfigErrors>,
     now: fn() -> DateTime<Utc>,
-) -> Result<Seen, String> {
+) -> Result<Observations, String> {
     let config = load().map_err(|errors| errors.to_string())?;
     announce_proxy(&config.api);
     let clients = ClientMaker::for_one_sweep(now).make(&config.api, &config.credentials);
@@ -199,7 +200,7 @@ async fn sweep(
     let requests = || clients.values().map(|client| client.requests_sent()).sum::<u64>();
     let zones = list::chosen(&config.zones, wanted, client).await?;
     let (listings, failures) = list::sweep(zones, client, requests, now).await;
-    Ok(Seen::from_sweep(&config, &listings, &failures, now().timestamp()))
+    Ok(Observations::from_sweep(&config, &listings, &failures, now().timestamp()))
 }
 
 /// Lines of certificates, and of zones.
@@ -210,30 +211,31 @@ const MAX_BYTES: usize = 4000;
 const MAX_CHARS: usize = 64;
 
 /// How bad it is, and the text that says so.
-fn verdict(seen: &Seen, options: &Options) -> (Level, String) {
+fn verdict(observations: &Observations, options: &Options) -> (Level, String) {
     let level_of = |days: i64| match days {
         days if days < 0 || days < options.critical.0.into() => Level::Critical,
         days if days < options.warning.0.into() => Level::Warning,
         _ => Level::Ok,
     };
-    let mut urgent: Vec<_> = seen.certificates.iter().filter(|certificate| !certificate.is_quiet).collect();
+    let mut urgent: Vec<_> = observations.certificates.iter().filter(|certificate| !certificate.is_quiet).collect();
     urgent.sort_by_key(|certificate| (certificate.days, certificate.zone, &certificate.id));
     let soonest = urgent.first().copied();
     let known = soonest.map_or(Level::Ok, |certificate| level_of(certificate.days));
     urgent.retain(|certificate| level_of(certificate.days) > Level::Ok);
-    let number = |is: &dyn Fn(&SeenCertificate) -> bool| urgent.iter().filter(|certificate| is(certificate)).count();
+    let number =
+        |is: &dyn Fn(&ObservedCertificate) -> bool| urgent.iter().filter(|certificate| is(certificate)).count();
     let expired = number(&|certificate| certificate.days < 0);
     let critical = number(&|certificate| level_of(certificate.days) == Level::Critical) - expired;
     let warning = urgent.len() - expired - critical;
 
-    let not_fresh: Vec<_> = seen
+    let not_fresh: Vec<_> = observations
         .zones
         .iter()
         .filter_map(|zone| Some(format!("{} {}", name(&zone.name), harmless(zone.not_fresh.as_ref()?, 300))))
         .collect();
-    let too_hidden = too_hidden(seen, |floor| floor.map_or(Level::Critical, level_of) > known);
+    let too_hidden = too_hidden(observations, |floor| floor.map_or(Level::Critical, level_of) > known);
     let unseen: Vec<_> =
-        seen.zones.iter().filter_map(|zone| Some(format!("{} {}", name(&zone.name), zone.unseen()?))).collect();
+        observations.zones.iter().filter_map(|zone| Some(format!("{} {}", name(&zone.name), zone.unseen()?))).collect();
     let is_all_known = not_fresh.is_empty() && too_hidden.is_empty() && unseen.is_empty();
     let level = if is_all_known { known } else { known.max(Level::Unknown) };
 
@@ -250,30 +252,30 @@ fn verdict(seen: &Seen, options: &Options) -> (Level, String) {
     if said.is_empty() {
         said.push(format!("none below {} days", options.warning.0));
     }
-    said.extend(soonest.map(|certificate| format!("first is {}", line(seen, certificate))));
+    said.extend(soonest.map(|certificate| format!("first is {}", line(observations, certificate))));
     if let Some(first) = too_hidden.first() {
         said.push(format!(
             "{} of {} zones hide certificates that could be worse: {}",
             too_hidden.len(),
-            seen.zones.len(),
+            observations.zones.len(),
             name(&first.name)
         ));
     }
     if let Some(first) = unseen.first() {
-        said.push(format!("{} of {} zones not seen: {first}", unseen.len(), seen.zones.len()));
+        said.push(format!("{} of {} zones not seen: {first}", unseen.len(), observations.zones.len()));
     }
     if let Some(first) = not_fresh.first() {
-        said.push(format!("{} of {} zones not fresh: {first}", not_fresh.len(), seen.zones.len()));
+        said.push(format!("{} of {} zones not fresh: {first}", not_fresh.len(), observations.zones.len()));
     }
-    let hidden: u64 = seen.zones.iter().map(|zone| zone.hidden).sum();
+    let hidden: u64 = observations.zones.iter().map(|zone| zone.hidden).sum();
     if hidden > 0 {
         said.push(format!("{hidden} later or expired ones hidden by metrics.max_certificates_per_zone"));
     }
-    let rejected: u64 = seen.zones.iter().map(|zone| zone.rejected).sum();
+    let rejected: u64 = observations.zones.iter().map(|zone| zone.rejected).sum();
     if rejected > 0 {
         said.push(format!("{rejected} not watched, as their dates or ids are missing or unreadable"));
     }
-    let active: u64 = seen.zones.iter().map(|zone| zone.active).sum();
+    let active: u64 = observations.zones.iter().map(|zone| zone.active).sum();
     let Options { warning: w, critical: c, .. } = options;
     let days = soonest.map_or_else(|| "U".to_owned(), |certificate| certificate.days.to_string());
     let mut text = format!(
@@ -281,7 +283,7 @@ fn verdict(seen: &Seen, options: &Options) -> (Level, String) {
         level.word(),
         // In any script it leaves room for the rest.
         harmless(&said.join(", "), 700),
-        seen.zones.len(),
+        observations.zones.len(),
         not_fresh.len(),
     );
     let lines = |lines: Vec<String>| {
@@ -289,7 +291,7 @@ fn verdict(seen: &Seen, options: &Options) -> (Level, String) {
         let more = (more > 0).then(|| format!("and {more} more"));
         lines.into_iter().take(MAX_LINES).chain(more).collect::<Vec<_>>()
     };
-    let certificates = urgent.iter().map(|certificate| line(seen, certificate)).collect();
+    let certificates = urgent.iter().map(|certificate| line(observations, certificate)).collect();
     let zones = unseen.iter().map(|zone| format!("not seen: {zone}"));
     let zones = zones.chain(not_fresh.iter().map(|zone| format!("not fresh: {zone}"))).collect();
     for line in lines(certificates).into_iter().chain(lines(zones)) {
@@ -305,18 +307,18 @@ fn verdict(seen: &Seen, options: &Options) -> (Level, String) {
 ///
 /// The cap leaves out those that expire last, so a hidden one has at least as many days as every one that is shown; and
 /// where none is shown, any number. It leaves out expired ones too, and they were looked at until they expired.
-fn too_hidden(seen: &Seen, is_worse: impl Fn(Option<i64>) -> bool) -> Vec<&SeenZone> {
+fn too_hidden(observations: &Observations, is_worse: impl Fn(Option<i64>) -> bool) -> Vec<&ObservedZone> {
     let hides = |(place, zone): (usize, _)| {
-        let shown = seen.certificates.iter().filter(|certificate| certificate.zone == place);
+        let shown = observations.certificates.iter().filter(|certificate| certificate.zone == place);
         is_worse(shown.map(|certificate| certificate.days).max()).then_some(zone)
     };
-    seen.zones.iter().enumerate().filter(|(_, zone)| zone.hidden > 0).filter_map(hides).collect()
+    observations.zones.iter().enumerate().filter(|(_, zone)| zone.hidden > 0).filter_map(hides).collect()
 }
 
-fn line(seen: &Seen, certificate: &SeenCertificate) -> String {
-    let SeenCertificate { zone, id, common_name, days, .. } = certificate;
+fn line(observations: &Observations, certificate: &ObservedCertificate) -> String {
+    let ObservedCertificate { zone, id, common_name, days, .. } = certificate;
     let state = if *days < 0 { "expired, " } else { "" };
-    format!("{}: {} ({}), {state}{days} days", name(&seen.zones[*zone].name), name(common_name), name(id))
+    format!("{}: {} ({}), {state}{days} days", name(&observations.zones[*zone].name), name(common_name), name(id))
 }
 
 fn name(text: &str) -> String {

@@ -7,8 +7,8 @@ use reqwest::Url;
 
 use super::{
     FAILED,
-    ask::{self, Access, DaemonFlags, Endpoint},
     daemon::block_on,
+    daemon_client::{self, Access, DaemonFlags, Endpoint},
     print,
 };
 use crate::{
@@ -22,12 +22,12 @@ use crate::{
 pub(super) struct Options {
     /// Where the daemon answers, such as http://127.0.0.1:10199
     /// [default: as the options of the daemon or the running daemon say, else the first of server.listen_addresses of the configuration].
-    #[arg(long, value_name = "URL", value_parser = ask::url)]
+    #[arg(long, value_name = "URL", value_parser = daemon_client::url)]
     url: Option<Url>,
     #[command(flatten)]
     pub(super) daemon: DaemonFlags,
     /// How long an answer is waited for.
-    #[arg(long, short, value_name = "DURATION", default_value = "5s", value_parser = ask::timeout)]
+    #[arg(long, short, value_name = "DURATION", default_value = "5s", value_parser = daemon_client::timeout)]
     timeout: Duration,
 }
 
@@ -47,12 +47,13 @@ async fn is_healthy(
     listening: impl FnOnce() -> Result<Listening, ConfigErrors>,
 ) -> Result<Url, String> {
     let url = match &options.url {
-        Some(url) => ask::completed(url.clone(), Endpoint::Health),
-        None => ask::address(&listening().map_err(|errors| errors.to_string())?, Endpoint::Health)?,
+        Some(url) => daemon_client::completed(url.clone(), Endpoint::Health),
+        None => daemon_client::address(&listening().map_err(|errors| errors.to_string())?, Endpoint::Health)?,
     };
-    let answer = ask::get(&url, Endpoint::Health, &Access::default(), options.timeout).await.map_err(|why| {
-        if url.scheme() == "https" { format!("{why}; {PROBE} if it is about certificates") } else { why }
-    })?;
+    let answer =
+        daemon_client::get(&url, Endpoint::Health, &Access::default(), options.timeout).await.map_err(|why| {
+            if url.scheme() == "https" { format!("{why}; {PROBE} if it is about certificates") } else { why }
+        })?;
     match answer.status {
         200 => Ok(url),
         401 => Err(format!("{url} asks for a password; {PROBE}")),

@@ -24,7 +24,7 @@ pub(super) struct ManOptions {
 }
 
 /// Prints the script that completes this program's arguments; returns the exit code.
-pub(super) fn completions(options: &CompletionsOptions) -> u8 {
+pub(super) fn shell(options: &CompletionsOptions) -> u8 {
     let mut command = Cli::command();
     let name = command.get_name().to_owned();
     let mut script = Vec::new();

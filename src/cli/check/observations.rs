@@ -16,13 +16,13 @@ use crate::{
 
 /// Everything that the check has to know.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
-    pub(super) zones: Vec<SeenZone>,
-    pub(super) certificates: Vec<SeenCertificate>,
+pub(super) struct Observations {
+    pub(super) zones: Vec<ObservedZone>,
+    pub(super) certificates: Vec<ObservedCertificate>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct SeenZone {
+pub(super) struct ObservedZone {
     pub(super) name: String,
     pub(super) id: String,
     /// Why what is known of it may no longer be so.
@@ -38,7 +38,7 @@ pub(super) struct SeenZone {
     pub(super) rejected: u64,
 }
 
-impl SeenZone {
+impl ObservedZone {
     /// Why nothing is known of its active certificates although there are some.
     pub(super) fn unseen(&self) -> Option<String> {
         let Self { hidden, active, shown, expired, rejected, .. } = *self;
@@ -52,7 +52,7 @@ impl SeenZone {
 }
 
 #[derive(Debug)]
-pub(super) struct SeenCertificate {
+pub(super) struct ObservedCertificate {
     /// The place of its zone.
     pub(super) zone: usize,
     pub(super) id: String,
@@ -65,7 +65,7 @@ pub(super) struct SeenCertificate {
 /// How many seconds the clock of the daemon and that of this machine can be apart before days cannot be trusted.
 const CLOCKS_APART: u64 = 3600;
 
-impl Seen {
+impl Observations {
     /// Reads the metrics of a daemon, on a machine whose clock says `now`.
     ///
     /// # Errors
@@ -73,7 +73,7 @@ impl Seen {
     pub(super) fn from_metrics(text: &str, now: i64) -> Result<Self, String> {
         let foreign = |error: NoMetric| format!("the answer is not in the format of metrics: {error}");
         /// A zone, its last success and its interval.
-        type Told = (SeenZone, Option<f64>, Option<f64>);
+        type Told = (ObservedZone, Option<f64>, Option<f64>);
         let mut zones = BTreeMap::<(String, String), Told>::new();
         let (mut found, mut clock) = (Vec::new(), now);
         let (mut quiet, mut active, mut zone_ids) = (HashSet::new(), HashSet::new(), HashMap::new());
@@ -120,7 +120,7 @@ impl Seen {
         for ((name, id), (zone, last_success, interval)) in zones {
             // Its times are by its own clock.
             let not_fresh = clocks_apart(clock, now).or_else(|| not_fresh(last_success, interval, clock));
-            seen.zones.push(SeenZone { name, id, not_fresh, ..zone });
+            seen.zones.push(ObservedZone { name, id, not_fresh, ..zone });
         }
         // Two zones can have one name.
         let names: Vec<_> = seen.zones.iter().map(|zone| (zone.name.clone(), zone.id.clone())).collect();
@@ -136,7 +136,7 @@ impl Seen {
                 return Err(format!("the metrics do not fit together: certificate {id:?} has no zone or no expiry"));
             };
             seen.zones[zone].shown += u64::from(is_active);
-            seen.certificates.push(SeenCertificate { zone, id, common_name, days: whole(days), is_quiet });
+            seen.certificates.push(ObservedCertificate { zone, id, common_name, days: whole(days), is_quiet });
         }
         Ok(seen)
     }
@@ -154,18 +154,18 @@ impl Seen {
                 config.series.can_show(certificate) && !config.series.is_long_expired(certificate, now)
             });
             let is_rejected = |reason: &Rejection| *reason != Rejection::DuplicateId;
-            seen.zones.push(SeenZone {
+            seen.zones.push(ObservedZone {
                 name: name.to_string(),
                 id: zone.id.as_str().to_owned(),
                 active: listing.count(Status::Active),
                 shown: shown.clone().filter(|certificate| certificate.status == Status::Active).count() as u64,
                 expired: listing.expired(now) as u64,
                 rejected: Rejection::ALL.into_iter().filter(is_rejected).map(|reason| listing.rejected(reason)).sum(),
-                ..SeenZone::default()
+                ..ObservedZone::default()
             });
             let zone = seen.zones.len() - 1;
             seen.certificates.extend(shown.filter_map(|certificate| {
-                Some(SeenCertificate {
+                Some(ObservedCertificate {
                     zone,
                     id: certificate.id().to_owned(),
                     common_name: certificate.common_name().to_owned(),
@@ -178,11 +178,11 @@ impl Seen {
             }));
         }
         for (zone, failure) in failures {
-            seen.zones.push(SeenZone {
+            seen.zones.push(ObservedZone {
                 name: zone.name.as_deref().unwrap_or(zone.id.as_str()).to_owned(),
                 id: zone.id.as_str().to_owned(),
                 not_fresh: Some(format!("could not be listed: {}: {failure}", failure.reason.label())),
-                ..SeenZone::default()
+                ..ObservedZone::default()
             });
         }
         seen
@@ -194,7 +194,7 @@ impl Seen {
         if wanted.is_empty() {
             return;
         }
-        let is = |zone: &SeenZone, wanted: &str| zone.name == wanted || zone.id.eq_ignore_ascii_case(wanted);
+        let is = |zone: &ObservedZone, wanted: &str| zone.name == wanted || zone.id.eq_ignore_ascii_case(wanted);
         let missing: Vec<_> =
             wanted.iter().filter(|wanted| !self.zones.iter().any(|zone| is(zone, wanted))).cloned().collect();
         let mut places = Vec::new();
@@ -209,12 +209,12 @@ impl Seen {
         self.zones = kept;
         self.certificates = std::mem::take(&mut self.certificates)
             .into_iter()
-            .filter_map(|certificate| Some(SeenCertificate { zone: places[certificate.zone]?, ..certificate }))
+            .filter_map(|certificate| Some(ObservedCertificate { zone: places[certificate.zone]?, ..certificate }))
             .collect();
-        self.zones.extend(missing.into_iter().map(|name| SeenZone {
+        self.zones.extend(missing.into_iter().map(|name| ObservedZone {
             name,
             not_fresh: Some("is none of the daemon's zones".to_owned()),
-            ..SeenZone::default()
+            ..ObservedZone::default()
         }));
     }
 }
@@ -284,7 +284,7 @@ mod tests {
                  cloudflare_certificates_poll_interval_seconds{{{zone}}} 900\n\
                  cloudflare_cert_exporter_clock_timestamp_seconds {clock}\n"
             );
-            let seen = Seen::from_metrics(&text, NOW).unwrap();
+            let seen = Observations::from_metrics(&text, NOW).unwrap();
             assert_eq!(seen.zones[0].not_fresh.is_none(), fresh, "{clock} {listed}: {:?}", seen.zones[0].not_fresh);
         }
         assert_eq!(
@@ -309,7 +309,7 @@ mod tests {
                  cloudflare_certificates_poll_interval_seconds{{{zone}}} 900\n"
             ));
         }
-        let mut seen = Seen::from_metrics(&text, NOW).unwrap();
+        let mut seen = Observations::from_metrics(&text, NOW).unwrap();
         assert_eq!(seen.zones.iter().map(|zone| zone.active + zone.hidden).sum::<u64>(), 18);
         seen.keep(&["B2".to_owned()]);
         let kept: Vec<_> = seen.certificates.iter().map(|seen| (seen.zone, &*seen.id, seen.is_quiet)).collect();
@@ -323,9 +323,9 @@ mod tests {
     #[test]
     fn metrics_of_another_program_are_no_answer() {
         for text in ["", "up 1\n", "cloudflare_cert_exporter_build_info 1\n", "<html>\n"] {
-            assert!(Seen::from_metrics(text, NOW).is_err(), "{text}");
+            assert!(Observations::from_metrics(text, NOW).is_err(), "{text}");
         }
         let orphan = "cloudflare_certificates_poll_interval_seconds{zone=\"x\"} 900\ncloudflare_certificate_days_until_expiry{zone=\"y\"} 1\n";
-        assert!(Seen::from_metrics(orphan, NOW).unwrap_err().contains("do not fit together"));
+        assert!(Observations::from_metrics(orphan, NOW).unwrap_err().contains("do not fit together"));
     }
 }
