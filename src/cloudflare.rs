@@ -16,7 +16,6 @@ mod judge;
 mod lenient;
 mod limits;
 mod metrics;
-mod pace;
 mod paging;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
@@ -24,15 +23,16 @@ mod proxy;
 mod retry;
 mod roots;
 mod settings;
+mod throttle;
 mod transport;
 
 pub use client::{Client, ClientError, Listed, Revival, watch_ca_file};
 pub use clients::{ClientMaker, Clients, Succession};
 pub use credential::{Credential, CredentialError, Scheme, SecretSource};
 pub use envelope::read_page;
-#[cfg(test)]
-pub(crate) use pace::Pace;
-pub use pace::{Lane, Turn};
 pub use roots::{CaFile, CaFileError, DamagedBlock, InvalidRoots, Roots, read_roots};
 pub use settings::{ApiSettings, BaseUrl, InvalidBaseUrl};
+#[cfg(test)]
+pub(crate) use throttle::Pace;
+pub use throttle::{Lane, Turn};
 pub use transport::announce_proxy;

@@ -25,9 +25,9 @@ use super::{
     judge::{Read, judge},
     limits::{rate_limits, retry_after},
     metrics::{ApiMetrics, Endpoint},
-    pace::{Answer, BLOCK, Closed, Effect, Lane, Pace, PaceRecord, Turn, Verdict, Why},
     paging::{Next, PER_PAGE, Paging},
     retry::RetryPolicy,
+    throttle::{Answer, BLOCK, Closed, Effect, Lane, Pace, PaceRecord, Turn, Verdict, Why},
     transport::{Response, Transport},
 };
 use crate::{

@@ -23,7 +23,7 @@ impl RetryPolicy {
         tries: 4,
         first_wait: Duration::from_secs(1),
         longest_wait: Duration::from_secs(10),
-        patience: super::pace::PATIENCE,
+        patience: super::throttle::PATIENCE,
     };
 
     /// For what can wait until the next poll.
