@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use cloudflare_cert_exporter::{
-    cloudflare::{ApiSettings, BaseUrl, Client, Credential, Lane, Scheme, SecretSource},
+    cloudflare::{ApiSettings, BaseUrl, Client, Credential, Priority, Scheme, SecretSource},
     model::{Baseline, Kind, Zone},
 };
 use cloudflare_sim::{SimulatedApi, SimulatedZone, World};
@@ -55,7 +55,7 @@ async fn main() {
         let before = client.requests_sent();
         let started = Instant::now();
         let listing = client
-            .list(&zone, client.turn(), Lane::Proven, Baseline::default())
+            .list(&zone, client.next_ticket(), Priority::Healthy, Baseline::default())
             .await
             .expect("the simulation has no fault")
             .listing;

@@ -33,6 +33,6 @@ pub use envelope::read_page;
 pub use roots::{CaFile, CaFileError, DamagedBlock, InvalidRoots, Roots, read_roots};
 pub use settings::{ApiSettings, BaseUrl, InvalidBaseUrl};
 #[cfg(test)]
-pub(crate) use throttle::Pace;
-pub use throttle::{Lane, Turn};
+pub(crate) use throttle::Throttle;
+pub use throttle::{Priority, Ticket};
 pub use transport::announce_proxy;

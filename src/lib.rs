@@ -42,7 +42,7 @@ use tokio::{
     time::{Instant, interval, timeout},
 };
 
-use cloudflare::{Client, ClientError, ClientMaker, Lane, Listed};
+use cloudflare::{Client, ClientError, ClientMaker, Listed, Priority};
 use config::{Config, Listening};
 use model::{Baseline, Failure, Reason, Snapshot, UnusableClock, Zone, ZoneState, usable_time};
 use poller::{Fetched, Job, Name, Poller};
@@ -210,7 +210,7 @@ pub async fn run(
     let poll = move |job: Job| {
         let (client, directory) = (used.borrow()[&job.zone.credential].clone(), saved_in.clone());
         async move {
-            let fetched = fetch(client, &job.zone, job.lane, job.baseline, job.wants_name, now).await?;
+            let fetched = fetch(client, &job.zone, job.priority, job.baseline, job.wants_name, now).await?;
             // Before it is shown: what was shown once is there after a restart too.
             if let Some(directory) = directory {
                 let name = match &fetched.name {
@@ -316,16 +316,16 @@ async fn unless_stopped<T: Send + 'static>(
 pub async fn fetch(
     client: Arc<Client>,
     zone: &Zone,
-    lane: Lane,
+    priority: Priority,
     baseline: Baseline,
     wants_name: bool,
     now: fn() -> DateTime<Utc>,
 ) -> Result<Fetched, Failure> {
-    let turn = client.turn();
-    let Listed { listing, vanished } = client.list(zone, turn, lane, baseline).await?;
+    let ticket = client.next_ticket();
+    let Listed { listing, vanished } = client.list(zone, ticket, priority, baseline).await?;
     let completed = now().timestamp();
     let name = if wants_name {
-        let named = timeout(NAME_PATIENCE, client.zone_name(&zone.id, turn, lane)).await;
+        let named = timeout(NAME_PATIENCE, client.zone_name(&zone.id, ticket, priority)).await;
         named.map_or(Name::Unknown, |named| match named {
             Ok(name) => Name::Known(name),
             Err(failure) => {

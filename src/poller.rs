@@ -29,7 +29,7 @@ pub use demand::{Demand, Outlook};
 use schedule::Schedule;
 
 use crate::{
-    cloudflare::{Lane, Revival},
+    cloudflare::{Priority, Revival},
     model::{Baseline, DeadToken, Failure, Listing, MissingIds, Snapshot, Zone, ZoneState},
 };
 
@@ -47,7 +47,7 @@ pub struct Job {
     /// What it is called so far: its id if nobody has told yet.
     pub name: Arc<str>,
     /// How much its answers are trusted to come.
-    pub lane: Lane,
+    pub priority: Priority,
     /// What the new listing is compared with.
     pub baseline: Baseline,
     /// Ask for the zone's name too.
@@ -127,7 +127,7 @@ impl Poller {
     /// Polls until it is dropped. `now` is the wall clock, in Unix seconds. `corrected` is told of a listing
     /// whose time was set back with that clock, and of when its zone is due.
     ///
-    /// Polls run side by side within this one task: the credential's pace decides how many requests
+    /// Polls run side by side within this one task: the credential's throttle decides how many requests
     /// are out, and lets them go in the order in which the polls started.
     pub async fn run<F, P>(
         mut self,
@@ -281,7 +281,7 @@ impl Zones {
         Job {
             zone: state.zone.clone(),
             name: state.name.clone(),
-            lane: if state.failure().is_some() { Lane::Doubtful } else { Lane::Proven },
+            priority: if state.failure().is_some() { Priority::Failing } else { Priority::Healthy },
             baseline: Baseline {
                 listing: state.listing.as_ref().map(|(listing, _)| listing.clone()),
                 missing: self.memories[index].missing.clone(),

@@ -16,7 +16,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{FAILED, USAGE, complain, daemon::block_on, print_with};
 use crate::{
-    cloudflare::{Client, ClientMaker, Lane, announce_proxy},
+    cloudflare::{Client, ClientMaker, Priority, announce_proxy},
     config::{Config, parse_duration},
     fetch,
     model::{Baseline, Certificate, Failure, Field, Listing, Texts, Zone},
@@ -140,7 +140,7 @@ pub(super) async fn chosen(
     if wanted.iter().any(|wanted| !zones.iter().any(|zone| is(zone, wanted))) {
         for zone in zones.iter_mut().filter(|zone| zone.name.is_none()) {
             let client = client(zone);
-            if let Ok(name) = client.zone_name(&zone.id, client.turn(), Lane::Proven).await {
+            if let Ok(name) = client.zone_name(&zone.id, client.next_ticket(), Priority::Healthy).await {
                 *zone = Arc::new(Zone { name: Some(name.into()), ..Zone::clone(zone) });
             }
         }
@@ -171,7 +171,8 @@ pub(super) async fn sweep(
         .map(|zone| {
             let client = client(&zone);
             async move {
-                let fetched = fetch(client, &zone, Lane::Proven, Baseline::default(), zone.name.is_none(), now).await;
+                let fetched =
+                    fetch(client, &zone, Priority::Healthy, Baseline::default(), zone.name.is_none(), now).await;
                 (zone, fetched)
             }
         })

@@ -23,11 +23,11 @@ use super::{
     ApiSettings, CaFile, Credential, cause,
     envelope::{self, Page},
     judge::{Read, judge},
-    limits::{rate_limits, retry_after},
+    limits::{lowest_reset, rate_limits, retry_after},
     metrics::{ApiMetrics, Endpoint},
     paging::{Next, PER_PAGE, Paging},
     retry::RetryPolicy,
-    throttle::{Answer, BLOCK, Closed, Effect, Lane, Pace, PaceRecord, Turn, Verdict, Why},
+    throttle::{PauseReason, Paused, Priority, ResponseSummary, Throttle, ThrottleRecord, Ticket, Transition, Verdict},
     transport::{Response, Transport},
 };
 use crate::{
@@ -58,7 +58,7 @@ pub struct Client {
     transport: Transport,
     settings: ApiSettings,
     credential: Arc<Credential>,
-    pace: Arc<Pace>,
+    throttle: Arc<Throttle>,
     metrics: Arc<ApiMetrics>,
     token: Arc<Mutex<TokenInquiry>>,
     /// How the credential was refused the last time: zones that are not asked because of it say the same.
@@ -94,11 +94,11 @@ pub struct Listed {
     pub vanished: u64,
 }
 
-/// What survives of a credential's pace.
+/// What survives of a credential's throttle.
 #[derive(Debug, Serialize, Deserialize)]
-struct SavedPace {
+struct SavedThrottle {
     credential: String,
-    pace: PaceRecord,
+    throttle: ThrottleRecord,
 }
 
 /// Why zones that failed deserve another try.
@@ -138,15 +138,15 @@ impl Client {
         revived: UnboundedSender<(Arc<str>, Revival)>,
         slot: Option<Slot>,
     ) -> Result<Self, ClientError> {
-        let pace = Pace::new(settings.requests_per_5m, settings.concurrency);
+        let throttle = Throttle::new(settings.requests_per_5m, settings.concurrency);
         let saved =
-            slot.as_ref().and_then(|slot| slot.load(|saved: &SavedPace| saved.credential == **credential.name()));
+            slot.as_ref().and_then(|slot| slot.load(|saved: &SavedThrottle| saved.credential == **credential.name()));
         if let Some(saved) = saved {
-            pace.restore(&saved.pace, now().timestamp());
+            throttle.restore(&saved.throttle, now().timestamp());
         }
         Ok(Self {
             transport: Transport::new(settings).map_err(ClientError::Http)?,
-            pace: Arc::new(pace),
+            throttle: Arc::new(throttle),
             metrics: Arc::new(ApiMetrics::register(registry, credential.name())?),
             token: Arc::default(),
             refused: Arc::new(Mutex::new((Reason::Unauthorized, None))),
@@ -183,7 +183,7 @@ impl Client {
             settings: settings.clone(),
             credential,
             // What was spent is spent.
-            pace: Arc::clone(&self.pace),
+            throttle: Arc::clone(&self.throttle),
             metrics,
             token,
             refused: Arc::clone(&self.refused),
@@ -214,7 +214,7 @@ impl Client {
     /// Takes the place of the client that it succeeds, of which nothing may be under way if this one
     /// [asks otherwise](Self::asks_otherwise_than).
     pub fn take_over(&self, before: &Self) {
-        self.pace.set_limits(self.settings.requests_per_5m, self.settings.concurrency);
+        self.throttle.set_limits(self.settings.requests_per_5m, self.settings.concurrency);
         if self.has_another_secret_than(before) {
             self.secret_changed();
         } else if self.asks_otherwise_than(before) {
@@ -232,7 +232,7 @@ impl Client {
 
     /// Forgets what was answered so far.
     fn begin_anew(&self) {
-        self.pace.token_changed();
+        self.throttle.secret_changed();
         let mut token = self.token();
         token.tokens += 1;
         token.due = Instant::now();
@@ -289,7 +289,7 @@ impl Client {
     /// Asks once for something that no listing depends on.
     async fn ask<T: Send + 'static>(&self, path: &str, endpoint: Endpoint, read: Read<T>) -> Result<T, Failure> {
         let url = self.settings.base_url.join(path, None);
-        self.get(endpoint, url, read, self.turn(), Lane::Doubtful, RetryPolicy::ONCE).await
+        self.get(endpoint, url, read, self.next_ticket(), Priority::Failing, RetryPolicy::ONCE).await
     }
 
     /// The credential that it asks with.
@@ -304,22 +304,28 @@ impl Client {
         self.requests_sent.load(Ordering::Relaxed)
     }
 
-    /// Draws a poll's place in the queue: whoever draws first is asked for first.
+    /// Draws the ticket of a poll: the earlier it is drawn, the earlier its requests go out.
     #[must_use]
-    pub fn turn(&self) -> Turn {
-        self.pace.turn()
+    pub fn next_ticket(&self) -> Ticket {
+        self.throttle.next_ticket()
     }
 
     /// Reads the whole listing of a zone, of which so much is known.
     ///
     /// # Errors
     /// If not every page could be read, they do not fit together, or certificates of before are missing.
-    pub async fn list(&self, zone: &Zone, turn: Turn, lane: Lane, baseline: Baseline) -> Result<Listed, Failure> {
+    pub async fn list(
+        &self,
+        zone: &Zone,
+        ticket: Ticket,
+        priority: Priority,
+        baseline: Baseline,
+    ) -> Result<Listed, Failure> {
         let (endpoint, segment, read) = source(zone.kind);
         let fetch = async |number: usize| {
             let query = format!("status=all&per_page={PER_PAGE}&page={number}");
             let url = self.settings.base_url.join(&format!("/zones/{}/{segment}", zone.id), Some(&query));
-            (number, self.get(endpoint, url, read, turn, lane, RetryPolicy::LISTING).await)
+            (number, self.get(endpoint, url, read, ticket, priority, RetryPolicy::LISTING).await)
         };
         let mut paging = Paging::new(baseline);
         let mut in_flight = FuturesUnordered::new();
@@ -347,9 +353,9 @@ impl Client {
     ///
     /// # Errors
     /// If the token may not see it, or no answer came.
-    pub async fn zone_name(&self, zone: &ZoneId, turn: Turn, lane: Lane) -> Result<Box<str>, Failure> {
+    pub async fn zone_name(&self, zone: &ZoneId, ticket: Ticket, priority: Priority) -> Result<Box<str>, Failure> {
         let url = self.settings.base_url.join(&format!("/zones/{zone}"), None);
-        self.get(Endpoint::Zone, url, envelope::zone_name, turn, lane, RetryPolicy::ONCE).await
+        self.get(Endpoint::Zone, url, envelope::zone_name, ticket, priority, RetryPolicy::ONCE).await
     }
 
     /// Reads the credential again whenever its file changes. Never ends.
@@ -387,23 +393,23 @@ impl Client {
         endpoint: Endpoint,
         url: Url,
         read: Read<T>,
-        turn: Turn,
-        mut lane: Lane,
+        ticket: Ticket,
+        mut priority: Priority,
         policy: RetryPolicy,
     ) -> Result<T, Failure> {
         let mut spent = Duration::ZERO;
         let mut tried = 0;
         loop {
-            let ticket = self.pace.admit(turn, lane).await.map_err(|closed| self.closed(closed))?;
-            self.metrics.throttled(ticket.waited);
+            let permit = self.throttle.acquire(ticket, priority).await.map_err(|paused| self.not_sent(paused))?;
+            self.metrics.throttled(permit.waited);
             // On record before it goes out: whatever happens to this process, the next one knows of it.
-            self.save_pace(false).await;
+            self.save_throttle(false).await;
             let started = Instant::now();
             let mut request = self.metrics.request(endpoint);
             // Boxed, since thousands of zones may wait for their ticket and few hold one.
             let headers = self.credential.headers();
             let response = Box::pin(self.send(url.clone(), headers.clone())).await;
-            let mut answer = self.answer(&response);
+            let mut summary = self.summary(&response);
             let status = response.as_ref().ok().map(|response| response.status);
             request.status = status.map(|status| status.as_u16());
             drop(request);
@@ -411,26 +417,29 @@ impl Client {
             spent += started.elapsed();
             let judged = self.judge(response, read).await;
             if let Err(Failure { reason: Reason::RateLimited, .. }) = judged {
-                answer.rate_limited = true;
-                answer.retry_after = Some(answer.retry_after.unwrap_or(BLOCK));
+                summary.is_rate_limited = true;
+                summary.retry_after = Some(summary.block());
             }
-            answer.verdict = verdict(status, judged.as_ref().err());
-            if matches!(answer.verdict, Verdict::Refused | Verdict::LockedOut) && self.credential.headers() != headers {
+            summary.verdict = verdict(status, judged.as_ref().err());
+            if matches!(summary.verdict, Verdict::Refused | Verdict::LockedOut) && self.credential.headers() != headers
+            {
                 // It is about the secret of before, and says nothing of the one that there is now.
                 self.metrics.retried();
                 continue;
             }
-            if endpoint != Endpoint::ClientCertificates && answer.verdict == Verdict::Refused {
+            if endpoint != Endpoint::ClientCertificates && summary.verdict == Verdict::Refused {
                 // This is about what the token may be asked, and not about the token: only listings tell whether it is dead.
-                answer.verdict = Verdict::Forbidden;
+                summary.verdict = Verdict::Forbidden;
             }
-            if let (Verdict::Refused | Verdict::LockedOut, Err(failure)) = (answer.verdict, &judged) {
+            if let (Verdict::Refused | Verdict::LockedOut, Err(failure)) = (summary.verdict, &judged) {
                 *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = (failure.reason, failure.cause);
             }
-            let effect = ticket.report(&answer);
-            self.tell(effect);
-            if let Some(Closed { why: why @ (Why::RateLimited | Why::Low), .. }) = effect.closed {
-                self.save_pace(why == Why::RateLimited).await;
+            let transition = permit.record_response(&summary);
+            self.log_transition(transition);
+            if let Some(Paused { reason: reason @ (PauseReason::RateLimited | PauseReason::Low), .. }) =
+                transition.paused
+            {
+                self.save_throttle(reason == PauseReason::RateLimited).await;
             }
             let mut failure = match judged {
                 Ok(value) => return Ok(value),
@@ -438,28 +447,28 @@ impl Client {
             };
             failure.message = self.credential.redact(&failure.message);
             failure.cf_ray = failure.cf_ray.map(|ray| self.credential.redact(&ray));
-            if let Some(Closed { why: Why::Refused, wait }) = effect.closed {
+            if let Some(Paused { reason: PauseReason::Refused, wait }) = transition.paused {
                 failure.dead_token = Some(DeadToken::TryAfter(wait));
                 return Err(failure);
             }
-            let Some(wait) = policy.wait(&failure, tried, spent, answer.retry_after) else {
-                failure.wait_at_least = answer.retry_after.unwrap_or_default();
+            let Some(wait) = policy.wait(&failure, tried, spent, summary.retry_after) else {
+                failure.wait_at_least = summary.retry_after.unwrap_or_default();
                 return Err(failure);
             };
             tracing::debug!(credential = %self.credential.name(), %url, %failure, ?wait, "A request failed and will be sent again.");
             self.metrics.retried();
             sleep(wait).await;
             spent += wait;
-            lane = Lane::Doubtful;
+            priority = Priority::Failing;
         }
     }
 
     /// Puts on disk what a restart must not forget. A block can outlast a loss of power, the requests of a window hardly.
-    async fn save_pace(&self, durable: bool) {
+    async fn save_throttle(&self, durable: bool) {
         if let Some(slot) = &self.slot {
             // Rounded up: what is given back too late harms nobody.
-            let pace = self.pace.record((self.now)().timestamp().saturating_add(1), self.settings.timeout);
-            slot.save(SavedPace { credential: self.credential.name().to_string(), pace }, durable).await;
+            let throttle = self.throttle.record((self.now)().timestamp().saturating_add(1), self.settings.timeout);
+            slot.save(SavedThrottle { credential: self.credential.name().to_string(), throttle }, durable).await;
         }
     }
 
@@ -471,20 +480,19 @@ impl Client {
         self.transport.get(url, headers).await
     }
 
-    /// What the pace learns from a response; the limits it tells are shown.
-    fn answer(&self, response: &Result<Response, Failure>) -> Answer {
-        let Ok(response) = response else { return Answer::default() };
+    /// What the throttle has to know of a response, but for its body. The limits in its headers become metrics.
+    fn summary(&self, response: &Result<Response, Failure>) -> ResponseSummary {
+        let Ok(response) = response else { return ResponseSummary::default() };
         let mut limits = rate_limits(&response.headers);
         // A policy's name is a label value.
         limits.iter_mut().for_each(|limit| limit.policy = self.credential.redact(&limit.policy).into());
         if !limits.is_empty() {
             self.metrics.limited(&limits);
         }
-        Answer {
-            verdict: Verdict::None,
-            rate_limited: false,
+        ResponseSummary {
             retry_after: retry_after(&response.headers, (self.now)()),
-            limits,
+            low_for: lowest_reset(&limits),
+            ..ResponseSummary::default()
         }
     }
 
@@ -500,9 +508,9 @@ impl Client {
     }
 
     /// The failure of a request that was not sent.
-    fn closed(&self, Closed { why, wait }: Closed) -> Failure {
+    fn not_sent(&self, Paused { reason: pause, wait }: Paused) -> Failure {
         let credential = self.credential.name();
-        if why == Why::Refused {
+        if pause == PauseReason::Refused {
             let (reason, cause) = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
             let remedy = cause::remedy(reason, cause, credential);
             let message = format!(
@@ -516,16 +524,16 @@ impl Client {
         }
     }
 
-    fn tell(&self, effect: Effect) {
+    fn log_transition(&self, transition: Transition) {
         let credential = self.credential.name();
-        match effect.closed {
-            Some(Closed { why: Why::RateLimited, wait }) => {
+        match transition.paused {
+            Some(Paused { reason: PauseReason::RateLimited, wait }) => {
                 tracing::warn!(%credential, ?wait, "Cloudflare says that there were too many requests: none is sent with this credential for a while.");
             }
-            Some(Closed { why: Why::Refused, wait }) => {
+            Some(Paused { reason: PauseReason::Refused, wait }) => {
                 tracing::warn!(%credential, ?wait, "Cloudflare refuses this credential: a single zone tries it again after a while, or when it changes.");
             }
-            Some(Closed { why: Why::Low, wait }) => {
+            Some(Paused { reason: PauseReason::Low, wait }) => {
                 // It comes and goes with each look, so it is said now and then.
                 let mut said = self.said_low.lock().unwrap_or_else(PoisonError::into_inner);
                 if said.is_none_or(|said| said.elapsed() >= SAY_LOW_EVERY) {
@@ -535,7 +543,7 @@ impl Client {
             }
             None => {}
         }
-        if effect.revived {
+        if transition.recovered {
             tracing::info!(%credential, "Cloudflare accepts this credential again.");
             self.revive(Revival::Reopened);
         }

@@ -13,7 +13,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    cloudflare::Pace,
+    cloudflare::Throttle,
     model::{Kind, Reason, ZoneId},
     properties::tests_everything,
 };
@@ -153,15 +153,15 @@ where
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_zones_share_the_budget_for_a_day() {
     let hours = if tests_everything() { 24 } else { 6 };
-    let pace = Pace::new(600, 4);
+    let throttle = Throttle::new(600, 4);
     let sent = RefCell::new(Vec::new());
     let running = run(zones(10_000, HOUR), hours * HOUR, |job, _| {
-        let (pace, sent) = (&pace, &sent);
+        let (throttle, sent) = (&throttle, &sent);
         async move {
-            let ticket = pace.admit(pace.turn(), job.lane).await.unwrap();
+            let permit = throttle.acquire(throttle.next_ticket(), job.priority).await.unwrap();
             sent.borrow_mut().push(Instant::now());
             sleep(Duration::from_millis(50)).await;
-            drop(ticket);
+            drop(permit);
             good()
         }
     })
@@ -360,15 +360,15 @@ async fn a_name_is_asked_for_until_it_is_known_or_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn zones_that_failed_go_in_the_doubtful_lane() {
-    let lanes = RefCell::new(Vec::new());
+async fn zones_that_failed_have_a_priority_of_their_own() {
+    let priorities = RefCell::new(Vec::new());
     run(zones(1, HOUR), 3 * HOUR, |job, poll| {
-        lanes.borrow_mut().push(job.lane);
+        priorities.borrow_mut().push(job.priority);
         async move { if poll == 1 { Err(Failure::new(Reason::Timeout, "no")) } else { good() } }
     })
     .await;
-    use Lane::{Doubtful, Proven};
-    assert_eq!(lanes.into_inner(), [Proven, Proven, Doubtful, Proven, Proven]);
+    use Priority::{Failing, Healthy};
+    assert_eq!(priorities.into_inner(), [Healthy, Healthy, Failing, Healthy, Healthy]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -376,11 +376,11 @@ async fn zones_are_listed_as_often_as_the_outlook_says() {
     let mut all = zones(300, HOUR);
     all.extend((300..900).map(|number| zone(number, MINUTE)));
     let outlook = Demand::new(600, &all).outlook().remove(0);
-    let pace = Pace::new(600, 4);
+    let throttle = Throttle::new(600, 4);
     let running = run(all, 12 * HOUR, async |job, _| {
-        let ticket = pace.admit(pace.turn(), job.lane).await.unwrap();
+        let permit = throttle.acquire(throttle.next_ticket(), job.priority).await.unwrap();
         sleep(Duration::from_millis(50)).await;
-        drop(ticket);
+        drop(permit);
         good()
     })
     .await;

@@ -1,0 +1,90 @@
+//! Whose request is next.
+//!
+//! Requests wait by the ticket of their poll, so that a zone of many pages is read in one go. A single request at a
+//! time is woken: the first that may go out.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio::sync::Notify;
+
+/// Whether a poll is likely to hold up what waits behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// The last poll of its zone was good.
+    Healthy,
+    /// The last poll of its zone failed. All such polls together leave one place in flight free, so that the others
+    /// go on, however many of these hang.
+    Failing,
+}
+
+/// A poll's place in the queue. All its requests share one: a listing that is read page by page between those of
+/// other zones would change in the meantime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(u64);
+
+/// The place of one request: the ticket of its poll, and a number of its own.
+pub(super) type Place = (Ticket, u64);
+
+/// The requests that wait.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    drawn: u64,
+    healthy: BTreeMap<Place, Arc<Notify>>,
+    failing: BTreeMap<Place, Arc<Notify>>,
+}
+
+impl Queue {
+    /// Draws the ticket of a poll.
+    pub(super) fn next_ticket(&mut self) -> Ticket {
+        Ticket(self.draw())
+    }
+
+    /// Adds a request: its place, and what wakes it.
+    pub(super) fn enter(&mut self, ticket: Ticket, priority: Priority) -> (Place, Arc<Notify>) {
+        let place = (ticket, self.draw());
+        let woken = Arc::new(Notify::new());
+        self.waiting(priority).insert(place, Arc::clone(&woken));
+        (place, woken)
+    }
+
+    /// Removes a request.
+    pub(super) fn leave(&mut self, place: Place, priority: Priority) {
+        self.waiting(priority).remove(&place);
+    }
+
+    /// Whether this request is the next one.
+    pub(super) fn is_next(&self, place: Place, failing_may_go: bool) -> bool {
+        self.next(failing_may_go).is_some_and(|(next, _)| *next == place)
+    }
+
+    /// Wakes the request that is next, if there is one.
+    pub(super) fn wake_next(&self, failing_may_go: bool) {
+        if let Some((_, next)) = self.next(failing_may_go) {
+            next.notify_one();
+        }
+    }
+
+    /// Wakes every request.
+    pub(super) fn wake_all(&self) {
+        self.healthy.values().chain(self.failing.values()).for_each(|waiting| waiting.notify_one());
+    }
+
+    /// The request of the earliest ticket, whatever its priority, unless failing ones have to wait.
+    fn next(&self, failing_may_go: bool) -> Option<(&Place, &Arc<Notify>)> {
+        let healthy = self.healthy.first_key_value();
+        let failing = self.failing.first_key_value().filter(|_| failing_may_go);
+        [healthy, failing].into_iter().flatten().min_by_key(|(place, _)| **place)
+    }
+
+    fn waiting(&mut self, priority: Priority) -> &mut BTreeMap<Place, Arc<Notify>> {
+        match priority {
+            Priority::Healthy => &mut self.healthy,
+            Priority::Failing => &mut self.failing,
+        }
+    }
+
+    fn draw(&mut self) -> u64 {
+        self.drawn += 1;
+        self.drawn
+    }
+}
