@@ -438,6 +438,8 @@ fn check_name(name: &str) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::too_many_lines, reason = "tables of cases are long")]
+
     use super::*;
 
     const ZONE: &str = "[[zones]]\nid = \"023e105f4ecef8ad9ca31a8372d0c353\"\n";

@@ -508,6 +508,7 @@ mod tests {
 
     /// What a strange listing looks like: `(entries or why not, requests)`.
     #[test]
+    #[allow(clippy::too_many_lines, reason = "a table of cases")]
     fn a_strange_listing_is_read_whole_or_not_at_all() {
         type Answer = Box<dyn Fn(usize, usize) -> Page>;
         let short = |promised, sent| Err(Unfit::Short { promised, sent });

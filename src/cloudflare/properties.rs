@@ -107,6 +107,7 @@ fn assert_is_shown(time: i64) {
 ///
 /// Pages are of six entries at most and listings of 43, whereas the real ones are of fifty and of thousands: what is
 /// decided depends on how many pages there are and on which entries come where, and not on how many are on a page.
+#[allow(clippy::too_many_lines, reason = "one conversation, from its first request to what came of it")]
 pub fn listing(bytes: &[u8]) {
     let mut script = bytes.iter().map(|&byte| usize::from(byte));
     let mut next = || script.next().unwrap_or_default();

@@ -2,79 +2,46 @@
 //!
 //! What the system does not tell has no series: a start time of 0 would be a lie.
 
+#[cfg(target_os = "linux")]
+use procfs::{
+    WithCurrentSystemInfo as _,
+    process::{LimitValue, Process},
+};
+
 use super::text::Text;
 
 /// Appends what the system tells of this process.
 #[cfg(target_os = "linux")]
 pub(super) fn render(text: &mut Text) {
-    use procfs::{
-        ProcResult, WithCurrentSystemInfo as _,
-        process::{LimitValue, Process, Stat},
-    };
-
     let Ok(process) = Process::myself() else { return };
-    let ticks = procfs::ticks_per_second();
-    let stat = process.stat();
-    let of_stat = |value: &dyn Fn(&Stat) -> Option<f64>| stat.as_ref().ok().and_then(value);
-    let limit = |limit: ProcResult<LimitValue>| match limit {
-        Ok(LimitValue::Value(value)) => Some(float(value)),
-        Ok(LimitValue::Unlimited) | Err(_) => None,
-    };
-    let limits = process.limits();
-    let limit_of = |value: &dyn Fn(&procfs::process::Limits) -> LimitValue| {
-        limit(limits.as_ref().map(value).map_err(|error| procfs::ProcError::Other(error.to_string())))
-    };
+    let stat = process.stat().ok();
+    let stat = stat.as_ref();
+    let limits = process.limits().ok();
+    let limits = limits.as_ref();
     // Hidden under `ProcSubset=pid`, where it would read as the epoch.
     let boot = procfs::boot_time_secs().ok().filter(|&boot| boot > 0);
+    let cpu = stat.map(|stat| seconds(stat.utime + stat.stime));
+    let files = process.fd_count().ok().map(|count| float(count as u64));
+    let max_files = limits.and_then(|limits| limited(limits.max_open_files.soft_limit));
+    let memory = stat.map(|stat| float(stat.vsize));
+    let max_memory = limits.and_then(|limits| limited(limits.max_address_space.soft_limit));
+    let resident = stat.map(|stat| float(stat.rss_bytes().get()));
+    let threads = stat.map(|stat| float(stat.num_threads.unsigned_abs()));
+    let start = boot.zip(stat).map(|(boot, stat)| float(boot) + seconds(stat.starttime));
     for (name, kind, help, value) in [
-        (
-            "process_cpu_seconds_total",
-            "counter",
-            "Total user and system CPU time spent in seconds.",
-            of_stat(&|stat| Some(float(stat.utime + stat.stime) / float(ticks))),
-        ),
-        (
-            "process_open_fds",
-            "gauge",
-            "Number of open file descriptors.",
-            process.fd_count().ok().map(|count| float(count as u64)),
-        ),
-        (
-            "process_max_fds",
-            "gauge",
-            "Maximum number of open file descriptors.",
-            limit_of(&|limits| limits.max_open_files.soft_limit),
-        ),
-        (
-            "process_virtual_memory_bytes",
-            "gauge",
-            "Virtual memory size in bytes.",
-            of_stat(&|stat| Some(float(stat.vsize))),
-        ),
+        ("process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.", cpu),
+        ("process_open_fds", "gauge", "Number of open file descriptors.", files),
+        ("process_max_fds", "gauge", "Maximum number of open file descriptors.", max_files),
+        ("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.", memory),
         (
             "process_virtual_memory_max_bytes",
             "gauge",
             "Maximum amount of virtual memory available in bytes.",
-            limit_of(&|limits| limits.max_address_space.soft_limit),
+            max_memory,
         ),
-        (
-            "process_resident_memory_bytes",
-            "gauge",
-            "Resident memory size in bytes.",
-            of_stat(&|stat| Some(float(stat.rss_bytes().get()))),
-        ),
-        (
-            "process_threads",
-            "gauge",
-            "Number of OS threads in the process.",
-            of_stat(&|stat| Some(float(stat.num_threads.unsigned_abs()))),
-        ),
-        (
-            "process_start_time_seconds",
-            "gauge",
-            "Start time of the process since unix epoch in seconds.",
-            of_stat(&|stat| Some(float(boot?) + float(stat.starttime) / float(ticks))),
-        ),
+        ("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.", resident),
+        ("process_threads", "gauge", "Number of OS threads in the process.", threads),
+        ("process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.", start),
     ] {
         if let Some(value) = value {
             text.family(name, kind, help);
@@ -86,6 +53,20 @@ pub(super) fn render(text: &mut Text) {
 /// Other systems tell it in other ways; nothing is shown there.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn render(_: &mut Text) {}
+
+#[cfg(target_os = "linux")]
+fn limited(limit: LimitValue) -> Option<f64> {
+    match limit {
+        LimitValue::Value(value) => Some(float(value)),
+        LimitValue::Unlimited => None,
+    }
+}
+
+/// From ticks of the system's clock.
+#[cfg(target_os = "linux")]
+fn seconds(ticks: u64) -> f64 {
+    float(ticks) / float(procfs::ticks_per_second())
+}
 
 #[cfg(target_os = "linux")]
 #[expect(clippy::cast_precision_loss, reason = "Prometheus values are 64-bit floats")]

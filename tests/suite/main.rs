@@ -4,6 +4,7 @@
 //! wait can wait beside each other.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a test that fails panics")]
+#![allow(clippy::too_many_lines, reason = "tables of cases are long")]
 
 mod access;
 mod check;
