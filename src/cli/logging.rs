@@ -1,7 +1,8 @@
 //! Where log lines go and how they look.
 //!
 //! A thread of its own writes them to stderr, so that nothing else waits for those who read it. What they do not take
-//! in time is dropped and counted.
+//! in time is dropped and counted. What waits is bounded by bytes, because a mistake in a configuration can be a long
+//! line; `tracing-appender` bounds lines, and says nothing of those that it drops.
 
 use std::{
     collections::VecDeque,
