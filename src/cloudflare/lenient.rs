@@ -80,7 +80,7 @@ impl<'a> Json<'a> {
     }
 }
 
-/// Reads an object. Where serde_json stops at something that it would pass over, it is read again without that.
+/// Reads an object. Where `serde_json` stops at something that it would pass over, it is read again without that.
 pub(super) fn read<T>(json: &[u8], shape: &Shape<'_>, take: impl FnOnce(&Json<'_>) -> T) -> Option<T> {
     fn parse<'a>(json: &'a [u8], shape: &'a Shape<'a>) -> serde_json::Result<Json<'a>> {
         let mut deserializer = serde_json::Deserializer::from_slice(json);
@@ -170,7 +170,7 @@ impl<'a> Visitor<'a> for &'a Shape<'a> {
     }
 }
 
-/// The same JSON without what serde_json passes over but does not read: a byte that is no text, half a surrogate pair,
+/// The same JSON without what `serde_json` passes over but does not read: a byte that is no text, half a surrogate pair,
 /// and a number beyond every `f64`. They spoil the value that they are in, and no other.
 fn repaired(json: &[u8]) -> String {
     let json = String::from_utf8_lossy(json);
