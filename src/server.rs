@@ -3,19 +3,19 @@
 //! The only place that knows axum and hyper. It takes bound listeners and a stop signal, and only reads the
 //! snapshot: no request to it ever causes one to Cloudflare. Who may ask, and how, is what the web configuration says.
 
-mod accept;
 mod connection;
 mod cross_site;
-mod guard;
 mod host;
 mod http2;
 mod limit;
+mod listener;
 mod metrics;
+mod middleware;
 mod page;
 mod published;
-mod secure;
 mod sending;
 mod settings;
+mod tls;
 mod web_config;
 
 use std::{future::pending, io, sync::Arc, time::Duration};
@@ -193,15 +193,15 @@ pub async fn serve(
     };
     let mut router = router(telemetry_path, notice, reload, Arc::clone(&served));
     if let Some(web) = &web {
-        router = router.layer(from_fn_with_state(Arc::clone(web), guard::guard));
+        router = router.layer(from_fn_with_state(Arc::clone(web), middleware::guard));
     }
     let tls = web.clone().filter(|web| web.is_tls());
     let probes = async {
         let Some(probe) = access.probe else { return Ok(()) };
-        accept::serve(vec![probe], probe_router(Arc::clone(&served)), None, MAX_PROBES, stop.clone()).await
+        listener::serve(vec![probe], probe_router(Arc::clone(&served)), None, MAX_PROBES, stop.clone()).await
     };
     let served_all = async {
-        let all = accept::serve(listeners, router, tls, accept::MAX_CONNECTIONS, stop.clone());
+        let all = listener::serve(listeners, router, tls, listener::MAX_CONNECTIONS, stop.clone());
         tokio::try_join!(all, probes).map(drop)
     };
     tokio::select! {

@@ -1,7 +1,7 @@
-//! One connection: HTTP/1.1 on whatever can be read and written, TLS included, which is in `secure`.
+//! One connection: HTTP/1.1 on whatever can be read and written, TLS included, which is in `tls`.
 //!
 //! It ends when the client is done, when nothing moves, or when the program stops. Which connections there are, and
-//! which of them has to make room for another, is in `accept`.
+//! which of them has to make room for another, is in `listener`.
 
 use std::{
     convert::Infallible,

@@ -3,7 +3,7 @@
 //! [`config`] is what a file says, checked. [`document`] reads its YAML, [`tls`], [`protocol`], [`pem`] and [`client_auth`]
 //! make TLS settings of it, [`basic_auth`] compares passwords, [`rate_limit`] counts requests, and [`reload`] follows the file while the
 //! program runs.
-//! How requests and connections are held to it is in `guard` and `secure`.
+//! How requests and connections are held to it is in `middleware` and `tls` of `server`.
 //!
 //! Messages contain the words of the toolkit's own, so that whoever looks for them finds them. None repeats a value
 //! that could be a key, a password or its hash.

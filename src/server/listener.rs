@@ -26,7 +26,7 @@ use super::{
     connection::{self, Activity, Ended, MAX_HEADER, STILL_TIME, Watched, stopped},
     host,
     limit::Reached,
-    secure,
+    tls,
     web_config::{Guesser, Web},
 };
 
@@ -68,7 +68,7 @@ pub(super) async fn serve(
                     let task = match tls.clone() {
                         None => connections.tasks.spawn(connection::serve(stream, router, stop)),
                         Some(web) => connections.tasks.spawn(async move {
-                            secure::serve(stream, || web.tls_now(), router, stop).await
+                            tls::serve(stream, || web.tls_now(), router, stop).await
                         }),
                     };
                     connections.open.insert(task.id(), Connection { task, activity });
