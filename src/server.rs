@@ -3,16 +3,17 @@
 //! The only place that knows axum and hyper. It takes bound listeners and a stop signal, and only reads the
 //! snapshot: no request to it ever causes one to Cloudflare. Who may ask, and how, is what the web configuration says.
 
+mod activity;
 mod connection;
 mod cross_site;
 mod host;
-mod http2;
 mod limit;
 mod listener;
 mod metrics;
 mod middleware;
 mod page;
 mod published;
+mod request;
 mod sending;
 mod settings;
 mod tls;
@@ -24,7 +25,6 @@ use axum::{
     Router,
     extract::State,
     http::{HeaderMap, StatusCode, Uri},
-    middleware::from_fn_with_state,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -191,17 +191,13 @@ pub async fn serve(
             }
         }
     };
-    let mut router = router(telemetry_path, notice, reload, Arc::clone(&served));
-    if let Some(web) = &web {
-        router = router.layer(from_fn_with_state(Arc::clone(web), middleware::guard));
-    }
-    let tls = web.clone().filter(|web| web.is_tls());
+    let router = router(telemetry_path, notice, reload, Arc::clone(&served));
     let probes = async {
         let Some(probe) = access.probe else { return Ok(()) };
         listener::serve(vec![probe], probe_router(Arc::clone(&served)), None, MAX_PROBES, stop.clone()).await
     };
     let served_all = async {
-        let all = listener::serve(listeners, router, tls, listener::MAX_CONNECTIONS, stop.clone());
+        let all = listener::serve(listeners, router, web.clone(), listener::MAX_CONNECTIONS, stop.clone());
         tokio::try_join!(all, probes).map(drop)
     };
     tokio::select! {

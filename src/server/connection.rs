@@ -1,351 +1,263 @@
-//! One connection: HTTP/1.1 on whatever can be read and written, TLS included, which is in `tls`.
+//! One connection: TLS where it is wanted, and HTTP/1.1 or HTTP/2 on it.
 //!
-//! It ends when the client is done, when nothing moves, or when the program stops. Which connections there are, and
-//! which of them has to make room for another, is in `listener`.
+//! It ends when the client is done, or when the program stops. Whether it ends earlier, because nothing moves on it or
+//! others need the room, is decided in `listener`, by what `activity` records.
 
 use std::{
     convert::Infallible,
-    io::{self, IoSlice},
-    pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
-    },
+    net::IpAddr,
+    pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use axum::{
-    BoxError, Router,
+    Router,
     body::{Body, Bytes},
 };
+use futures_util::future::BoxFuture;
 use hyper::{
-    Request, Response,
-    body::Incoming,
-    server::conn::http1,
-    service::{Service as _, service_fn},
+    Request, Response, Version,
+    body::{Body as HttpBody, Frame, Incoming, SizeHint},
+    service::Service,
 };
 use hyper_util::{
-    rt::{TokioIo, TokioTimer},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
     service::TowerToHyperService,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf, copy, sink},
-    sync::watch,
-    time::{Instant, sleep_until, timeout},
+    io::{AsyncRead, AsyncWrite},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
 
-use super::web_config::Guesser;
+use super::{
+    activity::{Activity, InFlight, TrackedStream},
+    request::bounded_copy,
+    tls,
+    web_config::{Guesser, Web},
+};
 
 /// How long a request's header may take. hyper also counts the time before it begins, so this is longer than the
 /// minute that Prometheus waits between two scrapes unless told otherwise: its connection stays.
-const HEADER_TIME: Duration = Duration::from_secs(75);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// The most that a request's header can be; a browser sends two KiB.
-pub(super) const MAX_HEADER: usize = 32 * 1024;
+pub(super) const MAX_HEADER: u16 = 32 * 1024;
 
-/// A connection on which nothing moves for so long is closed, such as that of a client that stopped reading.
-pub(super) const STILL_TIME: Duration = Duration::from_secs(120);
+/// Requests at once on a connection of HTTP/2. A browser sends ten for a page; a client that wants more waits.
+const MAX_STREAMS: u32 = 16;
 
-/// How long a client may take to see that the connection ends.
-pub(super) const LINGER: Duration = Duration::from_secs(1);
+/// How many of them are handled at once. The others wait until the client has taken a response, so that a client that
+/// does not read holds pieces of so many responses and no more. Users of a proxy that shares a connection among them
+/// wait for each other's large responses; a small one lets the next begin at once.
+const MAX_RESPONSES: usize = 2;
 
-/// How a connection ended.
+/// A response of no more bytes is small: health, a refusal, the outcome of a reload. Sixteen of them are less than two
+/// pieces of a large one.
+const SMALL_RESPONSE: u64 = 1024;
+
+/// What HTTP/2 keeps of a response until the client takes it, for each request.
+const SEND_BUFFER: usize = 16 * 1024;
+
+/// What a client of HTTP/2 may send of the bodies of its requests, which are not read: the least that the protocol
+/// allows.
+const RECEIVE_WINDOW: u32 = 65_535;
+
+/// Why a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(super) enum CloseReason {
     /// As either side wished.
     Done,
     /// A request's header was too large.
-    TooLarge,
-    /// Nothing had moved.
-    Still,
-    /// It never became a TLS connection, and why.
+    HeaderTooLarge,
+    /// The TLS handshake failed, and why.
     Handshake(String),
 }
 
-/// Serves a client without TLS.
-pub(super) async fn serve<S>(stream: Watched<S>, router: Router, stop: watch::Receiver<bool>) -> Ended
+/// Serves a client until it is done. Once `stop` is true, it takes no more requests, and ends when those that it has
+/// taken are answered.
+pub(super) async fn serve<S>(
+    stream: TrackedStream<S>,
+    tls: Option<Arc<Web>>,
+    service: ConnectionService,
+    stop: watch::Receiver<bool>,
+) -> CloseReason
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let activity = Arc::clone(&stream.activity);
-    serve_http1(stream, &activity, router, stop).await
+    let Some(web) = tls else {
+        return serve_http(stream, Version::HTTP_11, service, stop).await;
+    };
+    match tls::accept(stream, || web.tls_now()).await {
+        Ok(stream) => {
+            let version = tls::negotiated_version(&stream);
+            serve_http(stream, version, service, stop).await
+        }
+        Err(reason) => reason,
+    }
 }
 
-/// Serves until the client is done, nothing moves, or `stop` turns true. Then a request of which the header is here is
-/// still answered, and nothing else is waited for.
-pub(super) async fn serve_http1<S>(
+async fn serve_http<S>(
     stream: S,
-    activity: &Arc<Activity>,
-    router: Router,
+    version: Version,
+    service: ConnectionService,
     mut stop: watch::Receiver<bool>,
-) -> Ended
+) -> CloseReason
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let stream = Hearing { stream, activity: Arc::clone(activity) };
-    let (router, of_service) = (TowerToHyperService::new(router), Arc::clone(activity));
-    let service = service_fn(move |request: Request<Incoming>| answer(&router, &of_service, request));
-    let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME)
-        .max_buf_size(MAX_HEADER)
-        // A client that has said all may close its side before it has the answer.
-        .half_close(true)
-        .serve_connection(TokioIo::new(stream), service);
+    let builder = builder(version);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let served = tokio::select! {
         served = &mut connection => served,
-        () = activity.ceases() => return Ended::Still,
         () = stopped(&mut stop) => {
-            activity.deaf.store(true, Relaxed);
-            Pin::new(&mut connection).graceful_shutdown();
-            // It failed if it was waiting for the rest of a header, and nobody is left to tell.
-            let _ = connection.await;
-            return Ended::Done;
+            connection.as_mut().graceful_shutdown();
+            connection.await
         }
     };
-    let mut stream = connection.into_parts().io.into_inner().stream;
-    tokio::select! {
-        () = linger(&mut stream) => {}
-        () = stopped(&mut stop) => {}
-    }
     match served {
-        Err(error) if error.is_parse_too_large() => Ended::TooLarge,
-        // A client that went, or speaks something else.
-        Ok(()) | Err(_) => Ended::Done,
+        Err(error) if error.downcast_ref().is_some_and(hyper::Error::is_parse_too_large) => CloseReason::HeaderTooLarge,
+        // Otherwise the client is gone, or speaks something else.
+        Ok(()) | Err(_) => CloseReason::Done,
     }
 }
 
-/// Answers a request, and meanwhile shows that it is not the client that is waited for.
-pub(super) fn answer<B>(
-    router: &TowerToHyperService<Router>,
-    activity: &Arc<Activity>,
-    mut request: Request<B>,
-) -> impl Future<Output = Result<Response<Body>, Infallible>> + use<B>
-where
-    B: hyper::body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
-    request.extensions_mut().insert(Arc::clone(&activity.guesser));
-    let (answer, answering) = (router.call(request), activity.answering());
-    async move {
-        let answer = answer.await;
-        drop(answering);
-        answer
-    }
-}
-
-/// Says that the connection ends, and waits a little for the client to see it. Closed at once, with input of it unread,
-/// the connection would be reset, and that may destroy an answer on its way.
-pub(super) async fn linger(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
-    let lingering = async {
-        stream.shutdown().await?;
-        copy(stream, &mut sink()).await
-    };
-    // Whatever comes of it, the connection is closed now.
-    let _ = timeout(LINGER, lingering).await;
+fn builder(version: Version) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(usize::from(MAX_HEADER))
+        // A client that has sent everything may close its side before it has the response.
+        .half_close(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::from(MAX_HEADER))
+        .initial_stream_window_size(RECEIVE_WINDOW)
+        .initial_connection_window_size(RECEIVE_WINDOW)
+        .max_send_buf_size(SEND_BUFFER);
+    // A client that has chosen none by TLS gets HTTP/1.1, whatever it sends.
+    if version == Version::HTTP_2 { builder.http2_only() } else { builder.http1_only() }
 }
 
 /// Waits until `stop` turns true.
 pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // An error means that whoever could say stop is gone.
+    // An error means that nothing is left that could stop it.
     let _ = stop.wait_for(|&stop| stop).await;
 }
 
-/// What goes on on a connection, for those who look at it from outside.
+/// Hands the requests of a connection to the router.
 #[derive(Debug)]
-pub(super) struct Activity {
-    moved: Mutex<Instant>,
-    /// Answers that are being made, so it is not the client that is waited for.
-    answering: AtomicUsize,
-    /// Nothing more is wanted of the client.
-    deaf: AtomicBool,
+pub(super) struct ConnectionService {
+    router: TowerToHyperService<Router>,
+    activity: Arc<Activity>,
     guesser: Arc<Guesser>,
+    turns: Arc<Semaphore>,
 }
 
-impl Activity {
-    /// When bytes last moved, in either direction; now, while an answer is being made.
-    pub(super) fn moved(&self) -> Instant {
-        if self.answering.load(Relaxed) > 0 { Instant::now() } else { *self.lock() }
-    }
-
-    /// Waits until nothing has moved for long.
-    pub(super) async fn ceases(&self) {
-        loop {
-            let still_at = self.moved() + STILL_TIME;
-            if still_at <= Instant::now() {
-                return;
-            }
-            sleep_until(still_at).await;
-        }
-    }
-
-    fn moves(&self) {
-        *self.lock() = Instant::now();
-    }
-
-    fn answering(self: &Arc<Self>) -> Answering {
-        self.answering.fetch_add(1, Relaxed);
-        Answering(Arc::clone(self))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Instant> {
-        self.moved.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Until it is dropped, an answer is being made.
-struct Answering(Arc<Activity>);
-
-impl Drop for Answering {
-    fn drop(&mut self) {
-        self.0.moves();
-        self.0.answering.fetch_sub(1, Relaxed);
-    }
-}
-
-/// A stream that records when bytes move on it.
-#[derive(Debug)]
-pub(super) struct Watched<S> {
-    stream: S,
-    activity: Arc<Activity>,
-}
-
-impl<S> Watched<S> {
-    /// Its coming is a movement too. `guesser` is who guesses if somebody does on it.
-    pub(super) fn new(stream: S, guesser: Guesser) -> Self {
+impl ConnectionService {
+    pub(super) fn new(router: Router, activity: Arc<Activity>, client: IpAddr) -> Self {
         Self {
-            stream,
-            activity: Arc::new(Activity {
-                moved: Mutex::new(Instant::now()),
-                answering: AtomicUsize::new(0),
-                deaf: AtomicBool::new(false),
-                guesser: Arc::new(guesser),
-            }),
-        }
-    }
-
-    pub(super) fn activity(&self) -> &Arc<Activity> {
-        &self.activity
-    }
-
-    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if matches!(written, Poll::Ready(Ok(1..))) {
-            self.activity.moves();
-        }
-        written
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            self.activity.moves();
-        }
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.wrote(written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.wrote(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
-/// A stream of which the end is read, once nothing more is wanted of the client, instead of waiting for more: half a
-/// header is then given up, and an answer goes on.
-#[derive(Debug)]
-struct Hearing<S> {
-    stream: S,
-    activity: Arc<Activity>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Hearing<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.stream).poll_read(context, buffer) {
-            Poll::Pending if self.activity.deaf.load(Relaxed) => Poll::Ready(Ok(())),
-            polled => polled,
+            router: TowerToHyperService::new(router),
+            activity,
+            guesser: Arc::new(Guesser::new(client)),
+            turns: Arc::new(Semaphore::new(MAX_RESPONSES)),
         }
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Hearing<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
+impl Service<Request<Incoming>> for ConnectionService {
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
-    fn poll_write_vectored(
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let in_flight = self.activity.begin_response();
+        let turn = Arc::clone(&self.turns).acquire_owned();
+        let is_http2 = request.version() == Version::HTTP_2;
+        let mut request = if is_http2 { bounded_copy(request) } else { request.map(Body::new) };
+        request.extensions_mut().insert(Arc::clone(&self.guesser));
+        let router = self.router.clone();
+        let activity = Arc::clone(&self.activity);
+        Box::pin(async move {
+            // There is always one, since nothing closes the semaphore.
+            let turn = turn.await.ok();
+            let response = activity.while_handling(router.call(request)).await?;
+            Ok(response.map(|body| ResponseBody::new(body, in_flight, turn)))
+        })
+    }
+}
+
+/// The body of a response, which is in progress until this is dropped.
+pub(super) struct ResponseBody {
+    body: Body,
+    _in_flight: Arc<InFlight>,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+impl ResponseBody {
+    fn new(body: Body, in_flight: Arc<InFlight>, turn: Option<OwnedSemaphorePermit>) -> Self {
+        let size = body.size_hint().upper();
+        let is_small = size.is_some_and(|size| size <= SMALL_RESPONSE);
+        Self { body, _in_flight: in_flight, _turn: turn.filter(|_| !is_small) }
+    }
+}
+
+impl HttpBody for ResponseBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use axum::routing::get;
     use tokio::{
-        io::{AsyncReadExt as _, DuplexStream, duplex},
+        io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
+        spawn,
         task::JoinHandle,
-        time::sleep,
+        time::{Instant, sleep, timeout},
     };
 
     use super::*;
+    use crate::server::activity::LINGER;
 
-    /// A client's end of a connection, what says stop, and how it ends.
-    fn connect() -> (DuplexStream, watch::Sender<bool>, JoinHandle<Ended>) {
+    fn service(router: Router, activity: &Arc<Activity>) -> ConnectionService {
+        ConnectionService::new(router, Arc::clone(activity), Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// A client's end of a connection, what stops it, and how it ends.
+    fn connect() -> (DuplexStream, watch::Sender<bool>, JoinHandle<CloseReason>) {
         let router = Router::new()
             .route("/", get("well"))
             .route("/large", get(async || vec![b'x'; 1 << 20]))
             .route("/late", get(async || sleep(Duration::from_secs(5)).await));
         let (stop, stopped) = watch::channel(false);
         let (client, server) = duplex(1024);
-        (client, stop, tokio::spawn(serve(Watched::new(server, Guesser::default()), router, stopped)))
+        let activity = Arc::new(Activity::default());
+        let stream = TrackedStream::new(server, Arc::clone(&activity));
+        (client, stop, spawn(serve(stream, None, service(router, &activity), stopped)))
     }
 
     async fn rest(client: &mut DuplexStream) -> String {
@@ -359,9 +271,9 @@ mod tests {
         let started = Instant::now();
         let (mut client, _stop, ended) = connect();
         assert_eq!(rest(&mut client).await, "");
-        assert_eq!(started.elapsed(), HEADER_TIME);
+        assert_eq!(started.elapsed(), HEADER_TIMEOUT);
         drop(client);
-        assert_eq!(ended.await.unwrap(), Ended::Done);
+        assert_eq!(ended.await.unwrap(), CloseReason::Done);
 
         let started = Instant::now();
         let (mut client, _stop, _) = connect();
@@ -369,7 +281,7 @@ mod tests {
             sleep(Duration::from_secs(1)).await;
         }
         // The writing goes on until it fails, which is once it is no longer listened to either.
-        assert!(started.elapsed() <= HEADER_TIME + 2 * LINGER, "{:?}", started.elapsed());
+        assert!(started.elapsed() <= HEADER_TIMEOUT + 2 * LINGER, "{:?}", started.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
@@ -385,34 +297,6 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_stops_reading_is_left() {
-        let (mut client, _stop, ended) = connect();
-        client.write_all(b"GET /large HTTP/1.1\r\n\r\n").await.unwrap();
-        sleep(Duration::from_secs(10)).await;
-        client.read_exact(&mut [0; 1024]).await.unwrap();
-        let started = Instant::now();
-        assert_eq!(ended.await.unwrap(), Ended::Still);
-        assert_eq!(started.elapsed(), STILL_TIME);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_waits_for_its_answer_is_not_still() {
-        let router = Router::new().route("/", get(async || sleep(2 * STILL_TIME).await));
-        let (_stop, stopped) = watch::channel(false);
-        let (mut client, server) = duplex(1024);
-        let stream = Watched::new(server, Guesser::default());
-        let activity = Arc::clone(stream.activity());
-        tokio::spawn(serve(stream, router, stopped));
-        client.write_all(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n").await.unwrap();
-        sleep(STILL_TIME).await;
-        assert_eq!(activity.moved(), Instant::now());
-        assert!(rest(&mut client).await.starts_with("HTTP/1.1 200"));
-        let answered = Instant::now();
-        sleep(STILL_TIME).await;
-        assert_eq!(activity.moved(), answered);
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn a_client_may_say_that_it_is_done_before_it_has_its_answer() {
         for path in ["/late", "/large"] {
             let (mut client, _stop, ended) = connect();
@@ -422,50 +306,57 @@ mod tests {
             let (head, body) = answer.split_once("\r\n\r\n").unwrap();
             assert!(head.starts_with("HTTP/1.1 200"));
             assert!(head.to_lowercase().contains(&format!("content-length: {}", body.len())), "{head}");
-            assert_eq!(ended.await.unwrap(), Ended::Done);
+            assert_eq!(ended.await.unwrap(), CloseReason::Done);
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_stop_waits_for_answers_and_for_nothing_else() {
-        let second = Duration::from_secs(1);
-        for (sent, answered) in [
-            ("", false),
-            ("GET /late HTT", false),
-            ("GET / HTTP/1.1\r\nhost: a", false),
-            ("GET /late HTTP/1.1\r\n\r\n", true),
-            // The second of them was not begun.
-            ("GET /late HTTP/1.1\r\n\r\nGET /late HTTP/1.1\r\n\r\n", true),
-        ] {
-            let (mut client, stop, ended) = connect();
-            client.write_all(sent.as_bytes()).await.unwrap();
-            sleep(second).await;
-            let started = Instant::now();
-            stop.send_replace(true);
-            let answer = rest(&mut client).await;
-            assert_eq!(answer.matches("HTTP/1.1 200").count(), usize::from(answered), "{sent:?} {answer}");
-            assert_eq!(ended.await.unwrap(), Ended::Done);
-            assert_eq!(started.elapsed(), if answered { 4 * second } else { Duration::ZERO }, "{sent:?}");
-        }
-        // Between two requests.
-        let (mut client, stop, ended) = connect();
-        client.write_all(b"GET / HTTP/1.1\r\n\r\nGET /").await.unwrap();
-        sleep(second).await;
-        stop.send_replace(true);
-        assert!(rest(&mut client).await.ends_with("well"));
-        assert_eq!(ended.await.unwrap(), Ended::Done);
     }
 
     #[tokio::test(start_paused = true)]
     async fn too_large_a_header_is_told_so() {
         let (mut client, _stop, ended) = connect();
-        let header = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(2 * MAX_HEADER));
+        let header = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(2 * usize::from(MAX_HEADER)));
         let (mut reader, mut writer) = tokio::io::split(&mut client);
         let mut answer = String::new();
         let (written, _) = tokio::join!(writer.write_all(header.as_bytes()), reader.read_to_string(&mut answer));
         written.unwrap();
         assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
         drop(client);
-        assert_eq!(ended.await.unwrap(), Ended::TooLarge);
+        assert_eq!(ended.await.unwrap(), CloseReason::HeaderTooLarge);
+    }
+
+    /// Heads of answers that come while nothing of their bodies is taken.
+    async fn answers_at_once(path: &'static str, requests: u8) -> usize {
+        let router = Router::new()
+            .route("/small", get(async || "Healthy.\n"))
+            .route("/large", get(async || "x".repeat(2 * SEND_BUFFER)));
+        let (mut client, server) = duplex(64 * 1024);
+        let (_stop, stop) = watch::channel(false);
+        spawn(serve_http(server, Version::HTTP_2, service(router, &Arc::default()), stop));
+        // Windows of streams are empty.
+        let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0".to_vec();
+        for request in 0..requests {
+            // GET, https, and the path and the authority spelled out.
+            let head = [b"\x82\x87\x04\x06", path.as_bytes(), b"\x01\x01a"].concat();
+            sent.extend([0, 0, u8::try_from(head.len()).unwrap(), 1, 5, 0, 0, 0, 1 + 2 * request]);
+            sent.extend(head);
+        }
+        client.write_all(&sent).await.unwrap();
+        let mut heads = 0;
+        // The clock stands still, and goes on once nothing else happens.
+        while let Ok(Ok(_)) = timeout(Duration::from_secs(1), async {
+            let mut frame = [0; 9];
+            client.read_exact(&mut frame).await?;
+            heads += usize::from(frame[3] == 1);
+            let length = u64::from(u32::from_be_bytes([0, frame[0], frame[1], frame[2]]));
+            (&mut client).take(length).read_to_end(&mut Vec::new()).await
+        })
+        .await
+        {}
+        heads
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_small_answer_that_is_not_taken_keeps_no_other_request_waiting() {
+        assert_eq!(answers_at_once("/small", 10).await, 10);
+        assert_eq!(answers_at_once("/large", 10).await, MAX_RESPONSES);
     }
 }

@@ -1,77 +1,94 @@
-//! Which connections there are: accepted, counted, and closed when there are too many.
+//! Which connections there are: accepted, counted, closed when there are too many, and all closed at the end.
 //!
 //! No client keeps another one out. There is always room for a new connection, since the one on which nothing moved
-//! for longest makes it. What goes on on a connection is in `connection`.
+//! for longest makes it. What happens on a connection is in `connection`.
 
 use std::{
-    collections::HashMap,
     future::poll_fn,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use axum::{Router, middleware::from_fn};
+use axum::{
+    Router,
+    middleware::{from_fn, from_fn_with_state},
+};
+use rustix::process::{Resource, getrlimit};
 use socket2::SockRef;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::watch,
-    task::{AbortHandle, Id, JoinError, JoinSet},
-    time::{Instant, sleep},
+    task::{AbortHandle, JoinError, JoinSet},
+    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep},
 };
 
 use super::{
-    connection::{self, Activity, Ended, MAX_HEADER, STILL_TIME, Watched, stopped},
+    activity::{Activity, TrackedStream},
+    connection::{self, CloseReason, ConnectionService, MAX_HEADER, stopped},
     host,
     limit::Reached,
-    tls,
-    web_config::{Guesser, Web},
+    middleware::guard,
+    web_config::Web,
 };
 
 /// Connections at once. Two Prometheus servers, a probe and some people are a dozen.
 pub(super) const MAX_CONNECTIONS: usize = 512;
 
-/// What the kernel takes of an answer before the client does. Left to itself it takes 4 MiB for each connection.
+/// What the kernel takes of a response before the client does. Left to itself it takes 4 MiB for each connection.
 const SEND_BUFFER: usize = 256 * 1024;
+
+/// A connection on which nothing moves for so long is closed, such as that of a client that stopped reading.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How often idle connections are looked for.
+const CLOSE_IDLE_EVERY: Duration = Duration::from_secs(1);
 
 /// The pause after a connection could not be accepted, most likely for want of descriptors.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// Serves on every listener until `stop` turns true, then until the requests in flight are answered. Connections are
-/// TLS where `tls` knows how, and never more than `limit`.
+/// How often connections are closed at the end, once they have responded. Until the first time each can end in the way
+/// of its protocol.
+const CLOSE_EVERY: Duration = Duration::from_millis(100);
+
+/// Serves on every listener until `stop` turns true, then until the responses in progress are sent. With a web
+/// configuration, it decides about TLS and who may ask. There are never more than `limit` connections.
 ///
 /// # Errors
 /// If one of them does not listen and never will. Everything else that goes wrong passes.
 pub(super) async fn serve(
     mut listeners: Vec<TcpListener>,
-    router: Router,
-    tls: Option<Arc<Web>>,
+    mut router: Router,
+    web: Option<Arc<Web>>,
     limit: usize,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let router = router.layer(from_fn(host::check));
-    let mut connections = Connections::new(max_connections(limit, max_open_files()));
+    if let Some(web) = &web {
+        router = router.layer(from_fn_with_state(Arc::clone(web), guard));
+    }
+    let mut connections = Connections {
+        router: router.layer(from_fn(host::check)),
+        tls: web.filter(|web| web.is_tls()),
+        stop: stop.clone(),
+        limit: max_connections(limit, getrlimit(Resource::Nofile).current),
+        tasks: JoinSet::new(),
+        open: Vec::new(),
+        log: Log::default(),
+    };
     let mut failed = Reached::default();
-    let stop_each = stop.clone();
+    let mut close_idle = ticks(CLOSE_IDLE_EVERY);
     loop {
         tokio::select! {
             () = stopped(&mut stop) => break,
-            Some(ended) = connections.tasks.join_next_with_id() => connections.ended(ended),
+            Some(ended) = connections.tasks.join_next() => connections.ended(ended),
+            _ = close_idle.tick() => connections.close_idle(),
             accepted = poll_fn(|context| poll_accept(&mut listeners, context)) => match accepted {
                 Ok((stream, address)) => {
                     connections.make_room().await;
-                    let stream = Watched::new(stream, Guesser::new(address.ip()));
-                    let activity = Arc::clone(stream.activity());
-                    let (router, stop) = (router.clone(), stop_each.clone());
-                    let task = match tls.clone() {
-                        None => connections.tasks.spawn(connection::serve(stream, router, stop)),
-                        Some(web) => connections.tasks.spawn(async move {
-                            tls::serve(stream, || web.tls_now(), router, stop).await
-                        }),
-                    };
-                    connections.open.insert(task.id(), Connection { task, activity });
+                    connections.open(stream, address.ip());
                 }
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Err(error),
                 Err(error) => {
@@ -84,12 +101,12 @@ pub(super) async fn serve(
         }
     }
     drop(listeners);
-    while connections.tasks.join_next().await.is_some() {}
+    connections.close_all().await;
     Ok(())
 }
 
 fn poll_accept(listeners: &mut [TcpListener], context: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-    // Each time another is asked first, so that a flood of one keeps no other from being heard.
+    // Each time another is asked first, so that a flood of one keeps no other waiting.
     listeners.rotate_left(1);
     let accepted = listeners.iter().find_map(|listener| match listener.poll_accept(context) {
         Poll::Ready(accepted) => Some(accepted),
@@ -110,34 +127,18 @@ fn max_connections(limit: usize, open_files: Option<u64>) -> usize {
     half.clamp(1, limit)
 }
 
-/// How many files this process can have open, if there is a limit.
-#[cfg(target_os = "linux")]
-fn max_open_files() -> Option<u64> {
-    use procfs::process::{LimitValue, Process};
-
-    match Process::myself().and_then(|process| process.limits()).ok()?.max_open_files.soft_limit {
-        LimitValue::Value(files) => Some(files),
-        LimitValue::Unlimited => None,
-    }
-}
-
-/// Other systems tell it in other ways.
-#[cfg(not(target_os = "linux"))]
-fn max_open_files() -> Option<u64> {
-    None
-}
-
 /// The open connections, never more than the limit.
 #[derive(Debug)]
 struct Connections {
+    router: Router,
+    /// Where connections are TLS.
+    tls: Option<Arc<Web>>,
+    stop: watch::Receiver<bool>,
     limit: usize,
-    tasks: JoinSet<Ended>,
-    open: HashMap<Id, Connection>,
-    closed_for_others: Reached,
-    closed_as_still: Reached,
-    too_large: Reached,
-    handshakes_failed: Reached,
-    handshakes_in_detail: Reached,
+    tasks: JoinSet<CloseReason>,
+    /// Some of them may have ended.
+    open: Vec<Connection>,
+    log: Log,
 }
 
 #[derive(Debug)]
@@ -147,70 +148,138 @@ struct Connection {
 }
 
 impl Connections {
-    fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            tasks: JoinSet::new(),
-            open: HashMap::new(),
-            closed_for_others: Reached::default(),
-            closed_as_still: Reached::default(),
-            too_large: Reached::default(),
-            handshakes_failed: Reached::default(),
-            handshakes_in_detail: Reached::in_detail(),
-        }
+    fn open<S>(&mut self, stream: S, address: IpAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let activity = Arc::new(Activity::default());
+        let stream = TrackedStream::new(stream, Arc::clone(&activity));
+        let service = ConnectionService::new(self.router.clone(), Arc::clone(&activity), address);
+        let task = self.tasks.spawn(connection::serve(stream, self.tls.clone(), service, self.stop.clone()));
+        self.open.push(Connection { task, activity });
     }
 
     /// Closes the connection on which nothing moved for longest if there are as many as there can be.
     async fn make_room(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next() {
+            self.ended(ended);
+        }
+        self.open.retain(|connection| !connection.task.is_finished());
         if self.tasks.len() < self.limit {
             return;
         }
-        if let Some(id) = stillest(self.open.iter().map(|(id, connection)| (*id, connection.activity.moved()))) {
-            self.open[&id].task.abort();
-            if let Some(closed) = self.closed_for_others.count(1) {
-                tracing::warn!(
-                    closed,
-                    limit = self.limit,
-                    "There are too many connections: for each new one, that on which nothing moved for longest is closed."
-                );
-            }
+        if let Some(idlest) = self.open.iter().min_by_key(|connection| connection.activity.last_movement()) {
+            idlest.task.abort();
+            self.log.evicted(self.limit);
         }
         // This one or another; its descriptor is free before the new connection is served.
-        if let Some(ended) = self.tasks.join_next_with_id().await {
+        if let Some(ended) = self.tasks.join_next().await {
             self.ended(ended);
         }
     }
 
-    fn ended(&mut self, ended: Result<(Id, Ended), JoinError>) {
-        match ended {
-            Ok((id, ended)) => {
-                self.open.remove(&id);
-                self.say(ended);
-            }
-            // It had to make room, or has a fault, which its panic has told.
-            Err(error) => drop(self.open.remove(&error.id())),
+    fn ended(&mut self, ended: Result<CloseReason, JoinError>) {
+        // Otherwise it was closed here, or has a fault, of which the panic is in the log.
+        if let Ok(reason) = ended {
+            self.log.closed(reason);
         }
     }
 
-    fn say(&mut self, ended: Ended) {
-        match ended {
-            Ended::Done => {}
-            Ended::Still => {
-                if let Some(closed) = self.closed_as_still.count(1) {
-                    let seconds = STILL_TIME.as_secs();
-                    tracing::warn!(closed, seconds, "Connections were closed because nothing had moved on them.");
-                }
+    fn close_idle(&mut self) {
+        let closed = self.close(|activity| activity.last_movement().elapsed() >= IDLE_TIMEOUT);
+        if closed > 0 {
+            self.log.idle(closed);
+        }
+    }
+
+    /// Waits for the responses in progress, and closes every other connection.
+    async fn close_all(mut self) {
+        let mut close = ticks(CLOSE_EVERY);
+        loop {
+            tokio::select! {
+                ended = self.tasks.join_next() => if ended.is_none() {
+                    return;
+                },
+                _ = close.tick() => drop(self.close(Activity::has_responded)),
             }
-            Ended::TooLarge => {
-                if let Some(refused) = self.too_large.count(1) {
+        }
+    }
+
+    /// Closes those of which the activity is such, and returns how many there were.
+    fn close(&mut self, is_such: impl Fn(&Activity) -> bool) -> u64 {
+        let mut closed = 0;
+        self.open.retain(|connection| {
+            let closes = is_such(&connection.activity);
+            if closes && !connection.task.is_finished() {
+                connection.task.abort();
+                closed += 1;
+            }
+            !closes
+        });
+        closed
+    }
+}
+
+/// The first of these is after one period.
+fn ticks(period: Duration) -> Interval {
+    let mut ticks = interval_at(Instant::now() + period, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// What is logged of connections: once in a while, since a client can cause it.
+#[derive(Debug)]
+struct Log {
+    evicted: Reached,
+    idle: Reached,
+    header_too_large: Reached,
+    handshakes: Reached,
+    handshakes_in_detail: Reached,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            evicted: Reached::default(),
+            idle: Reached::default(),
+            header_too_large: Reached::default(),
+            handshakes: Reached::default(),
+            handshakes_in_detail: Reached::in_detail(),
+        }
+    }
+}
+
+impl Log {
+    fn evicted(&mut self, limit: usize) {
+        if let Some(closed) = self.evicted.count(1) {
+            tracing::warn!(
+                closed,
+                limit,
+                "There are too many connections: for each new one, that on which nothing moved for longest is closed."
+            );
+        }
+    }
+
+    fn idle(&mut self, connections: u64) {
+        if let Some(closed) = self.idle.count(connections) {
+            let seconds = IDLE_TIMEOUT.as_secs();
+            tracing::warn!(closed, seconds, "Connections were closed because nothing had moved on them.");
+        }
+    }
+
+    fn closed(&mut self, reason: CloseReason) {
+        match reason {
+            CloseReason::Done => {}
+            CloseReason::HeaderTooLarge => {
+                if let Some(refused) = self.header_too_large.count(1) {
                     tracing::warn!(refused, limit_bytes = MAX_HEADER, "Requests with too large a header were refused.");
                 }
             }
-            Ended::Handshake(error) => {
+            CloseReason::Handshake(error) => {
                 if let Some(failed) = self.handshakes_in_detail.count(1) {
                     tracing::debug!(failed, last_error = error, "TLS handshakes failed lately.");
                 }
-                if let Some(failed) = self.handshakes_failed.count(1) {
+                if let Some(failed) = self.handshakes.count(1) {
                     tracing::warn!(failed, last_error = error, "TLS handshakes with clients failed.");
                 }
             }
@@ -218,45 +287,150 @@ impl Connections {
     }
 }
 
-fn stillest<I>(connections: impl Iterator<Item = (I, Instant)>) -> Option<I> {
-    connections.min_by_key(|(_, moved)| *moved).map(|(id, _)| id)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd as _;
+    use std::{net::Ipv4Addr, os::fd::AsFd as _};
 
+    use axum::routing::get;
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
         net::TcpSocket,
+        spawn,
         time::advance,
     };
 
     use super::*;
+    use crate::server::activity::LINGER;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn connections(limit: usize, stop: &watch::Sender<bool>) -> Connections {
+        let router = Router::new()
+            .route("/", get("well"))
+            .route("/late", get(async || sleep(5 * SECOND).await))
+            .route("/very-late", get(async || sleep(2 * IDLE_TIMEOUT).await))
+            .route("/large", get(async || vec![b'x'; 1 << 20]));
+        let stop = stop.subscribe();
+        Connections { router, tls: None, stop, limit, tasks: JoinSet::new(), open: Vec::new(), log: Log::default() }
+    }
+
+    impl Connections {
+        fn connect(&mut self) -> DuplexStream {
+            let (client, server) = duplex(1024);
+            self.open(server, Ipv4Addr::LOCALHOST.into());
+            client
+        }
+    }
+
+    async fn rest(client: &mut DuplexStream) -> String {
+        let mut text = String::new();
+        client.read_to_string(&mut text).await.unwrap();
+        text
+    }
 
     #[tokio::test(start_paused = true)]
     async fn the_connection_on_which_nothing_moved_for_longest_makes_room() {
-        let mut ends: Vec<(DuplexStream, Watched<DuplexStream>)> = Vec::new();
+        let (stop, _) = watch::channel(false);
+        let mut connections = connections(4, &stop);
+        let mut clients = Vec::new();
         for _ in 0..4 {
-            let (client, server) = duplex(64);
-            ends.push((client, Watched::new(server, Guesser::default())));
-            advance(Duration::from_secs(1)).await;
+            connections.make_room().await;
+            clients.push(connections.connect());
+            advance(SECOND).await;
         }
-        let closed = |ends: &[(DuplexStream, Watched<DuplexStream>)]| {
-            stillest(ends.iter().map(|(_, stream)| stream.activity().moved()).enumerate())
-        };
-        assert_eq!(closed(&ends), Some(0));
-        // It is told something.
-        ends[0].0.write_all(b"x").await.unwrap();
-        ends[0].1.read_u8().await.unwrap();
-        assert_eq!(closed(&ends), Some(1));
-        // It says something.
-        ends[1].1.write_all(b"x").await.unwrap();
-        assert_eq!(closed(&ends), Some(2));
-        // Trying to read is no movement, nor is the end.
-        ends[2].0.shutdown().await.unwrap();
-        assert!(ends[2].1.read_u8().await.is_err());
-        assert_eq!(closed(&ends), Some(2));
+        // The first sends something, and the second is sent something.
+        clients[0].write_all(b"G").await.unwrap();
+        clients[1].write_all(b"GET /large HTTP/1.1\r\n\r\n").await.unwrap();
+        sleep(SECOND).await;
+        clients[1].read_exact(&mut [0; 1024]).await.unwrap();
+        sleep(SECOND).await;
+        // The third waits, and its response is being made.
+        clients[2].write_all(b"GET /late HTTP/1.1\r\n\r\n").await.unwrap();
+        sleep(SECOND).await;
+        // The fourth is quiet, then the first one is for longest.
+        for closed in [3, 0] {
+            connections.make_room().await;
+            assert_eq!(clients[closed].read(&mut [0]).await.unwrap(), 0);
+            clients.push(connections.connect());
+            assert_eq!(connections.tasks.len(), 4);
+        }
+        assert!(rest(&mut clients[2]).await.starts_with("HTTP/1.1 200"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_stops_reading_is_idle_and_one_that_waits_for_its_response_is_not() {
+        let (stop, _) = watch::channel(false);
+        let mut connections = connections(4, &stop);
+        let mut stopped_reading = connections.connect();
+        let mut waiting = connections.connect();
+        stopped_reading.write_all(b"GET /large HTTP/1.1\r\n\r\n").await.unwrap();
+        waiting.write_all(b"GET /very-late HTTP/1.1\r\n\r\n").await.unwrap();
+        sleep(SECOND).await;
+        stopped_reading.read_exact(&mut [0; 512]).await.unwrap();
+        sleep(IDLE_TIMEOUT - SECOND).await;
+        connections.close_idle();
+        assert_eq!(connections.open.len(), 2);
+        sleep(SECOND).await;
+        connections.close_idle();
+        assert_eq!(connections.open.len(), 1);
+        assert!(rest(&mut stopped_reading).await.len() <= 1024);
+        // It is idle from the response on.
+        waiting.read_exact(&mut [0; 12]).await.unwrap();
+        for idle in 0..3 {
+            assert_eq!(connections.open[0].activity.last_movement().elapsed(), idle * SECOND);
+            sleep(SECOND).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_waits_for_responses_and_for_nothing_else() {
+        for (sent, answered) in [
+            ("", false),
+            ("GET /late HTT", false),
+            ("GET / HTTP/1.1\r\nhost: a", false),
+            ("GET /late HTTP/1.1\r\n\r\n", true),
+            // The second of them was not begun.
+            ("GET /late HTTP/1.1\r\n\r\nGET /late HTTP/1.1\r\n\r\n", true),
+        ] {
+            let (stop, _) = watch::channel(false);
+            let mut connections = connections(4, &stop);
+            let mut client = connections.connect();
+            client.write_all(sent.as_bytes()).await.unwrap();
+            sleep(SECOND).await;
+            let started = Instant::now();
+            stop.send_replace(true);
+            let closed = spawn(connections.close_all());
+            let response = rest(&mut client).await;
+            drop(client);
+            closed.await.unwrap();
+            assert_eq!(response.matches("HTTP/1.1 200").count(), usize::from(answered), "{sent:?} {response}");
+            let expected = if answered { 4 * SECOND } else { Duration::ZERO };
+            assert!(started.elapsed().abs_diff(expected) <= CLOSE_EVERY, "{sent:?} {:?}", started.elapsed());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_its_time_gets_its_whole_response_at_the_end() {
+        let (stop, _) = watch::channel(false);
+        let mut connections = connections(4, &stop);
+        let mut client = connections.connect();
+        client.write_all(b"GET /large HTTP/1.1\r\n\r\n").await.unwrap();
+        sleep(SECOND).await;
+        stop.send_replace(true);
+        let closed = spawn(connections.close_all());
+        let mut length = 0;
+        // At the end, all of it was handed over, and some waits for the client.
+        loop {
+            sleep(if length > 900_000 { 3 * LINGER } else { LINGER / 100 }).await;
+            let mut piece = [0; 4096];
+            match client.read(&mut piece).await.unwrap() {
+                0 => break,
+                read => length += read,
+            }
+        }
+        assert!(length > 1 << 20, "{length}");
+        drop(client);
+        closed.await.unwrap();
     }
 
     #[test]
