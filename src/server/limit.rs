@@ -7,9 +7,6 @@ use tokio::time::Instant;
 /// Whoever floods this program does not flood its log.
 const SAY_AGAIN_AFTER: Duration = Duration::from_secs(3600);
 
-/// Nor with what is logged at the level debug.
-const SAY_IN_DETAIL_AFTER: Duration = Duration::from_secs(60);
-
 /// How often a limit was reached, and when that was last said.
 #[derive(Debug)]
 pub(super) struct Reached {
@@ -26,11 +23,6 @@ impl Default for Reached {
 }
 
 impl Reached {
-    /// For those who look for a cause: it is said once a minute.
-    pub(super) fn in_detail() -> Self {
-        Self { say_again_after: SAY_IN_DETAIL_AFTER, ..Self::default() }
-    }
-
     /// Counts some more, and tells how many there were since it last told, if it is time to say it again.
     pub(super) fn count(&mut self, more: u64) -> Option<u64> {
         self.unsaid += more;
@@ -56,9 +48,5 @@ mod tests {
         assert_eq!(reached.count(1), None);
         advance(Duration::from_secs(1)).await;
         assert_eq!((reached.count(1), reached.count(1)), (Some(6), None));
-        let mut in_detail = Reached::in_detail();
-        assert_eq!((in_detail.count(1), in_detail.count(1)), (Some(1), None));
-        advance(SAY_IN_DETAIL_AFTER).await;
-        assert_eq!((in_detail.count(1), in_detail.count(1)), (Some(2), None));
     }
 }

@@ -30,10 +30,10 @@ use super::{
     activity::{Activity, TrackedStream},
     connection::{self, CloseReason, ConnectionService, MAX_HEADER, stopped},
     host,
-    limit::Reached,
     middleware::guard,
     web_config::Web,
 };
+use crate::log_throttle::LogThrottle;
 
 /// Connections at once. Two Prometheus servers, a probe and some people are a dozen.
 pub(super) const MAX_CONNECTIONS: usize = 512;
@@ -49,6 +49,9 @@ const CLOSE_IDLE_EVERY: Duration = Duration::from_secs(1);
 
 /// The pause after a connection could not be accepted, most likely for want of descriptors.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// How often the log has more of the handshakes that fail, for those who look for a cause.
+const DETAIL_EVERY: Duration = Duration::from_secs(60);
 
 /// How often connections are closed at the end, once they have responded. Until the first time each can end in the way
 /// of its protocol.
@@ -76,9 +79,9 @@ pub(super) async fn serve(
         limit: max_connections(limit, getrlimit(Resource::Nofile).current),
         tasks: JoinSet::new(),
         open: Vec::new(),
-        log: Log::default(),
+        log: Log::new(),
     };
-    let mut failed = Reached::default();
+    let mut failed = LogThrottle::default();
     let mut close_idle = ticks(CLOSE_IDLE_EVERY);
     loop {
         tokio::select! {
@@ -230,26 +233,24 @@ fn ticks(period: Duration) -> Interval {
 /// What is logged of connections: once in a while, since a client can cause it.
 #[derive(Debug)]
 struct Log {
-    evicted: Reached,
-    idle: Reached,
-    header_too_large: Reached,
-    handshakes: Reached,
-    handshakes_in_detail: Reached,
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self {
-            evicted: Reached::default(),
-            idle: Reached::default(),
-            header_too_large: Reached::default(),
-            handshakes: Reached::default(),
-            handshakes_in_detail: Reached::in_detail(),
-        }
-    }
+    evicted: LogThrottle,
+    idle: LogThrottle,
+    header_too_large: LogThrottle,
+    handshakes: LogThrottle,
+    handshakes_in_detail: LogThrottle,
 }
 
 impl Log {
+    fn new() -> Self {
+        Self {
+            evicted: LogThrottle::default(),
+            idle: LogThrottle::default(),
+            header_too_large: LogThrottle::default(),
+            handshakes: LogThrottle::default(),
+            handshakes_in_detail: LogThrottle::every(DETAIL_EVERY),
+        }
+    }
+
     fn evicted(&mut self, limit: usize) {
         if let Some(closed) = self.evicted.count(1) {
             tracing::warn!(
@@ -311,7 +312,7 @@ mod tests {
             .route("/very-late", get(async || sleep(2 * IDLE_TIMEOUT).await))
             .route("/large", get(async || vec![b'x'; 1 << 20]));
         let stop = stop.subscribe();
-        Connections { router, tls: None, stop, limit, tasks: JoinSet::new(), open: Vec::new(), log: Log::default() }
+        Connections { router, tls: None, stop, limit, tasks: JoinSet::new(), open: Vec::new(), log: Log::new() }
     }
 
     impl Connections {
