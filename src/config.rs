@@ -17,12 +17,14 @@ use std::{
     time::Duration,
 };
 
+use exporter_toolkit::{WebConfig, WebConfigErrors};
+
 use crate::{
     cloudflare::{ApiSettings, BaseUrl, CaFile, Credential},
     exposition::SeriesSettings,
     files,
     model::{Kind, Status, Zone, ZoneId, clean},
-    server::{ListenAddress, TelemetryPath, WebConfig, WebConfigErrors},
+    server::{ListenAddress, TelemetryPath},
 };
 pub use document::parse_duration;
 use document::{

@@ -11,15 +11,14 @@
 //! - [`poller`]: which zone is due; [`exposition`]: the text that Prometheus reads.
 //! - [`cloudflare`]: the client of the API.
 //! - [`state`]: files that survive a restart; [`systemd`]: what systemd is told and hands over.
-//! - [`files`]: small files that a person names; [`log_throttle`]: when to log what happens again and again.
 //! - [`model`]: pure data.
+//!
+//! Below all of them is `exporter_toolkit`, with [`files`] that a person names, and [`log_throttle`].
 
 pub mod cli;
 pub mod cloudflare;
 pub mod config;
 pub mod exposition;
-pub mod files;
-pub mod log_throttle;
 pub mod model;
 pub mod poller;
 #[cfg(any(test, fuzzing))]
@@ -35,6 +34,7 @@ pub mod systemd;
 use std::{convert::Infallible, io, net::TcpListener, path::Path, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use exporter_toolkit::{Web, WebConfigErrors};
 use prometheus::{IntCounter, Registry};
 use tokio::{
     sync::{mpsc, watch},
@@ -49,9 +49,10 @@ use poller::{Fetched, Job, Name, Poller};
 use reload::{AskedBy, Live, ReloadMetrics};
 use restart::{restore, save};
 use runtime_file::RuntimeFile;
-use server::{BindError, WebConfigErrors};
+use server::BindError;
 use state::{Directory, InUse};
 
+pub use exporter_toolkit::{files, log_throttle};
 pub use reload::Load;
 
 /// How long a scrape in flight may take to finish once the program has to stop.
@@ -135,7 +136,7 @@ pub async fn run(
         let directory = directory.map(|path| Directory::open(path, write_failures)).transpose()?;
         let maker = ClientMaker { registry: registry_of_clients, now, revive, directory: directory.clone() };
         let clients = maker.make(&config.api, &config.credentials)?;
-        let web = config.web_config_file.as_deref().map(server::Web::open).transpose()?;
+        let web = config.web_config_file.as_deref().map(Web::open).transpose()?;
         Ok((config, directory, maker, clients, web))
     };
     let Some(opened) = unless_stopped(&mut stop, open).await? else { return Ok(()) };
@@ -158,7 +159,7 @@ pub async fn run(
     let listening = Listening {
         addresses,
         telemetry_path: config.telemetry_path.clone(),
-        is_tls: Ok(web.as_ref().is_some_and(server::Web::is_tls)),
+        is_tls: Ok(web.as_ref().is_some_and(Web::is_tls)),
         probe_address: config
             .probe_listen_address
             .as_ref()

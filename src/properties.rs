@@ -4,12 +4,22 @@
 //! compiler. Each property is beside the code that it is about, where it can see what is private.
 //! It is compiled for these two alone.
 
+use crate::model::StandIn;
+
 pub use crate::{
     cloudflare::properties::{answer, date, headers, listing},
     config::properties::configuration,
-    server::properties::web_configuration,
     state::properties::state,
 };
+
+/// As long as a line of a key can be.
+const SECRET_LENGTH: usize = 49;
+
+/// The bytes are a web configuration, in which the word SECRET stands for one, and the value of `Authorization`.
+pub fn web_configuration(bytes: &[u8]) {
+    let secret = StandIn::of(bytes, SECRET_LENGTH);
+    exporter_toolkit::properties::web_configuration(bytes, secret.text(), |text| secret.is_in(text));
+}
 
 /// Whether simulations go on for as long as `tests/run` wants them: the everyday loop has a part of it.
 #[cfg(test)]

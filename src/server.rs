@@ -3,21 +3,13 @@
 //! The only place that knows axum and hyper. It takes bound listeners and a stop signal, and only reads the
 //! snapshot: no request to it ever causes one to Cloudflare. Who may ask, and how, is what the web configuration says.
 
-mod activity;
-mod connection;
 mod cross_site;
-mod host;
 mod limit;
-mod listener;
 mod metrics;
-mod middleware;
 mod page;
 mod published;
-mod request;
 mod sending;
 mod settings;
-mod tls;
-mod web_config;
 
 use std::{future::pending, io, sync::Arc, time::Duration};
 
@@ -29,6 +21,7 @@ use axum::{
     routing::{get, post},
 };
 use chrono::{DateTime, Utc};
+use exporter_toolkit::{MAX_CONNECTIONS, Web};
 use prometheus::Registry;
 use tokio::{
     net::TcpListener,
@@ -37,9 +30,6 @@ use tokio::{
 };
 
 pub use settings::{InvalidListenAddress, InvalidTelemetryPath, ListenAddress, TelemetryPath};
-#[cfg(any(test, fuzzing))]
-pub(crate) use web_config::properties;
-pub use web_config::{Web, WebConfig, WebConfigErrors, WebMistake};
 
 use published::Published;
 use sending::Answers;
@@ -194,10 +184,10 @@ pub async fn serve(
     let router = router(telemetry_path, notice, reload, Arc::clone(&served));
     let probes = async {
         let Some(probe) = access.probe else { return Ok(()) };
-        listener::serve(vec![probe], probe_router(Arc::clone(&served)), None, MAX_PROBES, stop.clone()).await
+        exporter_toolkit::serve(vec![probe], probe_router(Arc::clone(&served)), None, MAX_PROBES, stop.clone()).await
     };
     let served_all = async {
-        let all = listener::serve(listeners, router, web.clone(), listener::MAX_CONNECTIONS, stop.clone());
+        let all = exporter_toolkit::serve(listeners, router, web.clone(), MAX_CONNECTIONS, stop.clone());
         tokio::try_join!(all, probes).map(drop)
     };
     tokio::select! {

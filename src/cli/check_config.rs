@@ -3,7 +3,9 @@
 use comfy_table::{Table, presets::NOTHING};
 
 use super::print;
-use crate::{config::Config, poller::Demand, server::WebConfig};
+use exporter_toolkit::WebConfig;
+
+use crate::{config::Config, poller::Demand};
 
 /// Prints every zone and what each credential has to bear; returns the exit code.
 pub(super) fn run(config: &Config) -> u8 {

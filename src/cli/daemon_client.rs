@@ -10,6 +10,7 @@ use std::{
 };
 
 use clap::Args;
+use exporter_toolkit::WebConfig;
 use reqwest::{Certificate, Client, Identity, Url, redirect::Policy};
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -17,7 +18,7 @@ use crate::{
     cloudflare::read_roots,
     config::Listening,
     files,
-    server::{ListenAddress, TelemetryPath, WebConfig},
+    server::{ListenAddress, TelemetryPath},
 };
 
 /// What is asked for.

@@ -45,7 +45,7 @@ pub(super) fn init(level: LogLevel, format: LogFormat) -> io::Result<Log> {
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Error => LevelFilter::ERROR,
     };
-    let filter = Targets::new().with_target(env!("CARGO_CRATE_NAME"), level);
+    let filter = Targets::new().with_target(env!("CARGO_CRATE_NAME"), level).with_target("exporter_toolkit", level);
     let queue = Arc::new(Queue::new(MAX_BYTES));
     let lines = Arc::clone(&queue);
     let layer = match format {

@@ -5,8 +5,8 @@ use crate::support;
 use std::{collections::BTreeSet, fs::Permissions, os::unix::fs::PermissionsExt as _, process::Command};
 
 use crate::support::web::{Folder, corpus};
-use cloudflare_cert_exporter::server::WebConfig;
 use cloudflare_sim::{SimulatedApi, World};
+use exporter_toolkit::WebConfig;
 
 /// What has to come of a file.
 #[derive(Debug, Clone, Copy)]

@@ -14,11 +14,11 @@ use tokio::{
 };
 
 /// How long a client may take to notice that the connection ends, and to take the end of a response before that.
-pub(super) const LINGER: Duration = Duration::from_secs(1);
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
 /// What happens on a connection.
 #[derive(Debug)]
-pub(super) struct Activity {
+pub(crate) struct Activity {
     traffic: Mutex<Traffic>,
     /// Has a copy for each response in progress.
     in_flight: Arc<InFlight>,
@@ -38,7 +38,7 @@ struct Traffic {
 
 /// A response that is in progress until this is dropped.
 #[derive(Debug)]
-pub(super) struct InFlight;
+pub(crate) struct InFlight;
 
 impl Default for Activity {
     fn default() -> Self {
@@ -49,12 +49,12 @@ impl Default for Activity {
 
 impl Activity {
     /// Counts a response from the arrival of the request until the last of its body was handed over.
-    pub(super) fn begin_response(&self) -> Arc<InFlight> {
+    pub(crate) fn begin_response(&self) -> Arc<InFlight> {
         Arc::clone(&self.in_flight)
     }
 
     /// Awaits a handler. The connection counts as busy until then, since it is not the client that is waited for.
-    pub(super) async fn while_handling<T>(&self, handler: impl Future<Output = T>) -> T {
+    pub(crate) async fn while_handling<T>(&self, handler: impl Future<Output = T>) -> T {
         let _handling = Arc::clone(&self.handling);
         let response = handler.await;
         // It is sent a moment later.
@@ -63,13 +63,13 @@ impl Activity {
     }
 
     /// When bytes last moved, in either direction; now, while a handler makes a response.
-    pub(super) fn last_movement(&self) -> Instant {
+    pub(crate) fn last_movement(&self) -> Instant {
         if has_copies(&self.handling) { Instant::now() } else { self.traffic().moved }
     }
 
     /// Whether no response is in progress, and none can be on its way: a protocol keeps the end of one until the client
     /// takes it.
-    pub(super) fn has_responded(&self) -> bool {
+    pub(crate) fn has_responded(&self) -> bool {
         if has_copies(&self.in_flight) {
             return false;
         }
@@ -105,7 +105,7 @@ fn has_copies<T>(counted: &Arc<T>) -> bool {
 ///
 /// Its end takes a little: closed with input unread, a connection is reset, and that can destroy a response on its way.
 #[derive(Debug)]
-pub(super) struct TrackedStream<S> {
+pub(crate) struct TrackedStream<S> {
     stream: S,
     activity: Arc<Activity>,
     /// There once this side has ended: until when the client's side is read.
@@ -113,7 +113,7 @@ pub(super) struct TrackedStream<S> {
 }
 
 impl<S> TrackedStream<S> {
-    pub(super) const fn new(stream: S, activity: Arc<Activity>) -> Self {
+    pub(crate) const fn new(stream: S, activity: Arc<Activity>) -> Self {
         Self { stream, activity, lingering: None }
     }
 }

@@ -36,7 +36,7 @@ use super::{
 use crate::log_throttle::LogThrottle;
 
 /// Connections at once. Two Prometheus servers, a probe and some people are a dozen.
-pub(super) const MAX_CONNECTIONS: usize = 512;
+pub const MAX_CONNECTIONS: usize = 512;
 
 /// What the kernel takes of a response before the client does. Left to itself it takes 4 MiB for each connection.
 const SEND_BUFFER: usize = 256 * 1024;
@@ -62,7 +62,7 @@ const CLOSE_EVERY: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// If one of them does not listen and never will. Everything else that goes wrong passes.
-pub(super) async fn serve(
+pub async fn serve(
     mut listeners: Vec<TcpListener>,
     mut router: Router,
     web: Option<Arc<Web>>,
@@ -301,7 +301,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::server::activity::LINGER;
+    use crate::activity::LINGER;
 
     const SECOND: Duration = Duration::from_secs(1);
 

@@ -23,7 +23,7 @@ use super::{
     document::Secret,
     report::{Report, line, shown},
 };
-use crate::server::sending::lock;
+use crate::lock;
 
 /// Names and the hashes of their passwords.
 #[derive(Debug)]
@@ -96,14 +96,14 @@ fn check_hash(hash: &str) -> Result<(), String> {
 }
 
 /// What a request says of who sent it.
-pub(in crate::server) struct Credentials {
+pub(crate) struct Credentials {
     user: Vec<u8>,
     password: SecretBox<Vec<u8>>,
 }
 
 impl Credentials {
     /// Reads the value of the header `Authorization`; `None` if that is not a name and a password.
-    pub(in crate::server) fn from_header(value: &[u8]) -> Option<Self> {
+    pub(crate) fn from_header(value: &[u8]) -> Option<Self> {
         let (scheme, encoded) = value.split_at_checked(6)?;
         if !scheme.eq_ignore_ascii_case(b"basic ") {
             return None;
@@ -117,7 +117,7 @@ impl Credentials {
 
 /// Whether somebody may come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::server) enum Verdict {
+pub(crate) enum Verdict {
     Right,
     Wrong,
     /// Too many wait for their password to be compared.
@@ -126,13 +126,13 @@ pub(in crate::server) enum Verdict {
 
 /// The client of a connection, as far as its passwords tell about it.
 #[derive(Debug, Default)]
-pub(in crate::server) struct Guesser {
+pub(crate) struct Guesser {
     address: Option<IpAddr>,
     wrong: AtomicU32,
 }
 
 impl Guesser {
-    pub(in crate::server) fn new(address: IpAddr) -> Self {
+    pub(crate) fn new(address: IpAddr) -> Self {
         // Who has one address of IPv6 has 64 bits of them.
         let address = match address.to_canonical() {
             IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),

@@ -3,7 +3,7 @@
 //! [`config`] is what a file says, checked. [`document`] reads its YAML, [`tls`], [`protocol`], [`pem`] and [`client_auth`]
 //! make TLS settings of it, [`basic_auth`] compares passwords, [`rate_limit`] counts requests, and [`reload`] follows the file while the
 //! program runs.
-//! How requests and connections are held to it is in `middleware` and `tls` of `server`.
+//! How requests and connections are held to it is in `middleware` and `tls`, beside this.
 //!
 //! Messages contain the words of the toolkit's own, so that whoever looks for them finds them. None repeats a value
 //! that could be a key, a password or its hash.
@@ -15,16 +15,16 @@ mod config;
 mod document;
 mod file;
 mod pem;
-#[cfg(any(test, fuzzing))]
-pub(crate) mod properties;
+#[cfg(any(feature = "properties", fuzzing))]
+pub mod properties;
 mod protocol;
 mod rate_limit;
 mod reload;
 mod report;
 mod tls;
 
-pub(super) use basic_auth::{Guesser, Verdict};
+pub(crate) use basic_auth::{Guesser, Verdict};
 pub use config::WebConfig;
-pub(super) use reload::Unusable;
+pub(crate) use reload::Unusable;
 pub use reload::Web;
 pub use report::{WebConfigErrors, WebMistake};

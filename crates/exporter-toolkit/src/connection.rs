@@ -44,7 +44,7 @@ use super::{
 const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// The most that a request's header can be; a browser sends two KiB.
-pub(super) const MAX_HEADER: u16 = 32 * 1024;
+pub(crate) const MAX_HEADER: u16 = 32 * 1024;
 
 /// Requests at once on a connection of HTTP/2. A browser sends ten for a page; a client that wants more waits.
 const MAX_STREAMS: u32 = 16;
@@ -67,7 +67,7 @@ const RECEIVE_WINDOW: u32 = 65_535;
 
 /// Why a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum CloseReason {
+pub(crate) enum CloseReason {
     /// As either side wished.
     Done,
     /// A request's header was too large.
@@ -78,7 +78,7 @@ pub(super) enum CloseReason {
 
 /// Serves a client until it is done. Once `stop` is true, it takes no more requests, and ends when those that it has
 /// taken are answered.
-pub(super) async fn serve<S>(
+pub(crate) async fn serve<S>(
     stream: TrackedStream<S>,
     tls: Option<Arc<Web>>,
     service: ConnectionService,
@@ -146,14 +146,14 @@ fn builder(version: Version) -> Builder<TokioExecutor> {
 }
 
 /// Waits until `stop` turns true.
-pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
     // An error means that nothing is left that could stop it.
     let _ = stop.wait_for(|&stop| stop).await;
 }
 
 /// Hands the requests of a connection to the router.
 #[derive(Debug)]
-pub(super) struct ConnectionService {
+pub(crate) struct ConnectionService {
     router: TowerToHyperService<Router>,
     activity: Arc<Activity>,
     guesser: Arc<Guesser>,
@@ -161,7 +161,7 @@ pub(super) struct ConnectionService {
 }
 
 impl ConnectionService {
-    pub(super) fn new(router: Router, activity: Arc<Activity>, client: IpAddr) -> Self {
+    pub(crate) fn new(router: Router, activity: Arc<Activity>, client: IpAddr) -> Self {
         Self {
             router: TowerToHyperService::new(router),
             activity,
@@ -194,7 +194,7 @@ impl Service<Request<Incoming>> for ConnectionService {
 }
 
 /// The body of a response, which is in progress until this is dropped.
-pub(super) struct ResponseBody {
+pub(crate) struct ResponseBody {
     body: Body,
     _in_flight: Arc<InFlight>,
     _turn: Option<OwnedSemaphorePermit>,
@@ -241,7 +241,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::server::activity::LINGER;
+    use crate::activity::LINGER;
 
     fn service(router: Router, activity: &Arc<Activity>) -> ConnectionService {
         ConnectionService::new(router, Arc::clone(activity), Ipv4Addr::LOCALHOST.into())

@@ -31,7 +31,7 @@ const MAX_PATH: usize = 4 * 1024;
 const MAX_METHOD: usize = 15;
 
 /// A copy without the body, the query, and every header that nothing reads.
-pub(super) fn bounded_copy<B>(request: Request<B>) -> Request<Body> {
+pub(crate) fn bounded_copy<B>(request: Request<B>) -> Request<Body> {
     let (mut parts, _) = request.into_parts();
     parts.headers = bounded_headers(&parts.headers);
     parts.uri = bounded_uri(parts.uri);

@@ -16,7 +16,7 @@ use axum::{
 use super::web_config::{Guesser, Unusable, Verdict, Web};
 
 /// Answers a request, or refuses it.
-pub(super) async fn guard(State(web): State<Arc<Web>>, request: Request, next: Next) -> Response {
+pub(crate) async fn guard(State(web): State<Arc<Web>>, request: Request, next: Next) -> Response {
     let config = match web.now() {
         Ok(config) => config,
         Err(Unusable) => return refuse(StatusCode::INTERNAL_SERVER_ERROR),

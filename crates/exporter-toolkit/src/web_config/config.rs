@@ -59,7 +59,7 @@ impl WebConfig {
     }
 
     /// What every answer has to have.
-    pub(in crate::server) fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+    pub(crate) fn headers(&self) -> &[(HeaderName, HeaderValue)] {
         &self.headers
     }
 

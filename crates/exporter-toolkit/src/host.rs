@@ -11,7 +11,7 @@ use axum::{
 };
 
 /// Answers a request, or refuses it because of its `Host`.
-pub(super) async fn check(request: Request, next: Next) -> Response {
+pub(crate) async fn check(request: Request, next: Next) -> Response {
     let mut hosts = request.headers().get_all(HOST).iter();
     let why = match (hosts.next(), hosts.next()) {
         (_, Some(_)) => "The request has more than one Host header; send one.\n",

@@ -32,7 +32,7 @@ type Settings = Result<Arc<ServerConfig>, Unusable>;
 ///
 /// # Errors
 /// If there is no TLS connection, with the reason.
-pub(super) async fn accept<S>(stream: S, settings: impl FnOnce() -> Settings) -> Result<TlsStream<S>, CloseReason>
+pub(crate) async fn accept<S>(stream: S, settings: impl FnOnce() -> Settings) -> Result<TlsStream<S>, CloseReason>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -43,7 +43,7 @@ where
 }
 
 /// The version of HTTP that client and server have agreed on.
-pub(super) fn negotiated_version<S>(stream: &TlsStream<S>) -> Version {
+pub(crate) fn negotiated_version<S>(stream: &TlsStream<S>) -> Version {
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Version::HTTP_2 } else { Version::HTTP_11 }
 }
 
@@ -111,7 +111,7 @@ mod tests {
     use tokio_rustls::TlsConnector;
 
     use super::*;
-    use crate::server::activity::{LINGER, TrackedStream};
+    use crate::activity::{LINGER, TrackedStream};
 
     fn no_settings() -> Settings {
         Err(Unusable)

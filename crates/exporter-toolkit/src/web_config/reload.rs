@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{
     files::watch::{Fingerprint, Look, PATIENCE, Watch},
+    lock,
     log_throttle::LogThrottle,
-    server::sending::lock,
 };
 
 /// A web configuration that is followed while the program runs.
@@ -39,7 +39,7 @@ pub struct Web {
 
 /// The configuration cannot be used now; the log says why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::server) struct Unusable;
+pub(crate) struct Unusable;
 
 #[derive(Debug)]
 struct Shared {
@@ -126,7 +126,7 @@ impl Web {
     }
 
     /// Follows the files. Never ends.
-    pub(in crate::server) async fn follow(&self) -> Infallible {
+    pub async fn follow(&self) -> Infallible {
         let shared = Arc::clone(&self.shared);
         let mut watch = Watch::new(move || shared.look());
         let mut late = LogThrottle::default();
@@ -164,7 +164,7 @@ impl Web {
     ///
     /// # Errors
     /// If the file holds no configuration at the moment.
-    pub(in crate::server) fn now(&self) -> Result<Arc<WebConfig>, Unusable> {
+    pub(crate) fn now(&self) -> Result<Arc<WebConfig>, Unusable> {
         lock(&self.shared.current).config.clone().ok_or(Unusable)
     }
 
@@ -172,23 +172,23 @@ impl Web {
     ///
     /// # Errors
     /// If the files hold no configuration of TLS at the moment.
-    pub(in crate::server) fn tls_now(&self) -> Result<Arc<ServerConfig>, Unusable> {
+    pub(crate) fn tls_now(&self) -> Result<Arc<ServerConfig>, Unusable> {
         lock(&self.shared.current).tls.clone().ok_or(Unusable)
     }
 
     /// Whether the files can be read in time, whatever is in them. A mistake in them does not count: it is over when it
     /// is repaired, and a program that is restarted for it would not start.
-    pub(in crate::server) fn is_read(&self) -> bool {
+    pub fn is_read(&self) -> bool {
         lock(&self.shared.current).is_read
     }
 
     /// Whether one more request is within the limit.
-    pub(in crate::server) fn allows_one(&self) -> bool {
+    pub(crate) fn allows_one(&self) -> bool {
         self.limiter.as_ref().is_none_or(|limiter| lock(limiter).allows_one())
     }
 
     /// Whether who sent a request may have an answer.
-    pub(in crate::server) async fn judge(
+    pub(crate) async fn judge(
         &self,
         config: &WebConfig,
         authorization: Option<&HeaderValue>,
