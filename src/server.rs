@@ -165,12 +165,6 @@ pub async fn serve(
         pending::<()>().await;
     };
     let web = access.web.map(Arc::new);
-    let following_web = async {
-        match &web {
-            Some(web) => web.follow().await,
-            None => pending().await,
-        }
-    };
     let beating = async {
         let mut beats = interval(BEAT_EVERY);
         loop {
@@ -194,7 +188,6 @@ pub async fn serve(
         () = beating => Ok(()),
         served = served_all => served,
         () = following => Ok(()),
-        never = following_web => match never {},
     }
 }
 

@@ -1,12 +1,4 @@
-//! Prometheus' web configuration for a Rust server: who may ask, and how.
-//!
-//! A server that scrapes reach is an `axum` router and some listeners. [`serve`] answers on them, with the TLS, client
-//! certificates, passwords, headers and rate limit of a file in the format of Prometheus's exporter-toolkit, which it
-//! follows while it runs. No client keeps another one out.
-//!
-//! Beside that stand two small things that a daemon with such files needs anyway: [`files`], which reads and follows
-//! them, and [`log_throttle`], which keeps what clients cause from flooding the log.
-//! What the router answers is none of its business.
+#![doc = include_str!("../README.md")]
 
 mod activity;
 mod connection;

@@ -57,15 +57,32 @@ const DETAIL_EVERY: Duration = Duration::from_secs(60);
 /// of its protocol.
 const CLOSE_EVERY: Duration = Duration::from_millis(100);
 
-/// Serves on every listener until `stop` turns true, then until the responses in progress are sent. With a web
-/// configuration, it decides about TLS and who may ask. There are never more than `limit` connections.
+/// Serves on every listener until `stop` turns true, then until the responses in progress are sent.
+///
+/// With a web configuration, that decides about TLS and who may ask, and is followed until the end; without one, everybody
+/// is answered, in plain HTTP. There are never more than `limit` connections, nor more than half of the files that this
+/// process can have open.
 ///
 /// # Errors
-/// If one of them does not listen and never will. Everything else that goes wrong passes.
+/// If one of the listeners does not listen and never will. Everything else that goes wrong passes.
 pub async fn serve(
+    listeners: Vec<TcpListener>,
+    router: Router,
+    web: Option<Arc<Web>>,
+    limit: usize,
+    stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let Some(web) = web else { return serve_with(None, listeners, router, limit, stop).await };
+    tokio::select! {
+        served = serve_with(Some(Arc::clone(&web)), listeners, router, limit, stop) => served,
+        never = web.follow() => match never {},
+    }
+}
+
+async fn serve_with(
+    web: Option<Arc<Web>>,
     mut listeners: Vec<TcpListener>,
     mut router: Router,
-    web: Option<Arc<Web>>,
     limit: usize,
     mut stop: watch::Receiver<bool>,
 ) -> io::Result<()> {

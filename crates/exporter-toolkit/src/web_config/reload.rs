@@ -126,7 +126,7 @@ impl Web {
     }
 
     /// Follows the files. Never ends.
-    pub async fn follow(&self) -> Infallible {
+    pub(crate) async fn follow(&self) -> Infallible {
         let shared = Arc::clone(&self.shared);
         let mut watch = Watch::new(move || shared.look());
         let mut late = LogThrottle::default();
