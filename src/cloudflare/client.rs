@@ -31,8 +31,7 @@ use super::{
     transport::{Response, Transport},
 };
 use crate::{
-    files::watch::{Look, Watch},
-    log_throttle::LogThrottle,
+    files::watch::Watch,
     model::{Baseline, Cause, DeadToken, Failure, Kind, Listing, Reason, Zone, ZoneId, usable_time},
     state::Slot,
 };
@@ -362,23 +361,13 @@ impl Client {
     pub async fn watch_credential(&self) -> Infallible {
         let credential = Arc::clone(&self.credential);
         let mut watch = Watch::new(move || credential.refresh());
-        let mut unusable = LogThrottle::default();
         loop {
-            let Look::Done(refreshed) = watch.next().await else { continue };
-            match refreshed {
-                Ok(changed) => {
-                    unusable.end();
-                    if changed {
-                        self.secret_changed();
-                    }
-                }
-                Err(error) => {
-                    let name = self.credential.name();
-                    if unusable.happened(error.to_string()).is_some() {
-                        tracing::warn!(credential = %name, %error, "The file of the secret cannot be used. The secret read before stays in use.");
-                    }
-                }
-            }
+            let complain = |error: &_| {
+                let name = self.credential.name();
+                tracing::warn!(credential = %name, %error, "The file of the secret cannot be used. The secret read before stays in use.");
+            };
+            watch.change(complain).await;
+            self.secret_changed();
         }
     }
 
@@ -553,34 +542,20 @@ impl Client {
 /// Reads `api.ca_file` again whenever it changes, for these clients. Never ends.
 pub async fn watch_ca_file(file: Arc<CaFile>, clients: Vec<Arc<Client>>) -> Infallible {
     let mut watch = Watch::new(move || file.refresh());
-    let mut unusable = LogThrottle::default();
     loop {
-        let Look::Done(refreshed) = watch.next().await else { continue };
-        match refreshed {
-            Ok(changed) => {
-                unusable.end();
-                if changed {
-                    trust_again(&clients).await;
-                }
+        let complain = |error: &_| {
+            tracing::warn!(%error, "The file that api.ca_file names cannot be used. The certificate authorities read before stay in use.");
+        };
+        watch.change(complain).await;
+        tracing::info!("The certificate authorities in api.ca_file changed and are used from now on.");
+        for client in &clients {
+            while let Err(error) = client.transport.trust_again().await {
+                tracing::warn!(%error, "Connections that trust these certificate authorities cannot be made. It is tried again.");
+                sleep(TRUST_AGAIN_EVERY).await;
             }
-            Err(error) => {
-                if unusable.happened(error.to_string()).is_some() {
-                    tracing::warn!(%error, "The file that api.ca_file names cannot be used. The certificate authorities read before stay in use.");
-                }
-            }
+            // What failed because of those before may go well now.
+            client.revive(Revival::NewSecret);
         }
-    }
-}
-
-async fn trust_again(clients: &[Arc<Client>]) {
-    tracing::info!("The certificate authorities in api.ca_file changed and are used from now on.");
-    for client in clients {
-        while let Err(error) = client.transport.trust_again().await {
-            tracing::warn!(%error, "Connections that trust these certificate authorities cannot be made. It is tried again.");
-            sleep(TRUST_AGAIN_EVERY).await;
-        }
-        // What failed because of those before may go well now.
-        client.revive(Revival::NewSecret);
     }
 }
 

@@ -4,6 +4,7 @@
 //! system's clock. What becomes of a change is up to the caller.
 
 use std::{
+    fmt::Display,
     hash::{BuildHasher as _, RandomState},
     time::Duration,
 };
@@ -12,6 +13,8 @@ use tokio::{
     task::{JoinHandle, spawn_blocking},
     time::{sleep, timeout},
 };
+
+use crate::log_throttle::LogThrottle;
 
 /// How long after one look the next one begins.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -77,6 +80,31 @@ where
     }
 }
 
+impl<E, F> Watch<Result<bool, E>, F>
+where
+    E: Display + Send + 'static,
+    F: Fn() -> Result<bool, E> + Clone + Send + 'static,
+{
+    /// Waits for a look that finds a change. `complain` gets an error when it begins or changes, and then hourly.
+    pub async fn change(&mut self, complain: impl Fn(&E)) {
+        let mut unusable = LogThrottle::default();
+        loop {
+            match self.next().await {
+                Look::Done(Ok(true)) => return,
+                Look::Done(Ok(false)) => {
+                    unusable.end();
+                }
+                Look::Done(Err(error)) => {
+                    if unusable.happened(error.to_string()).is_some() {
+                        complain(&error);
+                    }
+                }
+                Look::Unfinished => {}
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::{
@@ -119,6 +147,22 @@ mod tests {
             assert_eq!(watch.next().await, expected);
         }
         assert_eq!(started.elapsed().as_secs(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_is_waited_for_and_an_error_that_lasts_is_said_once() {
+        let looks = Arc::new(AtomicU32::new(0));
+        let mut watch = Watch::new(move || match looks.fetch_add(1, SeqCst) {
+            0 | 3 => Ok(false),
+            1 | 2 | 4 => Err("gone"),
+            5 => Err("empty"),
+            _ => Ok(true),
+        });
+        let said = Mutex::new(Vec::new());
+        let started = Instant::now();
+        watch.change(|error| said.lock().unwrap().push(*error)).await;
+        assert_eq!(*said.lock().unwrap(), ["gone", "gone", "empty"]);
+        assert_eq!(started.elapsed().as_secs(), 7);
     }
 
     #[tokio::test]
