@@ -187,7 +187,14 @@ mod state {
             interval: std::time::Duration::from_secs(3600),
         };
         let listing = Arc::new(Listing::new(certificates(200)));
-        let saved = SavedZone { id, name: None, listing, completed: 1_795_521_600, due_ms: 1_795_525_200_000 };
+        let saved = SavedZone {
+            kind: Kind::Client,
+            id,
+            name: None,
+            listing,
+            completed: 1_795_521_600,
+            due_ms: 1_795_525_200_000,
+        };
         let slot = directory.zone(&zone);
         let runtime = tokio::runtime::Runtime::new().expect("there are threads");
         runtime.block_on(slot.save(saved, false));

@@ -26,7 +26,7 @@ pub(crate) fn restore(
     let runtime = tokio::runtime::Handle::current();
     let restored = |zone: &Arc<Zone>| {
         let slot = directory.zone(zone);
-        let Some(mut saved) = slot.load(|saved: &SavedZone| saved.id == zone.id) else {
+        let Some(mut saved) = slot.load(|saved: &SavedZone| saved.is_of(zone)) else {
             return (Arc::new(ZoneState::new(zone.clone())), None);
         };
         if saved.completed > now.timestamp() {
@@ -65,6 +65,7 @@ pub(crate) async fn save(
 ) {
     let due_in = next_due.saturating_duration_since(Instant::now()).as_millis();
     let saved = SavedZone {
+        kind: zone.kind,
         id: zone.id.clone(),
         name: Some(name).filter(|name| zone.name.is_none() && **name != *zone.id.as_str()),
         listing,

@@ -1,11 +1,14 @@
 //! Certificates as Cloudflare lists them.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Field, Texts};
 
 /// One entry of a listing.
 ///
 /// There can be a million of these, so nothing is kept that is not shown.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Certificate {
     /// What Cloudflare tells of it in words.
     pub texts: Texts,
@@ -69,7 +72,8 @@ impl Certificate {
 pub const SECONDS_PER_DAY: i64 = 86_400;
 
 /// What an entry says of its expiry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Expiry {
     /// Unix seconds.
     At(i64),
@@ -80,7 +84,8 @@ pub enum Expiry {
 }
 
 /// Where a certificate is in its life. An expired one is still `active`: Cloudflare has no status for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Accepted.
     Active,

@@ -2,7 +2,12 @@
 //!
 //! Each field stands here once. The API's answers, state files, metrics and lists loop over them.
 
-use std::{collections::HashSet, fmt, ops::Index, sync::Arc};
+use std::{borrow::Cow, collections::HashSet, fmt, ops::Index, sync::Arc};
+
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error as _, MapAccess, Visitor},
+};
 
 use super::text::append_clean;
 
@@ -101,6 +106,12 @@ pub struct Texts {
 }
 
 impl Texts {
+    /// The texts, once they are [clean](super::clean). They share nothing.
+    pub fn new<T: AsRef<str>>(texts: &ByField<T>) -> Self {
+        let (own, shared) = texts.split_at(Field::OWN);
+        Self { own: lines(own).into(), shared: lines(shared).into() }
+    }
+
     /// Every field with its text, in the order of [`Field::ALL`].
     pub fn iter(&self) -> impl Iterator<Item = (Field, &str)> {
         Field::ALL.into_iter().zip(self.own.split('\n').chain(self.shared.split('\n')))
@@ -122,7 +133,7 @@ impl Texts {
     pub(crate) fn with(&self, field: Field, text: &str) -> Self {
         let mut texts = Field::ALL.map(|field| &self[field]);
         texts[field as usize] = text;
-        Interner::default().texts(&texts)
+        Self::new(&texts)
     }
 
     /// Whether the texts of [`shared`](Self::shared) are those of the other one, as far as a pointer tells.
@@ -146,7 +157,7 @@ impl Index<Field> for Texts {
 
 impl Default for Texts {
     fn default() -> Self {
-        Interner::default().texts(&ByField::<&str>::default())
+        Self::new(&ByField::<&str>::default())
     }
 }
 
@@ -157,13 +168,47 @@ impl<T: AsRef<str>, const N: usize> From<[(Field, T); N]> for Texts {
         for (field, text) in &named {
             texts[*field as usize] = text.as_ref();
         }
-        Interner::default().texts(&texts)
+        Self::new(&texts)
     }
 }
 
 impl fmt::Debug for Texts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter().filter(|(_, text)| !text.is_empty())).finish()
+    }
+}
+
+/// A text for each label; those that are empty are left out.
+impl Serialize for Texts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let texts = self.iter().filter(|(_, text)| !text.is_empty());
+        serializer.collect_map(texts.map(|(field, text)| (field.label(), text)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+        struct ByLabel;
+        impl<'de> Visitor<'de> for ByLabel {
+            type Value = Texts;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("texts by label")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Texts, A::Error> {
+                let mut texts = ByField::<Cow<'de, str>>::default();
+                while let Some((Text(label), Text(text))) = map.next_entry()? {
+                    let field = Field::ALL.into_iter().find(|field| field.label() == label);
+                    texts[field.ok_or_else(|| A::Error::unknown_field(&label, &[]))? as usize] = text;
+                }
+                Ok(Texts::new(&texts))
+            }
+        }
+        deserializer.deserialize_map(ByLabel)
     }
 }
 

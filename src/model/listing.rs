@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use super::{Certificate, Interner, Rejection, SECONDS_PER_DAY, Status};
 
 /// Every certificate of one zone, read whole.
@@ -114,14 +116,6 @@ impl Listing {
         listing
     }
 
-    /// The listing that was taken apart into [`certificates`](Self::certificates) and the two things that they do not tell.
-    #[must_use]
-    pub fn restored(certificates: Vec<Certificate>, duplicates: u64, more_than_promised: bool) -> Self {
-        let mut listing = Self { more_than_promised, ..Self::new(certificates) };
-        listing.rejected[Rejection::DuplicateId as usize] = duplicates;
-        listing
-    }
-
     /// Every entry once, soonest expiry first; those without a date come last.
     #[must_use]
     pub fn certificates(&self) -> &[Certificate] {
@@ -184,6 +178,32 @@ impl Listing {
         let (Some(issued), Some(expiry)) = (issued(certificate), certificate.not_after()) else { return false };
         let successors = self.successors.get(certificate.common_name());
         successors.is_some_and(|successors| successors.any_for(issued, expiry))
+    }
+}
+
+/// A listing as it is written: its certificates, and the two things that they do not tell.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Parts<C> {
+    duplicates: u64,
+    more_than_promised: bool,
+    certificates: C,
+}
+
+impl Serialize for Listing {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { more_than_promised, ref certificates, .. } = *self;
+        Parts { duplicates: self.rejected(Rejection::DuplicateId), more_than_promised, certificates }
+            .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Listing {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Parts { duplicates, more_than_promised, certificates } = Parts::deserialize(deserializer)?;
+        let mut listing = Self { more_than_promised, ..Self::new(certificates) };
+        listing.rejected[Rejection::DuplicateId as usize] = duplicates;
+        Ok(listing)
     }
 }
 

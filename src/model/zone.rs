@@ -2,12 +2,14 @@
 
 use std::{fmt, ops::RangeInclusive, str::FromStr, sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// The sort of certificate that a listing holds: the value of the `kind` label.
 ///
 /// Cloudflare lists a dozen other sorts behind sibling endpoints; each would be one variant here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// mTLS client certificates that Cloudflare's managed CA issued (`/client_certificates`).
     Client,
@@ -44,7 +46,8 @@ impl Zone {
 }
 
 /// A zone id: 32 hexadecimal digits, kept in lower case as Cloudflare writes them.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "Box<str>")]
 pub struct ZoneId(Arc<str>);
 
 /// The text is no zone id.
@@ -69,6 +72,14 @@ impl FromStr for ZoneId {
         } else {
             Err(InvalidZoneId)
         }
+    }
+}
+
+impl TryFrom<Box<str>> for ZoneId {
+    type Error = InvalidZoneId;
+
+    fn try_from(text: Box<str>) -> Result<Self, InvalidZoneId> {
+        text.parse()
     }
 }
 

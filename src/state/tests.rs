@@ -1,10 +1,14 @@
-use std::{fs, os::unix::fs::symlink};
+use std::{fs, os::unix::fs::symlink, sync::mpsc, time::Duration};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
+use tokio::time::Instant;
 
-use super::*;
-use crate::model::{Certificate, Expiry, Field, Kind, Listing, MAX_TEXT_CHARS, Rejection, Status, Texts};
+use super::{
+    writer::{PATIENCE, TRY_AGAIN_AFTER},
+    *,
+};
+use crate::model::{Certificate, Expiry, Field, Kind, Listing, MAX_TEXT_CHARS, Rejection, Status, Texts, clean};
 
 const ID: &str = "023e105f4ecef8ad9ca31a8372d0c353";
 
@@ -38,6 +42,7 @@ fn certificate(id: &str) -> Certificate {
 
 fn saved(certificates: Vec<Certificate>) -> SavedZone {
     SavedZone {
+        kind: Kind::Client,
         id: ID.parse().unwrap(),
         name: Some("a.example".into()),
         listing: Arc::new(Listing::new(certificates)),
@@ -51,7 +56,7 @@ fn open(folder: &TempDir) -> Directory {
 }
 
 fn load(directory: &Directory) -> Option<SavedZone> {
-    directory.zone(&zone(ID)).load(|saved: &SavedZone| saved.id.as_str() == ID)
+    directory.zone(&zone(ID)).load(|saved: &SavedZone| saved.is_of(&zone(ID)))
 }
 
 fn names(folder: &TempDir) -> Vec<String> {
@@ -61,9 +66,14 @@ fn names(folder: &TempDir) -> Vec<String> {
     names
 }
 
-/// A file whose first and last line are right.
-fn sealed(content: &str) -> Vec<u8> {
-    file::sealed(|writer| writer.write_all(content.as_bytes())).unwrap()
+/// A file that is as it should be around this content.
+fn with_content(content: &str) -> Vec<u8> {
+    file::with_content(content.as_bytes())
+}
+
+/// What such a file holds.
+fn content(file: &str) -> &str {
+    file.split_once(r#""content":"#).unwrap().1.strip_suffix("}\n").unwrap()
 }
 
 const FILE: &str = "zone-client-023e105f4ecef8ad9ca31a8372d0c353.state";
@@ -103,32 +113,32 @@ async fn a_file_that_cannot_be_used_is_kept_aside_and_replaced() {
     let slot = directory.zone(&zone(ID));
     let path = folder.path().join(FILE);
     slot.save(saved(vec![certificate("a")]), true).await;
-    let good = fs::read(&path).unwrap();
-    let json = std::str::from_utf8(&good).unwrap().lines().nth(1).unwrap();
+    let good = fs::read_to_string(&path).unwrap();
+    let json = content(&good);
     let mut rows = vec![
         ("empty", vec![]),
         ("foreign", b"[server]\nlisten_addresses = []\n".to_vec()),
         ("binary", vec![0xff; 4096]),
-        ("newer", String::from_utf8(good.clone()).unwrap().replace("format 1", "format 2").into_bytes()),
-        ("no number", String::from_utf8(good.clone()).unwrap().replace("format 1", "format one").into_bytes()),
-        ("longer", [good.clone(), b"\n".to_vec()].concat()),
-        ("twice", good.repeat(2)),
-        ("no content", sealed("")),
-        ("null", sealed("null")),
-        ("not an object", sealed("[[]]")),
-        ("another zone", sealed(&json.replace(ID, "123e105f4ecef8ad9ca31a8372d0c353"))),
-        ("no zone", sealed(&json.replace(ID, "x"))),
-        ("an unknown status", sealed(&json.replace("\"active\"", "\"hibernating\""))),
-        ("an unknown field", sealed(&json.replace("\"due_ms\"", "\"doo\""))),
-        ("a time that is out of range", sealed(&json.replace("1992554280", "9223372036854775807"))),
-        ("deep", sealed(&"[".repeat(200_000))),
+        ("of the first format", b"cloudflare-cert-exporter state, format 1\n{}\ncrc32 00000000\n".to_vec()),
+        ("newer", good.replace("format 1", "format 2").into_bytes()),
+        ("no number", good.replace("format 1", "format one").into_bytes()),
+        ("longer", format!("{good}\n").into_bytes()),
+        ("twice", good.repeat(2).into_bytes()),
+        ("no content", with_content("")),
+        ("null", with_content("null")),
+        ("not an object", with_content("[[]]")),
+        ("another zone", with_content(&json.replace(ID, "123e105f4ecef8ad9ca31a8372d0c353"))),
+        ("no zone", with_content(&json.replace(ID, "x"))),
+        ("an unknown kind", with_content(&json.replace("\"client\"", "\"server\""))),
+        ("an unknown status", with_content(&json.replace("\"active\"", "\"hibernating\""))),
+        ("an unknown field", with_content(&json.replace("\"due_ms\"", "\"doo\""))),
+        ("an unknown text", with_content(&json.replace("\"ski\"", "\"sky\""))),
+        ("a time that is out of range", with_content(&json.replace("1795521600", "9223372036854775807"))),
+        ("deep", with_content(&"[".repeat(200_000))),
     ];
-    assert!(serde_json::from_str::<serde_json::Value>(json).is_ok(), "{json}");
+    assert!(serde_json::from_str::<serde_json::Value>(&good).is_ok(), "{good}");
     for length in 0..good.len() {
-        rows.push(("torn", good[..length].to_vec()));
-        let mut flipped = good.clone();
-        flipped[length] ^= 1 << (length % 8);
-        rows.push(("flipped", flipped));
+        rows.push(("torn", good.as_bytes()[..length].to_vec()));
     }
     for (name, content) in rows {
         fs::write(&path, &content).unwrap();
@@ -173,27 +183,22 @@ async fn both_ends_of_a_file_tell_whether_it_is_read_whole() {
     directory.zone(&zone(ID)).save(saved(vec![certificate("a")]), true).await;
     let path = folder.path().join(FILE);
     let good = fs::read_to_string(&path).unwrap();
-    let check = |bytes: &str| {
+    let read = |bytes: &str| {
         fs::write(&path, bytes).unwrap();
-        let mut file = File::open(&path).unwrap();
-        file::check_ends(&mut file)
-            .map(|()| io::Seek::stream_position(&mut file).unwrap())
-            .map_err(|why| why.to_string())
+        file::read::<SavedZone>(&path).map(|_| ()).map_err(|why| why.to_string())
     };
-    assert_eq!(check(&good), Ok(0));
-    // The middle is for the checksum to judge.
-    assert_eq!(check(&good.replace("a.example", "b.example")), Ok(0));
+    assert_eq!(read(&good), Ok(()));
     for (bytes, why) in [
         ("", file::Unusable::Foreign),
         (&good[1..], file::Unusable::Foreign),
-        ("cloudflare-cert-exporter state, format ", file::Unusable::Foreign),
-        ("cloudflare-cert-exporter state, format 1000000000000000000000\n", file::Unusable::Foreign),
-        ("cloudflare-cert-exporter state, format 2\nwhatever", file::Unusable::OtherFormat(2)),
-        ("cloudflare-cert-exporter state, format 1\n", file::Unusable::Torn),
+        (r#"{"format":"cloudflare-cert-exporter state, format "#, file::Unusable::Foreign),
+        (r#"{"format":"cloudflare-cert-exporter state, format 1000000000000000000000"}"#, file::Unusable::Foreign),
+        (r#"{"format":"cloudflare-cert-exporter state, format 2"whatever"#, file::Unusable::OtherFormat(2)),
+        (r#"{"format":"cloudflare-cert-exporter state, format 1","#, file::Unusable::Torn),
         (&good[..good.len() - 1], file::Unusable::Torn),
         (&format!("{good}\n"), file::Unusable::Torn),
     ] {
-        assert_eq!(check(bytes), Err(why.to_string()), "{bytes}");
+        assert_eq!(read(bytes), Err(why.to_string()), "{bytes}");
     }
 }
 
@@ -204,9 +209,8 @@ async fn texts_are_harmless_even_if_somebody_wrote_the_file_by_hand() {
     directory.zone(&zone(ID)).save(saved(vec![certificate("a")]), true).await;
     let path = folder.path().join(FILE);
     let text = fs::read_to_string(&path).unwrap();
-    let json = text.lines().nth(1).unwrap();
-    let json = json.replace("3bb94f", "\\u001b[31m\\u202e").replace("256c24", &"x".repeat(1_000_000));
-    fs::write(&path, sealed(&json)).unwrap();
+    let json = content(&text).replace("3bb94f", "\\u001b[31m\\u202e").replace("256c24", &"x".repeat(1_000_000));
+    fs::write(&path, with_content(&json)).unwrap();
     let loaded = load(&directory).unwrap();
     let texts = &loaded.listing.certificates()[0].texts;
     assert_eq!(&texts[Field::SerialNumber], "\u{fffd}[31m\u{fffd}");
@@ -225,10 +229,10 @@ async fn a_disk_that_fails_is_counted_and_nothing_else_and_it_recovers() {
     slot.save(saved(vec![]), true).await;
     assert_eq!(directory.0.write_failures.get(), 1);
     assert_eq!(load(&directory), Some(saved(vec![certificate("a")])), "the last one that could be written is there");
-    assert!(!temporary.exists() && directory.0.trouble.lock().unwrap().said.is_some());
+    assert!(!temporary.exists() && !directory.0.queue.lock().unwrap().failing.is_empty());
     slot.save(saved(vec![]), true).await;
     assert_eq!((directory.0.write_failures.get(), load(&directory)), (1, Some(saved(vec![]))));
-    assert!(directory.0.trouble.lock().unwrap().said.is_none());
+    assert!(directory.0.queue.lock().unwrap().failing.is_empty());
     // As on a disk that nothing can be written to.
     fs::create_dir(&temporary).unwrap();
     slot.save(saved(vec![certificate("b")]), false).await;
@@ -263,21 +267,58 @@ async fn a_disk_that_hangs_is_not_waited_for_long_and_the_newest_value_is_writte
     let folder = tempfile::tempdir().unwrap();
     let directory = open(&folder);
     let slot = directory.zone(&zone(ID));
-    // As while the disk hangs: whoever writes does not get on.
-    let hanging = directory.0.writers.clone().acquire_many_owned(4).await.unwrap();
+    let (release, hanging) = mpsc::channel::<()>();
+    let hanging = Mutex::new(hanging);
+    let hang = move |_: &Path| lock(&hanging).recv().map_err(io::Error::other);
+    let hung = directory.0.put("hangs", Arc::new(hang));
     let started = Instant::now();
-    slot.save(saved(vec![]), true).await;
+    let first = tokio::spawn({
+        let slot = slot.clone();
+        async move { slot.save(saved(vec![]), true).await }
+    });
+    tokio::task::yield_now().await;
+    assert!(!first.is_finished());
+    tokio::time::advance(PATIENCE).await;
+    first.await.unwrap();
     assert_eq!((started.elapsed(), directory.0.write_failures.get()), (PATIENCE, 1));
     for failures in 2..10 {
         slot.save(saved(vec![certificate(&failures.to_string())]), true).await;
         assert_eq!((started.elapsed(), directory.0.write_failures.get()), (PATIENCE, failures), "not waited for again");
     }
     assert_eq!(load(&directory), None);
-    drop(hanging);
-    let mut done = slot.queue.done.subscribe();
-    done.wait_for(|done| *done == 9).await.unwrap();
+    release.send(()).unwrap();
+    hung.await.unwrap();
+    while load(&directory).is_none() {
+        tokio::task::yield_now().await;
+    }
     assert_eq!(load(&directory), Some(saved(vec![certificate("9")])));
-    assert!(!directory.0.stuck.load(Ordering::Relaxed));
+    slot.save(saved(vec![]), true).await;
+    assert!(!directory.0.queue.lock().unwrap().is_stuck && load(&directory) == Some(saved(vec![])));
+}
+
+#[tokio::test]
+async fn a_credential_does_not_wait_behind_zones() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = open(&folder);
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let write = |slot: Slot| {
+        let order = Arc::clone(&order);
+        directory.0.put(
+            &slot.file,
+            Arc::new(move |path: &Path| {
+                lock(&order).push(path.file_name().unwrap().to_owned());
+                Ok(())
+            }),
+        )
+    };
+    let zones = ["023e105f4ecef8ad9ca31a8372d0c353", "123e105f4ecef8ad9ca31a8372d0c353"]
+        .map(|id| write(directory.zone(&zone(id))));
+    write(directory.credential("default")).await.unwrap();
+    for zone in zones {
+        zone.await.unwrap();
+    }
+    let order = lock(&order);
+    assert!(order.len() == 3 && order[0].to_str().unwrap().starts_with("credential-"), "{order:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -371,9 +412,11 @@ async fn what_is_forgotten_does_not_come_back_by_a_write_that_waits() {
     // Begun and given up, as by a poll of a zone that is gone.
     assert!(futures_util::FutureExt::now_or_never(slot.save(saved(vec![]), true)).is_none());
     slot.forget();
-    let mut done = slot.queue.done.subscribe();
-    done.wait_for(|done| *done == 3).await.unwrap();
-    assert!(load(&directory).is_none());
+    // In its turn after those.
+    directory.credential("default").save(String::new(), false).await;
+    while load(&directory).is_some() {
+        tokio::task::yield_now().await;
+    }
     // And it can be there again.
     slot.save(saved(vec![]), true).await;
     assert!(load(&directory).is_some());

@@ -1,0 +1,122 @@
+//! The directory of the state files, which one process has to itself.
+
+use std::{
+    fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::PathBuf,
+    sync::Mutex,
+};
+
+use rustix::io::Errno;
+
+use super::lock;
+use crate::model::clean;
+
+/// A directory with a lock in it.
+#[derive(Debug)]
+pub(super) struct LockedDirectory {
+    pub(super) path: PathBuf,
+    /// Held as long as the process lives; `None` while the directory cannot be written.
+    held: Mutex<Option<File>>,
+}
+
+/// Another process has the directory.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the state directory {} is in use by another process{}; stop that one, or give this one a directory of its own ([state] directory)",
+    path.display(),
+    pid.as_ref().map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+)]
+pub struct InUse {
+    path: PathBuf,
+    pid: Option<Box<str>>,
+}
+
+/// Why the directory cannot be made this process's own.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotReady {
+    #[error(transparent)]
+    InUse(InUse),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl LockedDirectory {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, held: Mutex::default() }
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        lock(&self.held).is_some()
+    }
+
+    /// Makes sure that the directory is there and this process's own.
+    pub(super) fn take(&self) -> Result<(), NotReady> {
+        let mut held = lock(&self.held);
+        let path = self.path.join("lock");
+        let inode = |metadata: io::Result<Metadata>| metadata.map(|metadata| metadata.ino()).ok();
+        if held.as_ref().is_some_and(|file| inode(file.metadata()) == inode(path.metadata())) {
+            return Ok(());
+        }
+        // Not held yet, or somebody removed it, and another process may have made its own.
+        *held = None;
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
+        if path.metadata().is_ok_and(|there| !there.is_file()) {
+            return Err(io::Error::other("lock is not a regular file; remove it").into());
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(&path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                // Only for the message.
+                let _ = (&mut file).take(20).read_to_string(&mut pid);
+                let pid = Some(clean(pid.trim())).filter(|pid| !pid.is_empty());
+                return Err(NotReady::InUse(InUse { path: self.path.clone(), pid }));
+            }
+            Err(TryLockError::Error(error)) => return Err(explained(error).into()),
+        }
+        file.set_len(0)?;
+        writeln!(file, "{}", std::process::id())?;
+        *held = Some(file);
+        Ok(())
+    }
+
+    /// Warns that others decide what is restored, where they can write too.
+    pub(super) fn warn_if_open(&self) {
+        let Ok(metadata) = self.path.metadata() else { return };
+        if let Some(remedy) = remedy_if_open(&metadata) {
+            let (directory, mode) = (self.path.display(), format!("{:04o}", metadata.mode() & 0o7777));
+            tracing::warn!(%directory, mode, owner = metadata.uid(), remedy, "Others can write to the state directory, and so decide what a restart shows.");
+        }
+    }
+}
+
+/// What to do where a lock cannot be had from the file system.
+///
+/// Nothing is written without it: two processes would forget each other's requests, and then the budget is spent twice.
+fn explained(error: io::Error) -> io::Error {
+    const WITHOUT_LOCKS: [Errno; 4] = [Errno::NOLCK, Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL];
+    if WITHOUT_LOCKS.into_iter().any(|without| error.raw_os_error() == Some(without.raw_os_error())) {
+        let remedy = "its file system has no locks, which keep other processes away; put [state] directory on a local disk, or mount this one with locks";
+        return io::Error::new(error.kind(), format!("{remedy} ({error})"));
+    }
+    error
+}
+
+/// What to do about a directory in which others than its owner can write.
+fn remedy_if_open(metadata: &Metadata) -> Option<String> {
+    let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    if owner != user && owner != 0 {
+        return Some(format!("chown it to the user {user}, whom the daemon runs as"));
+    }
+    match metadata.mode() & 0o022 {
+        0 => None,
+        0o020 => Some("chmod g-w".to_owned()),
+        0o002 => Some("chmod o-w".to_owned()),
+        _ => Some("chmod go-w".to_owned()),
+    }
+}
