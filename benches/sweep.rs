@@ -8,11 +8,11 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use cloudflare_cert_exporter::{
-    cloudflare::{ApiSettings, BaseUrl, Client, Credential, Priority, Scheme, SecretSource},
+    cloudflare::{ApiSettings, BaseUrl, ClientMaker, Credential, Priority, Scheme, SecretSource},
     model::{Baseline, Kind, Zone},
 };
 use cloudflare_sim::{SimulatedApi, SimulatedZone, World};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::time::Instant;
 
 const CERTIFICATES: usize = 10_000;
 const CONCURRENCY: u32 = 16;
@@ -35,16 +35,10 @@ async fn main() {
     };
     api.change(|world| world.quota.requests = 1_000_000);
     let credential = Credential::load("default", Scheme::Token(SecretSource::Fixed(token.into()))).expect("it is bare");
-    let (revived, _) = mpsc::unbounded_channel();
-    let client = Client::new(
-        &settings,
-        Arc::new(credential),
-        &prometheus::Registry::new(),
-        || DateTime::<Utc>::UNIX_EPOCH,
-        revived,
-        None,
-    )
-    .expect("nothing else is registered");
+    let clients = ClientMaker::for_one_sweep(|| DateTime::<Utc>::UNIX_EPOCH)
+        .make(&settings, &[Arc::new(credential)])
+        .expect("nothing else is registered");
+    let client = &clients["default"];
     let zone =
         Zone { kind: Kind::Client, id, name: None, credential: "default".into(), interval: Duration::from_secs(3600) };
 

@@ -20,14 +20,16 @@ mod paging;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
 mod proxy;
+mod request;
 mod retry;
 mod roots;
 mod settings;
 mod throttle;
+mod token_expiry;
 mod transport;
 
-pub use client::{Client, ClientError, Listed, Revival, watch_ca_file};
-pub use clients::{ClientMaker, Clients, Succession};
+pub use client::{Client, ClientError, Listed};
+pub use clients::{ClientMaker, Clients};
 pub use credential::{Credential, CredentialError, Scheme, SecretSource};
 pub use envelope::read_page;
 pub use roots::{CaFile, CaFileError, DamagedBlock, InvalidRoots, Roots, read_roots};

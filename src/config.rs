@@ -33,7 +33,7 @@ use document::{
 };
 
 /// A configuration in which every setting is valid.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// Where is listened.
     pub listen_addresses: Vec<ListenAddress>,

@@ -46,10 +46,10 @@ use cloudflare::{Client, ClientError, ClientMaker, Listed, Priority};
 use config::{Config, Listening};
 use model::{Baseline, Failure, Reason, Snapshot, UnusableClock, Zone, ZoneState, usable_time};
 use poller::{Fetched, Job, Name, Poller};
-use reload::{AskedBy, Live, ReloadMetrics};
+use reload::{AskedBy, FileChange, ReloadMetrics, Reloader};
 use restart::{restore, save};
 use runtime_file::RuntimeFile;
-use server::BindError;
+use server::{BindError, ReloadReply};
 use state::{Directory, InUse};
 
 pub use exporter_toolkit::{files, log_throttle};
@@ -107,6 +107,13 @@ pub struct Controls {
     pub log_lines_dropped: IntCounter,
 }
 
+/// What changes the configuration in use.
+enum Task {
+    /// And who gets the outcome.
+    Reload(AskedBy, Option<ReloadReply>),
+    Follow(FileChange),
+}
+
 /// Listens, polls and serves until it is told to stop, then finishes the scrapes in flight.
 ///
 /// `notice` is for the top of the page.
@@ -129,12 +136,13 @@ pub async fn run(
     .and_then(|counter| registry.register(Box::new(counter.clone())).map(|()| counter))
     .map_err(ClientError::from)?;
     let reloads = ReloadMetrics::register(&registry, now()).map_err(ClientError::from)?;
-    let (revive, revived) = mpsc::unbounded_channel();
+    let (recover, recovered) = mpsc::unbounded_channel();
     let registry_of_clients = registry.clone();
     let open = move || -> Result<_, RunError> {
         let directory = config.state_directory.as_deref();
         let directory = directory.map(|path| Directory::open(path, write_failures)).transpose()?;
-        let maker = ClientMaker { registry: registry_of_clients, now, revive, directory: directory.clone() };
+        let maker =
+            ClientMaker { registry: registry_of_clients, now, recovered: recover, directory: directory.clone() };
         let clients = maker.make(&config.api, &config.credentials)?;
         let web = config.web_config_file.as_deref().map(Web::open).transpose()?;
         Ok((config, directory, maker, clients, web))
@@ -185,14 +193,12 @@ pub async fn run(
     let beat = watch::Sender::new(None);
     let (ask_reload, mut asked) = mpsc::unbounded_channel();
     let (telemetry_path, may_ask) = (config.telemetry_path.clone(), config.enable_lifecycle);
-    let (changes, changed) = mpsc::unbounded_channel();
-    let requests_per_5m = config.api.requests_per_5m;
-    let mut live = Live::new(load, config, maker, clients, changes, reloads);
+    let mut reloader = Reloader::new(load, config, maker, clients, latest.clone(), reloads);
     let sources = server::Sources {
         snapshots: latest,
         pulse: pulse.subscribe(),
         registry,
-        series: live.series(),
+        series: reloader.series(),
         now,
         notice,
         reload: may_ask.then_some(ask_reload.clone()),
@@ -205,13 +211,14 @@ pub async fn run(
     // Dropped at the end, which cancels what is in it.
     let mut polling = JoinSet::<Infallible>::new();
     let (turned, mut served, started) = (pulse.subscribe(), beat.subscribe(), Instant::now());
-    let poller = Poller { snapshots, due_in, revived, changes: changed, pulse, requests_per_5m };
-    live.watch(&mut polling);
-    let (used, saved_in) = (live.clients(), directory.clone());
-    let poll = move |job: Job| {
-        let (client, directory) = (used.borrow()[&job.zone.credential].clone(), saved_in.clone());
+    let plans = reloader.plan();
+    let plan = Arc::clone(&plans.borrow());
+    let poller = Poller { plan, plans, snapshots, due_in, recovered, pulse };
+    let saved_in = directory.clone();
+    let poll = move |job: Job<Client>| {
+        let directory = saved_in.clone();
         async move {
-            let fetched = fetch(client, &job.zone, job.priority, job.baseline, job.wants_name, now).await?;
+            let fetched = fetch(job.client, &job.zone, job.priority, job.baseline, job.wants_name, now).await?;
             // Before it is shown: what was shown once is there after a restart too.
             if let Some(directory) = directory {
                 let name = match &fetched.name {
@@ -239,7 +246,7 @@ pub async fn run(
     let mut is_ready = false;
     let mut look_at_clock = interval(CLOCK_EVERY);
     loop {
-        let (by, reply) = tokio::select! {
+        let task = tokio::select! {
             // Once it has to end, systemd is told so, and nothing else after that.
             biased;
             // An error means that whoever could say stop is gone.
@@ -249,29 +256,33 @@ pub async fn run(
                 continue;
             }
             ended = &mut server => return ended?.map_err(RunError::Server),
-            Some(ended) = polling.join_next() => match ended {
-                Ok(never) => match never {},
-                // What watched a credential of before.
-                Err(error) if error.is_cancelled() => continue,
-                Err(error) => return Err(error.into()),
-            },
+            Some(ended) = polling.join_next() => match ended? {},
+            changed = reloader.file_changed() => Task::Follow(changed?),
             Ok(_) = served.wait_for(Option::is_some), if !is_ready => {
                 systemd::ready();
                 is_ready = true;
                 continue;
             }
-            Some(()) = reload.recv(), if is_ready => (AskedBy::Signal, None),
-            Some(reply) = asked.recv(), if is_ready => (AskedBy::Request, Some(reply)),
+            Some(()) = reload.recv(), if is_ready => Task::Reload(AskedBy::Signal, None),
+            Some(reply) = asked.recv(), if is_ready => Task::Reload(AskedBy::Request, Some(reply)),
         };
-        let outcome = tokio::select! {
+        let done = async {
+            match task {
+                Task::Follow(change) => reloader.follow(change).await,
+                Task::Reload(by, reply) => {
+                    let outcome = reloader.reload(by).await;
+                    if let Some(reply) = reply {
+                        // The client may have gone.
+                        let _ = reply.send(outcome);
+                    }
+                }
+            }
+        };
+        tokio::select! {
             biased;
-            // The disk with the configuration may hang.
+            // The disk with the files may hang.
             _ = stop.wait_for(|&stop| stop) => break,
-            outcome = live.reload(by, &mut polling) => outcome,
-        };
-        if let Some(reply) = reply {
-            // Whoever asked may have gone.
-            let _ = reply.send(outcome);
+            () = done => {}
         }
     }
     // Who asks for a reload now is told that there is none.

@@ -6,30 +6,19 @@
 mod demand;
 mod schedule;
 
-use std::{
-    collections::{HashMap, HashSet},
-    convert::Infallible,
-    fmt,
-    future::Future,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, convert::Infallible, future::Future, sync::Arc, time::Duration};
 
-use futures_util::{
-    StreamExt as _,
-    future::{AbortHandle, abortable},
-    stream::FuturesUnordered,
-};
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
     sync::{mpsc::UnboundedReceiver, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval},
 };
 
 pub use demand::{Demand, Outlook};
-use schedule::Schedule;
+use schedule::{Planned, Schedule};
 
 use crate::{
-    cloudflare::{Priority, Revival},
+    cloudflare::Priority,
     model::{Baseline, DeadToken, Failure, Listing, MissingIds, Snapshot, Zone, ZoneState},
 };
 
@@ -41,7 +30,9 @@ pub const PULSE_EVERY: Duration = Duration::from_secs(10);
 
 /// What a poll has to do.
 #[derive(Debug, Clone)]
-pub struct Job {
+pub struct Job<C> {
+    /// What the zone is listed with.
+    pub client: Arc<C>,
     /// The zone to list.
     pub zone: Arc<Zone>,
     /// What it is called so far: its id if nobody has told yet.
@@ -80,50 +71,45 @@ pub enum Name {
     Refused,
 }
 
+/// What is polled, and with what. `C` is a client; two clients are equal if a poll may go on with either.
+#[derive(Debug)]
+pub struct Plan<C> {
+    /// All zones there are.
+    pub zones: Vec<Arc<Zone>>,
+    /// A client for the credential of each zone, by its name.
+    pub clients: HashMap<Arc<str>, Arc<C>>,
+    /// The budget of each credential, in requests per five minutes.
+    pub requests_per_5m: u32,
+}
+
+impl<C> Plan<C> {
+    /// What a zone of this plan is polled with.
+    fn client(&self, zone: &Zone) -> &Arc<C> {
+        // Each zone's credential is one of the configuration, and each of those has a client.
+        &self.clients[&zone.credential]
+    }
+}
+
 /// What the loop works with, besides the function that fetches.
 #[derive(Debug)]
-pub struct Poller {
-    /// Where snapshots are published; it starts with a state for each zone.
+pub struct Poller<C> {
+    /// What to poll at first.
+    pub plan: Arc<Plan<C>>,
+    /// What to poll from then on. Zones that stay keep what is known of them and their place in the schedule. A poll
+    /// that runs is given up where its zone is gone or has another client, and begins again with that.
+    pub plans: watch::Receiver<Arc<Plan<C>>>,
+    /// Where snapshots are published; it starts with a state for each zone of the plan.
     pub snapshots: watch::Sender<Arc<Snapshot>>,
     /// In how many milliseconds each zone would be due if the program had never stopped, negative if that
     /// was before now; `None` for a zone that was never listed.
     pub due_in: Vec<Option<i64>>,
-    /// Credentials whose failing zones deserve another try at once.
-    pub revived: UnboundedReceiver<(Arc<str>, Revival)>,
-    /// What is to be polled from now on.
-    pub changes: UnboundedReceiver<Change>,
+    /// Credentials that Cloudflare accepts again.
+    pub recovered: UnboundedReceiver<Arc<str>>,
     /// Shows that the loop lives: the time at which it last turned.
     pub pulse: watch::Sender<Instant>,
-    /// The budget of each credential, in requests per five minutes.
-    pub requests_per_5m: u32,
 }
 
-/// Other zones, or another budget. Zones that stay keep what is known of them and their place in the schedule.
-pub struct Change {
-    /// All zones there are then.
-    pub zones: Vec<Arc<Zone>>,
-    /// The budget of each credential, in requests per five minutes.
-    pub requests_per_5m: u32,
-    /// Credentials with which is asked in another way from now on. Polls with them that run are given up, and begin
-    /// anew at once.
-    pub renewed: HashSet<Arc<str>>,
-    /// Exchanges what polls ask with: called when none that is given up goes on, and before any other begins.
-    pub exchange: Box<dyn FnOnce() + Send>,
-    /// Told once all of it is so.
-    pub applied: oneshot::Sender<()>,
-}
-
-impl fmt::Debug for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Change")
-            .field("zones", &self.zones)
-            .field("requests_per_5m", &self.requests_per_5m)
-            .field("renewed", &self.renewed)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Poller {
+impl<C: PartialEq> Poller<C> {
     /// Polls until it is dropped. `now` is the wall clock, in Unix seconds. `corrected` is told of a listing
     /// whose time was set back with that clock, and of when its zone is due.
     ///
@@ -136,10 +122,10 @@ impl Poller {
         corrected: impl Fn(&ZoneState, Instant),
     ) -> Infallible
     where
-        F: Fn(Job) -> P,
+        F: Fn(Job<C>) -> P,
         P: Future<Output = Result<Fetched, Failure>>,
     {
-        let mut zones = Zones::new(self.snapshots, &self.due_in, self.requests_per_5m, now());
+        let mut zones = Zones::new(self.snapshots, &self.due_in, self.plan, now());
         let mut running = FuturesUnordered::new();
         // Its first tick is at once, which says at the start whether the budget is enough.
         // A loop that was held up has missed its pulse; beating faster later would hide that.
@@ -149,21 +135,30 @@ impl Poller {
             while let Some(index) = zones.schedule.start_due(Instant::now()) {
                 let (job, started) = (zones.job(index), Instant::now());
                 let zone = job.zone.clone();
-                let (poll, abort) = abortable(fetch(job));
-                zones.memories[index].poll = Some(abort);
-                running.push(async move { (zone, started, poll.await) });
+                let poll = fetch(job);
+                let (guard, given_up) = oneshot::channel::<Infallible>();
+                zones.memories[index].poll = Some(guard);
+                running.push(async move {
+                    tokio::select! {
+                        biased;
+                        _ = given_up => None,
+                        outcome = poll => Some((zone, started, outcome)),
+                    }
+                });
             }
             tokio::select! {
-                Some((zone, started, outcome)) = running.next(), if !running.is_empty() => {
-                    // A poll that was given up belongs to a zone that is gone, or that is polled anew.
-                    if let Ok(outcome) = outcome
+                Some(ended) = running.next(), if !running.is_empty() => {
+                    if let Some((zone, started, outcome)) = ended
                         && let Some(index) = zones.place(&zone)
                     {
                         zones.ended(index, now(), started.elapsed(), outcome);
                     }
                 }
-                Some(change) = self.changes.recv() => zones.change(change),
-                Some((credential, revival)) = self.revived.recv() => zones.revive(&credential, revival),
+                Ok(()) = self.plans.changed() => {
+                    let plan = self.plans.borrow_and_update().clone();
+                    zones.change(plan);
+                }
+                Some(credential) = self.recovered.recv() => zones.retry(&credential),
                 () = zones.schedule.wait() => {}
                 _ = pulse.tick() => {
                     self.pulse.send_replace(Instant::now());
@@ -176,7 +171,8 @@ impl Poller {
 }
 
 /// The zones, each at the same place in all of these.
-struct Zones {
+struct Zones<C> {
+    plan: Arc<Plan<C>>,
     snapshots: watch::Sender<Arc<Snapshot>>,
     memories: Vec<Memory>,
     schedule: Schedule,
@@ -196,12 +192,12 @@ struct Memory {
     probed: Option<Instant>,
     /// The failure that was last said, and when.
     said: Option<(Failure, Instant)>,
-    /// Gives up the poll that runs, or ran last.
-    poll: Option<AbortHandle>,
+    /// Of the poll that runs, or ran last. When this is dropped, the poll is given up.
+    poll: Option<oneshot::Sender<Infallible>>,
 }
 
-impl Zones {
-    fn new(snapshots: watch::Sender<Arc<Snapshot>>, due_in: &[Option<i64>], requests_per_5m: u32, now: i64) -> Self {
+impl<C: PartialEq> Zones<C> {
+    fn new(snapshots: watch::Sender<Arc<Snapshot>>, due_in: &[Option<i64>], plan: Arc<Plan<C>>, now: i64) -> Self {
         let states = snapshots.borrow().zones.clone();
         let instant = Instant::now();
         let memory = |state: &Arc<ZoneState>| {
@@ -211,74 +207,67 @@ impl Zones {
         };
         let due_in = due_in.iter().copied().chain(std::iter::repeat(None));
         let timings: Vec<_> = states.iter().map(|state| state.zone.interval).zip(due_in).collect();
-        let demand = demand(requests_per_5m, &states);
         Self {
+            demand: demand(plan.requests_per_5m, &states),
+            plan,
             memories: states.iter().map(memory).collect(),
             schedule: Schedule::new(&timings, instant),
-            demand,
             untried: states.iter().filter(|state| state.last_poll.is_none()).count(),
             snapshots,
         }
     }
 
-    /// Where the zone is, if it is still there and listed with the same credential.
+    /// Where the zone is, if it is still there.
     fn place(&self, zone: &Zone) -> Option<usize> {
-        let snapshot = self.snapshots.borrow();
-        let is_it =
-            |state: &Arc<ZoneState>| is_same_zone(&state.zone, zone) && state.zone.credential == zone.credential;
-        snapshot.zones.iter().position(is_it)
+        self.snapshots.borrow().zones.iter().position(|state| state.zone.key() == zone.key())
     }
 
-    fn change(&mut self, Change { zones, requests_per_5m, renewed, exchange, applied }: Change) {
+    fn change(&mut self, plan: Arc<Plan<C>>) {
         let before = self.snapshots.borrow().zones.clone();
-        let places: HashMap<_, _> =
-            before.iter().enumerate().map(|(place, state)| ((state.zone.kind, &state.zone.id), place)).collect();
+        let places: HashMap<_, _> = before.iter().enumerate().map(|(place, state)| (state.zone.key(), place)).collect();
         let mut memories: Vec<_> = std::mem::take(&mut self.memories).into_iter().map(Some).collect();
-        let (mut states, mut timings) = (Vec::new(), Vec::new());
-        for zone in zones {
-            let place = places.get(&(zone.kind, &zone.id)).copied();
-            let interval = zone.interval;
-            match place.and_then(|place| Some((&before[place], memories[place].take()?))) {
-                Some((old, mut memory)) => {
-                    let is_polled = place.is_some_and(|place| !self.schedule.is_waiting(place));
-                    let begins_anew =
-                        old.zone.credential != zone.credential || (is_polled && renewed.contains(&zone.credential));
-                    let state = old.reconfigured(zone);
-                    memory.wants_name = state.is_nameless() && (memory.wants_name || !old.is_nameless());
-                    if begins_anew {
-                        // What is answered to what was asked before says nothing any more.
-                        memory.give_up();
-                    }
-                    self.memories.push(memory);
-                    timings.push((interval, place, begins_anew));
-                    states.push(Arc::new(state));
-                }
-                None => {
-                    let state = Arc::new(ZoneState::new(zone));
-                    self.memories.push(Memory::new(&state));
-                    timings.push((interval, None, false));
-                    states.push(state);
-                }
+        let mut states = Vec::new();
+        let mut timings = Vec::new();
+        for zone in &plan.zones {
+            let place = places.get(&zone.key()).copied();
+            let known = place.and_then(|place| Some((place, memories[place].take()?)));
+            let Some((place, mut memory)) = known else {
+                let state = Arc::new(ZoneState::new(Arc::clone(zone)));
+                self.memories.push(Memory::new(&state));
+                timings.push(Planned { interval: zone.interval, place: None, begins_again: false });
+                states.push(state);
+                continue;
+            };
+            let old = &before[place];
+            let has_other_client = plan.client(zone) != self.plan.client(&old.zone);
+            let is_polled = !self.schedule.is_waiting(place);
+            // A zone that failed may do well with another client.
+            let is_urgent = is_polled || old.failure().is_some() || old.zone.credential != zone.credential;
+            let begins_again = has_other_client && is_urgent;
+            if begins_again {
+                memory.poll = None;
             }
+            let state = if old.zone == *zone { Arc::clone(old) } else { Arc::new(old.reconfigured(Arc::clone(zone))) };
+            memory.wants_name = state.is_nameless() && (memory.wants_name || begins_again || !old.is_nameless());
+            self.memories.push(memory);
+            timings.push(Planned { interval: zone.interval, place: Some(place), begins_again });
+            states.push(state);
         }
-        memories.iter().flatten().for_each(Memory::give_up);
         self.schedule.change(&timings, Instant::now());
-        self.demand = demand(requests_per_5m, &states);
+        self.demand = demand(plan.requests_per_5m, &states);
         self.untried = states.iter().filter(|state| state.last_poll.is_none()).count();
+        self.plan = plan;
         self.snapshots.send_replace(Arc::new(Snapshot { zones: states }));
-        // What was given up goes on no more, since it runs within this very task.
-        exchange();
-        // Whoever asked for it may have gone.
-        let _ = applied.send(());
     }
 
     fn state(&self, index: usize) -> Arc<ZoneState> {
         self.snapshots.borrow().zones[index].clone()
     }
 
-    fn job(&self, index: usize) -> Job {
+    fn job(&self, index: usize) -> Job<C> {
         let state = self.state(index);
         Job {
+            client: Arc::clone(self.plan.client(&state.zone)),
             zone: state.zone.clone(),
             name: state.name.clone(),
             priority: if state.failure().is_some() { Priority::Failing } else { Priority::Healthy },
@@ -356,16 +345,12 @@ impl Zones {
         }
     }
 
-    /// Lets zones of a credential that failed try again at once.
-    fn revive(&mut self, credential: &str, revival: Revival) {
+    /// Lets zones try again at once that were not polled because their credential was refused.
+    fn retry(&mut self, credential: &str) {
         for index in 0..self.memories.len() {
             let state = self.state(index);
-            let Some(failure) = state.failure().filter(|_| *state.zone.credential == *credential) else { continue };
-            if revival == Revival::NewSecret {
-                self.schedule.forget_failures(index);
-                self.memories[index].wants_name |= state.is_nameless();
-            }
-            if revival == Revival::NewSecret || failure.dead_token == Some(DeadToken::NotAsked) {
+            let was_not_asked = state.failure().is_some_and(|failure| failure.dead_token == Some(DeadToken::NotAsked));
+            if was_not_asked && *state.zone.credential == *credential {
                 self.schedule.set_due(index, Instant::now());
             }
         }
@@ -400,10 +385,6 @@ impl Zones {
     }
 }
 
-fn is_same_zone(one: &Zone, other: &Zone) -> bool {
-    one.kind == other.kind && one.id == other.id
-}
-
 /// What the zones need of the budget, by what is known of their size.
 fn demand(requests_per_5m: u32, states: &[Arc<ZoneState>]) -> Demand {
     let mut demand = Demand::new(requests_per_5m, states.iter().map(|state| &*state.zone));
@@ -425,10 +406,6 @@ impl Memory {
             said: None,
             poll: None,
         }
-    }
-
-    fn give_up(&self) {
-        self.poll.iter().for_each(AbortHandle::abort);
     }
 
     fn say_success(&mut self, before: &ZoneState, state: &ZoneState) {

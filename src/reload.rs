@@ -1,41 +1,46 @@
 //! Reading the configuration again while the program runs, and going over to it.
 //!
-//! What listens and where state is kept stays as it was at the start; that is said. All else is exchanged here.
+//! What listens and where state is kept stays as it was at the start; that is logged. All else is replaced here, and so is
+//! what is in the files of secrets and certificate authorities, whenever they change.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use prometheus::{IntGauge, Registry};
 use tokio::{
-    sync::{mpsc::UnboundedSender, oneshot, watch},
-    task::{AbortHandle, JoinSet},
-    time::Instant,
+    sync::watch,
+    task::{JoinError, JoinSet},
+    time::{Instant, sleep},
 };
 use tracing::{dispatcher, instrument::WithSubscriber as _, subscriber::NoSubscriber};
 
 use crate::{
-    cloudflare::{ClientMaker, Clients, Credential, Succession, watch_ca_file},
+    cloudflare::{CaFile, Client, ClientMaker, Clients, Credential},
     config::{Config, ConfigErrors},
     exposition::SeriesSettings,
-    poller::Change,
+    model::Snapshot,
+    poller::Plan,
     systemd,
 };
+
+/// How soon a file that changed is tried again where no clients could be made with it.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// Reads the configuration.
 pub type Load = dyn Fn() -> Result<Config, ConfigErrors> + Send + Sync;
 
-/// What a reload changes.
-pub(crate) struct Live {
+/// Holds the configuration in use, and replaces it.
+pub(crate) struct Reloader {
     load: Arc<Load>,
     config: Config,
     /// What takes a restart, as it was at the start.
     fixed: [(&'static str, String); 6],
     maker: ClientMaker,
-    clients: watch::Sender<Arc<Clients>>,
-    /// What watches files and secrets.
-    watching: Vec<AbortHandle>,
+    plan: watch::Sender<Arc<Plan<Client>>>,
     series: watch::Sender<SeriesSettings>,
-    changes: UnboundedSender<Change>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// Watch the files of secrets and certificate authorities, and when tokens expire.
+    watchers: JoinSet<FileChange>,
     metrics: ReloadMetrics,
     logged: Logged,
 }
@@ -48,33 +53,41 @@ pub(crate) enum AskedBy {
     Request,
 }
 
-impl Live {
+/// What a file holds that changed.
+pub(crate) enum FileChange {
+    Secret(Arc<Credential>),
+    Authorities(Arc<CaFile>),
+}
+
+impl Reloader {
     /// The configuration of the start is in use, with clients that `maker` has made.
     pub(crate) fn new(
         load: Arc<Load>,
         config: Config,
         maker: ClientMaker,
         clients: Clients,
-        changes: UnboundedSender<Change>,
+        snapshots: watch::Receiver<Arc<Snapshot>>,
         metrics: ReloadMetrics,
     ) -> Self {
-        Self {
+        let mut reloader = Self {
             load,
             fixed: fixed(&config),
             maker,
-            clients: watch::Sender::new(Arc::new(clients)),
-            watching: Vec::new(),
+            plan: watch::Sender::new(Arc::new(plan(&config, clients))),
             series: watch::Sender::new(config.series.clone()),
-            changes,
+            snapshots,
+            watchers: JoinSet::new(),
             metrics,
             logged: Logged::default(),
             config,
-        }
+        };
+        reloader.watch();
+        reloader
     }
 
-    /// The clients to ask with.
-    pub(crate) fn clients(&self) -> watch::Receiver<Arc<Clients>> {
-        self.clients.subscribe()
+    /// What is polled.
+    pub(crate) fn plan(&self) -> watch::Receiver<Arc<Plan<Client>>> {
+        self.plan.subscribe()
     }
 
     /// Which series there are to be.
@@ -83,93 +96,122 @@ impl Live {
     }
 
     /// Reads the configuration and goes over to it; on an error everything stays as it is.
-    pub(crate) async fn reload(&mut self, by: AskedBy, watchers: &mut JoinSet<Infallible>) -> Result<(), String> {
+    pub(crate) async fn reload(&mut self, by: AskedBy) -> Result<(), String> {
         systemd::reloading();
-        let outcome = if self.logged.begins(by) {
-            self.go_over(watchers).await
-        } else {
-            self.go_over(watchers).with_subscriber(NoSubscriber::default()).await
+        let in_full = self.logged.begins(by);
+        let load = Arc::clone(&self.load);
+        let reloading = async {
+            self.go_over(move || load().map_err(|mistakes| mistakes.to_string())).await?;
+            self.warn_of_restart();
+            Ok(())
         };
+        let outcome = if in_full { reloading.await } else { reloading.with_subscriber(NoSubscriber::default()).await };
         self.metrics.ended(&outcome, (self.maker.now)());
         self.logged.ended(&outcome);
         systemd::ready();
         outcome
     }
 
-    async fn go_over(&mut self, watchers: &mut JoinSet<Infallible>) -> Result<(), String> {
-        let (config, succession) = self.read().await?;
+    /// Goes over to another configuration. `read` may read files, which can be on a disk that hangs.
+    async fn go_over(&mut self, read: impl FnOnce() -> Result<Config, String> + Send + 'static) -> Result<(), String> {
+        let maker = self.maker.clone();
+        let in_use = Arc::clone(&self.plan.borrow());
+        let read = move || {
+            let config = read()?;
+            let clients = maker.make_after(&in_use.clients, &config.api, &config.credentials);
+            Ok((config, clients.map_err(|error| error.to_string())?))
+        };
+        // What it logs goes where this does.
+        let log = dispatcher::get_default(Clone::clone);
+        let read = tokio::task::spawn_blocking(move || dispatcher::with_default(&log, read)).await;
+        let (config, clients) = read.unwrap_or_else(|bug| Err(bug.to_string()))?;
         // From here on nothing fails.
-        self.watching.drain(..).for_each(|watching| watching.abort());
         self.series.send_if_modified(|series| {
             let changed = *series != config.series;
             series.clone_from(&config.series);
             changed
         });
-        let (renewed, in_use) = (succession.renewed(), self.clients.clone());
-        let exchange = Box::new(move || {
-            succession.take_over();
-            in_use.send_replace(Arc::new(succession.clients));
-        });
-        let (applied, is_applied) = oneshot::channel();
-        let (zones, requests_per_5m) = (config.zones.clone(), config.api.requests_per_5m);
-        let change = Change { zones, requests_per_5m, renewed, exchange, applied };
-        if self.changes.send(change).is_ok() {
-            // An error means that the loop is gone, and with it this daemon, at once.
-            let _ = is_applied.await;
-        }
-        self.forget_what_is_gone_from(&config);
-        self.warn_of_restart(&config);
-        self.config = config;
-        self.watch(watchers);
+        let before = std::mem::replace(&mut self.config, config);
+        // What these still find out is about secrets of before.
+        self.watchers.shutdown().await;
+        clients.values().for_each(|client| client.take_over());
+        self.plan.send_replace(Arc::new(plan(&self.config, clients)));
+        // When a snapshot has these zones, no poll of others goes on. An error means that the loop is gone, and with it
+        // this daemon, at once.
+        let shown = |snapshot: &Arc<Snapshot>| snapshot.zones.iter().map(|state| &state.zone).eq(&self.config.zones);
+        let _ = self.snapshots.wait_for(shown).await;
+        self.forget_what_is_gone(&before);
+        self.watch();
         Ok(())
     }
 
-    /// Reads files, which can be on a disk that hangs.
-    async fn read(&self) -> Result<(Config, Succession), String> {
-        let (load, maker, before) = (Arc::clone(&self.load), self.maker.clone(), self.clients.borrow().clone());
-        let read = move || {
-            let config = load().map_err(|mistakes| mistakes.to_string())?;
-            let succession = maker.succeed(&before, &config.api, &config.credentials);
-            Ok((config, succession.map_err(|error| error.to_string())?))
-        };
-        // What it logs goes where this does.
-        let log = dispatcher::get_default(Clone::clone);
-        let read = move || dispatcher::with_default(&log, read);
-        tokio::task::spawn_blocking(read).await.unwrap_or_else(|bug| Err(bug.to_string()))
+    /// Waits until a file holds another secret, or other certificate authorities.
+    ///
+    /// # Errors
+    /// If what watches the files ended.
+    pub(crate) async fn file_changed(&mut self) -> Result<FileChange, JoinError> {
+        match self.watchers.join_next().await {
+            Some(ended) => ended,
+            None => std::future::pending().await,
+        }
     }
 
-    /// Watches what is in use now: the files of secrets and certificate authorities, and when secrets expire.
-    pub(crate) fn watch(&mut self, watchers: &mut JoinSet<Infallible>) {
-        if let Some(file) = self.config.api.ca_file.clone() {
-            let clients = self.clients.borrow().values().cloned().collect();
-            self.watching.push(watchers.spawn(watch_ca_file(file, clients)));
-        }
-        for client in self.clients.borrow().values() {
-            let credential = client.credential();
-            if credential.is_in_a_file() {
-                let client = client.clone();
-                self.watching.push(watchers.spawn(async move { client.watch_credential().await }));
+    /// Goes over to what a file holds.
+    pub(crate) async fn follow(&mut self, change: FileChange) {
+        let mut config = self.config.clone();
+        match &change {
+            FileChange::Authorities(file) => config.api.ca_file = Some(Arc::clone(file)),
+            FileChange::Secret(new) => {
+                let old = config.credentials.iter_mut().filter(|old| old.name() == new.name());
+                old.for_each(|old| *old = Arc::clone(new));
             }
+        }
+        match (self.go_over(move || Ok(config)).await, &change) {
+            (Ok(()), FileChange::Authorities(_)) => {
+                tracing::info!("The certificate authorities in api.ca_file changed and are used from now on.");
+            }
+            (Ok(()), FileChange::Secret(_)) => {}
+            (Err(error), _) => {
+                tracing::warn!(%error, "No connections can be made with what a file holds now. It is tried again.");
+                self.watchers.spawn(async move {
+                    sleep(TRY_AGAIN_AFTER).await;
+                    change
+                });
+            }
+        }
+    }
+
+    /// Watches what is in use now.
+    fn watch(&mut self) {
+        if let Some(file) = self.config.api.ca_file.clone() {
+            self.watchers.spawn(async move { FileChange::Authorities(file.changed().await) });
+        }
+        for credential in self.config.credentials.iter().filter(|credential| credential.is_in_a_file()) {
+            let credential = Arc::clone(credential);
+            self.watchers.spawn(async move { FileChange::Secret(credential.changed().await) });
+        }
+        for client in self.plan.borrow().clients.values() {
+            let credential = client.credential();
             let zone = self.config.zones.iter().find(|zone| zone.credential == *credential.name());
             if let Some(zone) = zone.filter(|_| credential.is_token()) {
-                let (client, zone) = (client.clone(), zone.id.clone());
-                self.watching.push(watchers.spawn(async move { client.watch_token(&zone).await }));
+                let (client, zone) = (Arc::clone(client), zone.id.clone());
+                self.watchers.spawn(async move { match client.watch_token(&zone).await {} });
             }
         }
     }
 
-    fn forget_what_is_gone_from(&self, config: &Config) {
+    fn forget_what_is_gone(&self, before: &Config) {
         let Some(directory) = &self.maker.directory else { return };
-        let zones = self.config.zones.iter().filter(|old| !config.zones.iter().any(|new| new.id == old.id));
+        let zones = before.zones.iter().filter(|old| !self.config.zones.iter().any(|new| new.key() == old.key()));
         zones.for_each(|zone| directory.zone(zone).forget());
-        let is_gone = |old: &&Arc<Credential>| !config.credentials.iter().any(|new| new.name() == old.name());
-        let credentials = self.config.credentials.iter().filter(is_gone);
+        let is_gone = |old: &&Arc<Credential>| !self.config.credentials.iter().any(|new| new.name() == old.name());
+        let credentials = before.credentials.iter().filter(is_gone);
         credentials.for_each(|credential| directory.credential(credential.name()).forget());
     }
 
     /// Says what is not as it was at the start, and stays so.
-    fn warn_of_restart(&self, config: &Config) {
-        for ((key, in_use), (_, wanted)) in self.fixed.iter().zip(fixed(config)) {
+    fn warn_of_restart(&self) {
+        for ((key, in_use), (_, wanted)) in self.fixed.iter().zip(fixed(&self.config)) {
             if *in_use != wanted {
                 tracing::warn!(
                     key,
@@ -178,6 +220,11 @@ impl Live {
             }
         }
     }
+}
+
+/// What is polled with a configuration and its clients.
+fn plan(config: &Config, clients: Clients) -> Plan<Client> {
+    Plan { zones: config.zones.clone(), clients, requests_per_5m: config.api.requests_per_5m }
 }
 
 /// What takes a restart, by its key.

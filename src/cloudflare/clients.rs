@@ -1,15 +1,12 @@
-//! The clients of all credentials: those of the start, and those that take their place when the configuration changes.
+//! The clients of all credentials: the first ones, and those that take their places.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use prometheus::Registry;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use super::{ApiSettings, Client, ClientError, Credential, Revival};
+use super::{ApiSettings, Client, ClientError, Credential};
 use crate::state::Directory;
 
 /// A client for each credential, by its name.
@@ -20,20 +17,20 @@ pub type Clients = HashMap<Arc<str>, Arc<Client>>;
 pub struct ClientMaker {
     /// Where their metrics are.
     pub registry: Registry,
-    /// The wall clock.
+    /// The wall clock, for dates in headers and in saved state.
     pub now: fn() -> DateTime<Utc>,
-    /// Is told which credentials work again.
-    pub revive: UnboundedSender<(Arc<str>, Revival)>,
-    /// Holds what is known of their budgets.
+    /// Gets the names of credentials that were refused and are accepted again.
+    pub recovered: UnboundedSender<Arc<str>>,
+    /// Keeps what was used of their budgets.
     pub directory: Option<Directory>,
 }
 
 impl ClientMaker {
-    /// For clients that ask once, without anything around them.
+    /// For clients that read everything once, without a daemon around them.
     #[must_use]
     pub fn for_one_sweep(now: fn() -> DateTime<Utc>) -> Self {
-        let (revive, _nobody) = unbounded_channel();
-        Self { registry: Registry::new(), now, revive, directory: None }
+        let (recovered, _) = unbounded_channel();
+        Self { registry: Registry::new(), now, recovered, directory: None }
     }
 
     /// The first clients. Blocks.
@@ -41,62 +38,47 @@ impl ClientMaker {
     /// # Errors
     /// If the machine cannot make TLS connections.
     pub fn make(&self, settings: &ApiSettings, credentials: &[Arc<Credential>]) -> Result<Clients, ClientError> {
-        self.succeed(&Clients::new(), settings, credentials).map(|succession| succession.clients)
+        self.make_after(&Clients::new(), settings, credentials)
     }
 
-    /// Clients that can take the place of these. Blocks.
+    /// The clients that are to [take the places](Client::take_over) of those `before`. One that would be the same stays.
+    /// Blocks.
     ///
     /// # Errors
-    /// If the machine cannot make TLS connections.
-    pub fn succeed(
+    /// If the machine cannot make TLS connections. The clients before can still be used then.
+    pub fn make_after(
         &self,
         before: &Clients,
         settings: &ApiSettings,
         credentials: &[Arc<Credential>],
-    ) -> Result<Succession, ClientError> {
-        let mut succession = Succession::default();
+    ) -> Result<Clients, ClientError> {
+        let mut before = before.clone();
+        let mut clients = Clients::new();
         for credential in credentials {
-            let slot = self.directory.as_ref().map(|directory| directory.credential(credential.name()));
-            // Under another name, it is the same user of Cloudflare's, whose budget there is once.
-            let is_renamed = |client: &&Arc<Client>| {
-                client.credential().headers() == credential.headers()
-                    && !credentials.iter().any(|other| other.name() == client.credential().name())
+            let client = match take_predecessor(&mut before, credential, credentials) {
+                Some(old) if old.is_for(settings, credential) => old,
+                old => Arc::new(Client::new(self, settings, Arc::clone(credential), old.as_deref())?),
             };
-            let old = before.get(credential.name()).or_else(|| before.values().find(is_renamed));
-            let client = Arc::new(match old {
-                Some(old) => old.succeeded_by(settings, credential.clone(), &self.registry, slot)?,
-                None => {
-                    let revive = self.revive.clone();
-                    Client::new(settings, credential.clone(), &self.registry, self.now, revive, slot)?
-                }
-            });
-            succession.pairs.extend(old.map(|old| (Arc::clone(&client), Arc::clone(old))));
-            succession.clients.insert(credential.name().clone(), client);
+            clients.insert(Arc::clone(credential.name()), client);
         }
-        Ok(succession)
+        Ok(clients)
     }
 }
 
-/// Clients, and whose place each of them takes.
-#[derive(Debug, Default)]
-pub struct Succession {
-    /// Those from now on.
-    pub clients: Clients,
-    /// New and old.
-    pairs: Vec<(Arc<Client>, Arc<Client>)>,
-}
-
-impl Succession {
-    /// The credentials with which is asked in another way: nothing may be under way with their old clients when the new
-    /// ones [take over](Self::take_over).
-    #[must_use]
-    pub fn renewed(&self) -> HashSet<Arc<str>> {
-        let renewed = self.pairs.iter().filter(|(client, before)| client.asks_otherwise_than(before));
-        renewed.map(|(client, _)| client.credential().name().clone()).collect()
+/// The client whose budget and metrics go to that of a credential: each has one successor at most.
+fn take_predecessor(
+    before: &mut Clients,
+    credential: &Credential,
+    credentials: &[Arc<Credential>],
+) -> Option<Arc<Client>> {
+    if let Some(old) = before.remove(credential.name()) {
+        return Some(old);
     }
-
-    /// Has every client take the place of the one that it succeeds.
-    pub fn take_over(&self) {
-        self.pairs.iter().for_each(|(client, before)| client.take_over(before));
-    }
+    // Under another name it is still the same user to Cloudflare, with the same budget.
+    let is_gone = |name: &Arc<str>| !credentials.iter().any(|other| other.name() == name);
+    let renamed = before
+        .iter()
+        .find(|(name, old)| is_gone(name) && old.credential().headers() == credential.headers())
+        .map(|(name, _)| Arc::clone(name))?;
+    before.remove(&renamed)
 }

@@ -4,10 +4,10 @@
 //! in one function: [`Credential::headers`]. Should an answer echo it, [`Credential::redact`] takes it out again.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::HashSet,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::Arc,
 };
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
@@ -15,7 +15,10 @@ use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
 use super::encoding::is_utf16;
-use crate::files::{self, watch::Fingerprint};
+use crate::files::{
+    self,
+    watch::{Fingerprint, wait_for_change},
+};
 
 /// No token or key of Cloudflare's comes near this size, so a larger file is some other file.
 const MAX_SECRET_BYTES: u64 = 8 * 1024;
@@ -73,23 +76,23 @@ pub enum CredentialError {
     Email,
 }
 
-/// A named credential, with the headers that sign a request.
+/// A named credential, with the headers that sign a request. Another secret is another credential.
 #[derive(Debug)]
 pub struct Credential {
     name: Arc<str>,
     scheme: Scheme,
-    current: RwLock<Current>,
-    /// What the file of the secret held.
-    seen: Mutex<Fingerprint>,
-}
-
-#[derive(Debug)]
-struct Current {
     secret: SecretString,
-    /// The one before: what was asked with it may still be answered.
-    previous: Option<SecretString>,
     /// Marked sensitive, so that their `Debug` is redacted.
     headers: HeaderMap,
+    /// What the file of the secret held.
+    seen: Fingerprint,
+}
+
+/// Two credentials are equal if they have the same name and sign requests in the same way.
+impl PartialEq for Credential {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.headers == other.headers
+    }
 }
 
 impl Credential {
@@ -98,11 +101,13 @@ impl Credential {
     /// # Errors
     /// If it cannot be read or cannot be sent.
     pub fn load(name: &str, scheme: Scheme) -> Result<Self, CredentialError> {
-        let mut seen = Fingerprint::default();
+        Self::read(name.into(), scheme, Fingerprint::default())
+    }
+
+    fn read(name: Arc<str>, scheme: Scheme, mut seen: Fingerprint) -> Result<Self, CredentialError> {
         let secret = scheme.secret().read(&mut seen)?;
         let headers = scheme.sign(&secret)?;
-        let current = RwLock::new(Current { secret, previous: None, headers });
-        Ok(Self { name: name.into(), scheme, current, seen: Mutex::new(seen) })
+        Ok(Self { name, scheme, secret, headers, seen })
     }
 
     /// The name that the configuration gives it: a label value.
@@ -113,8 +118,8 @@ impl Credential {
 
     /// The headers that sign a request: the one place where the secret leaves.
     #[must_use]
-    pub fn headers(&self) -> HeaderMap {
-        self.current().headers.clone()
+    pub const fn headers(&self) -> &HeaderMap {
+        &self.headers
     }
 
     /// The text without the secret, should it be in there: a proxy that is in the way may echo a request.
@@ -123,9 +128,7 @@ impl Credential {
     /// are taken out too.
     #[must_use]
     pub fn redact(&self, text: &str) -> String {
-        let current = self.current();
-        let secrets = [Some(&current.secret), current.previous.as_ref()];
-        without(text, secrets.into_iter().flatten().map(ExposeSecret::expose_secret))
+        without(text, self.secret.expose_secret())
     }
 
     /// Whether it is a token, which can expire.
@@ -140,53 +143,41 @@ impl Credential {
         matches!(self.scheme.secret(), SecretSource::File { .. })
     }
 
-    /// Reads the file again, and tells whether the secret is another one now.
-    ///
-    /// # Errors
-    /// If what it holds cannot be used; the old secret stays.
-    pub fn refresh(&self) -> Result<bool, CredentialError> {
-        if !self.is_in_a_file() {
-            return Ok(false);
-        }
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let secret = self.scheme.secret().read(&mut seen)?;
-        let headers = self.scheme.sign(&secret)?;
-        if self.current().headers == headers {
-            return Ok(false);
-        }
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        current.previous = Some(std::mem::replace(&mut current.secret, secret));
-        current.headers = headers;
-        Ok(true)
+    /// Waits until the file of the secret holds another one, and returns the credential with that. A file that cannot be
+    /// used is logged. Never ends where the secret is not in a file.
+    pub async fn changed(self: Arc<Self>) -> Arc<Self> {
+        let name = Arc::clone(&self.name);
+        wait_for_change(self, Self::reread, |error| {
+            tracing::warn!(credential = %name, %error, "The file of the secret cannot be used. The secret read before stays in use.");
+        })
+        .await
     }
 
-    fn current(&self) -> std::sync::RwLockReadGuard<'_, Current> {
-        // A value is swapped whole, so a panic elsewhere cannot have left half of one.
-        self.current.read().unwrap_or_else(PoisonError::into_inner)
+    fn reread(&self) -> Result<Option<Self>, CredentialError> {
+        if !self.is_in_a_file() {
+            return Ok(None);
+        }
+        let read = Self::read(Arc::clone(&self.name), self.scheme.clone(), self.seen.clone())?;
+        Ok(Some(read).filter(|read| read.seen != self.seen))
     }
 }
 
-/// The text without these secrets, and without any part of them that tells something. Secrets are ASCII.
-fn without<'a>(text: &str, secrets: impl Iterator<Item = &'a str>) -> String {
-    let mut telling: HashSet<&[u8]> = HashSet::new();
-    let mut lengths = BTreeSet::new();
-    for secret in secrets {
-        let length = secret.len().min(TELLING);
-        lengths.insert(length);
-        telling.extend(secret.as_bytes().windows(length.max(1)));
-    }
-    let bytes = text.as_bytes();
-    let (mut redacted, mut kept_to, mut hidden_to) = (String::new(), 0, 0);
-    for at in 0..bytes.len() {
-        // The longest first, so that a short secret hides no less of a long one.
-        let found =
-            lengths.iter().rev().find(|&&length| bytes.get(at..at + length).is_some_and(|part| telling.contains(part)));
-        let Some(length) = found else { continue };
+/// The text without this secret, and without any part of it that tells something. A secret is ASCII.
+fn without(text: &str, secret: &str) -> String {
+    let length = secret.len().min(TELLING);
+    let telling: HashSet<&[u8]> = secret.as_bytes().windows(length.max(1)).collect();
+    let mut redacted = String::new();
+    let mut kept_to = 0;
+    let mut hidden_to = 0;
+    for (at, part) in text.as_bytes().windows(length.max(1)).enumerate() {
+        if !telling.contains(part) {
+            continue;
+        }
         if at > hidden_to || hidden_to == 0 {
             redacted.push_str(&text[kept_to..at]);
             redacted.push_str("[secret]");
         }
-        hidden_to = hidden_to.max(at + length);
+        hidden_to = at + length;
         kept_to = hidden_to;
     }
     redacted.push_str(&text[kept_to..]);
@@ -280,11 +271,10 @@ mod tests {
     use std::time::Duration;
 
     use chrono::DateTime;
-    use prometheus::Registry;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cloudflare::{ApiSettings, BaseUrl, Client};
+    use crate::cloudflare::{ApiSettings, BaseUrl, Client, ClientMaker};
 
     const SECRET: &str = "Zs3cretZs3cretZs3cretZs3cretZs3cretZs3cr";
 
@@ -358,10 +348,9 @@ mod tests {
                 concurrency: 1,
                 ca_file: None,
             };
-            let (revived, _) = tokio::sync::mpsc::unbounded_channel();
-            let now = || DateTime::UNIX_EPOCH;
-            let client = Client::new(&settings, Arc::clone(&credential), &Registry::new(), now, revived, None).unwrap();
-            let request = reqwest::Client::new().get("https://api.example.com").headers(credential.headers());
+            let maker = ClientMaker::for_one_sweep(|| DateTime::UNIX_EPOCH);
+            let client = Client::new(&maker, &settings, Arc::clone(&credential), None).unwrap();
+            let request = reqwest::Client::new().get("https://api.example.com").headers(credential.headers().clone());
             for shown in [
                 format!("{scheme:?}"),
                 format!("{credential:#?}"),
@@ -375,15 +364,19 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_echoes_the_secret_before_is_redacted_too() {
+    fn another_secret_in_the_file_is_another_credential() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         std::fs::write(&path, "the-first-secret").unwrap();
         let source = SecretSource::File { path: path.clone(), guarded: true };
-        let credential = Credential::load("default", Scheme::Token(source)).unwrap();
+        let first = Credential::load("default", Scheme::Token(source)).unwrap();
+        assert!(first.reread().unwrap().is_none());
+        std::fs::write(&path, "the-first-secret\n").unwrap();
+        assert!(first.reread().unwrap().unwrap() == first);
         std::fs::write(&path, "another-secret").unwrap();
-        assert!(credential.refresh().unwrap());
-        assert_eq!(credential.redact("the-first-secret, another-secret"), "[secret], [secret]");
+        let other = first.reread().unwrap().unwrap();
+        assert!(other != first);
+        assert_eq!(other.headers()["authorization"], "Bearer another-secret");
     }
 
     #[test]

@@ -15,12 +15,13 @@ use prometheus::{
 use tokio::time::Instant;
 
 use super::limits::RateLimit;
+use crate::model::Kind;
 
 /// An endpoint of the API: the value of the `endpoint` label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Endpoint {
-    /// `GET /zones/{id}/client_certificates`
-    ClientCertificates,
+    /// The listing of a zone's certificates of this kind.
+    Listing(Kind),
     /// `GET /zones/{id}`
     Zone,
     /// `GET /user/tokens/verify` or `GET /accounts/{id}/tokens/verify`
@@ -28,9 +29,14 @@ pub(super) enum Endpoint {
 }
 
 impl Endpoint {
+    /// Whether certificates are listed there.
+    pub(super) const fn is_listing(self) -> bool {
+        matches!(self, Self::Listing(_))
+    }
+
     const fn label(self) -> &'static str {
         match self {
-            Self::ClientCertificates => "client_certificates",
+            Self::Listing(Kind::Client) => "client_certificates",
             Self::Zone => "zone",
             Self::TokenVerify => "token_verify",
         }

@@ -3,7 +3,7 @@
 use std::{
     fmt, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::Arc,
 };
 
 use rustls::{
@@ -13,7 +13,10 @@ use rustls::{
 use thiserror::Error;
 
 use super::encoding::{is_utf16, without_mark};
-use crate::files::{self, watch::Fingerprint};
+use crate::files::{
+    self,
+    watch::{Fingerprint, wait_for_change},
+};
 
 /// The bundles of whole systems have a quarter of a megabyte.
 const MAX_BYTES: u64 = 10 * 1024 * 1024;
@@ -21,13 +24,18 @@ const MAX_BYTES: u64 = 10 * 1024 * 1024;
 /// More damaged blocks than this are not named one by one.
 const MAX_NAMED: usize = 5;
 
-/// A file of certificate authorities, read again when it changes.
+/// What a file of certificate authorities held when it was read. Two are equal if they hold the same certificates.
 #[derive(Debug)]
 pub struct CaFile {
     path: PathBuf,
-    roots: RwLock<Arc<[CertificateDer<'static>]>>,
-    /// What it held.
-    seen: Mutex<Fingerprint>,
+    roots: Vec<CertificateDer<'static>>,
+    seen: Fingerprint,
+}
+
+impl PartialEq for CaFile {
+    fn eq(&self, other: &Self) -> bool {
+        self.roots == other.roots
+    }
 }
 
 /// Why a file of certificate authorities cannot be used.
@@ -50,46 +58,43 @@ impl CaFile {
         let mut seen = Fingerprint::default();
         let pem = read(&path)?;
         seen.changes(&[&pem]);
-        let roots = trusted(&path, &pem)?;
-        Ok(Self { path, roots: RwLock::new(roots), seen: Mutex::new(seen) })
+        Self::parse(path, &pem, seen)
     }
 
-    /// Reads the file again if it changed, and tells whether it holds other certificates now.
-    ///
-    /// # Errors
-    /// If the new content cannot be used; the old one stays.
-    pub fn refresh(&self) -> Result<bool, CaFileError> {
-        let pem = read(&self.path)?;
-        if !self.seen.lock().unwrap_or_else(PoisonError::into_inner).changes(&[&pem]) {
-            return Ok(false);
+    fn parse(path: PathBuf, pem: &[u8], seen: Fingerprint) -> Result<Self, CaFileError> {
+        let Roots { certificates, damaged } = read_roots(pem)?;
+        if !damaged.is_empty() {
+            tracing::warn!(
+                file = %path.display(),
+                damaged = %named(&damaged),
+                "A part of this file is no certificate that can be used. The others in it are trusted."
+            );
         }
-        let roots = trusted(&self.path, &pem)?;
-        let changed = self.roots() != roots;
-        *self.roots.write().unwrap_or_else(PoisonError::into_inner) = roots;
-        Ok(changed)
+        Ok(Self { path, roots: certificates, seen })
+    }
+
+    /// Waits until the file holds other certificates, and returns it with those. One that cannot be used is logged.
+    pub async fn changed(self: Arc<Self>) -> Arc<Self> {
+        wait_for_change(self, Self::reread, |error| {
+            tracing::warn!(%error, "The file that api.ca_file names cannot be used. The certificate authorities read before stay in use.");
+        })
+        .await
+    }
+
+    fn reread(&self) -> Result<Option<Self>, CaFileError> {
+        let mut seen = self.seen.clone();
+        let pem = read(&self.path)?;
+        if seen.changes(&[&pem]) { Self::parse(self.path.clone(), &pem, seen).map(Some) } else { Ok(None) }
     }
 
     /// The certificates.
-    pub(super) fn roots(&self) -> Arc<[CertificateDer<'static>]> {
-        Arc::clone(&self.roots.read().unwrap_or_else(PoisonError::into_inner))
+    pub(super) fn roots(&self) -> &[CertificateDer<'static>] {
+        &self.roots
     }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, CaFileError> {
     files::read_at_most(path, MAX_BYTES).map(|(pem, _)| pem).map_err(CaFileError::Unreadable)
-}
-
-/// The certificates of the file, with a warning about blocks that are of no use.
-fn trusted(path: &Path, pem: &[u8]) -> Result<Arc<[CertificateDer<'static>]>, CaFileError> {
-    let Roots { certificates, damaged } = read_roots(pem)?;
-    if !damaged.is_empty() {
-        tracing::warn!(
-            file = %path.display(),
-            damaged = %named(&damaged),
-            "A part of this file is no certificate that can be used. The others in it are trusted."
-        );
-    }
-    Ok(certificates.into())
 }
 
 /// What a PEM file of certificate authorities holds.

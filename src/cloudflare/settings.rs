@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::CaFile;
 
 /// What the client needs to know besides a credential.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ApiSettings {
     /// Where the API is.
     pub base_url: BaseUrl,

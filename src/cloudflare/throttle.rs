@@ -29,15 +29,21 @@ pub use queue::{Priority, Ticket};
 /// No request waits longer than this for a response, nor for the end of a pause.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Throttles the requests of one credential.
+/// Throttles the requests of one credential, as one of its clients uses it. What was used of the budget belongs to the
+/// credential, and outlives the client.
 #[derive(Debug)]
 pub(crate) struct Throttle {
-    state: Mutex<State>,
+    shared: Arc<Mutex<State>>,
+    limits: Limits,
+    /// Numbers the secrets that the credential had.
+    secret: u64,
 }
 
 #[derive(Debug)]
 struct State {
     limits: Limits,
+    /// The secret that is used now.
+    secret: u64,
     queue: Queue,
     window: SlidingWindow,
     breaker: CircuitBreaker,
@@ -80,23 +86,40 @@ pub(crate) struct Permit<'a> {
 impl Throttle {
     /// At most `requests_per_5m` in five minutes, and `concurrency` at a time.
     pub(crate) fn new(requests_per_5m: u32, concurrency: u32) -> Self {
+        let limits = Limits::new(requests_per_5m, concurrency);
         let state = State {
-            limits: Limits::new(requests_per_5m, concurrency),
+            limits,
+            secret: 0,
             queue: Queue::default(),
             window: SlidingWindow::default(),
             breaker: CircuitBreaker::default(),
             in_flight: 0,
             failing_in_flight: 0,
         };
-        Self { state: Mutex::new(state) }
+        Self { shared: Arc::new(Mutex::new(state)), limits, secret: 0 }
     }
 
-    /// From now on at most `requests_per_5m` in five minutes, those before included, and `concurrency` at a time.
-    pub(super) fn set_limits(&self, requests_per_5m: u32, concurrency: u32) {
+    /// The throttle of the client that takes the place of this one's, once it [takes over](Self::take_over).
+    pub(super) fn successor(&self, requests_per_5m: u32, concurrency: u32, has_another_secret: bool) -> Self {
+        let limits = Limits::new(requests_per_5m, concurrency);
+        Self { shared: Arc::clone(&self.shared), limits, secret: self.secret + u64::from(has_another_secret) }
+    }
+
+    /// From now on these limits hold, requests before included. With another secret, it is forgotten that the one before
+    /// was refused or accepted, and responses about that one no longer count.
+    ///
+    /// Returns whether there is another secret.
+    pub(super) fn take_over(&self) -> bool {
         let mut state = self.state();
-        state.limits = Limits::new(requests_per_5m, concurrency);
+        let has_another_secret = state.secret < self.secret;
+        if has_another_secret {
+            state.secret = self.secret;
+            state.breaker.forget_verdicts();
+        }
+        state.limits = self.limits;
         // More may be allowed now.
         state.queue.wake_all();
+        has_another_secret
     }
 
     /// Draws the ticket of a poll: the earlier it is drawn, the earlier its requests go out.
@@ -104,7 +127,7 @@ impl Throttle {
         self.state().queue.next_ticket()
     }
 
-    /// Waits until one more request may go out.
+    /// Waits until one more request may go out: for ever, where another secret has taken over.
     ///
     /// # Errors
     /// If the credential is paused for longer than [`PATIENCE`], or Cloudflare refuses it.
@@ -114,7 +137,7 @@ impl Throttle {
         let mut since = None;
         loop {
             let now = Instant::now();
-            let admission = self.state().admission(guard.place, priority, now);
+            let admission = self.admission(&guard, now);
             match admission {
                 Admission::Granted { is_probe } => {
                     let waited = since.map_or(Duration::ZERO, |since| now - since);
@@ -134,6 +157,14 @@ impl Throttle {
                 }
             }
         }
+    }
+
+    fn admission(&self, guard: &QueueGuard<'_>, now: Instant) -> Admission {
+        let mut state = self.state();
+        if state.secret != self.secret {
+            return Admission::NotYet;
+        }
+        state.admission(guard.place, guard.priority, now)
     }
 
     /// What a restart must not forget, at the Unix second `now`, which is rounded up. A request in flight may end as late
@@ -169,16 +200,9 @@ impl Throttle {
         }
     }
 
-    /// Forgets that the credential was refused or accepted, because it has another secret.
-    pub(super) fn secret_changed(&self) {
-        let mut state = self.state();
-        state.breaker.forget_verdicts();
-        state.wake_next();
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         // Every change is complete before anything in it could panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -240,9 +264,11 @@ impl Drop for QueueGuard<'_> {
 }
 
 impl Permit<'_> {
-    /// Ends the request with its response.
+    /// Ends the request with its response. What that says about a secret that is no longer used is ignored.
     pub(super) fn record_response(self, response: &ResponseSummary) -> Transition {
-        self.throttle.state().breaker.record_response(response, self.is_probe, Instant::now())
+        let mut state = self.throttle.state();
+        let verdict = if self.throttle.secret == state.secret { response.verdict } else { Verdict::None };
+        state.breaker.record_response(&ResponseSummary { verdict, ..*response }, self.is_probe, Instant::now())
         // Dropped here, which frees its place.
     }
 }

@@ -90,15 +90,6 @@ impl Transport {
         response
     }
 
-    /// From now on the certificate authorities are trusted that `api.ca_file` holds now.
-    ///
-    /// # Errors
-    /// In words, if new connections cannot be made so.
-    pub(super) async fn trust_again(&self) -> Result<(), String> {
-        let _renewing = self.renewing.lock().await;
-        self.replace().await
-    }
-
     fn current(&self) -> Generation {
         self.lock().clone()
     }
@@ -112,21 +103,18 @@ impl Transport {
     async fn renew(&self, suspect: u64) {
         let renewed = timeout(RENEWAL_PATIENCE, async {
             let _renewing = self.renewing.lock().await;
-            if self.current().number == suspect { self.replace().await } else { Ok(()) }
+            if self.current().number != suspect {
+                return Ok(());
+            }
+            let settings = self.settings.clone();
+            // It reads the machine's certificate authorities.
+            let http = spawn_blocking(move || http_client(&settings)).await.map_err(|bug| bug.to_string()).flatten()?;
+            *self.lock() = Generation { number: suspect + 1, http };
+            Ok(())
         });
         if let Err(error) = renewed.await.map_err(|late| late.to_string()).flatten() {
             tracing::debug!(%error, "No new connections could be prepared, so those before stay in use.");
         }
-    }
-
-    /// Puts another generation in the place of the current one. To be called by one at a time.
-    async fn replace(&self) -> Result<(), String> {
-        let settings = self.settings.clone();
-        // It reads the machine's certificate authorities.
-        let http = spawn_blocking(move || http_client(&settings)).await.map_err(|bug| bug.to_string()).flatten()?;
-        let mut current = self.lock();
-        *current = Generation { number: current.number + 1, http };
-        Ok(())
     }
 }
 
@@ -151,8 +139,8 @@ fn http_client(settings: &ApiSettings) -> Result<reqwest::Client, String> {
         // without any certificate authority can still run the demo.
         builder.no_proxy().tls_certs_only([])
     } else {
-        let roots = settings.ca_file.as_ref().map(|file| file.roots());
-        let roots = roots.iter().flat_map(|roots| roots.iter()).map(|root| reqwest::Certificate::from_der(root));
+        let roots = settings.ca_file.iter().flat_map(|file| file.roots());
+        let roots = roots.map(|root| reqwest::Certificate::from_der(root));
         builder.tls_certs_merge(roots.collect::<Result<Vec<_>, _>>().map_err(|error| causes(&error).join(": "))?)
     };
     builder.build().map_err(|error| causes(&error).join(": "))

@@ -43,6 +43,12 @@ pub struct Zone {
 impl Zone {
     /// What `interval` can be.
     pub const INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
+
+    /// What sets one listing from every other: two kinds can be listed in one zone.
+    #[must_use]
+    pub const fn key(&self) -> (Kind, &ZoneId) {
+        (self.kind, &self.id)
+    }
 }
 
 /// A zone id: 32 hexadecimal digits, kept in lower case as Cloudflare writes them.

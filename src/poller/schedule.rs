@@ -41,6 +41,16 @@ struct Timing {
     not_before: Instant,
 }
 
+/// A zone that is polled from now on.
+#[derive(Debug)]
+pub(super) struct Planned {
+    pub(super) interval: Duration,
+    /// Its place until now, if it had one.
+    pub(super) place: Option<usize>,
+    /// It is due now, as if it had never failed.
+    pub(super) begins_again: bool,
+}
+
 impl Schedule {
     /// Takes for each zone its interval and in how many milliseconds it would be due if the program had
     /// never stopped, a negative number if that was before now.
@@ -70,16 +80,15 @@ impl Schedule {
         Self { zones, queue }
     }
 
-    /// Takes for each zone that there is from now on its interval, its place until now, if it had one, and whether it
-    /// begins anew. Zones without a place come one after the other.
-    pub(super) fn change(&mut self, zones: &[(Duration, Option<usize>, bool)], now: Instant) {
-        let added = zones.iter().filter(|(_, place, _)| place.is_none()).count();
+    /// These are the zones from now on. Those without a place come one after the other.
+    pub(super) fn change(&mut self, zones: &[Planned], now: Instant) {
+        let added = zones.iter().filter(|zone| zone.place.is_none()).count();
         let spacing = ONE_BY_ONE.min(CATCH_UP / u32::try_from(added).unwrap_or(u32::MAX).max(1));
         let mut before = 0;
-        let timing = |&(interval, place, begins_anew): &(Duration, Option<usize>, bool)| match place {
+        let timing = |&Planned { interval, place, begins_again }: &Planned| match place {
             Some(place) => {
                 let old = self.zones[place].clone();
-                if begins_anew {
+                if begins_again {
                     // Zones that are given up together keep their places, so that they do not come together for ever.
                     let keeps_its_place = old.tick > now && old.tick <= now + interval;
                     let tick = if keeps_its_place { old.tick } else { now + interval };
@@ -188,13 +197,6 @@ impl Schedule {
     pub(super) fn set_due(&mut self, index: usize, due: Instant) {
         if self.is_waiting(index) {
             self.put(index, due);
-        }
-    }
-
-    /// The next failure is like a first one.
-    pub(super) fn forget_failures(&mut self, index: usize) {
-        if let Some(backoff) = &mut self.zones[index].backoff {
-            *backoff = Duration::ZERO;
         }
     }
 

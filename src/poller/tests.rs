@@ -49,8 +49,8 @@ type Polls = HashMap<Arc<str>, Vec<Duration>>;
 /// A poller and its ends.
 struct Running {
     snapshots: watch::Receiver<Arc<Snapshot>>,
-    revive: mpsc::UnboundedSender<(Arc<str>, Revival)>,
-    changes: mpsc::UnboundedSender<Change>,
+    recover: mpsc::UnboundedSender<Arc<str>>,
+    plans: watch::Sender<Arc<Plan<&'static str>>>,
     polls: Rc<RefCell<Polls>>,
     /// Zones whose listing got another time, in order.
     corrected: RefCell<Vec<ZoneId>>,
@@ -72,31 +72,32 @@ impl Running {
 
     /// Has these zones polled from now on.
     async fn change(&self, zones: Vec<Zone>) {
-        self.renew(zones, [], || {}).await;
+        self.change_with(zones, "a secret").await;
     }
 
-    /// The same, where these credentials ask in another way.
-    async fn renew<const N: usize>(
-        &self,
-        zones: Vec<Zone>,
-        renewed: [&str; N],
-        exchange: impl FnOnce() + Send + 'static,
-    ) {
-        let (applied, is_applied) = oneshot::channel();
-        let zones = zones.into_iter().map(Arc::new).collect();
-        let renewed = renewed.into_iter().map(Arc::from).collect();
-        self.changes
-            .send(Change { zones, requests_per_5m: 600, renewed, exchange: Box::new(exchange), applied })
-            .unwrap();
-        is_applied.await.unwrap();
+    /// The same, with another secret of the credential "default".
+    async fn change_with(&self, zones: Vec<Zone>, secret: &'static str) {
+        let zones: Vec<_> = zones.into_iter().map(Arc::new).collect();
+        self.plans.send_replace(Arc::new(plan(zones.clone(), secret)));
+        let shown = |snapshot: &Arc<Snapshot>| snapshot.zones.iter().map(|state| &state.zone).eq(&zones);
+        self.snapshots.clone().wait_for(shown).await.unwrap();
+        // Even if the zones are the same.
+        sleep(Duration::from_millis(1)).await;
     }
+}
+
+/// A client is the secret that it has.
+fn plan(zones: Vec<Arc<Zone>>, secret: &'static str) -> Plan<&'static str> {
+    let clients = [("default", secret), ("other", "the other secret"), ("renamed", secret)];
+    let clients = clients.into_iter().map(|(name, secret)| (name.into(), Arc::new(secret))).collect();
+    Plan { zones, clients, requests_per_5m: 600 }
 }
 
 /// Polls for so long; `fetch` gets the job and how often the zone was polled before.
 async fn run_with<P>(
     zones: Vec<Zone>,
     time: Duration,
-    fetch: impl Fn(Job, usize) -> P,
+    fetch: impl Fn(Job<&'static str>, usize) -> P,
     meanwhile: impl AsyncFn(&Running),
 ) -> Running
 where
@@ -111,7 +112,7 @@ async fn run_from<P>(
     states: Vec<ZoneState>,
     due_in: Vec<Option<i64>>,
     time: Duration,
-    fetch: impl Fn(Job, usize) -> P,
+    fetch: impl Fn(Job<&'static str>, usize) -> P,
     now: impl Fn() -> i64,
     meanwhile: impl AsyncFn(&Running),
 ) -> Running
@@ -120,19 +121,20 @@ where
 {
     let zones = states.into_iter().map(Arc::new).collect();
     let (snapshots, latest) = watch::channel(Arc::new(Snapshot { zones }));
-    let (revive, revived) = mpsc::unbounded_channel();
+    let (recover, recovered) = mpsc::unbounded_channel();
     let pulse = watch::Sender::new(Instant::now());
-    let (changes, changed) = mpsc::unbounded_channel();
-    let poller = Poller { snapshots, due_in, revived, changes: changed, pulse, requests_per_5m: 600 };
+    let first = latest.borrow().zones.iter().map(|state| state.zone.clone()).collect();
+    let plans = watch::Sender::new(Arc::new(plan(first, "a secret")));
+    let poller = Poller { plan: plans.borrow().clone(), plans: plans.subscribe(), snapshots, due_in, recovered, pulse };
     let running = Running {
         snapshots: latest,
-        revive,
-        changes,
+        recover,
+        plans,
         polls: Rc::default(),
         corrected: RefCell::default(),
         started: Instant::now(),
     };
-    let recorded = |job: Job| {
+    let recorded = |job: Job<&'static str>| {
         let mut polls = running.polls.borrow_mut();
         let polls = polls.entry(job.zone.name.clone().unwrap_or_else(|| job.zone.id.as_str().into())).or_default();
         polls.push(running.started.elapsed());
@@ -143,7 +145,7 @@ where
     running
 }
 
-async fn run<P>(zones: Vec<Zone>, time: Duration, fetch: impl Fn(Job, usize) -> P) -> Running
+async fn run<P>(zones: Vec<Zone>, time: Duration, fetch: impl Fn(Job<&'static str>, usize) -> P) -> Running
 where
     P: Future<Output = Result<Fetched, Failure>>,
 {
@@ -286,15 +288,14 @@ async fn a_refused_credential_is_tried_by_one_zone_after_the_other_those_that_we
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_credential_that_works_again_revives_the_zones_that_failed_because_of_it() {
-    for (revival, first, second) in [
-        (Revival::NewSecret, vec![0, 5, 15, 16], vec![0, 5, 10, 15, 16]),
-        (Revival::Reopened, vec![0, 5, 15, 35], vec![0, 5, 10, 15, 16]),
-    ] {
+async fn zones_that_failed_are_polled_at_once_with_another_secret_or_if_the_one_they_have_works_again() {
+    for (has_another_secret, first, second) in
+        [(true, vec![0, 5, 15, 16], vec![0, 5, 10, 15, 16]), (false, vec![0, 5, 15, 35], vec![0, 5, 10, 15, 16])]
+    {
         let mut all = zones(5, DAY);
         all[4].credential = "other".into();
         let running = run_with(
-            all,
+            all.clone(),
             HOUR - Duration::from_secs(1),
             async |job, poll| match (&**job.zone.name.as_ref().unwrap(), poll) {
                 ("zone-0.example" | "zone-4.example", 0..3) => Err(Failure::new(Reason::Unauthorized, "no")),
@@ -306,13 +307,17 @@ async fn a_credential_that_works_again_revives_the_zones_that_failed_because_of_
             },
             async |running| {
                 sleep(16 * MINUTE).await;
-                running.revive.send(("default".into(), revival)).unwrap();
+                if has_another_secret {
+                    running.change_with(all.clone(), "another secret").await;
+                } else {
+                    running.recover.send("default".into()).unwrap();
+                }
             },
         )
         .await;
         let minutes = |zone| running.polls(zone).iter().map(|time| time.as_secs() / 60).collect::<Vec<_>>();
-        assert_eq!(minutes("zone-0.example"), first, "{revival:?}");
-        assert_eq!(minutes("zone-1.example"), second, "{revival:?}");
+        assert_eq!(minutes("zone-0.example"), first, "{has_another_secret}");
+        assert_eq!(minutes("zone-1.example"), second, "{has_another_secret}");
         assert_eq!(minutes("zone-2.example"), [0, 5]);
         assert_eq!(minutes("zone-3.example"), [0]);
         assert_eq!(minutes("zone-4.example"), [0, 5, 15, 35]);
@@ -538,7 +543,7 @@ async fn a_change_keeps_what_stays_starts_what_is_new_and_ends_what_is_gone() {
             self.0.set(self.0.get() + 1);
         }
     }
-    let fetch = |job: Job, _| {
+    let fetch = |job: Job<&'static str>, _| {
         let (hangs, guard) = (job.zone.name.as_deref() == Some("zone-2.example"), CountsDrops(&given_up));
         async move {
             if hangs {
@@ -587,7 +592,7 @@ async fn another_interval_or_credential_takes_effect_at_once() {
 #[tokio::test(start_paused = true)]
 async fn what_a_zone_is_called_follows_the_configuration() {
     let nameless = || Zone { name: None, ..zone(0, HOUR) };
-    let fetch = async |job: Job, _| {
+    let fetch = async |job: Job<&'static str>, _| {
         let name = if job.wants_name { Name::Known("told.example".into()) } else { Name::Unknown };
         Ok(Fetched { listing: Arc::default(), vanished: 0, completed: 0, name })
     };
@@ -612,26 +617,23 @@ async fn what_a_zone_is_called_follows_the_configuration() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn polls_with_a_credential_that_asks_in_another_way_begin_anew_and_those_that_wait_keep_their_place() {
-    let secret = Arc::new(std::sync::Mutex::new("old"));
+async fn polls_with_another_secret_begin_again_and_zones_that_wait_keep_their_place() {
     let asked = RefCell::new(Vec::new());
-    let fetch = |job: Job, poll| {
-        // Drawn when the poll begins, as a client is.
-        let (secret, asked) = (*secret.lock().unwrap(), &asked);
+    let fetch = |job: Job<&'static str>, poll| {
+        let asked = &asked;
         async move {
             let name = job.zone.name.clone().unwrap();
             if &*name != "zone-0.example" && poll == 0 {
                 sleep(20 * MINUTE).await;
             }
-            asked.borrow_mut().push((name[5..6].to_owned(), secret));
+            asked.borrow_mut().push((name[5..6].to_owned(), *job.client));
             good()
         }
     };
     let three = || vec![zone(0, HOUR), zone(1, HOUR), Zone { credential: "other".into(), ..zone(2, HOUR) }];
     let running = run_with(three(), 170 * MINUTE, fetch, async |running| {
         sleep(10 * MINUTE).await;
-        let exchanged = Arc::clone(&secret);
-        running.renew(three(), ["default"], move || *exchanged.lock().unwrap() = "new").await;
+        running.change_with(three(), "another secret").await;
     })
     .await;
     // Zone 0 waited; zone 1 was being polled, and has its place of before afterwards; zone 2 has another credential.
@@ -640,13 +642,28 @@ async fn polls_with_a_credential_that_asks_in_another_way_begin_anew_and_those_t
     assert_eq!(running.seconds("zone-2.example"), [0, 3600, 7200]);
     let of =
         |zone: &str| asked.borrow().iter().filter(|(of, _)| of == zone).map(|(_, secret)| *secret).collect::<Vec<_>>();
-    assert_eq!(of("1"), ["new"; 4]);
-    assert_eq!(of("2"), ["old", "new", "new"]);
+    assert_eq!(of("0"), ["a secret", "another secret", "another secret", "another secret"]);
+    assert_eq!(of("1"), ["another secret"; 4]);
+    assert_eq!(of("2"), ["the other secret"; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_name_for_the_same_secret_disturbs_no_poll() {
+    let fetch = async |_: Job<&'static str>, _| {
+        sleep(20 * MINUTE).await;
+        good()
+    };
+    let running = run_with(vec![zone(0, HOUR)], 30 * MINUTE, fetch, async |running| {
+        sleep(10 * MINUTE).await;
+        running.change(vec![Zone { credential: "renamed".into(), ..zone(0, HOUR) }]).await;
+    })
+    .await;
+    assert_eq!((running.seconds("zone-0.example"), running.state(0).polls), (vec![0], 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_name_that_the_configuration_gives_during_a_poll_beats_the_one_of_the_api() {
-    let fetch = async |_: Job, _| {
+    let fetch = async |_: Job<&'static str>, _| {
         sleep(MINUTE).await;
         Ok(Fetched { listing: Arc::default(), vanished: 0, completed: 0, name: Name::Known("told.example".into()) })
     };

@@ -183,7 +183,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// Forgets that the credential was refused or accepted, because its secret or its API is another one.
+    /// Forgets that the credential was refused or accepted, because its secret or the API is another one.
     pub(super) fn forget_verdicts(&mut self) {
         self.refused_in_a_row = 0;
         self.is_accepted = false;

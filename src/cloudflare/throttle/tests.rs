@@ -258,8 +258,14 @@ async fn a_lock_out_stops_the_credential_at_once_and_for_longer() {
     let throttle = Throttle::new(600, 4);
     let retry_after = Some(Duration::from_secs(2 * 3600));
     assert_eq!(send(&throttle, ResponseSummary { retry_after, ..locked_out() }).await, dead(120));
-    throttle.secret_changed();
-    assert_eq!(time_to_send(&throttle).await, Duration::ZERO);
+    assert_eq!(time_to_send(&with_another_secret(&throttle)).await, Duration::ZERO);
+}
+
+/// The throttle of a client that took over with another secret.
+fn with_another_secret(throttle: &Throttle) -> Throttle {
+    let next = throttle.successor(600, 100, true);
+    assert!(next.take_over());
+    next
 }
 
 /// A credential that was refused three times, a minute ago.
@@ -347,12 +353,11 @@ async fn refusals_are_counted_since_the_last_answer_that_says_that_the_secret_is
 async fn a_secret_that_was_not_accepted_yet_is_sent_three_times_at_once_at_most() {
     let throttle = Throttle::new(600, 100);
     let admitted =
-        || -> Vec<_> { std::iter::from_fn(|| acquire(&throttle).now_or_never()).map(Result::unwrap).collect() };
-    assert_eq!(admitted().len(), 3);
+        |throttle: &Throttle| std::iter::from_fn(|| acquire(throttle).now_or_never()).collect::<Vec<_>>().len();
+    assert_eq!(admitted(&throttle), 3);
     send(&throttle, status(200)).await;
-    assert_eq!(admitted().len(), 100);
-    throttle.secret_changed();
-    assert_eq!(admitted().len(), 3);
+    assert_eq!(admitted(&throttle), 100);
+    assert_eq!(admitted(&with_another_secret(&throttle)), 3);
 }
 
 const WALL: i64 = 1_795_521_600;
@@ -468,6 +473,47 @@ async fn a_new_token_is_tried_at_once() {
     for _ in 0..3 {
         send(&throttle, status(401)).await;
     }
-    throttle.secret_changed();
-    assert_eq!(time_to_send(&throttle).await, Duration::ZERO);
+    assert_eq!(time_to_send(&with_another_secret(&throttle)).await, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_about_the_secret_before_says_nothing_about_the_new_one() {
+    for old in [status(401), locked_out(), status(200)] {
+        let throttle = Throttle::new(600, 4);
+        let under_way: Vec<_> = (0..3).map(|_| acquire(&throttle).now_or_never().unwrap().unwrap()).collect();
+        let next = with_another_secret(&throttle);
+        for permit in under_way {
+            assert_eq!(permit.record_response(&old), Transition::default(), "{old:?}");
+        }
+        // No secret of this credential was accepted yet.
+        assert_eq!(std::iter::from_fn(|| acquire(&next).now_or_never()).collect::<Vec<_>>().len(), 3, "{old:?}");
+    }
+    // Nor does what waits with the secret before go out.
+    let throttle = Throttle::new(600, 1);
+    let under_way = acquire(&throttle).await.unwrap();
+    let mut waiting = Box::pin(acquire(&throttle));
+    assert!(waiting.as_mut().now_or_never().is_none());
+    let next = with_another_secret(&throttle);
+    drop(under_way);
+    assert!(waiting.as_mut().now_or_never().is_none());
+    drop(waiting);
+    assert!(acquire(&next).now_or_never().is_some());
+    // Too many requests are too many, whatever they were signed with.
+    let throttle = Throttle::new(600, 4);
+    let under_way = acquire(&throttle).await.unwrap();
+    let next = with_another_secret(&throttle);
+    under_way.record_response(&too_many(Some(600)));
+    assert!(acquire(&next).now_or_never().unwrap().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_successor_has_the_budget_that_is_left() {
+    let throttle = Throttle::new(5, 4);
+    for _ in 0..2 {
+        send(&throttle, status(200)).await;
+    }
+    let next = throttle.successor(3, 4, false);
+    assert!(!next.take_over());
+    assert_eq!(time_to_send(&next).await, Duration::ZERO);
+    assert_eq!(time_to_send(&next).await, Duration::from_secs(301));
 }

@@ -6,6 +6,7 @@
 use std::{
     fmt::Display,
     hash::{BuildHasher as _, RandomState},
+    sync::Arc,
     time::Duration,
 };
 
@@ -23,10 +24,18 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Remembers what files held, as a hash, since they may hold secrets.
-#[derive(Debug, Default)]
+///
+/// Only one and its clones can be compared: each other one hashes in its own way.
+#[derive(Debug, Default, Clone)]
 pub struct Fingerprint {
     hasher: RandomState,
     last: Option<u64>,
+}
+
+impl PartialEq for Fingerprint {
+    fn eq(&self, other: &Self) -> bool {
+        self.last == other.last
+    }
 }
 
 impl Fingerprint {
@@ -80,28 +89,37 @@ where
     }
 }
 
-impl<E, F> Watch<Result<bool, E>, F>
+/// Waits until a file holds something else than `current`, and returns that.
+///
+/// `reread` returns `None` while the file is as it was. What is wrong with it is reported when that begins or changes,
+/// and hourly while it lasts.
+pub async fn wait_for_change<T, E>(
+    mut current: Arc<T>,
+    reread: fn(&T) -> Result<Option<T>, E>,
+    report: impl Fn(E),
+) -> Arc<T>
 where
+    T: PartialEq + Send + Sync + 'static,
     E: Display + Send + 'static,
-    F: Fn() -> Result<bool, E> + Clone + Send + 'static,
 {
-    /// Waits for a look that finds a change. `complain` gets an error when it begins or changes, and then hourly.
-    pub async fn change(&mut self, complain: impl Fn(&E)) {
-        let mut unusable = LogThrottle::default();
-        loop {
-            match self.next().await {
-                Look::Done(Ok(true)) => return,
-                Look::Done(Ok(false)) => {
-                    unusable.end();
-                }
-                Look::Done(Err(error)) => {
-                    if unusable.happened(error.to_string()).is_some() {
-                        complain(&error);
-                    }
-                }
-                Look::Unfinished => {}
+    let mut unusable = LogThrottle::default();
+    loop {
+        let known = Arc::clone(&current);
+        let mut watch = Watch::new(move || reread(&known));
+        let read = loop {
+            match watch.next().await {
+                Look::Done(Ok(Some(read))) => break read,
+                Look::Done(Ok(None)) => _ = unusable.end(),
+                Look::Done(Err(error)) if unusable.happened(error.to_string()).is_some() => report(error),
+                Look::Done(Err(_)) | Look::Unfinished => {}
             }
+        };
+        unusable.end();
+        if read != *current {
+            return Arc::new(read);
         }
+        // The same in other words, such as with a line break at its end.
+        current = Arc::new(read);
     }
 }
 
@@ -147,22 +165,6 @@ mod tests {
             assert_eq!(watch.next().await, expected);
         }
         assert_eq!(started.elapsed().as_secs(), 3);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_change_is_waited_for_and_an_error_that_lasts_is_said_once() {
-        let looks = Arc::new(AtomicU32::new(0));
-        let mut watch = Watch::new(move || match looks.fetch_add(1, SeqCst) {
-            0 | 3 => Ok(false),
-            1 | 2 | 4 => Err("gone"),
-            5 => Err("empty"),
-            _ => Ok(true),
-        });
-        let said = Mutex::new(Vec::new());
-        let started = Instant::now();
-        watch.change(|error| said.lock().unwrap().push(*error)).await;
-        assert_eq!(*said.lock().unwrap(), ["gone", "gone", "empty"]);
-        assert_eq!(started.elapsed().as_secs(), 7);
     }
 
     #[tokio::test]

@@ -1,0 +1,74 @@
+//! When the token itself expires, as a metric. Nothing depends on it: some tokens may not ask.
+
+use std::{convert::Infallible, time::Duration};
+
+use tokio::time::{Instant, sleep};
+
+use super::{
+    client::{Client, lock},
+    envelope,
+    judge::Read,
+    metrics::Endpoint,
+    request::ApiRequest,
+    retry::RetryPolicy,
+    throttle::Priority,
+};
+use crate::model::{Failure, Reason, ZoneId};
+
+/// How long an answer is good for.
+const REQUEST_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// How soon it is requested again if there was none.
+const REQUEST_AGAIN: Duration = Duration::from_secs(3600);
+
+/// How often it is checked whether it is due. The first listings come before it.
+const CHECK_EVERY: Duration = Duration::from_secs(10);
+
+impl Client {
+    /// Keeps the metric up to date, once a day. `zone` is one that the token lists. Never ends.
+    pub async fn watch_token(&self, zone: &ZoneId) -> Infallible {
+        loop {
+            sleep(CHECK_EVERY).await;
+            if *lock(&self.token_expiry_due) > Instant::now() {
+                continue;
+            }
+            let wait = match self.token_expiry(zone).await {
+                Ok(expiry) => {
+                    self.metrics.token_expires(expiry);
+                    REQUEST_EVERY
+                }
+                Err(failure) => {
+                    tracing::debug!(credential = %self.credential.name(), error = %failure, "When the token expires is not known.");
+                    let is_refused =
+                        matches!(failure.reason, Reason::Unauthorized | Reason::Forbidden | Reason::NotFound);
+                    if is_refused { REQUEST_EVERY } else { REQUEST_AGAIN }
+                }
+            };
+            *lock(&self.token_expiry_due) = Instant::now() + wait;
+        }
+    }
+
+    async fn token_expiry(&self, zone: &ZoneId) -> Result<Option<i64>, Failure> {
+        match self.get_once("/user/tokens/verify", Endpoint::TokenVerify, envelope::token_expiry).await {
+            // That is the answer to a token that an account owns.
+            Err(failure) if matches!(failure.reason, Reason::Unauthorized | Reason::Forbidden | Reason::ApiError) => {}
+            outcome => return outcome,
+        }
+        let account = self.get_once(&format!("/zones/{zone}"), Endpoint::Zone, envelope::account_id).await?;
+        self.get_once(&format!("/accounts/{account}/tokens/verify"), Endpoint::TokenVerify, envelope::token_expiry)
+            .await
+    }
+
+    async fn get_once<T: Send + 'static>(&self, path: &str, endpoint: Endpoint, read: Read<T>) -> Result<T, Failure> {
+        let request = ApiRequest {
+            endpoint,
+            url: self.settings.base_url.join(path, None),
+            read,
+            ticket: self.next_ticket(),
+            // No listing has to wait for it.
+            priority: Priority::Failing,
+            policy: RetryPolicy::ONCE,
+        };
+        self.get(request).await
+    }
+}
