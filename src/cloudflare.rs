@@ -9,7 +9,6 @@ mod client_certificates;
 mod clients;
 mod credential;
 mod date;
-mod dialling;
 mod encoding;
 mod envelope;
 mod judge;

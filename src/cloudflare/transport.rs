@@ -14,11 +14,7 @@ use reqwest::{
 };
 use tokio::{task::spawn_blocking, time::timeout};
 
-use super::{
-    ApiSettings,
-    dialling::{Reluctant, awaiting},
-    proxy,
-};
+use super::{ApiSettings, proxy};
 use crate::model::{Failure, Reason};
 
 /// A page of 50 certificates with PEM and CSR is about 200 kB; this is the most that is read of one answer, unpacked.
@@ -132,8 +128,7 @@ fn http_client(settings: &ApiSettings) -> Result<reqwest::Client, String> {
         // answers requests and no pings costs no poll.
         .http2_keep_alive_interval(PING_EVERY)
         .http2_keep_alive_timeout(settings.timeout)
-        .http2_keep_alive_while_idle(true)
-        .connector_layer(Reluctant);
+        .http2_keep_alive_while_idle(true);
     builder = if settings.base_url.is_plain() {
         // Plain text is for this machine: a proxy would carry the secret out of it, and a machine
         // without any certificate authority can still run the demo.
@@ -189,7 +184,7 @@ struct Exchange {
 
 /// Sends a request and takes its answer in.
 async fn exchange(request: RequestBuilder) -> Exchange {
-    let mut response = match awaiting(request.send()).await {
+    let mut response = match request.send().await {
         Ok(response) => response,
         Err(error) => {
             let refusal = chain(&error).find_map(|cause| proxy::Refusal::find(&cause.to_string()));

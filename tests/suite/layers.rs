@@ -27,12 +27,11 @@ const ROOMS: [&str; 16] = [
 ];
 
 /// Libraries, and the rooms that know them: one, unless there is a reason.
-const KNOWN_IN: [(&str, &[&str]); 16] = [
+const KNOWN_IN: [(&str, &[&str]); 15] = [
     // `cli` asks the daemon.
     ("reqwest", &["cloudflare", "cli"]),
     ("rustls", &["cloudflare"]),
     ("sfv", &["cloudflare"]),
-    ("tower", &["cloudflare"]),
     ("axum", &["server"]),
     ("hyper", &["server"]),
     ("socket2", &["server"]),
