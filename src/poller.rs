@@ -19,11 +19,9 @@ use schedule::{Planned, Schedule};
 
 use crate::{
     cloudflare::Priority,
-    model::{Baseline, DeadToken, Failure, Listing, MissingIds, Snapshot, Zone, ZoneState},
+    log_throttle::LogThrottle,
+    model::{Baseline, DeadToken, Failure, Listing, MissingIds, Reason, Snapshot, Zone, ZoneState},
 };
-
-/// A failure that lasts is said again this often.
-const SAY_AGAIN_AFTER: Duration = Duration::from_secs(3600);
 
 /// How often the loop shows that it lives, and looks at whether the budget carries the zones.
 pub const PULSE_EVERY: Duration = Duration::from_secs(10);
@@ -190,8 +188,8 @@ struct Memory {
     missing: Option<Arc<MissingIds>>,
     /// When it was last chosen to try a refused credential.
     probed: Option<Instant>,
-    /// The failure that was last said, and when.
-    said: Option<(Failure, Instant)>,
+    /// Decides when to log a failure: when it begins or changes, and hourly while it lasts.
+    failure_log: LogThrottle<(Reason, String)>,
     /// Of the poll that runs, or ran last. When this is dropped, the poll is given up.
     poll: Option<oneshot::Sender<Infallible>>,
 }
@@ -403,7 +401,7 @@ impl Memory {
             listed: Instant::now(),
             missing: None,
             probed: None,
-            said: None,
+            failure_log: LogThrottle::default(),
             poll: None,
         }
     }
@@ -415,25 +413,21 @@ impl Memory {
             tracing::warn!(zone = %state.name, zone_id = %state.zone.id, "The listing holds more certificates than it says.");
         }
         let certificates = state.listing.as_ref().map_or(0, |(listing, _)| listing.certificates().len());
-        if self.said.take().is_some() {
+        if self.failure_log.end() {
             tracing::info!(zone = %state.name, zone_id = %state.zone.id, certificates, "The zone is listed again.");
         } else {
             tracing::debug!(zone = %state.name, zone_id = %state.zone.id, certificates, "The zone was listed.");
         }
     }
 
-    /// Says a failure when it begins or changes, and hourly while it lasts.
     fn say_failure(&mut self, state: &ZoneState, failure: &Failure) {
-        let known =
-            self.said.as_ref().filter(|(said, _)| (said.reason, &said.message) == (failure.reason, &failure.message));
-        if known.is_some_and(|(_, when)| when.elapsed() < SAY_AGAIN_AFTER) {
+        if self.failure_log.happened((failure.reason, failure.message.clone())).is_none() {
             return;
         }
         let reason = failure.reason.label();
         let zone = &state.name;
         let shows = if state.listing.is_some() { "its last good listing stays" } else { "nothing is known of it yet" };
         tracing::warn!(%zone, zone_id = %state.zone.id, reason, error = %failure, "The zone cannot be listed; {shows}.");
-        self.said = Some((failure.clone(), Instant::now()));
     }
 }
 

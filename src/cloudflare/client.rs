@@ -29,6 +29,7 @@ use super::{
     transport::Transport,
 };
 use crate::{
+    log_throttle::LogThrottle,
     model::{Baseline, Cause, Failure, Kind, Listing, Reason, Zone, ZoneId},
     state::Slot,
 };
@@ -49,7 +50,8 @@ pub struct Client {
     /// When it is requested next when the token expires.
     pub(super) token_expiry_due: Mutex<Instant>,
     pub(super) requests_sent: AtomicU64,
-    pub(super) said_low: Mutex<Option<Instant>>,
+    /// Decides when to log that little is left of the rate limit.
+    pub(super) low_log: Mutex<LogThrottle>,
     pub(super) now: fn() -> DateTime<Utc>,
     /// Gets the credential's name when Cloudflare accepts it again.
     pub(super) recovered: UnboundedSender<Arc<str>>,
@@ -138,7 +140,7 @@ impl Client {
             settings: settings.clone(),
             credential,
             requests_sent: AtomicU64::new(0),
-            said_low: Mutex::default(),
+            low_log: Mutex::default(),
             now: maker.now,
             recovered: maker.recovered.clone(),
             slot,

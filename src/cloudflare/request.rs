@@ -21,9 +21,6 @@ use super::{
 };
 use crate::model::{Cause, DeadToken, Failure, Reason, usable_time};
 
-/// A low rate limit that lasts is logged this often.
-const LOG_LOW_EVERY: Duration = Duration::from_secs(3600);
-
 /// A request to the API.
 pub(super) struct ApiRequest<T> {
     pub(super) endpoint: Endpoint,
@@ -184,19 +181,12 @@ impl Client {
                 tracing::warn!(%credential, ?wait, "Cloudflare refuses this credential: a single zone tries it again after a while, or when it changes.");
             }
             PauseReason::Low => {
-                self.log_low(wait);
+                // It comes and goes with each probe.
+                if lock(&self.low_log).count(1).is_some() {
+                    tracing::warn!(%credential, ?wait, "Less than a fifth of the rate limit is left, by whatever else this user runs: waiting, so that the rest stays for the owner.");
+                }
                 self.save_throttle(false).await;
             }
-        }
-    }
-
-    /// It comes and goes with each probe, so it is logged now and then.
-    fn log_low(&self, wait: Duration) {
-        let mut said = lock(&self.said_low);
-        if said.is_none_or(|said| said.elapsed() >= LOG_LOW_EVERY) {
-            *said = Some(Instant::now());
-            let credential = self.credential.name();
-            tracing::warn!(%credential, ?wait, "Less than a fifth of the rate limit is left, by whatever else this user runs: waiting, so that the rest stays for the owner.");
         }
     }
 
