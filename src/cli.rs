@@ -11,7 +11,6 @@ mod healthcheck;
 mod help;
 mod list;
 mod logging;
-mod scrape;
 
 use std::{
     ffi::OsString,

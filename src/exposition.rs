@@ -7,6 +7,7 @@
 
 mod families;
 mod group;
+pub(crate) mod json;
 mod packed;
 mod process;
 mod text;
@@ -14,7 +15,7 @@ mod text;
 use std::{collections::HashMap, hash::RandomState, ops::Range, sync::Arc};
 
 pub use crate::model::SeriesSettings;
-use crate::model::{Certificate, Snapshot, ZoneState};
+use crate::model::{Certificate, Selection, Snapshot, ZoneState};
 use bytes::Bytes;
 use families::FAMILIES;
 use group::{At, Group, Moment, Related};
@@ -145,6 +146,11 @@ impl Exposition {
     /// The certificates that have series of their own, each with its zone.
     pub fn certificates(&self) -> impl Iterator<Item = (&ZoneState, &Certificate)> {
         self.groups.iter().flat_map(|group| group.certificates())
+    }
+
+    /// Which certificates have series of their own, of the zone at this place of the snapshot.
+    pub(crate) fn selection(&self, place: usize) -> &Selection {
+        self.groups[place / group::ZONES].selection(place % group::ZONES)
     }
 
     /// Whether it is what its snapshot is at this Unix second.

@@ -10,6 +10,7 @@ mod page;
 mod published;
 mod sending;
 mod settings;
+mod status;
 
 use std::{future::pending, io, sync::Arc, time::Duration};
 
@@ -221,8 +222,10 @@ fn router(
     served: Arc<Served>,
 ) -> Router {
     let scrape = async |State(served): State<Arc<Served>>, headers: HeaderMap| metrics::answer(&served, &headers).await;
+    let status = async |State(served): State<Arc<Served>>| status::answer(&served).await;
     let mut router = Router::new()
         .route(telemetry_path.as_str(), get(scrape))
+        .route("/-/status.json", get(status))
         .route("/-/healthy", get(healthy))
         .route("/-/ready", get(ready));
     if telemetry_path.as_str() != "/" {

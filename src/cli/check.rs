@@ -23,7 +23,7 @@ use crate::{
     config::{Config, ConfigErrors, Listening},
     model::{Zone, clean},
 };
-use observations::{Observations, ObservedCertificate, ObservedZone};
+use observations::{Observations, ObservedCertificate, ObservedListing, count_zones};
 
 /// Options of `check`.
 #[expect(clippy::doc_markdown, reason = "this is help for a terminal")]
@@ -41,8 +41,8 @@ pub(super) struct Options {
     /// How long it may take, in seconds or with a unit [default: 10s, with --sweep 5m].
     #[arg(long, short, value_name = "DURATION", value_parser = daemon_client::timeout)]
     timeout: Option<Duration>,
-    /// Metrics of the daemon, such as https://exporter.example.com:10199/metrics
-    /// [default: as the options of the daemon or the running daemon say, else the first of server.listen_addresses of the configuration, with server.telemetry_path].
+    /// The daemon, such as https://exporter.example.com:10199; the URL of its metrics will do
+    /// [default: as the options of the daemon or the running daemon say, else the first of server.listen_addresses of the configuration].
     #[arg(long, value_name = "URL", value_parser = daemon_client::url)]
     url: Option<Url>,
     #[command(flatten)]
@@ -55,6 +55,18 @@ pub(super) struct Options {
         conflicts_with_all = ["url", "listen_addresses", "telemetry_path", "web_config_file", "ca_file", "basic_auth_user", "basic_auth_password_file", "client_cert", "client_key"]
     )]
     sweep: bool,
+}
+
+impl Options {
+    fn level_of(&self, days: i64) -> Level {
+        if days < 0 || days < self.critical.0.into() {
+            Level::Critical
+        } else if days < self.warning.0.into() {
+            Level::Warning
+        } else {
+            Level::Ok
+        }
+    }
 }
 
 /// A number of days, of which fewer are too few.
@@ -165,26 +177,34 @@ async fn from_daemon(
     timeout: Duration,
     now: fn() -> DateTime<Utc>,
 ) -> Result<Observations, String> {
-    let url = match &options.url {
-        Some(url) => daemon_client::completed(url.clone(), Endpoint::Metrics),
-        None => daemon_client::address(&listening().map_err(|errors| errors.to_string())?, Endpoint::Metrics)?,
+    let urls = match &options.url {
+        Some(url) => daemon_client::status_urls(url),
+        None => vec![daemon_client::address(&listening().map_err(|errors| errors.to_string())?, Endpoint::Status)?],
     };
-    let answer = daemon_client::get(&url, Endpoint::Metrics, &options.access, timeout).await?;
-    let remedy = match answer.status {
-        200 => {
-            // Ages are by the clock that the times were taken with.
-            let mut observations =
-                Observations::from_metrics(&answer.body, answer.date.unwrap_or_else(|| now().timestamp()))
-                    .map_err(|why| format!("{url}: {why}"))?;
-            observations.keep(&options.zones);
-            return Ok(observations);
-        }
-        401 => "it wants --basic-auth-user and --basic-auth-password-file",
-        404 => "--url has to end with its server.telemetry_path",
-        429 => "its web configuration limits the rate of requests",
-        _ => "its log may say why",
-    };
-    Err(format!("{url} answers {}; {remedy}", answer.status))
+    let mut refused = String::new();
+    for url in urls {
+        let response = daemon_client::get(&url, Endpoint::Status, &options.access, timeout).await?;
+        let remedy = match response.status {
+            200 => {
+                // Ages are by the clock that the times were taken with.
+                let now = response.date.unwrap_or_else(|| now().timestamp());
+                let mut observations = Observations::from_status(response.json().await?, now)
+                    .map_err(|why| format!("what {url} answers cannot be used: {why}"))?;
+                observations.keep(&options.zones);
+                return Ok(observations);
+            }
+            404 => {
+                refused =
+                    format!("{url} answers 404; --url has to be where the daemon answers, and that of this version");
+                continue;
+            }
+            401 => "it wants --basic-auth-user and --basic-auth-password-file",
+            429 => "its web configuration limits the rate of requests",
+            _ => "its log may say why",
+        };
+        return Err(format!("{url} answers {}; {remedy}", response.status));
+    }
+    Err(refused)
 }
 
 async fn sweep(
@@ -212,89 +232,12 @@ const MAX_CHARS: usize = 64;
 
 /// How bad it is, and the text that says so.
 fn verdict(observations: &Observations, options: &Options) -> (Level, String) {
-    let level_of = |days: i64| match days {
-        days if days < 0 || days < options.critical.0.into() => Level::Critical,
-        days if days < options.warning.0.into() => Level::Warning,
-        _ => Level::Ok,
-    };
-    let mut urgent: Vec<_> = observations.certificates.iter().filter(|certificate| !certificate.is_quiet).collect();
-    urgent.sort_by_key(|certificate| (certificate.days, certificate.zone, &certificate.id));
-    let soonest = urgent.first().copied();
-    let known = soonest.map_or(Level::Ok, |certificate| level_of(certificate.days));
-    urgent.retain(|certificate| level_of(certificate.days) > Level::Ok);
-    let number =
-        |is: &dyn Fn(&ObservedCertificate) -> bool| urgent.iter().filter(|certificate| is(certificate)).count();
-    let expired = number(&|certificate| certificate.days < 0);
-    let critical = number(&|certificate| level_of(certificate.days) == Level::Critical) - expired;
-    let warning = urgent.len() - expired - critical;
-
-    let not_fresh: Vec<_> = observations
-        .zones
-        .iter()
-        .filter_map(|zone| Some(format!("{} {}", name(&zone.name), harmless(zone.not_fresh.as_ref()?, 300))))
-        .collect();
-    let too_hidden = too_hidden(observations, |floor| floor.map_or(Level::Critical, level_of) > known);
-    let unseen: Vec<_> =
-        observations.zones.iter().filter_map(|zone| Some(format!("{} {}", name(&zone.name), zone.unseen()?))).collect();
-    let is_all_known = not_fresh.is_empty() && too_hidden.is_empty() && unseen.is_empty();
-    let level = if is_all_known { known } else { known.max(Level::Unknown) };
-
-    let mut said = Vec::new();
-    for (number, what) in [
-        (expired, "expired".to_owned()),
-        (critical, format!("below {} days", options.critical.0)),
-        (warning, format!("below {} days", options.warning.0)),
-    ] {
-        if number > 0 {
-            said.push(format!("{number} {what}"));
-        }
-    }
-    if said.is_empty() {
-        said.push(format!("none below {} days", options.warning.0));
-    }
-    said.extend(soonest.map(|certificate| format!("first is {}", line(observations, certificate))));
-    if let Some(first) = too_hidden.first() {
-        said.push(format!(
-            "{} of {} zones hide certificates that could be worse: {}",
-            too_hidden.len(),
-            observations.zones.len(),
-            name(&first.name)
-        ));
-    }
-    if let Some(first) = unseen.first() {
-        said.push(format!("{} of {} zones not seen: {first}", unseen.len(), observations.zones.len()));
-    }
-    if let Some(first) = not_fresh.first() {
-        said.push(format!("{} of {} zones not fresh: {first}", not_fresh.len(), observations.zones.len()));
-    }
-    let hidden: u64 = observations.zones.iter().map(|zone| zone.hidden).sum();
-    if hidden > 0 {
-        said.push(format!("{hidden} later or expired ones hidden by metrics.max_certificates_per_zone"));
-    }
-    let rejected: u64 = observations.zones.iter().map(|zone| zone.rejected).sum();
-    if rejected > 0 {
-        said.push(format!("{rejected} not watched, as their dates or ids are missing or unreadable"));
-    }
-    let active: u64 = observations.zones.iter().map(|zone| zone.active).sum();
-    let Options { warning: w, critical: c, .. } = options;
-    let days = soonest.map_or_else(|| "U".to_owned(), |certificate| certificate.days.to_string());
-    let mut text = format!(
-        "CERTIFICATES {} - {} | soonest_days={days};{w};{c} expired={expired};;;0 critical={critical};;;0 warning={warning};;;0 active={active};;;0 zones={};;;0 zones_not_fresh={};;;0\n",
-        level.word(),
-        // In any script it leaves room for the rest.
-        harmless(&said.join(", "), 700),
-        observations.zones.len(),
-        not_fresh.len(),
-    );
-    let lines = |lines: Vec<String>| {
-        let more = lines.len().saturating_sub(MAX_LINES);
-        let more = (more > 0).then(|| format!("and {more} more"));
-        lines.into_iter().take(MAX_LINES).chain(more).collect::<Vec<_>>()
-    };
-    let certificates = urgent.iter().map(|certificate| line(observations, certificate)).collect();
-    let zones = unseen.iter().map(|zone| format!("not seen: {zone}"));
-    let zones = zones.chain(not_fresh.iter().map(|zone| format!("not fresh: {zone}"))).collect();
-    for line in lines(certificates).into_iter().chain(lines(zones)) {
+    let findings = Findings::new(observations, options);
+    let level = findings.level();
+    // In any script it leaves room for the rest.
+    let summary = harmless(&findings.summary().join(", "), 700);
+    let mut text = format!("CERTIFICATES {} - {summary} | {}\n", level.word(), findings.performance_data());
+    for line in findings.lines() {
         if text.len() + line.len() < MAX_BYTES {
             text.push_str(&line);
             text.push('\n');
@@ -303,22 +246,162 @@ fn verdict(observations: &Observations, options: &Options) -> (Level, String) {
     (level, text)
 }
 
-/// Zones whose hidden certificates could be worse than what is known.
+/// What a verdict follows from.
+struct Findings<'a> {
+    observations: &'a Observations,
+    options: &'a Options,
+    /// The certificate that expires first, however far away that is.
+    soonest: Option<&'a ObservedCertificate>,
+    /// How bad it is for certain.
+    known: Level,
+    /// The certificates that alarm, the worst one first.
+    urgent: Vec<&'a ObservedCertificate>,
+    expired: usize,
+    critical: usize,
+    warning: usize,
+    // Listings of which too little is known, and why.
+    not_fresh: Vec<&'a ObservedListing>,
+    not_seen: Vec<&'a ObservedListing>,
+    too_hidden: Vec<&'a ObservedListing>,
+}
+
+impl<'a> Findings<'a> {
+    fn new(observations: &'a Observations, options: &'a Options) -> Self {
+        let mut urgent: Vec<_> =
+            observations.certificates.iter().filter(|certificate| !certificate.is_suppressed).collect();
+        urgent.sort_by_key(|certificate| (certificate.days, certificate.listing, &certificate.id));
+        let soonest = urgent.first().copied();
+        let known = soonest.map_or(Level::Ok, |certificate| options.level_of(certificate.days));
+        urgent.retain(|certificate| options.level_of(certificate.days) > Level::Ok);
+        let expired = urgent.iter().filter(|certificate| certificate.days < 0).count();
+        let warning = urgent.iter().filter(|certificate| options.level_of(certificate.days) == Level::Warning).count();
+        let listings = &observations.listings;
+        Self {
+            observations,
+            options,
+            soonest,
+            known,
+            expired,
+            critical: urgent.len() - expired - warning,
+            warning,
+            urgent,
+            not_fresh: listings.iter().filter(|listing| listing.not_fresh.is_some()).collect(),
+            not_seen: listings.iter().filter(|listing| listing.not_seen().is_some()).collect(),
+            too_hidden: too_hidden(observations, |floor| {
+                floor.map_or(Level::Critical, |days| options.level_of(days)) > known
+            }),
+        }
+    }
+
+    fn level(&self) -> Level {
+        let is_all_known = self.not_fresh.is_empty() && self.too_hidden.is_empty() && self.not_seen.is_empty();
+        if is_all_known { self.known } else { self.known.max(Level::Unknown) }
+    }
+
+    /// What is said in the first line.
+    fn summary(&self) -> Vec<String> {
+        let Options { warning: Days(warning_days), critical: Days(critical_days), .. } = self.options;
+        let listings = &self.observations.listings;
+        let zones = count_zones(listings);
+        let mut said = Vec::new();
+        for (number, what) in [
+            (self.expired, "expired".to_owned()),
+            (self.critical, format!("below {critical_days} days")),
+            (self.warning, format!("below {warning_days} days")),
+        ] {
+            if number > 0 {
+                said.push(format!("{number} {what}"));
+            }
+        }
+        if said.is_empty() {
+            said.push(format!("none below {warning_days} days"));
+        }
+        said.extend(self.soonest.map(|certificate| format!("first is {}", line(self.observations, certificate))));
+        if let Some(first) = self.too_hidden.first() {
+            let number = count_zones(self.too_hidden.iter().copied());
+            let first = name(&first.title);
+            said.push(format!("{number} of {zones} zones hide certificates that could be worse: {first}"));
+        }
+        if let Some(first) = self.not_seen.first() {
+            let number = count_zones(self.not_seen.iter().copied());
+            said.push(format!("{number} of {zones} zones not seen: {}", not_seen(first)));
+        }
+        if let Some(first) = self.not_fresh.first() {
+            let number = count_zones(self.not_fresh.iter().copied());
+            said.push(format!("{number} of {zones} zones not fresh: {}", not_fresh(first)));
+        }
+        let hidden: u64 = listings.iter().map(|listing| listing.hidden).sum();
+        if hidden > 0 {
+            said.push(format!("{hidden} later or expired ones hidden by metrics.max_certificates_per_zone"));
+        }
+        let rejected: u64 = listings.iter().map(|listing| listing.rejected).sum();
+        if rejected > 0 {
+            said.push(format!("{rejected} not watched, as their dates or ids are missing or unreadable"));
+        }
+        said
+    }
+
+    /// Numbers for graphs.
+    fn performance_data(&self) -> String {
+        let Self { expired, critical, warning, .. } = self;
+        let Options { warning: warning_days, critical: critical_days, .. } = self.options;
+        let days = self.soonest.map_or_else(|| "U".to_owned(), |certificate| certificate.days.to_string());
+        let active: u64 = self.observations.listings.iter().map(|listing| listing.active).sum();
+        let zones = count_zones(&self.observations.listings);
+        let zones_not_fresh = count_zones(self.not_fresh.iter().copied());
+        format!(
+            "soonest_days={days};{warning_days};{critical_days} expired={expired};;;0 critical={critical};;;0 \
+             warning={warning};;;0 active={active};;;0 zones={zones};;;0 zones_not_fresh={zones_not_fresh};;;0"
+        )
+    }
+
+    /// What is said below the first line: certificates, then zones.
+    fn lines(&self) -> Vec<String> {
+        let certificates = self.urgent.iter().map(|certificate| line(self.observations, certificate));
+        let unseen = self.not_seen.iter().map(|listing| format!("not seen: {}", not_seen(listing)));
+        let stale = self.not_fresh.iter().map(|listing| format!("not fresh: {}", not_fresh(listing)));
+        let mut lines = at_most(MAX_LINES, certificates.collect());
+        lines.extend(at_most(MAX_LINES, unseen.chain(stale).collect()));
+        lines
+    }
+}
+
+/// Listings whose hidden certificates could be worse than what is known.
 ///
 /// The cap leaves out those that expire last, so a hidden one has at least as many days as every one that is shown; and
 /// where none is shown, any number. It leaves out expired ones too, and they were looked at until they expired.
-fn too_hidden(observations: &Observations, is_worse: impl Fn(Option<i64>) -> bool) -> Vec<&ObservedZone> {
-    let hides = |(place, zone): (usize, _)| {
-        let shown = observations.certificates.iter().filter(|certificate| certificate.zone == place);
-        is_worse(shown.map(|certificate| certificate.days).max()).then_some(zone)
+fn too_hidden(observations: &Observations, is_worse: impl Fn(Option<i64>) -> bool) -> Vec<&ObservedListing> {
+    let hides = |(place, listing): (usize, _)| {
+        let shown = observations.certificates.iter().filter(|certificate| certificate.listing == place);
+        is_worse(shown.map(|certificate| certificate.days).max()).then_some(listing)
     };
-    observations.zones.iter().enumerate().filter(|(_, zone)| zone.hidden > 0).filter_map(hides).collect()
+    observations.listings.iter().enumerate().filter(|(_, listing)| listing.hidden > 0).filter_map(hides).collect()
+}
+
+/// The first lines, and how many more there are.
+fn at_most(most: usize, mut lines: Vec<String>) -> Vec<String> {
+    let more = lines.len().saturating_sub(most);
+    lines.truncate(most);
+    if more > 0 {
+        lines.push(format!("and {more} more"));
+    }
+    lines
+}
+
+fn not_seen(listing: &ObservedListing) -> String {
+    format!("{} {}", name(&listing.title), listing.not_seen().unwrap_or_default())
+}
+
+fn not_fresh(listing: &ObservedListing) -> String {
+    let why = listing.not_fresh.as_deref().unwrap_or_default();
+    format!("{} {}", name(&listing.title), harmless(why, 300))
 }
 
 fn line(observations: &Observations, certificate: &ObservedCertificate) -> String {
-    let ObservedCertificate { zone, id, common_name, days, .. } = certificate;
+    let ObservedCertificate { listing, id, common_name, days, .. } = certificate;
     let state = if *days < 0 { "expired, " } else { "" };
-    format!("{}: {} ({}), {state}{days} days", name(&observations.zones[*zone].name), name(common_name), name(id))
+    let title = name(&observations.listings[*listing].title);
+    format!("{title}: {} ({}), {state}{days} days", name(common_name), name(id))
 }
 
 fn name(text: &str) -> String {

@@ -1,18 +1,22 @@
 //! Asking the running daemon: where it is, and one request to it.
 //!
-//! What is made of the answer is not here.
+//! What is made of the response is not here.
 
 use std::{
     error::Error as _,
+    io::{self, BufReader},
     net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use bytes::Bytes;
 use clap::Args;
 use exporter_toolkit::WebConfig;
 use reqwest::{Certificate, Client, Identity, Url, redirect::Policy};
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::de::DeserializeOwned;
+use tokio::{sync::mpsc, task::spawn_blocking};
 
 use crate::{
     cloudflare::read_roots,
@@ -25,7 +29,16 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Endpoint {
     Health,
-    Metrics,
+    Status,
+}
+
+impl Endpoint {
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Health => "/-/healthy",
+            Self::Status => "/-/status.json",
+        }
+    }
 }
 
 /// Where the daemon with this configuration answers; the one place that decides it.
@@ -33,10 +46,7 @@ pub(super) enum Endpoint {
 /// # Errors
 /// In words, if the configuration does not tell.
 pub(super) fn address(listening: &Listening, endpoint: Endpoint) -> Result<Url, String> {
-    let path = match endpoint {
-        Endpoint::Health => HEALTH_PATH,
-        Endpoint::Metrics => listening.telemetry_path.as_str(),
-    };
+    let path = endpoint.path();
     let unknown = || {
         "the address does not tell where the daemon listens, and no running one says it: --url URL names where it answers".to_owned()
     };
@@ -60,8 +70,6 @@ pub(super) fn address(listening: &Listening, endpoint: Endpoint) -> Result<Url, 
     format!("{scheme}://{host_and_port}{path}").parse().map_err(|_| unknown())
 }
 
-const HEALTH_PATH: &str = "/-/healthy";
-
 /// Reads what is given for `--url`.
 ///
 /// # Errors
@@ -77,15 +85,30 @@ pub(super) fn url(text: &str) -> Result<Url, String> {
     }
 }
 
-/// The same URL; if it has no path, with the usual one.
-pub(super) fn completed(mut url: Url, endpoint: Endpoint) -> Url {
+/// Where health is asked, if `--url` names this: there, or at the usual path if it has none.
+pub(super) fn health_url(mut url: Url) -> Url {
     if url.path() == "/" {
-        url.set_path(match endpoint {
-            Endpoint::Health => HEALTH_PATH,
-            Endpoint::Metrics => "/metrics",
-        });
+        url.set_path(Endpoint::Health.path());
     }
     url
+}
+
+/// Where the status is asked, if `--url` names this. Each but the last may not be there.
+///
+/// It may be the URL of the metrics or of the page, and a proxy may serve all of the daemon below a path of its own:
+/// the status is beside either. Metrics at a longer path have it at the root.
+pub(super) fn status_urls(url: &Url) -> Vec<Url> {
+    let path = Endpoint::Status.path();
+    if url.path().ends_with(path) {
+        return vec![url.clone()];
+    }
+    let mut beside = url.clone();
+    beside.set_query(None);
+    let directory = url.path().rsplit_once('/').map_or("", |(directory, _)| directory);
+    beside.set_path(&format!("{directory}{path}"));
+    let mut at_root = beside.clone();
+    at_root.set_path(path);
+    if beside == at_root { vec![at_root] } else { vec![beside, at_root] }
 }
 
 /// Reads a duration, in seconds if it has no unit, as monitoring plugins take it.
@@ -154,20 +177,21 @@ pub(super) struct Access {
     client_key: Option<PathBuf>,
 }
 
-/// What the daemon answered.
+/// What the daemon responds. The body is read afterwards.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct Response {
     pub(super) status: u16,
-    pub(super) body: String,
     /// What its clock says, in Unix seconds.
     pub(super) date: Option<i64>,
+    response: reqwest::Response,
+    timeout: Duration,
 }
 
-/// Sends a GET.
+/// Sends a GET. The timeout is for the body, too.
 ///
 /// # Errors
-/// In words, if there is no answer.
-pub(super) async fn get(url: &Url, endpoint: Endpoint, access: &Access, timeout: Duration) -> Result<Answer, String> {
+/// In words, if there is no response.
+pub(super) async fn get(url: &Url, endpoint: Endpoint, access: &Access, timeout: Duration) -> Result<Response, String> {
     // A proxy would only stand in the way to a daemon of one's own network; and where a daemon sends one is not asked.
     let mut builder = Client::builder()
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
@@ -189,31 +213,67 @@ pub(super) async fn get(url: &Url, endpoint: Endpoint, access: &Access, timeout:
     if let (Some(user), Some(password)) = (&access.basic_auth_user, access.password()?) {
         request = request.basic_auth(user, Some(password.expose_secret()));
     }
-    let failed = |error: &reqwest::Error| {
-        if error.is_timeout() {
-            format!("no answer from {url} in {}", humantime::format_duration(timeout))
-        } else {
-            format!("no answer from {url}: {}", causes(error))
-        }
-    };
-    let mut response = request.send().await.map_err(|error| failed(&error))?;
+    let response = request.send().await.map_err(|error| failed(url, &error, timeout))?;
     let status = response.status().as_u16();
     let date = response.headers().get("date").and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
     let date = date.and_then(|date| date.duration_since(std::time::UNIX_EPOCH).ok());
     let date = date.and_then(|since| i64::try_from(since.as_secs()).ok());
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error))? {
-        if body.len() + chunk.len() > MAX_BODY {
-            return Err(format!("{url} answers with more than {MAX_BODY} bytes, so that is no exporter"));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    let body = String::from_utf8(body).map_err(|_| format!("what {url} answers is not UTF-8 text"))?;
-    Ok(Answer { status, body, date })
+    Ok(Response { status, date, response, timeout })
 }
 
-/// Metrics of a million certificates, unpacked.
-const MAX_BODY: usize = 2 << 30;
+fn failed(url: &Url, error: &reqwest::Error, timeout: Duration) -> String {
+    if error.is_timeout() {
+        format!("no answer from {url} in {}", humantime::format_duration(timeout))
+    } else {
+        format!("no answer from {url}: {}", causes(error))
+    }
+}
+
+impl Response {
+    /// The first line of the body, as far as it comes in one piece; empty if there is none.
+    pub(super) async fn first_line(mut self) -> String {
+        let piece = self.response.chunk().await.ok().flatten().unwrap_or_default();
+        String::from_utf8_lossy(&piece).lines().next().unwrap_or_default().to_owned()
+    }
+
+    /// Reads the body as JSON, piece by piece, so that it is never in memory as a whole.
+    ///
+    /// # Errors
+    /// In words, if it breaks off or is not the JSON that is expected.
+    pub(super) async fn json<T: DeserializeOwned + Send + 'static>(mut self) -> Result<T, String> {
+        let url = self.response.url().clone();
+        let (sender, pieces) = mpsc::channel(4);
+        let body = BufReader::new(Body { pieces, piece: Bytes::new() });
+        let parsing = spawn_blocking(move || serde_json::from_reader(body));
+        while let Some(piece) = self.response.chunk().await.map_err(|error| failed(&url, &error, self.timeout))? {
+            // It fails if what came is no JSON, which says why below.
+            if sender.send(piece).await.is_err() {
+                break;
+            }
+        }
+        drop(sender);
+        let parsed = parsing.await.map_err(io::Error::other).map_err(serde_json::Error::io).flatten();
+        parsed.map_err(|error| format!("what {url} answers is not the status of cloudflare-cert-exporter: {error}"))
+    }
+}
+
+/// The body of a response, for a thread that waits for its pieces.
+struct Body {
+    pieces: mpsc::Receiver<Bytes>,
+    piece: Bytes,
+}
+
+impl io::Read for Body {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            let Some(piece) = self.pieces.blocking_recv() else { return Ok(0) };
+            self.piece = piece;
+        }
+        let length = self.piece.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&self.piece.split_to(length));
+        Ok(length)
+    }
+}
 
 fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
@@ -274,35 +334,31 @@ mod tests {
     #[test]
     fn the_daemon_is_asked_where_it_listens() {
         let asked = |address: &str, endpoint| {
-            let listening = Listening {
-                addresses: vec![address.parse().unwrap()],
-                telemetry_path: "/m".parse().unwrap(),
-                ..Listening::default()
-            };
+            let listening = Listening { addresses: vec![address.parse().unwrap()], ..Listening::default() };
             super::address(&listening, endpoint).map(String::from)
         };
         for (listens, answers) in [
-            ("127.0.0.1:10199", "http://127.0.0.1:10199/m"),
-            (":10199", "http://127.0.0.1:10199/m"),
-            ("0.0.0.0:80", "http://127.0.0.1/m"),
-            ("[::]:10199", "http://[::1]:10199/m"),
-            ("[fd00::1]:10199", "http://[fd00::1]:10199/m"),
-            ("exporter.example.com:1", "http://exporter.example.com:1/m"),
+            ("127.0.0.1:10199", "http://127.0.0.1:10199/-/status.json"),
+            (":10199", "http://127.0.0.1:10199/-/status.json"),
+            ("0.0.0.0:80", "http://127.0.0.1/-/status.json"),
+            ("[::]:10199", "http://[::1]:10199/-/status.json"),
+            ("[fd00::1]:10199", "http://[fd00::1]:10199/-/status.json"),
+            ("exporter.example.com:1", "http://exporter.example.com:1/-/status.json"),
         ] {
-            assert_eq!(asked(listens, Endpoint::Metrics).unwrap(), answers, "{listens}");
+            assert_eq!(asked(listens, Endpoint::Status).unwrap(), answers, "{listens}");
         }
         assert_eq!(asked(":1", Endpoint::Health).unwrap(), "http://127.0.0.1:1/-/healthy");
-        assert!(asked("127.0.0.1:0", Endpoint::Metrics).unwrap_err().contains("--url"));
+        assert!(asked("127.0.0.1:0", Endpoint::Status).unwrap_err().contains("--url"));
         let tls = Listening { is_tls: Ok(true), ..Listening::default() };
         assert_eq!(address(&tls, Endpoint::Health).unwrap().as_str(), "https://127.0.0.1:10199/-/healthy");
         let probed = Listening { probe_address: Some(":10200".parse().unwrap()), ..tls };
         assert_eq!(address(&probed, Endpoint::Health).unwrap().as_str(), "http://127.0.0.1:10200/-/healthy");
-        assert_eq!(address(&probed, Endpoint::Metrics).unwrap().as_str(), "https://127.0.0.1:10199/metrics");
+        assert_eq!(address(&probed, Endpoint::Status).unwrap().as_str(), "https://127.0.0.1:10199/-/status.json");
         // Where that is not known, only a probe can be asked.
         let unknown = || WebConfig::asks_for_tls("nowhere/web.yml".as_ref());
         let untold = Listening { is_tls: unknown(), ..Listening::default() };
         for (endpoint, remedy) in [
-            (Endpoint::Metrics, "--url https://HOST:PORT/metrics (or http://)"),
+            (Endpoint::Status, "--url https://HOST:PORT/-/status.json (or http://)"),
             (Endpoint::Health, "--url https://HOST:PORT/-/healthy (or http://)"),
         ] {
             let why = address(&untold, endpoint).unwrap_err();
@@ -313,13 +369,22 @@ mod tests {
     }
 
     #[test]
-    fn a_url_without_a_path_gets_the_usual_one() {
-        for (text, endpoint, full) in [
-            ("https://x", Endpoint::Health, "https://x/-/healthy"),
-            ("http://x:1/", Endpoint::Metrics, "http://x:1/metrics"),
-            ("http://x/behind/a/proxy", Endpoint::Metrics, "http://x/behind/a/proxy"),
+    fn a_url_leads_to_what_is_asked_for() {
+        for (text, health) in
+            [("https://x", "https://x/-/healthy"), ("http://x/behind/a/proxy", "http://x/behind/a/proxy")]
+        {
+            assert_eq!(health_url(url(text).unwrap()).as_str(), health);
+        }
+        for (text, status) in [
+            ("https://x", &["https://x/-/status.json"][..]),
+            ("http://x:1/metrics", &["http://x:1/-/status.json"]),
+            ("http://x:1/metrics?a=b", &["http://x:1/-/status.json"]),
+            ("http://x:1/-/status.json", &["http://x:1/-/status.json"]),
+            ("http://x/a/proxy/metrics", &["http://x/a/proxy/-/status.json", "http://x/-/status.json"]),
+            ("http://x/a/proxy/", &["http://x/a/proxy/-/status.json", "http://x/-/status.json"]),
+            ("http://x/a/proxy/-/status.json", &["http://x/a/proxy/-/status.json"]),
         ] {
-            assert_eq!(completed(url(text).unwrap(), endpoint).as_str(), full);
+            assert_eq!(status_urls(&url(text).unwrap()).iter().map(Url::as_str).collect::<Vec<_>>(), status);
         }
         for wrong in ["", "x:10199", "ftp://x", "http://user:password@x", "http://user@x"] {
             assert!(url(wrong).is_err(), "{wrong}");

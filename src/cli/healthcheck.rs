@@ -47,7 +47,7 @@ async fn is_healthy(
     listening: impl FnOnce() -> Result<Listening, ConfigErrors>,
 ) -> Result<Url, String> {
     let url = match &options.url {
-        Some(url) => daemon_client::completed(url.clone(), Endpoint::Health),
+        Some(url) => daemon_client::health_url(url.clone()),
         None => daemon_client::address(&listening().map_err(|errors| errors.to_string())?, Endpoint::Health)?,
     };
     let answer =
@@ -60,7 +60,7 @@ async fn is_healthy(
         429 => Err(format!("{url} answers 429, the rate limit of the daemon's web configuration; {PROBE}")),
         404 => Err(format!("{url} answers 404; --url has to be where the daemon answers")),
         status => {
-            let why = clean(answer.body.lines().next().unwrap_or_default().trim_end_matches('.'));
+            let why = clean(answer.first_line().await.trim_end_matches('.'));
             Err(format!("{url} answers {status}{}{why}", if why.is_empty() { "" } else { ": " }))
         }
     }

@@ -57,7 +57,7 @@ Examples:
   Ask the daemon of this machine, as often as you like:
     cloudflare-cert-exporter check --config.file config.toml
   Ask one elsewhere, about two zones:
-    cloudflare-cert-exporter check --url https://exporter.example.com:10199/metrics -w 60 -c 14 --zone a.example --zone b.example
+    cloudflare-cert-exporter check --url https://exporter.example.com:10199 -w 60 -c 14 --zone a.example --zone b.example
   Where no daemon runs, once a day by cron:
     cloudflare-cert-exporter check --sweep --config.file config.toml
 

@@ -7,19 +7,20 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use serde::Serializer as _;
 
 use super::{FAILED, USAGE, complain, daemon::block_on, print_with};
 use crate::{
     cloudflare::{Client, ClientMaker, Priority, announce_proxy},
     config::{Config, parse_duration},
+    exposition::json::{CertificateRow, Column, DAYS_UNTIL_EXPIRY},
     fetch,
-    model::{Baseline, Certificate, Failure, Field, Listing, Texts, Zone},
+    model::{Baseline, Failure, Field, Listing, Zone},
     poller::{Fetched, Name},
 };
 
@@ -43,33 +44,6 @@ enum Output {
     Json,
     Csv,
 }
-
-/// A certificate as it is printed.
-#[derive(Debug)]
-struct Row<'a> {
-    kind: &'static str,
-    zone: &'a str,
-    zone_id: &'a str,
-    status: &'static str,
-    texts: &'a Texts,
-    expires_on: Option<String>,
-    issued_on: Option<String>,
-    days_until_expiry: Option<i64>,
-}
-
-/// A column that holds texts. The last column, [`DAYS_UNTIL_EXPIRY`], holds numbers.
-#[derive(Debug, Clone, Copy)]
-enum Column {
-    Kind,
-    Zone,
-    ZoneId,
-    Status,
-    Text(Field),
-    ExpiresOn,
-    IssuedOn,
-}
-
-const DAYS_UNTIL_EXPIRY: &str = "days_until_expiry";
 
 /// Lists and prints; returns the exit code.
 pub(super) fn run(config: &Config, options: &Options, now: fn() -> DateTime<Utc>) -> u8 {
@@ -104,7 +78,7 @@ pub(super) fn run(config: &Config, options: &Options, now: fn() -> DateTime<Utc>
             })
             .collect();
         shown.sort_by_key(|(_, _, certificate)| (certificate.not_after().is_none(), certificate.not_after()));
-        let rows = shown.iter().map(|(zone, name, certificate)| Row::new(zone, name, certificate, now));
+        let rows = shown.iter().map(|(zone, name, certificate)| CertificateRow::new(zone, name, certificate, now));
         let code = print_with(|out| options.output.write(rows, out));
         for (zone, failure) in &failures {
             complain(&format!(
@@ -204,71 +178,6 @@ pub(super) async fn sweep(
     (listings, failures)
 }
 
-impl Column {
-    /// The columns in their order: the labels of `cloudflare_certificate_info`, then the dates.
-    fn all() -> impl Iterator<Item = Self> {
-        let texts = |fields: &'static [Field]| fields.iter().copied().map(Self::Text);
-        [Self::Kind, Self::Zone]
-            .into_iter()
-            .chain(texts(Field::KEY))
-            .chain([Self::ZoneId, Self::Status])
-            .chain(texts(Field::DETAILS))
-            .chain([Self::ExpiresOn, Self::IssuedOn])
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Kind => "kind",
-            Self::Zone => "zone",
-            Self::ZoneId => "zone_id",
-            Self::Status => "status",
-            Self::Text(field) => field.label(),
-            Self::ExpiresOn => "expires_on",
-            Self::IssuedOn => "issued_on",
-        }
-    }
-}
-
-impl<'a> Row<'a> {
-    fn new(zone: &'a Zone, name: &'a str, certificate: &'a Certificate, now: i64) -> Self {
-        Self {
-            kind: zone.kind.label(),
-            zone: name,
-            zone_id: zone.id.as_str(),
-            status: certificate.status.label(),
-            texts: &certificate.texts,
-            expires_on: certificate.not_after().and_then(date),
-            issued_on: certificate.not_before.and_then(date),
-            days_until_expiry: certificate.days_until_expiry(now),
-        }
-    }
-
-    /// What stands in a column; `None` if it is not known.
-    fn text(&self, column: Column) -> Option<&str> {
-        match column {
-            Column::Kind => Some(self.kind),
-            Column::Zone => Some(self.zone),
-            Column::ZoneId => Some(self.zone_id),
-            Column::Status => Some(self.status),
-            Column::Text(field) => Some(&self.texts[field]),
-            Column::ExpiresOn => self.expires_on.as_deref(),
-            Column::IssuedOn => self.issued_on.as_deref(),
-        }
-    }
-}
-
-/// An object with a member for each column.
-impl Serialize for Row<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut object = serializer.serialize_map(None)?;
-        for column in Column::all() {
-            object.serialize_entry(column.name(), &self.text(column))?;
-        }
-        object.serialize_entry(DAYS_UNTIL_EXPIRY, &self.days_until_expiry)?;
-        object.end()
-    }
-}
-
 /// A text as a spreadsheet shows it: what it would run as a formula gets an apostrophe in front, as OWASP advises.
 ///
 /// Spreadsheets disagree about what they skip before a formula and which characters begin one, so all of them count.
@@ -281,13 +190,9 @@ fn text_cell(text: &str) -> Cow<'_, str> {
     if runs { format!("'{text}").into() } else { text.into() }
 }
 
-fn date(time: i64) -> Option<String> {
-    Some(DateTime::from_timestamp(time, 0)?.to_rfc3339_opts(SecondsFormat::Secs, true))
-}
-
 impl Output {
     /// One row after the other: all at once, 100,000 would be as long again as their listing.
-    fn write<'a>(self, mut rows: impl Iterator<Item = Row<'a>>, out: &mut dyn Write) -> io::Result<()> {
+    fn write<'a>(self, mut rows: impl Iterator<Item = CertificateRow<'a>>, out: &mut dyn Write) -> io::Result<()> {
         match self {
             Self::Table => out.write_all(table(rows).as_bytes()),
             Self::Json => {
@@ -317,7 +222,7 @@ impl Output {
     }
 }
 
-fn table<'a>(rows: impl Iterator<Item = Row<'a>>) -> String {
+fn table<'a>(rows: impl Iterator<Item = CertificateRow<'a>>) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["DAYS", "EXPIRES ON", "STATUS", "ZONE", "COMMON NAME", "CERTIFICATE ID"]);
     if let Some(days) = table.column_mut(0) {
@@ -335,6 +240,7 @@ fn table<'a>(rows: impl Iterator<Item = Row<'a>>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{exposition::json::date, model::Texts};
 
     #[test]
     fn no_text_is_a_formula_and_every_number_stays_one() {
@@ -354,7 +260,7 @@ mod tests {
         }
         // In every column that is text, wherever it comes from.
         let texts = Texts::from(Field::ALL.map(|field| (field, "=1")));
-        let row = |days_until_expiry| Row {
+        let row = |days_until_expiry| CertificateRow {
             kind: "=1",
             zone: "=1",
             zone_id: "=1",

@@ -131,6 +131,10 @@ impl Group {
         })
     }
 
+    pub(super) fn selection(&self, member: usize) -> &Selection {
+        &self.members[member].selection
+    }
+
     /// In how many places the family is written.
     pub(super) fn places(&self, family: usize) -> usize {
         match FAMILIES[family].of {

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{Certificate, Listing, Status};
 
 /// Which series there are.
@@ -46,7 +48,8 @@ impl SeriesSettings {
 }
 
 /// Why no alert is about a certificate, although it expires or has expired.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Suppression {
     /// It is revoked.
     Retired,

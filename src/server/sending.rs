@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::limit::Reached;
-use crate::exposition::{Exposition, Progress};
+use crate::exposition::{Exposition, Progress, json::StatusParts};
 
 /// Contents in memory at once because clients have not read them to the end. Most of an exposition is shared with the
 /// next one, but all of a large zone is new once it was polled.
@@ -37,6 +37,7 @@ pub(super) enum Content {
     Exposition(Arc<Exposition>),
     /// A page, plain or packed.
     Page(Arc<[u8]>),
+    Status(Arc<StatusParts>),
 }
 
 impl Content {
@@ -44,6 +45,7 @@ impl Content {
         match (self, other) {
             (Self::Exposition(one), Self::Exposition(other)) => Arc::ptr_eq(one, other),
             (Self::Page(one), Self::Page(other)) => Arc::ptr_eq(one, other),
+            (Self::Status(one), Self::Status(other)) => one.is_same(other),
             _ => false,
         }
     }
@@ -95,8 +97,13 @@ impl Answers {
         self.send(Content::Page(page), Form::Text, length, Bytes::new())
     }
 
+    /// Its length is not known before it is written.
+    pub(super) fn status(&self, status: Arc<StatusParts>) -> Sending {
+        self.send(Content::Status(status), Form::Text, u64::MAX, Bytes::new())
+    }
+
     fn send(&self, content: Content, form: Form, length: u64, rest: Bytes) -> Sending {
-        let left = length + rest.len() as u64;
+        let left = length.saturating_add(rest.len() as u64);
         let large = match form {
             Form::Text => Arc::clone(&self.large).try_acquire_owned().ok(),
             // Those pieces are made already.
@@ -153,10 +160,11 @@ pub(super) struct Sending {
     /// Whether it is sent in large pieces.
     large: Option<OwnedSemaphorePermit>,
     progress: Progress,
-    /// Bytes of a page.
+    /// Bytes of a page, or parts of a status.
     taken: usize,
     /// What comes behind it.
     rest: Bytes,
+    /// The largest number where it is not known.
     left: u64,
 }
 
@@ -179,6 +187,10 @@ impl Sending {
                 self.taken += piece.len();
                 piece
             }
+            (Content::Status(status), _) => {
+                self.taken += 1;
+                status.part(self.taken - 1).unwrap_or_default().into()
+            }
         };
         Ok(if piece.is_empty() { take(&mut self.rest) } else { piece })
     }
@@ -195,7 +207,11 @@ impl Body for Sending {
         let piece = self.piece();
         let length = piece.as_ref().map_or(0, Bytes::len) as u64;
         // A piece is never empty while something is left, or the length that was promised was wrong.
-        self.left = if length == 0 { 0 } else { self.left.saturating_sub(length) };
+        self.left = match self.left {
+            _ if length == 0 => 0,
+            u64::MAX => u64::MAX,
+            left => left.saturating_sub(length),
+        };
         Poll::Ready(Some(piece.map(Frame::data)))
     }
 
@@ -204,7 +220,7 @@ impl Body for Sending {
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        if self.left == u64::MAX { SizeHint::default() } else { SizeHint::with_exact(self.left) }
     }
 }
 

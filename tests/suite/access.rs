@@ -427,12 +427,12 @@ async fn passwords_are_asked_for_on_every_path() {
             assert!(expected == "200" || answer.ends_with("\r\n\r\nUnauthorized\n"), "{answer}");
         }
     }
-    for path in ["/", "/metrics", "/-/healthy", "/-/ready", "/nothing"] {
+    for path in ["/", "/metrics", "/-/status.json", "/-/healthy", "/-/ready", "/nothing"] {
         assert_eq!(status(&get_plain(daemon.address(), path, "").await.unwrap()), "401", "{path}");
         let expected = if path == "/nothing" { "404" } else { "200" };
         assert_eq!(status(&get_plain(daemon.address(), path, &basic(ALICE)).await.unwrap()), expected, "{path}");
         // Probes are asked for nothing, and told nothing else.
-        let expected = if path.starts_with("/-/") { "200" } else { "404" };
+        let expected = if matches!(path, "/-/healthy" | "/-/ready") { "200" } else { "404" };
         assert_eq!(status(&get_plain(&daemon.probe_address().await, path, "").await.unwrap()), expected, "{path}");
     }
     // Nothing that is a secret is in the log.

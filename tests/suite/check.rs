@@ -293,13 +293,40 @@ async fn the_daemon_is_found_by_its_configuration_without_its_secrets() {
         let line = format!("healthy: http://127.0.0.1:{port}/-/healthy answers.\n");
         assert_eq!((output.code, output.stdout, output.stderr), (Some(0), line, String::new()));
     }
-    // Another path than that of the metrics is explained.
+    // Wherever its metrics are.
     let text = format!("[server]\nlisten_addresses = [\":{port}\"]\ntelemetry_path = \"/other\"\n");
-    let lost = verdict(&run_with(&text, &["check"]).await);
-    assert_eq!(lost.code, 3);
-    assert!(lost.text.contains("/other answers 404; --url has to end with"), "{}", lost.text);
-    let page = verdict(&run(&["check", "--url", &daemon.url("/-/healthy")]).await);
-    assert!(page.code == 3 && page.text.contains("is not in the format of metrics"), "{}", page.text);
+    assert_eq!(verdict(&run_with(&text, &["check"]).await).code, 0);
+    for path in ["", "/", "/metrics", "/longer/path/to/metrics?x=y", "/-/healthy", "/-/status.json"] {
+        assert_eq!(verdict(&run(&["check", "--url", &daemon.url(path)]).await).code, 0, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_daemon_of_another_version_and_another_server_are_unknown() {
+    for (status, body, words) in [
+        ("404 Not Found", "404 page not found\n", "answers 404; --url has to be where the daemon answers"),
+        (
+            "200 OK",
+            "Healthy.\n",
+            "/-/status.json answers is not the status of cloudflare-cert-exporter: expected value",
+        ),
+        ("200 OK", "{\"time\":\"2026-11-24T12:00:00Z\"}", "missing field `listings`"),
+        ("200 OK", "{\"time\":\"2026-11-24T12:00:00Z\",\"listings\":[", "EOF while parsing"),
+        ("200 OK", "{\"time\":\"noon\",\"listings\":[]}", "\"noon\" is no time"),
+        ("500 No", "", "answers 500; its log may say why"),
+    ] {
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/a/metrics", server.local_addr().unwrap());
+        let answer = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = server.accept().await {
+                let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 4096]).await;
+                let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await;
+            }
+        });
+        let verdict = verdict(&run(&["check", "--url", &url]).await);
+        assert!(verdict.code == 3 && verdict.text.contains(words), "{status} {body}: {}", verdict.text);
+    }
 }
 
 /// Runs the program to its end, with this runtime directory and a configuration that says nothing right.
@@ -415,7 +442,7 @@ async fn a_daemon_that_is_gone_is_unknown_and_unhealthy() {
     // It listens, and nobody ever answers.
     let silent = verdict(&run(&["check", "--url", &url, "-t", "200ms"]).await);
     assert_eq!(silent.code, 3);
-    assert!(silent.text.ends_with("/metrics in 200ms"), "{}", silent.text);
+    assert!(silent.text.ends_with("/-/status.json in 200ms"), "{}", silent.text);
     let output = run(&["healthcheck", "--url", &url, "--timeout", "200ms"]).await;
     assert_eq!(output.code, Some(1));
     assert!(output.stdout.starts_with("unhealthy: no answer from ") && output.stdout.lines().count() == 1);
@@ -612,4 +639,41 @@ async fn a_demo_can_be_checked() {
     let verdict = check(&daemon, &[]).await;
     assert_eq!((verdict.code, verdict.data["zones"][0].as_str()), (2, "5"));
     assert_eq!(run(&["healthcheck", "--url", &daemon.url("")]).await.code, Some(0));
+}
+
+#[tokio::test]
+async fn the_status_of_the_daemon_lists_what_list_prints() {
+    let zones = [
+        zone("a.example", (0..250).map(|n| ("\"quoted\"", 10 + n))),
+        zone("b.example", [("renewed", 3), ("renewed", 300)]),
+        zone("c.example", []).with_fault(Fault::error(403, 10_000, "Authentication error")),
+    ];
+    let (api, daemon) = start(World::of(zones), "").await;
+    daemon.ready().await;
+    let answer = support::web::get_plain(daemon.address(), "/-/status.json", "").await.unwrap();
+    let head = answer.split("\r\n\r\n").next().unwrap().to_lowercase();
+    assert!(head.contains("\r\ncontent-type: application/json\r\n") && head.contains("no-store"), "{head}");
+    let (_, body) = daemon.get("/-/status.json").await;
+    let mut status: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let mut shown = Vec::new();
+    for listing in status["listings"].as_array_mut().unwrap() {
+        shown.append(listing["certificates"].as_array_mut().unwrap());
+    }
+    let suppressed: Vec<_> = shown
+        .iter_mut()
+        .filter_map(|certificate| {
+            certificate.as_object_mut().unwrap().remove("suppressed").filter(|why| !why.is_null())
+        })
+        .collect();
+    assert_eq!(suppressed, ["superseded"]);
+    let (text, token) = (config(&api, ""), api.change(|world| world.token().to_owned()));
+    let list = move || support::run(&text, &["list", "--output", "json"], &[("CLOUDFLARE_API_TOKEN", &token)]);
+    let listed = tokio::task::spawn_blocking(list).await.unwrap();
+    let listed: Vec<serde_json::Value> = serde_json::from_str(&listed.stdout).unwrap();
+    assert!(listed.len() == 252 && listed.iter().all(|certificate| shown.contains(certificate)), "{shown:?}");
+    assert_eq!(shown.len(), listed.len());
+    let refused = &status["listings"][2];
+    assert_eq!((&refused["zone"], &refused["last_success"]), (&"c.example".into(), &serde_json::Value::Null));
+    assert_eq!(refused["last_poll"]["failure"]["reason"], "forbidden");
+    assert!(!body.contains(World::default().token()));
 }

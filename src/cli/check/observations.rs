@@ -1,30 +1,30 @@
-//! What is known of zones and certificates, from the daemon's metrics or from a sweep of one's own.
+//! What is known of listings and certificates, from the daemon's status or from a sweep of one's own.
 //!
 //! How bad that is, is not judged here.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use crate::{
-    cli::scrape::{NoMetric, samples},
     config::Config,
+    exposition::json::{ListingStatus, ReadCertificate, ReadStatus, unix_second},
     model::{Failure, Listing, Rejection, Status, Suppression, Zone},
 };
 
 /// Everything that the check has to know.
 #[derive(Debug, Default)]
 pub(super) struct Observations {
-    pub(super) zones: Vec<ObservedZone>,
+    pub(super) listings: Vec<ObservedListing>,
     pub(super) certificates: Vec<ObservedCertificate>,
 }
 
+/// One kind of certificate in one zone.
 #[derive(Debug, Default)]
-pub(super) struct ObservedZone {
-    pub(super) name: String,
-    pub(super) id: String,
+pub(super) struct ObservedListing {
+    kind: String,
+    zone: String,
+    zone_id: String,
+    /// The zone, and where there are several kinds, which.
+    pub(super) title: String,
     /// Why what is known of it may no longer be so.
     pub(super) not_fresh: Option<String>,
     /// Certificates that are counted and not shown.
@@ -32,15 +32,15 @@ pub(super) struct ObservedZone {
     pub(super) active: u64,
     /// Of the active ones, how many are shown.
     shown: u64,
-    /// Of all but the revoked ones.
+    /// Of the usable ones.
     expired: u64,
     /// Entries without an id or a usable date. They count as active, too.
     pub(super) rejected: u64,
 }
 
-impl ObservedZone {
+impl ObservedListing {
     /// Why nothing is known of its active certificates although there are some.
-    pub(super) fn unseen(&self) -> Option<String> {
+    pub(super) fn not_seen(&self) -> Option<String> {
         let Self { hidden, active, shown, expired, rejected, .. } = *self;
         // Those that expired long ago are not shown, so if all are expired that is as it should be.
         if shown > 0 || hidden > 0 || active <= expired {
@@ -53,92 +53,51 @@ impl ObservedZone {
 
 #[derive(Debug)]
 pub(super) struct ObservedCertificate {
-    /// The place of its zone.
-    pub(super) zone: usize,
+    /// The place of its listing.
+    pub(super) listing: usize,
     pub(super) id: String,
     pub(super) common_name: String,
     pub(super) days: i64,
     /// Its expiry matters to nobody: another one has taken its place, or it is revoked.
-    pub(super) is_quiet: bool,
+    pub(super) is_suppressed: bool,
+}
+
+/// One that is about to be revoked may still be accepted, so it counts.
+const fn is_suppressed(suppression: Option<Suppression>) -> bool {
+    matches!(suppression, Some(Suppression::Retired | Suppression::Superseded))
 }
 
 /// How many seconds the clock of the daemon and that of this machine can be apart before days cannot be trusted.
 const CLOCKS_APART: u64 = 3600;
 
 impl Observations {
-    /// Reads the metrics of a daemon, on a machine whose clock says `now`.
+    /// What a daemon says, on a machine whose clock says `now`.
     ///
     /// # Errors
-    /// In words, if they are none of this program.
-    pub(super) fn from_metrics(text: &str, now: i64) -> Result<Self, String> {
-        let foreign = |error: NoMetric| format!("the answer is not in the format of metrics: {error}");
-        /// A zone, its last success and its interval.
-        type Told = (ObservedZone, Option<f64>, Option<f64>);
-        let mut zones = BTreeMap::<(String, String), Told>::new();
-        let (mut found, mut clock) = (Vec::new(), now);
-        let (mut quiet, mut active, mut zone_ids) = (HashSet::new(), HashSet::new(), HashMap::new());
-        for sample in samples(text) {
-            let sample = sample.map_err(foreign)?;
-            let label = |name: &str| sample.label(name).to_owned();
-            let key = || ["kind", "zone", "certificate_id"].map(label);
-            let mut zone = |change: &dyn Fn(&mut Told)| {
-                change(zones.entry((label("zone"), label("zone_id"))).or_default());
-            };
-            match sample.name {
-                "cloudflare_certificate_days_until_expiry" => found.push((key(), label("common_name"), sample.value)),
-                "cloudflare_certificate_superseded" if sample.value == 1.0 => {
-                    quiet.insert(key());
-                }
-                "cloudflare_certificate_info" => {
-                    match Status::from_label(sample.label("status")) {
-                        Some(Status::Revoked) => quiet.insert(key()),
-                        Some(Status::Active) => active.insert(key()),
-                        _ => false,
-                    };
-                    zone_ids.insert(key(), label("zone_id"));
-                }
-                "cloudflare_certificates" if sample.label("status") == Status::Active.label() => {
-                    zone(&|zone| zone.0.active += count(sample.value));
-                }
-                "cloudflare_certificates_expired" => zone(&|zone| zone.0.expired += count(sample.value)),
-                // One that is there twice is shown once.
-                "cloudflare_certificates_rejected" if sample.label("reason") != Rejection::DuplicateId.label() => {
-                    zone(&|zone| zone.0.rejected += count(sample.value));
-                }
-                "cloudflare_certificates_hidden" => zone(&|zone| zone.0.hidden += count(sample.value)),
-                "cloudflare_certificates_last_success_timestamp_seconds" => zone(&|zone| zone.1 = Some(sample.value)),
-                "cloudflare_certificates_poll_interval_seconds" => zone(&|zone| zone.2 = Some(sample.value)),
-                "cloudflare_cert_exporter_clock_timestamp_seconds" => clock = whole(sample.value),
-                _ => {}
-            }
+    /// In words, if it does not fit together.
+    pub(super) fn from_status(status: ReadStatus, now: i64) -> Result<Self, String> {
+        let ReadStatus { time, mut listings } = status;
+        let clock = unix_second(&time).ok_or_else(|| format!("{time:?} is no time"))?;
+        if listings.is_empty() {
+            return Err("the daemon has no zones".to_owned());
         }
-        // Each zone has an interval from the start, whether it could be listed or not.
-        if zones.values().all(|(_, _, interval)| interval.is_none()) {
-            return Err("the answer holds no zones, so that is not cloudflare-cert-exporter".to_owned());
+        listings.sort_by(|a, b| (&a.zone, &a.zone_id, &a.kind).cmp(&(&b.zone, &b.zone_id, &b.kind)));
+        let mut observed = Self::default();
+        for mut listing in listings {
+            let certificates = std::mem::take(&mut listing.certificates);
+            let is_active = |certificate: &&ReadCertificate| certificate.status == Status::Active.label();
+            let shown = certificates.iter().filter(is_active).count() as u64;
+            let place = observed.listings.len();
+            observed.listings.push(ObservedListing { shown, ..ObservedListing::from_status(listing, clock, now)? });
+            observed.certificates.extend(certificates.into_iter().map(|certificate| ObservedCertificate {
+                listing: place,
+                id: certificate.certificate_id,
+                common_name: certificate.common_name,
+                days: certificate.days_until_expiry,
+                is_suppressed: is_suppressed(certificate.suppressed),
+            }));
         }
-        let mut seen = Self::default();
-        for ((name, id), (zone, last_success, interval)) in zones {
-            // Its times are by its own clock.
-            let not_fresh = clocks_apart(clock, now).or_else(|| not_fresh(last_success, interval, clock));
-            seen.zones.push(ObservedZone { name, id, not_fresh, ..zone });
-        }
-        // Two zones can have one name.
-        let names: Vec<_> = seen.zones.iter().map(|zone| (zone.name.clone(), zone.id.clone())).collect();
-        let places = names.iter().enumerate();
-        let by_id: HashMap<_, _> = places.clone().map(|(place, (name, id))| ((&**name, &**id), place)).collect();
-        let by_name: HashMap<_, _> = places.rev().map(|(place, (name, _))| (&**name, place)).collect();
-        for (key, common_name, days) in found {
-            let (is_quiet, is_active) = (quiet.contains(&key), active.contains(&key));
-            let zone = zone_ids.get(&key).and_then(|zone_id| by_id.get(&(&*key[1], zone_id)));
-            let zone = zone.or_else(|| by_name.get(&*key[1])).copied();
-            let [_, _, id] = key;
-            let (Some(zone), true) = (zone, days.is_finite()) else {
-                return Err(format!("the metrics do not fit together: certificate {id:?} has no zone or no expiry"));
-            };
-            seen.zones[zone].shown += u64::from(is_active);
-            seen.certificates.push(ObservedCertificate { zone, id, common_name, days: whole(days), is_quiet });
-        }
-        Ok(seen)
+        Ok(observed.titled())
     }
 
     /// What a sweep came back with: the same certificates as the daemon would show, but without a cap.
@@ -148,44 +107,51 @@ impl Observations {
         failures: &[(Arc<Zone>, Failure)],
         now: i64,
     ) -> Self {
-        let mut seen = Self::default();
+        let settings = &config.series;
+        let mut observed = Self::default();
         for (zone, name, listing) in listings {
-            let shown = listing.certificates().iter().filter(|certificate| {
-                config.series.can_show(certificate) && !config.series.is_long_expired(certificate, now)
-            });
+            let shown = listing
+                .certificates()
+                .iter()
+                .filter(|certificate| settings.can_show(certificate) && !settings.is_long_expired(certificate, now));
             let is_rejected = |reason: &Rejection| *reason != Rejection::DuplicateId;
-            seen.zones.push(ObservedZone {
-                name: name.to_string(),
-                id: zone.id.as_str().to_owned(),
+            let place = observed.listings.len();
+            observed.listings.push(ObservedListing {
                 active: listing.count(Status::Active),
                 shown: shown.clone().filter(|certificate| certificate.status == Status::Active).count() as u64,
                 expired: listing.expired(now) as u64,
                 rejected: Rejection::ALL.into_iter().filter(is_rejected).map(|reason| listing.rejected(reason)).sum(),
-                ..ObservedZone::default()
+                ..ObservedListing::of(zone, name)
             });
-            let zone = seen.zones.len() - 1;
-            seen.certificates.extend(shown.filter_map(|certificate| {
+            observed.certificates.extend(shown.filter_map(|certificate| {
                 Some(ObservedCertificate {
-                    zone,
+                    listing: place,
                     id: certificate.id().to_owned(),
                     common_name: certificate.common_name().to_owned(),
                     days: certificate.days_until_expiry(now)?,
-                    is_quiet: matches!(
-                        listing.suppression(certificate, &config.series, now),
-                        Some(Suppression::Retired | Suppression::Superseded)
-                    ),
+                    is_suppressed: is_suppressed(listing.suppression(certificate, settings, now)),
                 })
             }));
         }
         for (zone, failure) in failures {
-            seen.zones.push(ObservedZone {
-                name: zone.name.as_deref().unwrap_or(zone.id.as_str()).to_owned(),
-                id: zone.id.as_str().to_owned(),
+            observed.listings.push(ObservedListing {
                 not_fresh: Some(format!("could not be listed: {}: {failure}", failure.reason.label())),
-                ..ObservedZone::default()
+                ..ObservedListing::of(zone, zone.name.as_deref().unwrap_or(zone.id.as_str()))
             });
         }
-        seen
+        observed.titled()
+    }
+
+    /// Names the kind where it has to be told from others.
+    fn titled(mut self) -> Self {
+        let kinds: HashSet<_> = self.listings.iter().map(|listing| listing.kind.clone()).collect();
+        for listing in &mut self.listings {
+            listing.title.clone_from(&listing.zone);
+            if kinds.len() > 1 {
+                listing.title = format!("{} ({})", listing.zone, listing.kind);
+            }
+        }
+        self
     }
 
     /// Keeps these zones, by name or id, or all if none is named. One that is not there is a zone of which nothing
@@ -194,28 +160,69 @@ impl Observations {
         if wanted.is_empty() {
             return;
         }
-        let is = |zone: &ObservedZone, wanted: &str| zone.name == wanted || zone.id.eq_ignore_ascii_case(wanted);
+        let is = |listing: &ObservedListing, wanted: &str| {
+            listing.zone == wanted || listing.zone_id.eq_ignore_ascii_case(wanted)
+        };
         let missing: Vec<_> =
-            wanted.iter().filter(|wanted| !self.zones.iter().any(|zone| is(zone, wanted))).cloned().collect();
+            wanted.iter().filter(|wanted| !self.listings.iter().any(|listing| is(listing, wanted))).cloned().collect();
         let mut places = Vec::new();
         let mut kept = Vec::new();
-        for zone in self.zones.drain(..) {
-            let keep = wanted.iter().any(|wanted| is(&zone, wanted));
+        for listing in self.listings.drain(..) {
+            let keep = wanted.iter().any(|wanted| is(&listing, wanted));
             places.push(keep.then_some(kept.len()));
             if keep {
-                kept.push(zone);
+                kept.push(listing);
             }
         }
-        self.zones = kept;
+        self.listings = kept;
         self.certificates = std::mem::take(&mut self.certificates)
             .into_iter()
-            .filter_map(|certificate| Some(ObservedCertificate { zone: places[certificate.zone]?, ..certificate }))
+            .filter_map(|certificate| {
+                Some(ObservedCertificate { listing: places[certificate.listing]?, ..certificate })
+            })
             .collect();
-        self.zones.extend(missing.into_iter().map(|name| ObservedZone {
-            name,
+        self.listings.extend(missing.into_iter().map(|zone| ObservedListing {
+            title: zone.clone(),
+            zone,
             not_fresh: Some("is none of the daemon's zones".to_owned()),
-            ..ObservedZone::default()
+            ..ObservedListing::default()
         }));
+    }
+}
+
+/// How many zones these listings are of.
+pub(super) fn count_zones<'a>(listings: impl IntoIterator<Item = &'a ObservedListing>) -> usize {
+    let zones: HashSet<_> = listings.into_iter().map(|listing| (&listing.zone, &listing.zone_id)).collect();
+    zones.len()
+}
+
+impl ObservedListing {
+    fn of(zone: &Zone, name: &str) -> Self {
+        Self {
+            kind: zone.kind.label().to_owned(),
+            zone: name.to_owned(),
+            zone_id: zone.id.as_str().to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// A listing of a daemon whose clock says `clock`.
+    fn from_status(status: ListingStatus<ReadCertificate>, clock: i64, now: i64) -> Result<Self, String> {
+        let mut observed = Self { kind: status.kind, zone: status.zone, zone_id: status.zone_id, ..Self::default() };
+        let mut completed = None;
+        if let Some(listing) = status.last_success {
+            let time = unix_second(&listing.completed_on);
+            completed = Some(time.ok_or_else(|| format!("{:?} is no time", listing.completed_on))?);
+            let rejected = listing.rejected.iter().filter(|(reason, _)| **reason != Rejection::DuplicateId.label());
+            observed.rejected = rejected.map(|(_, count)| count).sum();
+            observed.active = listing.by_status.get(Status::Active.label()).copied().unwrap_or(0);
+            observed.expired = listing.expired;
+            observed.hidden = listing.hidden;
+        }
+        // The times of the daemon are by its own clock.
+        let not_fresh = || not_fresh(completed, status.poll_interval_seconds, clock);
+        observed.not_fresh = clocks_apart(clock, now).or_else(not_fresh);
+        Ok(observed)
     }
 }
 
@@ -228,14 +235,13 @@ fn clocks_apart(clock: i64, now: i64) -> Option<String> {
     })
 }
 
-/// Why a zone that was listed then is no longer fresh: nobody knows what happened since.
-fn not_fresh(last_success: Option<f64>, interval: Option<f64>, now: i64) -> Option<String> {
-    let Some(last_success) = last_success else { return Some("was never listed".to_owned()) };
-    let Some(interval) = interval else { return Some("has no interval".to_owned()) };
-    let age = now.saturating_sub(whole(last_success));
-    (age > whole(2.0 * interval)).then(|| {
+/// Why a zone that was listed then is no longer fresh: nobody knows what happened since. Both clocks in Unix seconds.
+fn not_fresh(completed: Option<i64>, interval_seconds: f64, now: i64) -> Option<String> {
+    let Some(completed) = completed else { return Some("was never listed".to_owned()) };
+    let age = now.saturating_sub(completed);
+    (age > whole(2.0 * interval_seconds)).then(|| {
         let words = |seconds: i64| humantime::format_duration(Duration::from_secs(seconds.max(0).unsigned_abs()));
-        format!("was last listed {} ago, and is due every {}", words(age), words(whole(interval)))
+        format!("was last listed {} ago, and is due every {}", words(age), words(whole(interval_seconds)))
     })
 }
 
@@ -244,27 +250,44 @@ fn whole(value: f64) -> i64 {
     value.floor() as i64
 }
 
-fn count(value: f64) -> u64 {
-    whole(value).try_into().unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exposition::json::date;
 
     const NOW: i64 = 1_795_521_600;
 
+    /// The status of a daemon whose clock says `clock`. Each listing has one certificate, which has expired.
+    fn status(clock: i64, completed: i64, listings: &[(&str, &str, &str)]) -> ReadStatus {
+        let listing = |&(kind, zone_id, suppressed): &(&str, &str, &str)| {
+            let suppressed = Some(suppressed).filter(|word| !word.is_empty());
+            serde_json::json!({
+                "kind": kind, "zone": "x", "zone_id": zone_id, "poll_interval_seconds": 900.0,
+                "last_success": {
+                    "completed_on": date(completed), "by_status": { "active": 7, "revoked": 1 }, "expired": 1,
+                    "expiring_within_days": { "7": 0 }, "next_expiry_on": null,
+                    "rejected": { "missing_id": 1, "duplicate_id": 4 }, "hidden": 2, "vanished": 0,
+                },
+                "last_poll": null,
+                "certificates": [{
+                    "certificate_id": format!("of-{zone_id}"), "common_name": "", "status": "active",
+                    "days_until_expiry": -1, "suppressed": suppressed, "another": "member",
+                }],
+            })
+        };
+        let listings: Vec<_> = listings.iter().map(listing).collect();
+        serde_json::from_value(serde_json::json!({ "time": date(clock), "listings": listings })).unwrap()
+    }
+
     #[test]
     fn two_intervals_are_fresh_and_a_second_more_is_not() {
-        for (last_success, interval, reason) in [
-            (Some(NOW - 1800), Some(900), None),
-            (Some(NOW - 1801), Some(900), Some("was last listed 30m 1s ago, and is due every 15m")),
-            (Some(NOW + 5), Some(900), None),
-            (None, Some(900), Some("was never listed")),
+        for (completed, reason) in [
+            (Some(NOW - 1800), None),
+            (Some(NOW - 1801), Some("was last listed 30m 1s ago, and is due every 15m")),
+            (Some(NOW + 5), None),
+            (None, Some("was never listed")),
         ] {
-            let reason = reason.map(str::to_owned);
-            let float = |number: i64| number as f64;
-            assert_eq!(not_fresh(last_success.map(float), interval.map(float), NOW), reason, "{last_success:?}");
+            assert_eq!(not_fresh(completed, 900.0, NOW), reason.map(str::to_owned), "{completed:?}");
         }
     }
 
@@ -278,14 +301,9 @@ mod tests {
             (NOW + 3601, NOW + 3600, false),
             (NOW - 86_400, NOW - 86_400, false),
         ] {
-            let zone = "kind=\"client\",zone=\"x\",zone_id=\"a1\"";
-            let text = format!(
-                "cloudflare_certificates_last_success_timestamp_seconds{{{zone}}} {listed}\n\
-                 cloudflare_certificates_poll_interval_seconds{{{zone}}} 900\n\
-                 cloudflare_cert_exporter_clock_timestamp_seconds {clock}\n"
-            );
-            let seen = Observations::from_metrics(&text, NOW).unwrap();
-            assert_eq!(seen.zones[0].not_fresh.is_none(), fresh, "{clock} {listed}: {:?}", seen.zones[0].not_fresh);
+            let observed = Observations::from_status(status(clock, listed, &[("client", "a1", "")]), NOW).unwrap();
+            let not_fresh = &observed.listings[0].not_fresh;
+            assert_eq!(not_fresh.is_none(), fresh, "{clock} {listed}: {not_fresh:?}");
         }
         assert_eq!(
             clocks_apart(NOW - 7200, NOW).unwrap(),
@@ -295,37 +313,39 @@ mod tests {
 
     #[test]
     fn certificates_of_zones_with_one_name_stay_apart() {
-        let mut text = String::new();
-        for (zone_id, status) in [("a1", "active"), ("b2", "revoked")] {
-            let zone = format!("kind=\"client\",zone=\"x\",zone_id=\"{zone_id}\"");
-            let certificate = format!("kind=\"client\",zone=\"x\",certificate_id=\"of-{zone_id}\",common_name=\"\"");
-            text.push_str(&format!(
-                "cloudflare_certificate_days_until_expiry{{{certificate}}} -1\n\
-                 cloudflare_certificate_superseded{{{certificate}}} 0\n\
-                 cloudflare_certificate_info{{{certificate},zone_id=\"{zone_id}\",status=\"{status}\"}} 1\n\
-                 cloudflare_certificates{{{zone},status=\"active\"}} 7\n\
-                 cloudflare_certificates_hidden{{{zone}}} 2\n\
-                 cloudflare_certificates_last_success_timestamp_seconds{{{zone}}} {NOW}\n\
-                 cloudflare_certificates_poll_interval_seconds{{{zone}}} 900\n"
-            ));
-        }
-        let mut seen = Observations::from_metrics(&text, NOW).unwrap();
-        assert_eq!(seen.zones.iter().map(|zone| zone.active + zone.hidden).sum::<u64>(), 18);
-        seen.keep(&["B2".to_owned()]);
-        let kept: Vec<_> = seen.certificates.iter().map(|seen| (seen.zone, &*seen.id, seen.is_quiet)).collect();
-        assert_eq!(kept, [(0, "of-b2", true)]);
-        assert_eq!((seen.zones.len(), &*seen.zones[0].id), (1, "b2"));
-        seen.keep(&["x".to_owned(), "y".to_owned()]);
-        assert_eq!((seen.zones.len(), seen.certificates.len()), (2, 1));
-        assert!(seen.zones[1].not_fresh.is_some());
+        let zones = [("client", "a1", ""), ("client", "b2", "superseded")];
+        let mut observed = Observations::from_status(status(NOW, NOW, &zones), NOW).unwrap();
+        assert_eq!(observed.listings.iter().map(|listing| listing.active + listing.hidden).sum::<u64>(), 18);
+        assert_eq!(observed.listings[0].rejected, 1, "one that is there twice is shown once");
+        observed.keep(&["B2".to_owned()]);
+        let [certificate] = &observed.certificates[..] else { panic!("{observed:?}") };
+        assert_eq!((certificate.listing, &*certificate.id, certificate.is_suppressed), (0, "of-b2", true));
+        assert_eq!((observed.listings.len(), &*observed.listings[0].zone_id), (1, "b2"));
+        observed.keep(&["x".to_owned(), "y".to_owned()]);
+        assert_eq!((observed.listings.len(), observed.certificates.len()), (2, 1));
+        assert!(observed.listings[1].not_fresh.is_some());
     }
 
     #[test]
-    fn metrics_of_another_program_are_no_answer() {
-        for text in ["", "up 1\n", "cloudflare_cert_exporter_build_info 1\n", "<html>\n"] {
-            assert!(Observations::from_metrics(text, NOW).is_err(), "{text}");
+    fn one_rule_says_what_alarms() {
+        for (suppressed, alarms) in [
+            ("", true),
+            ("pending_revocation", true),
+            ("long_expired", true),
+            ("superseded", false),
+            ("retired", false),
+        ] {
+            let zones = [("client", "a1", suppressed)];
+            let observed = Observations::from_status(status(NOW, NOW, &zones), NOW).unwrap();
+            assert_eq!(observed.certificates[0].is_suppressed, !alarms, "{suppressed}");
         }
-        let orphan = "cloudflare_certificates_poll_interval_seconds{zone=\"x\"} 900\ncloudflare_certificate_days_until_expiry{zone=\"y\"} 1\n";
-        assert!(Observations::from_metrics(orphan, NOW).unwrap_err().contains("do not fit together"));
+    }
+
+    #[test]
+    fn a_status_without_zones_or_time_is_none() {
+        assert!(Observations::from_status(status(NOW, NOW, &[]), NOW).unwrap_err().contains("no zones"));
+        let mut timeless = status(NOW, NOW, &[("client", "a1", "")]);
+        timeless.time = "noon".to_owned();
+        assert!(Observations::from_status(timeless, NOW).unwrap_err().contains("noon"));
     }
 }

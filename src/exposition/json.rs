@@ -1,0 +1,405 @@
+//! The snapshot and the time as JSON: `/-/status.json`, and the certificates of `list --output json`.
+//!
+//! One schema for the daemon and `list`, which write it, and for `check`, which reads it. Times are RFC 3339 in UTC, to
+//! the second. What is not known is null.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use chrono::{DateTime, SecondsFormat};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
+
+use super::Exposition;
+use crate::model::{Certificate, Field, Rejection, SeriesSettings, Status, Suppression, Texts, Zone, ZoneState};
+
+/// A certificate as `list` prints it.
+#[derive(Debug)]
+pub(crate) struct CertificateRow<'a> {
+    pub(crate) kind: &'static str,
+    pub(crate) zone: &'a str,
+    pub(crate) zone_id: &'a str,
+    pub(crate) status: &'static str,
+    pub(crate) texts: &'a Texts,
+    pub(crate) expires_on: Option<String>,
+    pub(crate) issued_on: Option<String>,
+    pub(crate) days_until_expiry: Option<i64>,
+}
+
+/// A column that holds texts. The last column, [`DAYS_UNTIL_EXPIRY`], holds numbers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Column {
+    Kind,
+    Zone,
+    ZoneId,
+    Status,
+    Text(Field),
+    ExpiresOn,
+    IssuedOn,
+}
+
+pub(crate) const DAYS_UNTIL_EXPIRY: &str = "days_until_expiry";
+
+/// One kind of certificate in one zone: how its polls went, and what its last good listing held.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ListingStatus<C> {
+    pub(crate) kind: String,
+    pub(crate) zone: String,
+    pub(crate) zone_id: String,
+    pub(crate) poll_interval_seconds: f64,
+    /// `None` before the first good listing.
+    pub(crate) last_success: Option<LastSuccess>,
+    /// `None` before the first poll of this process.
+    pub(crate) last_poll: Option<LastPoll>,
+    /// Those that have series of their own.
+    pub(crate) certificates: Vec<C>,
+}
+
+/// What the last good listing held: the numbers of the metrics of the same names.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LastSuccess {
+    pub(crate) completed_on: String,
+    pub(crate) by_status: BTreeMap<String, u64>,
+    pub(crate) expired: u64,
+    pub(crate) expiring_within_days: BTreeMap<u32, u64>,
+    pub(crate) next_expiry_on: Option<String>,
+    /// By reason.
+    pub(crate) rejected: BTreeMap<String, u64>,
+    pub(crate) hidden: u64,
+    pub(crate) vanished: u64,
+}
+
+/// How the last poll went.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LastPoll {
+    pub(crate) ended_on: String,
+    pub(crate) duration_seconds: f64,
+    pub(crate) failure: Option<PollFailure>,
+}
+
+/// Why the last poll failed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct PollFailure {
+    /// A word of the closed list of the metrics.
+    pub(crate) reason: String,
+    /// A sentence for people.
+    pub(crate) message: String,
+}
+
+/// A certificate as the daemon shows it.
+#[derive(Debug, Serialize)]
+struct ShownCertificate<'a> {
+    #[serde(flatten)]
+    row: CertificateRow<'a>,
+    /// Why no alert is about it.
+    suppressed: Option<Suppression>,
+}
+
+/// The same as it is read. What is not named here is passed over.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ReadCertificate {
+    pub(crate) certificate_id: String,
+    pub(crate) common_name: String,
+    pub(crate) status: String,
+    pub(crate) days_until_expiry: i64,
+    pub(crate) suppressed: Option<Suppression>,
+}
+
+/// The document as it is read.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ReadStatus {
+    /// The clock of the daemon.
+    pub(crate) time: String,
+    pub(crate) listings: Vec<ListingStatus<ReadCertificate>>,
+}
+
+/// The document as it is written: part by part, so that it is never in memory as a whole.
+#[derive(Debug)]
+pub(crate) struct StatusParts {
+    exposition: Arc<Exposition>,
+    /// Unix seconds.
+    now: i64,
+    /// Behind which part each listing ends.
+    ends: Vec<usize>,
+}
+
+/// Certificates of a part: some 60 kB.
+const PART: usize = 100;
+
+impl StatusParts {
+    /// The status at this Unix second.
+    pub(crate) fn new(exposition: Arc<Exposition>, now: i64) -> Self {
+        let ends = (0..exposition.snapshot().zones.len()).scan(1, |end, place| {
+            *end += exposition.selection(place).shown().len().div_ceil(PART).max(1);
+            Some(*end)
+        });
+        Self { ends: ends.collect(), exposition, now }
+    }
+
+    /// A part; `None` behind the last one.
+    ///
+    /// The first one begins the document, the last one ends it, and each listing has one or more between them.
+    pub(crate) fn part(&self, number: usize) -> Option<Vec<u8>> {
+        if number == 0 {
+            return Some([b"{\"time\":", &*json(&date(self.now)), b",\"listings\":["].concat());
+        }
+        let place = self.ends.partition_point(|&end| end <= number);
+        let Some(zone) = self.exposition.snapshot().zones.get(place) else {
+            return (number == self.ends.last().map_or(1, |&end| end)).then(|| b"\n]}\n".into());
+        };
+        let first = place.checked_sub(1).map_or(1, |before| self.ends[before]);
+        let selection = self.exposition.selection(place);
+        let mut text = Vec::with_capacity(PART * 700);
+        if number == first {
+            text.extend(if place == 0 { "\n" } else { ",\n" }.as_bytes());
+            let status = ListingStatus::new(zone, selection.hidden, self.exposition.settings(), self.now);
+            // Without the bracket and the brace at its end: the certificates are still to come.
+            let head = json(&status);
+            text.extend(head.strip_suffix(b"]}").unwrap_or(&head));
+        }
+        let listing = zone.listing.as_ref().map(|(listing, _)| listing);
+        let skipped = (number - first) * PART;
+        for (n, &shown) in selection.shown().iter().enumerate().skip(skipped).take(PART) {
+            let Some(listing) = listing else { break };
+            let certificate = &listing.certificates()[shown];
+            text.extend(if n == 0 { "\n" } else { ",\n" }.as_bytes());
+            text.extend(json(&ShownCertificate {
+                row: CertificateRow::new(&zone.zone, &zone.name, certificate, self.now),
+                suppressed: listing.suppression(certificate, self.exposition.settings(), self.now),
+            }));
+        }
+        if number + 1 == self.ends[place] {
+            text.extend(b"]}");
+        }
+        Some(text)
+    }
+
+    /// Whether every part is that of the other one.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.now == other.now && Arc::ptr_eq(&self.exposition, &other.exposition)
+    }
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("every key is a string or a number, and nothing that is written fails")
+}
+
+impl ListingStatus<()> {
+    /// Without its certificates.
+    fn new(zone: &ZoneState, hidden: usize, settings: &SeriesSettings, now: i64) -> Self {
+        let days = settings.expiring_within_days.iter();
+        Self {
+            kind: zone.zone.kind.label().to_owned(),
+            zone: zone.name.to_string(),
+            zone_id: zone.zone.id.to_string(),
+            poll_interval_seconds: zone.zone.interval.as_secs_f64(),
+            last_success: zone.listing.as_ref().map(|(listing, completed)| LastSuccess {
+                completed_on: date(*completed).unwrap_or_default(),
+                by_status: Status::ALL.map(|status| (status.label().to_owned(), listing.count(status))).into(),
+                expired: listing.expired(now) as u64,
+                expiring_within_days: days.map(|&days| (days, listing.expiring(now, days) as u64)).collect(),
+                next_expiry_on: listing.next_expiry(now).and_then(date),
+                rejected: Rejection::ALL.map(|reason| (reason.label().to_owned(), listing.rejected(reason))).into(),
+                hidden: hidden as u64,
+                vanished: zone.vanished,
+            }),
+            last_poll: zone.last_poll.as_ref().map(|poll| LastPoll {
+                ended_on: date(poll.at).unwrap_or_default(),
+                duration_seconds: poll.duration.as_secs_f64(),
+                failure: poll.failure.as_ref().map(|failure| PollFailure {
+                    reason: failure.reason.label().to_owned(),
+                    message: failure.to_string(),
+                }),
+            }),
+            certificates: Vec::new(),
+        }
+    }
+}
+
+impl Column {
+    /// The columns in their order: the labels of `cloudflare_certificate_info`, then the dates.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        let texts = |fields: &'static [Field]| fields.iter().copied().map(Self::Text);
+        [Self::Kind, Self::Zone]
+            .into_iter()
+            .chain(texts(Field::KEY))
+            .chain([Self::ZoneId, Self::Status])
+            .chain(texts(Field::DETAILS))
+            .chain([Self::ExpiresOn, Self::IssuedOn])
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Kind => "kind",
+            Self::Zone => "zone",
+            Self::ZoneId => "zone_id",
+            Self::Status => "status",
+            Self::Text(field) => field.label(),
+            Self::ExpiresOn => "expires_on",
+            Self::IssuedOn => "issued_on",
+        }
+    }
+}
+
+impl<'a> CertificateRow<'a> {
+    pub(crate) fn new(zone: &'a Zone, name: &'a str, certificate: &'a Certificate, now: i64) -> Self {
+        Self {
+            kind: zone.kind.label(),
+            zone: name,
+            zone_id: zone.id.as_str(),
+            status: certificate.status.label(),
+            texts: &certificate.texts,
+            expires_on: certificate.not_after().and_then(date),
+            issued_on: certificate.not_before.and_then(date),
+            days_until_expiry: certificate.days_until_expiry(now),
+        }
+    }
+
+    /// What stands in a column; `None` if it is not known.
+    pub(crate) fn text(&self, column: Column) -> Option<&str> {
+        match column {
+            Column::Kind => Some(self.kind),
+            Column::Zone => Some(self.zone),
+            Column::ZoneId => Some(self.zone_id),
+            Column::Status => Some(self.status),
+            Column::Text(field) => Some(&self.texts[field]),
+            Column::ExpiresOn => self.expires_on.as_deref(),
+            Column::IssuedOn => self.issued_on.as_deref(),
+        }
+    }
+}
+
+/// An object with a member for each column.
+impl Serialize for CertificateRow<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_map(None)?;
+        for column in Column::all() {
+            object.serialize_entry(column.name(), &self.text(column))?;
+        }
+        object.serialize_entry(DAYS_UNTIL_EXPIRY, &self.days_until_expiry)?;
+        object.end()
+    }
+}
+
+/// A Unix second as a date; `None` for what no calendar has.
+pub(crate) fn date(time: i64) -> Option<String> {
+    Some(DateTime::from_timestamp(time, 0)?.to_rfc3339_opts(SecondsFormat::Secs, true))
+}
+
+/// The Unix second of a date.
+pub(crate) fn unix_second(date: &str) -> Option<i64> {
+    Some(DateTime::parse_from_rfc3339(date).ok()?.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::model::{Expiry, Failure, Kind, Listing, Reason, Snapshot};
+
+    const NOW: i64 = 1_795_521_600;
+
+    fn zone(number: u32, name: &str) -> ZoneState {
+        ZoneState::new(Arc::new(Zone {
+            kind: Kind::Client,
+            id: format!("{number:032x}").parse().unwrap(),
+            name: Some(name.into()),
+            credential: "default".into(),
+            interval: Duration::from_millis(1500),
+        }))
+    }
+
+    fn certificate(id: &str, status: Status, days: i64) -> Certificate {
+        Certificate {
+            texts: Texts::from([(Field::Id, id), (Field::CommonName, "\"a\\ \u{1f512}")]),
+            status,
+            expiry: Expiry::At(NOW + days * 86_400),
+            not_before: None,
+        }
+    }
+
+    fn written(zones: Vec<ZoneState>, max_certificates_per_zone: usize) -> Vec<u8> {
+        let settings = SeriesSettings {
+            statuses: vec![Status::Active, Status::Revoked],
+            max_certificates_per_zone,
+            expiring_within_days: vec![7, 30],
+            forget_expired_after: Duration::from_secs(90 * 86_400),
+        };
+        let snapshot = Snapshot { zones: zones.into_iter().map(Arc::new).collect() };
+        let exposition = Exposition::new(settings).next(Arc::new(snapshot), NOW);
+        let parts = StatusParts::new(Arc::new(exposition), NOW);
+        let mut number = 0..;
+        std::iter::from_fn(|| parts.part(number.next()?)).flatten().collect()
+    }
+
+    #[test]
+    fn a_listing_says_how_it_was_polled_and_what_it_holds() {
+        let certificates = vec![
+            certificate("a", Status::Active, 3),
+            certificate("b", Status::Revoked, 20),
+            certificate("c", Status::Active, 400),
+            Certificate { expiry: Expiry::Missing, ..certificate("d", Status::Active, 0) },
+        ];
+        let listed = zone(1, "a.example").succeeded(Listing::new(certificates), NOW - 60, Duration::from_millis(250));
+        let refused = listed.failed(Failure::new(Reason::Forbidden, "403: \"no\""), NOW - 1, Duration::ZERO);
+        let document: Value = serde_json::from_slice(&written(vec![refused, zone(2, "b.example")], 2)).unwrap();
+        let [first, second] = &document["listings"].as_array().unwrap()[..] else { panic!("{document}") };
+        assert_eq!(document["time"], "2026-11-24T12:00:00Z");
+        let expected = json!({
+            "completed_on": "2026-11-24T11:59:00Z",
+            "by_status": {
+                "active": 3, "pending_reactivation": 0, "pending_revocation": 0, "revoked": 1, "unknown": 0,
+            },
+            "expired": 0,
+            "expiring_within_days": { "7": 1, "30": 1 },
+            "next_expiry_on": "2026-11-27T12:00:00Z",
+            "rejected": { "missing_id": 0, "missing_expiry": 1, "invalid_expiry": 0, "duplicate_id": 0 },
+            "hidden": 1,
+            "vanished": 0,
+        });
+        assert_eq!(first["last_success"], expected);
+        let failure = json!({ "reason": "forbidden", "message": "403: \"no\"" });
+        let last_poll = json!({ "ended_on": "2026-11-24T11:59:59Z", "duration_seconds": 0.0, "failure": failure });
+        assert_eq!(first["last_poll"], last_poll);
+        let ids: Vec<_> = first["certificates"].as_array().unwrap().iter().map(|one| &one["certificate_id"]).collect();
+        assert_eq!(ids, ["a", "b"]);
+        let expected = json!({
+            "kind": "client", "zone": "b.example", "zone_id": format!("{:032x}", 2), "poll_interval_seconds": 1.5,
+            "last_success": null, "last_poll": null, "certificates": [],
+        });
+        assert_eq!(*second, expected);
+    }
+
+    #[test]
+    fn a_certificate_is_what_list_prints_and_why_no_alert_is_about_it() {
+        let (zone, revoked) = (zone(1, "a.example"), certificate("a", Status::Revoked, 3));
+        let zone = zone.succeeded(Listing::new(vec![revoked.clone()]), NOW, Duration::ZERO);
+        let mut listed = serde_json::to_value(CertificateRow::new(&zone.zone, &zone.name, &revoked, NOW)).unwrap();
+        assert_eq!((&listed["expires_on"], &listed["issued_on"]), (&json!("2026-11-27T12:00:00Z"), &Value::Null));
+        let document: Value = serde_json::from_slice(&written(vec![zone], 9)).unwrap();
+        listed["suppressed"] = "retired".into();
+        assert_eq!(document["listings"][0]["certificates"][0], listed);
+    }
+
+    #[test]
+    fn all_parts_together_are_one_document_whatever_the_number_of_certificates() {
+        for counts in [vec![], vec![0], vec![1], vec![PART], vec![PART + 1, 0, 2 * PART, 1], vec![0, 3 * PART + 7]] {
+            let zones = counts.iter().zip(1..).map(|(&count, number)| {
+                let certificates = (0..count).map(|n| certificate(&format!("{n}"), Status::Active, 9)).collect();
+                zone(number, &format!("\"{number}\"")).succeeded(Listing::new(certificates), NOW, Duration::ZERO)
+            });
+            let read: ReadStatus = serde_json::from_slice(&written(zones.collect(), usize::MAX)).unwrap();
+            let found: Vec<_> = read.listings.iter().map(|listing| listing.certificates.len()).collect();
+            assert_eq!(found, counts);
+        }
+    }
+
+    #[test]
+    fn dates_are_read_as_they_are_written() {
+        for time in [0, NOW, 253_402_300_799] {
+            assert_eq!(unix_second(&date(time).unwrap()), Some(time));
+        }
+        assert_eq!((unix_second("soon"), date(i64::MAX)), (None, None));
+    }
+}
