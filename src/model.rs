@@ -6,6 +6,7 @@
 mod baseline;
 mod certificate;
 mod clock;
+mod expiry_counts;
 mod failure;
 mod field;
 mod listing;
@@ -19,6 +20,7 @@ mod zone;
 pub use baseline::{Baseline, Comparison, MissingIds};
 pub use certificate::{Certificate, Expiry, Rejection, SECONDS_PER_DAY, Status};
 pub use clock::{UnusableClock, usable_time};
+pub use expiry_counts::{ExpiryCount, ExpiryCounts};
 pub use failure::{Cause, DeadToken, Failure, Reason};
 pub use field::{ByField, Field, Interner, Texts};
 pub use listing::Listing;

@@ -1,13 +1,19 @@
 //! What the page says, in words and numbers. Where something is not known it says so, and shows no number.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use askama::Template;
 use chrono::DateTime;
 
 use crate::{
     exposition::Exposition,
-    model::{Certificate, Listing, Rejection, SECONDS_PER_DAY, SeriesSettings, Status, Suppression, ZoneState},
+    model::{
+        Certificate, ExpiryCount, ExpiryCounts, Rejection, SECONDS_PER_DAY, SeriesSettings, Status, Suppression,
+        ZoneState,
+    },
 };
 
 pub(super) const STYLE: &str = include_str!("../../../templates/page.css");
@@ -22,10 +28,6 @@ pub(super) const FIRST_CERTIFICATES: usize = 100;
 
 /// More zones than these can be searched.
 const SEARCHED: usize = 10;
-
-/// Certificates that expire within so many days are marked.
-const SOON: u32 = 7;
-const NEAR: u32 = 30;
 
 /// A listing that is younger is not overdue, however short the interval is; the alert has the same limit.
 const NEVER_OVERDUE: i64 = 600;
@@ -72,17 +74,15 @@ impl<'a> Page<'a> {
         let unlisted = states.len() - listings().count();
         let is_known = unlisted < states.len() || states.is_empty();
 
-        let mut names = HashMap::<_, usize>::with_capacity(states.len());
-        states.iter().for_each(|zone| *names.entry(&*zone.name).or_default() += 1);
-        let is_shared = |zone: &ZoneState| names.get(&*zone.name).is_some_and(|&count| count > 1);
+        let names = Names::new(states);
 
-        let mut urgent = Urgent::default();
+        let mut expiring = ExpiryCounts::default();
         let mut zones: Vec<_> = states
             .iter()
             .map(|zone| {
-                let of_zone = zone.listing.as_ref().map(|(listing, _)| Urgent::new(listing, now, settings));
-                of_zone.iter().for_each(|of_zone| urgent.add(of_zone));
-                ZoneRow::new(zone, of_zone.as_ref(), is_shared(zone), now)
+                let of_zone = zone.listing.as_ref().map(|(listing, _)| ExpiryCounts::new(listing, settings, now));
+                of_zone.iter().for_each(|of_zone| expiring.add(of_zone));
+                ZoneRow::new(zone, of_zone.as_ref(), &names, now)
             })
             .collect();
         let failed = zones.iter().filter(|zone| zone.rank == Rank::Failed).count();
@@ -93,9 +93,9 @@ impl<'a> Page<'a> {
         let usable = totals.iter().sum::<u64>() - totals[Status::Revoked as usize];
         let (nearest, with_series) = nearest(exposition.certificates(), now);
         let number = |count| if is_known { Some(count) } else { None };
-        let of_certificates = |what, count: &Count, class| Figure {
-            class: if is_known && count.is_watched() { class } else { "" },
-            ..Figure { note: count.note(), ..Figure::new(what, number(count.all)) }
+        let of_certificates = |what, count: &ExpiryCount, class| Figure {
+            class: if is_known && count.alarms() { class } else { "" },
+            ..Figure { note: note(count), ..Figure::new(what, number(count.all)) }
         };
         let of_zones = |what, count: usize, class| Figure {
             class: if count > 0 { class } else { "" },
@@ -111,9 +111,9 @@ impl<'a> Page<'a> {
             missing: (unlisted > 0).then(|| missing(unlisted, states.len())),
             metrics_link,
             figures: [
-                of_certificates("Expired", &urgent.expired, "bad"),
-                of_certificates("Expire within 7 days", &urgent.soon, "bad"),
-                of_certificates("Expire within 30 days", &urgent.near, "warn"),
+                of_certificates("Expired", &expiring.expired, "bad"),
+                of_certificates("Expire within 7 days", &expiring.soon, "bad"),
+                of_certificates("Expire within 30 days", &expiring.near, "warn"),
                 Figure::new("Certificates that are not revoked", number(usable)),
                 of_zones("Zones", states.len(), ""),
                 of_zones("Zones whose last poll failed", failed, "bad"),
@@ -121,12 +121,12 @@ impl<'a> Page<'a> {
             ],
             statuses: Status::ALL.map(words),
             zones,
-            totals: counts(is_known.then_some((totals, urgent.expired.all, ""))),
+            totals: counts(is_known.then_some((totals, expiring.expired.all, ""))),
             with_series,
             only_counted: usable.saturating_sub(with_series as u64),
             certificates: nearest
                 .into_iter()
-                .map(|(zone, certificate, expiry)| Row::new(zone, certificate, expiry, is_shared(zone), now, settings))
+                .map(|(zone, certificate, expiry)| Row::new(zone, certificate, expiry, &names, now, settings))
                 .collect(),
         }
     }
@@ -134,6 +134,35 @@ impl<'a> Page<'a> {
     /// Whether there may be certificates of which nothing is known.
     fn awaits_more(&self) -> bool {
         self.missing.is_some() && self.only_counted == 0
+    }
+}
+
+/// What has to stand beside a zone's name to tell it from others.
+struct Names<'a> {
+    has_kinds: bool,
+    /// Names that several zones have.
+    shared: HashSet<&'a str>,
+}
+
+impl<'a> Names<'a> {
+    fn new(states: &'a [Arc<ZoneState>]) -> Self {
+        let mut ids = HashMap::with_capacity(states.len());
+        let mut shared = HashSet::new();
+        for state in states {
+            let id = &state.zone.id;
+            if *ids.entry(&*state.name).or_insert(id) != id {
+                shared.insert(&*state.name);
+            }
+        }
+        Self { shared, has_kinds: states.windows(2).any(|pair| pair[0].zone.kind != pair[1].zone.kind) }
+    }
+
+    fn kind(&self, zone: &ZoneState) -> Option<&'static str> {
+        self.has_kinds.then(|| zone.zone.kind.label())
+    }
+
+    fn id<'z>(&self, zone: &'z ZoneState) -> Option<&'z str> {
+        self.shared.contains(&*zone.name).then(|| zone.zone.id.as_str())
     }
 }
 
@@ -194,84 +223,12 @@ impl Figure {
     }
 }
 
-/// How many certificates, and of how many of them no alert is.
-#[derive(Default)]
-struct Count {
-    all: u64,
-    silent: [u64; Suppression::ALL.len()],
-}
-
-impl Count {
-    fn add(&mut self, other: &Self) {
-        self.all += other.all;
-        self.silent.iter_mut().zip(other.silent).for_each(|(sum, count)| *sum += count);
-    }
-
-    fn is_watched(&self) -> bool {
-        self.all > self.silent.iter().sum()
-    }
-
-    /// Why it may be no reason to worry.
-    fn note(&self) -> String {
-        let reasons = Suppression::ALL.into_iter().zip(self.silent).filter(|&(_, count)| count > 0);
-        let reasons = reasons
-            .enumerate()
-            .map(|(n, (silence, count))| format!("{count} {}{}", if n == 0 { "of them " } else { "" }, why(silence)));
-        reasons.collect::<Vec<_>>().join(", ")
-    }
-}
-
-/// The certificates that have expired or do so within days: as many as the metrics count.
-#[derive(Default)]
-struct Urgent {
-    expired: Count,
-    soon: Count,
-    near: Count,
-    /// The one that expires next, if it is near, and the next that an alert is about.
-    next: Option<(i64, Option<Suppression>)>,
-    next_watched: Option<i64>,
-}
-
-impl Urgent {
-    fn new(listing: &Listing, now: i64, settings: &SeriesSettings) -> Self {
-        let count = |all: usize| Count { all: all as u64, ..Count::default() };
-        let mut urgent = Self {
-            expired: count(listing.expired(now)),
-            soon: count(listing.expiring(now, SOON)),
-            near: count(listing.expiring(now, NEAR)),
-            ..Self::default()
-        };
-        let until = |days| now.saturating_add(i64::from(days) * SECONDS_PER_DAY);
-        for certificate in listing.certificates() {
-            // They are in the order of their expiry, those without one at the end.
-            let Some(expiry) = certificate.not_after().filter(|&expiry| expiry <= until(NEAR)) else { break };
-            if certificate.status == Status::Revoked {
-                continue;
-            }
-            let silence = listing.suppression(certificate, settings, now);
-            let is_expired = certificate.is_expired(now);
-            if !is_expired {
-                urgent.next.get_or_insert((expiry, silence));
-                if silence.is_none() {
-                    urgent.next_watched.get_or_insert(expiry);
-                }
-            }
-            let Some(silence) = silence else { continue };
-            let counts = if is_expired {
-                [Some(&mut urgent.expired), None]
-            } else {
-                [Some(&mut urgent.near), (expiry <= until(SOON)).then_some(&mut urgent.soon)]
-            };
-            counts.into_iter().flatten().for_each(|count| count.silent[silence as usize] += 1);
-        }
-        urgent
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.expired.add(&other.expired);
-        self.soon.add(&other.soon);
-        self.near.add(&other.near);
-    }
+/// Why it may be no reason to worry.
+fn note(count: &ExpiryCount) -> String {
+    let reasons = count.suppressed().enumerate().map(|(n, (suppression, count))| {
+        format!("{count} {}{}", if n == 0 { "of them " } else { "" }, why(suppression))
+    });
+    reasons.collect::<Vec<_>>().join(", ")
 }
 
 /// What a zone needs, worst first.
@@ -292,6 +249,8 @@ impl Rank {
 /// A zone in words.
 struct ZoneRow<'a> {
     name: &'a str,
+    /// Where there are several.
+    kind: Option<&'static str>,
     /// Where the name alone does not tell.
     id: Option<&'a str>,
     rejected: u64,
@@ -335,14 +294,14 @@ fn counts(known: Option<([u64; 5], u64, &'static str)>) -> Vec<Cell> {
 }
 
 impl<'a> ZoneRow<'a> {
-    fn new(zone: &'a ZoneState, urgent: Option<&Urgent>, with_id: bool, now: i64) -> Self {
-        let known = zone.listing.as_ref().zip(urgent);
-        let mut cells = counts(known.map(|((listing, _), urgent)| {
-            let class = if urgent.expired.is_watched() { "bad" } else { "" };
-            (Status::ALL.map(|status| listing.count(status)), urgent.expired.all, class)
+    fn new(zone: &'a ZoneState, expiring: Option<&ExpiryCounts>, names: &Names<'_>, now: i64) -> Self {
+        let known = zone.listing.as_ref().zip(expiring);
+        let mut cells = counts(known.map(|((listing, _), expiring)| {
+            let class = if expiring.expired.alarms() { "bad" } else { "" };
+            (Status::ALL.map(|status| listing.count(status)), expiring.expired.all, class)
         }));
-        cells.push(match known.and_then(|((listing, _), urgent)| Some((listing.next_expiry(now)?, urgent))) {
-            Some((time, urgent)) => next_expiry(time, urgent, now),
+        cells.push(match known.and_then(|((listing, _), expiring)| Some((listing.next_expiry(now)?, expiring))) {
+            Some((time, expiring)) => next_expiry(time, expiring, now),
             None => Cell::new("next expiry", UNKNOWN.into(), "", LAST),
         });
         let interval = i64::try_from(zone.zone.interval.as_secs()).unwrap_or(i64::MAX);
@@ -368,7 +327,8 @@ impl<'a> ZoneRow<'a> {
         };
         Self {
             name: &zone.name,
-            id: with_id.then(|| zone.zone.id.as_str()),
+            kind: names.kind(zone),
+            id: names.id(zone),
             rejected: zone.listing.as_ref().map_or(0, |(listing, _)| {
                 Rejection::ALL.into_iter().map(|rejection| listing.rejected(rejection)).sum()
             }),
@@ -386,12 +346,12 @@ impl<'a> ZoneRow<'a> {
 }
 
 /// When the next certificate expires, and if no alert is about that one, also when the next does that has one.
-fn next_expiry(time: i64, urgent: &Urgent, now: i64) -> Cell {
-    let silence = urgent.next.and_then(|(_, silence)| silence);
-    let class = if silence.is_some() { "" } else { urgency(time, now) };
-    let then = urgent.next_watched.filter(|_| silence.is_some());
+fn next_expiry(time: i64, expiring: &ExpiryCounts, now: i64) -> Cell {
+    let suppression = expiring.next_suppressed;
+    let class = if suppression.is_some() { "" } else { urgency(time, now) };
+    let then = expiring.next_alarming.filter(|_| suppression.is_some());
     Cell {
-        tag: silence.map_or("", why),
+        tag: suppression.map_or("", why),
         then: then.map(|time| (until(time, now), urgency(time, now))),
         ..Cell::new("next expiry", until(time, now), class, time)
     }
@@ -405,6 +365,8 @@ struct Row<'a> {
     name: &'a str,
     superseded: bool,
     zone: &'a str,
+    /// Where there are several.
+    kind: Option<&'static str>,
     /// Where the zone's name alone does not tell.
     zone_id: Option<&'a str>,
     status: &'static str,
@@ -416,20 +378,21 @@ impl<'a> Row<'a> {
         zone: &'a ZoneState,
         certificate: &'a Certificate,
         expiry: i64,
-        with_zone_id: bool,
+        names: &Names<'_>,
         now: i64,
         settings: &SeriesSettings,
     ) -> Self {
         let listing = zone.listing.as_ref().map(|(listing, _)| listing);
-        let silence = listing.and_then(|listing| listing.suppression(certificate, settings, now));
+        let suppression = listing.and_then(|listing| listing.suppression(certificate, settings, now));
         Self {
             left: until(expiry, now),
-            class: if silence.is_some() { "" } else { urgency(expiry, now) },
+            class: if suppression.is_some() { "" } else { urgency(expiry, now) },
             date: date(expiry, "%Y-%m-%d %H:%M"),
             name: certificate.common_name(),
             superseded: listing.is_some_and(|listing| listing.is_superseded(certificate)),
             zone: &zone.name,
-            zone_id: with_zone_id.then(|| zone.zone.id.as_str()),
+            kind: names.kind(zone),
+            zone_id: names.id(zone),
             status: words(certificate.status),
             id: certificate.id(),
         }
@@ -461,9 +424,9 @@ fn number(count: Option<u64>) -> String {
 
 pub(super) fn urgency(expiry: i64, now: i64) -> &'static str {
     let days = expiry.saturating_sub(now).div_euclid(SECONDS_PER_DAY);
-    if days < i64::from(SOON) {
+    if days < i64::from(ExpiryCounts::SOON) {
         "bad"
-    } else if days < i64::from(NEAR) {
+    } else if days < i64::from(ExpiryCounts::NEAR) {
         "warn"
     } else {
         ""
