@@ -351,8 +351,9 @@ impl Context<'_> {
         mut section: Section<'_>,
         interval: Duration,
         names: &BTreeSet<&str>,
-        first_lines: &mut HashMap<ZoneId, usize>,
+        first_lines: &mut HashMap<(Kind, ZoneId), usize>,
     ) -> Option<Arc<Zone>> {
+        let kind = Kind::Client;
         let id = section.take("id");
         if id.is_none() {
             let text = "a zone needs its id, id = \"...\", as on the zone's overview page in the dashboard";
@@ -361,18 +362,18 @@ impl Context<'_> {
         let id = id.and_then(|entry| {
             let id: ZoneId = entry.read(parsed)?;
             let line = self.report.line(&entry.place)?;
-            if let Some(first) = first_lines.get(&id) {
+            if let Some(first) = first_lines.get(&(kind, id.clone())) {
                 let text = format!("{id} is there already, in line {first}; remove one of the two");
                 self.report.mistake(&entry.place, text);
             }
-            first_lines.entry(id.clone()).or_insert(line);
+            first_lines.entry((kind, id.clone())).or_insert(line);
             Some(id)
         });
         let name = section.read("name", text_as(|name| check_name(name).map(|()| Arc::from(name))));
         let credential = self.read_credential_name(&mut section, names);
         let interval = section.read("interval", duration(Zone::INTERVAL)).unwrap_or(interval);
         section.finish();
-        Some(Arc::new(Zone { kind: Kind::Client, id: id?, name, credential: credential?, interval }))
+        Some(Arc::new(Zone { kind, id: id?, name, credential: credential?, interval }))
     }
 
     /// Which credential a zone has; there must be one of that name.

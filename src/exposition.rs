@@ -243,14 +243,14 @@ pub fn render_program(now: i64) -> String {
     text.0
 }
 
-/// Each zone with those before it that bear its name.
+/// Each zone with those before it that bear its name, of the same kind.
 ///
 /// A domain that moved between accounts is in both. The series of certificates do not tell such zones apart, so an id
 /// is shown for the first of them.
 fn related(snapshot: &Snapshot) -> Vec<Related> {
-    let mut namesakes = HashMap::<Arc<str>, Vec<_>>::with_capacity(snapshot.zones.len());
+    let mut namesakes = HashMap::<_, Vec<_>>::with_capacity(snapshot.zones.len());
     let relate = |zone: &Arc<ZoneState>| {
-        let before = namesakes.entry(zone.name.clone()).or_default();
+        let before = namesakes.entry((zone.zone.kind, zone.name.clone())).or_default();
         let related = (Arc::clone(zone), before.clone());
         before.push(Arc::clone(zone));
         related

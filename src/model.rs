@@ -15,6 +15,8 @@ mod snapshot;
 #[cfg(any(test, fuzzing))]
 mod stand_in;
 mod text;
+#[cfg(test)]
+pub(crate) mod two_kinds;
 mod zone;
 
 pub use baseline::{Baseline, Comparison, MissingIds};

@@ -421,3 +421,49 @@ fn harmless(text: &str, most: usize) -> String {
     }
     kept
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::{
+        exposition::{Exposition, json::StatusParts},
+        model::{SeriesSettings, Status, two_kinds},
+    };
+
+    const NOW: i64 = 1_795_521_600;
+
+    #[derive(clap::Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[test]
+    fn kinds_of_one_zone_are_kept_apart() {
+        let settings = SeriesSettings {
+            statuses: vec![Status::Active],
+            max_certificates_per_zone: 9,
+            expiring_within_days: Vec::new(),
+            forget_expired_after: Duration::ZERO,
+        };
+        let exposition = Exposition::new(settings).next(Arc::new(two_kinds::snapshot(NOW)), NOW);
+        let parts = StatusParts::new(Arc::new(exposition), NOW);
+        let document: Vec<u8> = (0..).map_while(|number| parts.part(number)).flatten().collect();
+        let read = || Observations::from_status(serde_json::from_slice(&document).unwrap(), NOW).unwrap();
+        let Arguments { options } = Arguments::parse_from(["check"]);
+        let (level, text) = verdict(&read(), &options);
+        assert_eq!(level, Level::Critical);
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[0].contains(" active=2;;;0 zones=1;;;0 zones_not_fresh=1;;;0"), "{text}");
+        assert_eq!(lines[1], "a.example (origin_ca): same (same), 3 days");
+        assert_eq!(lines[2], "not fresh: a.example (origin_ca) was last listed 10h ago, and is due every 1h");
+        assert_eq!(lines.len(), 3, "{text}");
+        // What is known of the fresh one is fine, and the other one is still not fresh.
+        let Arguments { options } = Arguments::parse_from(["check", "-w", "2", "-c", "2"]);
+        assert_eq!(verdict(&read(), &options).0, Level::Unknown);
+    }
+}

@@ -252,6 +252,8 @@ impl Client {
 fn source(kind: Kind) -> (&'static str, Read<Page>) {
     match kind {
         Kind::Client => ("client_certificates", envelope::client_certificates),
+        #[cfg(any(test, fuzzing))]
+        Kind::OriginCa => unreachable!("no test lists it"),
     }
 }
 

@@ -37,6 +37,8 @@ impl Endpoint {
     const fn label(self) -> &'static str {
         match self {
             Self::Listing(Kind::Client) => "client_certificates",
+            #[cfg(any(test, fuzzing))]
+            Self::Listing(Kind::OriginCa) => "origin_ca",
             Self::Zone => "zone",
             Self::TokenVerify => "token_verify",
         }

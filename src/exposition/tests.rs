@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     Certificate, Expiry, Failure, Field, Kind, Listing, Reason, Rejection, SECONDS_PER_DAY, Status, Texts, Zone, clean,
+    two_kinds,
 };
 
 /// 2026-11-24T12:00:00Z
@@ -385,6 +386,26 @@ proptest! {
             for later in looks.iter().map(|look| *look.get(&seconds)).chain([end - 1]) {
                 prop_assert_eq!(&written, &render(&snapshot, &settings, later), "{} seconds later", later - now);
             }
+        }
+    }
+}
+
+#[test]
+fn kinds_of_one_zone_are_kept_apart() {
+    let text = render(&two_kinds::snapshot(NOW), &settings(), NOW);
+    for (name, more, [client, origin_ca]) in [
+        ("certificate_days_until_expiry", "certificate_id=\"same\",common_name=\"same\"", ["40", "3"]),
+        ("certificates_up", "zone_id=\"023e105f4ecef8ad9ca31a8372d0c353\"", ["1", "0"]),
+        ("certificates_hidden", "zone_id=\"023e105f4ecef8ad9ca31a8372d0c353\"", ["0", "0"]),
+        (
+            "certificates_last_success_timestamp_seconds",
+            "zone_id=\"023e105f4ecef8ad9ca31a8372d0c353\"",
+            [&NOW.to_string(), &(NOW - 36_000).to_string()],
+        ),
+    ] {
+        for (kind, value) in [("client", client), ("origin_ca", origin_ca)] {
+            let line = format!("\ncloudflare_{name}{{kind=\"{kind}\",zone=\"a.example\",{more}}} {value}\n");
+            assert_eq!(text.matches(&line).count(), 1, "{line}{text}");
         }
     }
 }

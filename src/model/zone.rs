@@ -13,6 +13,9 @@ use thiserror::Error;
 pub enum Kind {
     /// mTLS client certificates that Cloudflare's managed CA issued (`/client_certificates`).
     Client,
+    /// Not listed yet. It stands here so that tests can hold that nothing mixes up two kinds of one zone.
+    #[cfg(any(test, fuzzing))]
+    OriginCa,
 }
 
 impl Kind {
@@ -21,6 +24,8 @@ impl Kind {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Client => "client",
+            #[cfg(any(test, fuzzing))]
+            Self::OriginCa => "origin_ca",
         }
     }
 }

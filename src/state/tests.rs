@@ -8,7 +8,7 @@ use super::{
     writer::{PATIENCE, TRY_AGAIN_AFTER},
     *,
 };
-use crate::model::{Certificate, Expiry, Field, Kind, Listing, MAX_TEXT_CHARS, Rejection, Status, Texts, clean};
+use crate::model::{Certificate, Expiry, Field, Kind, Listing, MAX_TEXT_CHARS, Rejection, Status, Texts, clean, two_kinds};
 
 const ID: &str = "023e105f4ecef8ad9ca31a8372d0c353";
 
@@ -420,4 +420,21 @@ async fn what_is_forgotten_does_not_come_back_by_a_write_that_waits() {
     // And it can be there again.
     slot.save(saved(vec![]), true).await;
     assert!(load(&directory).is_some());
+}
+
+#[tokio::test]
+async fn kinds_of_one_zone_are_kept_apart() {
+    let folder = TempDir::new().unwrap();
+    let [client, origin_ca] = [Kind::Client, Kind::OriginCa].map(two_kinds::zone);
+    let directory = open(&folder);
+    for (zone, id) in [(&client, "of-client"), (&origin_ca, "of-origin-ca")] {
+        directory.zone(zone).save(SavedZone { kind: zone.kind, ..saved(vec![certificate(id)]) }, true).await;
+    }
+    let id = |zone: &Zone| {
+        let saved = directory.zone(zone).load(|saved: &SavedZone| saved.is_of(zone));
+        saved.map(|saved| saved.listing.certificates()[0].id().to_owned())
+    };
+    assert_eq!([id(&client), id(&origin_ca)], [Some("of-client".to_owned()), Some("of-origin-ca".to_owned())]);
+    directory.keep_only([directory.zone(&client)]);
+    assert_eq!([id(&client).is_some(), id(&origin_ca).is_some()], [true, false]);
 }

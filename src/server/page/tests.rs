@@ -9,7 +9,7 @@ use crate::{
     exposition::SeriesSettings,
     model::{
         Certificate, Expiry, Failure, Field, Kind, Listing, Reason, SECONDS_PER_DAY, Snapshot, Status, Texts, Zone,
-        ZoneState,
+        ZoneState, two_kinds,
     },
 };
 
@@ -312,4 +312,21 @@ async fn who_gives_up_leaves_one_rendering_and_not_many() {
     drop(pages.last.lock().await);
     let begun = pages.last.lock().await.clone().expect("it was not made anew by whoever waited");
     assert!(Arc::ptr_eq(&ask().await.unwrap().plain, &begun.plain));
+}
+
+#[test]
+fn kinds_of_one_zone_are_kept_apart() {
+    let zones = two_kinds::snapshot(NOW).zones.iter().map(|zone| ZoneState::clone(zone)).collect();
+    let page = page(zones);
+    // The one that could not be listed comes first.
+    let rows = zone_rows(&page);
+    for (row, kind, says) in [
+        (rows[0], "origin_ca", [">in 3 days<", ">10 hours ago, overdue<", ">failed 0 seconds ago: no<"]),
+        (rows[1], "client", [">in 40 days<", ">0 seconds ago<", ">good<"]),
+    ] {
+        assert!(row.starts_with(&format!("<tr><th scope=\"row\">a.example <small>{kind}</small></th>")), "{row}");
+        assert_says(row, &says);
+    }
+    assert_says(&page, &["<td class=\"text\">a.example <small>origin_ca</small><td>active<td class=\"id\">same"]);
+    assert_eq!(figures(&page), ["0|", "bad 1|", "warn 1|", "2|", "2|", "bad 1|", "warn 1|"]);
 }
