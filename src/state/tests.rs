@@ -8,7 +8,9 @@ use super::{
     writer::{PATIENCE, TRY_AGAIN_AFTER},
     *,
 };
-use crate::model::{Certificate, Expiry, Field, Kind, Listing, MAX_TEXT_CHARS, Rejection, Status, Texts, clean, two_kinds};
+use crate::model::{
+    Certificate, Expiry, Field, Kind, Listing, MAX_TEXT_CHARS, Rejection, Status, Texts, clean, two_kinds,
+};
 
 const ID: &str = "023e105f4ecef8ad9ca31a8372d0c353";
 

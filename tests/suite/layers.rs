@@ -6,10 +6,11 @@
 use std::{fs, path::Path, process::Command};
 
 /// From the top down. A room may use those below it.
-const ROOMS: [&str; 16] = [
+const ROOMS: [&str; 17] = [
     "main",
     "cli",
     "lib",
+    "run",
     "reload",
     "restart",
     "runtime_file",
@@ -41,8 +42,8 @@ const KNOWN_IN: [(&str, &[&str]); 15] = [
     ("toml", &["config"]),
     ("clap", &["cli"]),
     ("cloudflare_sim", &["cli"]),
-    // `config` checks the file, `cli` warns of what is odd in it, and `lib` opens it.
-    ("exporter_toolkit", &["server", "config", "cli", "lib", "properties"]),
+    // `config` checks the file, `cli` warns of what is odd in it, `run` opens it, and `lib` names what all rooms use.
+    ("exporter_toolkit", &["server", "config", "cli", "lib", "run", "properties"]),
     ("sd_notify", &["systemd"]),
     ("listenfd", &["systemd"]),
 ];
