@@ -13,13 +13,24 @@ use crate::{
     state::{Directory, SavedZone},
 };
 
-/// Every zone as the process before left it, with in how many milliseconds it is due; what is no longer
-/// configured is removed.
-pub(crate) fn restore(
-    directory: &Directory,
-    config: &Config,
-    now: DateTime<Utc>,
-) -> (Vec<Arc<ZoneState>>, Vec<Option<i64>>) {
+/// What there is to begin with.
+pub(crate) struct Restored {
+    /// A state for each configured zone.
+    pub(crate) zones: Vec<Arc<ZoneState>>,
+    /// In how many milliseconds each of them is due, negative if that was before now; `None` if it was never listed.
+    pub(crate) due_in: Vec<Option<i64>>,
+}
+
+impl Restored {
+    /// For a daemon that keeps no state.
+    pub(crate) fn nothing(config: &Config) -> Self {
+        let zones = config.zones.iter().map(|zone| Arc::new(ZoneState::new(zone.clone())));
+        Self { zones: zones.collect(), due_in: Vec::new() }
+    }
+}
+
+/// Every zone as the process before left it; what is no longer configured is removed.
+pub(crate) fn restore(directory: &Directory, config: &Config, now: DateTime<Utc>) -> Restored {
     let zones = config.zones.iter().map(|zone| directory.zone(zone));
     let credentials = config.credentials.iter().map(|credential| directory.credential(credential.name()));
     directory.keep_only(zones.chain(credentials));
@@ -50,7 +61,7 @@ pub(crate) fn restore(
     if restored > 0 {
         tracing::info!(restored, zones = zones.len(), "The last good listings were restored.");
     }
-    (zones, due_in)
+    Restored { zones, due_in }
 }
 
 /// Puts a good listing on disk.

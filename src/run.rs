@@ -1,4 +1,6 @@
-//! The daemon: the one place that joins the parts.
+//! The daemon: builds its parts, serves, and supervises them until it has to stop.
+//!
+//! This is the one place that joins the parts. What a part does stands in its own module.
 
 use std::{convert::Infallible, io, net::TcpListener, path::Path, sync::Arc, time::Duration};
 
@@ -6,18 +8,21 @@ use chrono::{DateTime, Utc};
 use exporter_toolkit::{Web, WebConfigErrors};
 use prometheus::{IntCounter, Registry};
 use tokio::{
-    sync::{mpsc, watch},
-    task::{JoinError, JoinSet, spawn_blocking},
+    sync::{
+        mpsc::{self, UnboundedReceiver},
+        watch,
+    },
+    task::{JoinError, JoinHandle, JoinSet, spawn_blocking},
     time::{Instant, interval, timeout},
 };
 
 use crate::{
-    cloudflare::{Client, ClientError, ClientMaker, Listed, Priority},
+    cloudflare::{Client, ClientError, ClientMaker, Clients, Listed, Priority},
     config::{Config, Listening},
     model::{Baseline, Failure, Reason, Snapshot, UnusableClock, Zone, ZoneState, usable_time},
     poller::{Fetched, Job, Name, Poller},
     reload::{AskedBy, FileChange, Load, ReloadMetrics, Reloader},
-    restart::{restore, save},
+    restart::{Restored, restore, save},
     runtime_file::RuntimeFile,
     server::{self, BindError, ReloadReply},
     state::{Directory, InUse},
@@ -67,7 +72,7 @@ pub struct Controls {
     /// Turns true when it has to end.
     pub stop: watch::Receiver<bool>,
     /// Something comes when the configuration has to be read again, as with a signal.
-    pub reload: mpsc::UnboundedReceiver<()>,
+    pub reload: UnboundedReceiver<()>,
     /// Reads the configuration.
     pub load: Arc<Load>,
     /// Listens on these, if there are any, and not where the configuration says.
@@ -76,36 +81,54 @@ pub struct Controls {
     pub log_lines_dropped: IntCounter,
 }
 
-/// What changes the configuration in use.
-enum Task {
-    /// And who gets the outcome.
-    Reload(AskedBy, Option<ReloadReply>),
-    Follow(FileChange),
-}
-
-/// Listens, polls and serves until it is told to stop, then finishes the scrapes in flight.
+/// Runs the daemon: builds its parts, serves, and supervises them until it has to stop.
 ///
 /// `notice` is for the top of the page.
 ///
 /// # Errors
-/// If it cannot start, or a part of it ends by itself.
+/// If it cannot start, or a part of it ends on its own.
 pub async fn run(
     config: Config,
     now: fn() -> DateTime<Utc>,
     notice: Option<&'static str>,
     controls: Controls,
 ) -> Result<(), RunError> {
-    let Controls { mut stop, mut reload, load, sockets, log_lines_dropped } = controls;
+    let Controls { mut stop, reload, load, sockets, log_lines_dropped } = controls;
+    let Some(parts) = build(config, sockets, log_lines_dropped, now, &mut stop).await? else { return Ok(()) };
+    let running = serve(parts, load, now, notice, stop.clone());
+    supervise(running, reload, now, stop).await
+}
+
+/// What has to be there before anything is served or polled.
+struct Parts {
+    config: Config,
+    registry: Registry,
+    reload_metrics: ReloadMetrics,
+    directory: Option<Directory>,
+    maker: ClientMaker,
+    clients: Clients,
+    /// Credentials that Cloudflare accepts again.
+    recovered: UnboundedReceiver<Arc<str>>,
+    listeners: Vec<tokio::net::TcpListener>,
+    access: server::Access,
+    restored: Restored,
+    /// Removes the file when it is dropped.
+    runtime_file: Option<RuntimeFile>,
+}
+
+/// Opens and binds everything, and restores the state. `None` if the daemon has to stop before that is done.
+async fn build(
+    config: Config,
+    sockets: Vec<TcpListener>,
+    log_lines_dropped: IntCounter,
+    now: fn() -> DateTime<Utc>,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<Option<Parts>, RunError> {
     let registry = Registry::new();
-    registry.register(Box::new(log_lines_dropped)).map_err(ClientError::from)?;
-    let write_failures = IntCounter::new(
-        "cloudflare_cert_exporter_state_write_failures_total",
-        "Writes to the state directory that failed; what they held would not survive a restart.",
-    )
-    .and_then(|counter| registry.register(Box::new(counter.clone())).map(|()| counter))
-    .map_err(ClientError::from)?;
-    let reloads = ReloadMetrics::register(&registry, now()).map_err(ClientError::from)?;
+    let write_failures = register_counters(&registry, log_lines_dropped).map_err(ClientError::from)?;
+    let reload_metrics = ReloadMetrics::register(&registry, now()).map_err(ClientError::from)?;
     let (recover, recovered) = mpsc::unbounded_channel();
+
     let registry_of_clients = registry.clone();
     let open = move || -> Result<_, RunError> {
         let directory = config.state_directory.as_deref();
@@ -116,154 +139,232 @@ pub async fn run(
         let web = config.web_config_file.as_deref().map(Web::open).transpose()?;
         Ok((config, directory, maker, clients, web))
     };
-    let Some(opened) = unless_stopped(&mut stop, open).await? else { return Ok(()) };
+    let Some(opened) = unless_stopped(stop, open).await? else { return Ok(None) };
     let (config, directory, maker, clients, web) = opened?;
-    let probe = match &config.probe_listen_address {
-        Some(address) => Some(server::bind_probe(address).await?),
-        None => None,
-    };
-    let (listeners, addresses) = if sockets.is_empty() {
-        let listeners = server::bind(&config.listen_addresses, &config.telemetry_path).await?;
-        let addresses = config.listen_addresses.iter().zip(&listeners);
-        let addresses = addresses.map(|(address, listener)| address.bound_by(listener)).collect();
-        (listeners, addresses)
-    } else {
-        let listeners = server::adopt(sockets, &config.telemetry_path).map_err(RunError::Adopt)?;
-        let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()?.to_string().parse().ok());
-        let addresses = addresses.collect();
-        (listeners, addresses)
-    };
-    let listening = Listening {
-        addresses,
-        telemetry_path: config.telemetry_path.clone(),
-        is_tls: Ok(web.as_ref().is_some_and(Web::is_tls)),
-        probe_address: config
-            .probe_listen_address
-            .as_ref()
-            .zip(probe.as_ref())
-            .map(|(address, by)| address.bound_by(by)),
-    };
-    let access = server::Access { web, probe };
+
+    let (listeners, access, listening) = listen(&config, web, sockets).await?;
+
     let restored_from = directory.clone();
-    let restoring = move || {
+    let restore = move || {
         let restored = match &restored_from {
             Some(directory) => restore(directory, &config, now()),
-            None => (config.zones.iter().map(|zone| Arc::new(ZoneState::new(zone.clone()))).collect(), Vec::new()),
+            None => Restored::nothing(&config),
         };
         let runtime_file = config.runtime_directory.as_deref().and_then(|directory| announce(directory, &listening));
         (config, restored, runtime_file)
     };
-    // The file is removed at the end.
-    let Some((config, (zones, due_in), _runtime_file)) = unless_stopped(&mut stop, restoring).await? else {
-        return Ok(());
+    let Some((config, restored, runtime_file)) = unless_stopped(stop, restore).await? else { return Ok(None) };
+    Ok(Some(Parts {
+        config,
+        registry,
+        reload_metrics,
+        directory,
+        maker,
+        clients,
+        recovered,
+        listeners,
+        access,
+        restored,
+        runtime_file,
+    }))
+}
+
+/// Counters of no other room. Returns the one of writes to the state directory that failed.
+fn register_counters(registry: &Registry, log_lines_dropped: IntCounter) -> prometheus::Result<IntCounter> {
+    registry.register(Box::new(log_lines_dropped))?;
+    let write_failures = IntCounter::new(
+        "cloudflare_cert_exporter_state_write_failures_total",
+        "Writes to the state directory that failed; what they held would not survive a restart.",
+    )?;
+    registry.register(Box::new(write_failures.clone()))?;
+    Ok(write_failures)
+}
+
+/// Binds the configured addresses, or takes the sockets that were handed over.
+async fn listen(
+    config: &Config,
+    web: Option<Web>,
+    sockets: Vec<TcpListener>,
+) -> Result<(Vec<tokio::net::TcpListener>, server::Access, Listening), RunError> {
+    let probe = match &config.probe_listen_address {
+        Some(address) => Some(server::bind_probe(address).await?),
+        None => None,
     };
-    let (snapshots, latest) = watch::channel(Arc::new(Snapshot { zones }));
+    let probe_address = config.probe_listen_address.as_ref().zip(probe.as_ref());
+    let probe_address = probe_address.map(|(address, listener)| address.bound_by(listener));
+    let listeners;
+    let addresses;
+    if sockets.is_empty() {
+        listeners = server::bind(&config.listen_addresses, &config.telemetry_path).await?;
+        let bound = config.listen_addresses.iter().zip(&listeners);
+        addresses = bound.map(|(address, listener)| address.bound_by(listener)).collect();
+    } else {
+        listeners = server::adopt(sockets, &config.telemetry_path).map_err(RunError::Adopt)?;
+        let bound = listeners.iter().filter_map(|listener| listener.local_addr().ok());
+        addresses = bound.filter_map(|address| address.to_string().parse().ok()).collect();
+    }
+    let listening = Listening {
+        addresses,
+        telemetry_path: config.telemetry_path.clone(),
+        is_tls: Ok(web.as_ref().is_some_and(Web::is_tls)),
+        probe_address,
+    };
+    Ok((listeners, server::Access { web, probe }, listening))
+}
+
+/// The daemon while it serves and polls.
+struct Running {
+    server: JoinHandle<io::Result<()>>,
+    /// The poll loop and the watchdog. They end when this is dropped.
+    polling: JoinSet<Infallible>,
+    reloader: Reloader,
+    /// Clients that want a reload.
+    reload_requests: UnboundedReceiver<ReloadReply>,
+    /// When requests were last answered.
+    served: watch::Receiver<Option<Instant>>,
+    _runtime_file: Option<RuntimeFile>,
+}
+
+/// Starts the server and the poll loop.
+fn serve(
+    parts: Parts,
+    load: Arc<Load>,
+    now: fn() -> DateTime<Utc>,
+    notice: Option<&'static str>,
+    stop: watch::Receiver<bool>,
+) -> Running {
+    let Parts { config, maker, clients, directory, listeners, access, restored, .. } = parts;
+    let (snapshots, latest) = watch::channel(Arc::new(Snapshot { zones: restored.zones }));
     let pulse = watch::Sender::new(Instant::now());
     let beat = watch::Sender::new(None);
-    let (ask_reload, mut asked) = mpsc::unbounded_channel();
-    let (telemetry_path, may_ask) = (config.telemetry_path.clone(), config.enable_lifecycle);
-    let mut reloader = Reloader::new(load, config, maker, clients, latest.clone(), reloads);
+    let served = beat.subscribe();
+    let (request_reload, reload_requests) = mpsc::unbounded_channel();
+    let telemetry_path = config.telemetry_path.clone();
+    let request_reload = config.enable_lifecycle.then_some(request_reload);
+    let reloader = Reloader::new(load, config, maker, clients, latest.clone(), parts.reload_metrics);
+
     let sources = server::Sources {
         snapshots: latest,
         pulse: pulse.subscribe(),
-        registry,
+        registry: parts.registry,
         series: reloader.series(),
         now,
         notice,
-        reload: may_ask.then_some(ask_reload.clone()),
-        beat: beat.clone(),
+        reload: request_reload,
+        beat,
     };
-    let stopped = stop.clone();
-    let mut server =
-        tokio::spawn(async move { server::serve(listeners, &telemetry_path, sources, access, stopped).await });
+    let server = tokio::spawn(async move { server::serve(listeners, &telemetry_path, sources, access, stop).await });
 
-    // Dropped at the end, which cancels what is in it.
-    let mut polling = JoinSet::<Infallible>::new();
-    let (turned, mut served, started) = (pulse.subscribe(), beat.subscribe(), Instant::now());
+    let mut polling = JoinSet::new();
+    let started = Instant::now();
+    let turned = pulse.subscribe();
+    let answered = served.clone();
+    let is_healthy = move || server::polls(&turned) && server::serves(&answered, started);
     let plans = reloader.plan();
     let plan = Arc::clone(&plans.borrow());
-    let poller = Poller { plan, plans, snapshots, due_in, recovered, pulse };
+    let poller = Poller { plan, plans, snapshots, due_in: restored.due_in, recovered: parts.recovered, pulse };
     let saved_in = directory.clone();
-    let poll = move |job: Job<Client>| {
-        let directory = saved_in.clone();
-        async move {
-            let fetched = fetch(job.client, &job.zone, job.priority, job.baseline, job.wants_name, now).await?;
-            // Before it is shown: what was shown once is there after a restart too.
-            if let Some(directory) = directory {
-                let name = match &fetched.name {
-                    Name::Known(name) => name.clone().into(),
-                    Name::Unknown | Name::Refused => job.name,
-                };
-                save(&directory, &job.zone, name, fetched.listing.clone(), fetched.completed, job.next_due, now).await;
-            }
-            Ok(fetched)
-        }
-    };
+    let poll = move |job| poll_and_save(job, saved_in.clone(), now);
     let corrected = move |state: &ZoneState, next_due| {
-        if let (Some(directory), Some((listing, completed))) = (directory.clone(), state.listing.clone()) {
-            let (zone, name) = (state.zone.clone(), state.name.clone());
+        let saved = directory.as_ref().zip(state.listing.clone());
+        if let Some((directory, (listing, completed))) = saved {
+            let directory = directory.clone();
+            let zone = state.zone.clone();
+            let name = state.name.clone();
             tokio::spawn(async move { save(&directory, &zone, name, listing, completed, next_due, now).await });
         }
     };
     polling.spawn(poller.run(poll, move || now().timestamp(), corrected));
-    let is_well = {
-        let served = served.clone();
-        move || server::polls(&turned) && server::serves(&served, started)
-    };
-    polling.spawn(systemd::feed_watchdog(is_well));
+    polling.spawn(systemd::feed_watchdog(is_healthy));
+    Running { server, polling, reloader, reload_requests, served, _runtime_file: parts.runtime_file }
+}
 
+/// What changes the configuration in use.
+enum Change {
+    /// The configuration is read again; the client that asked for it gets the outcome.
+    Reload(AskedBy, Option<ReloadReply>),
+    /// A file holds another secret or other authorities.
+    File(FileChange),
+}
+
+/// Follows signals, requests and changed files until the daemon has to stop or a part of it ends. Then finishes the
+/// scrapes in flight.
+async fn supervise(
+    mut running: Running,
+    mut reload_signals: UnboundedReceiver<()>,
+    now: fn() -> DateTime<Utc>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), RunError> {
     let mut is_ready = false;
     let mut look_at_clock = interval(CLOCK_EVERY);
     loop {
-        let task = tokio::select! {
-            // Once it has to end, systemd is told so, and nothing else after that.
+        let change = tokio::select! {
+            // Once it has to stop, systemd is told so, and nothing else after that.
             biased;
-            // An error means that whoever could say stop is gone.
+            // An error means that the sender is gone, and with it the process.
             _ = stop.wait_for(|&stop| stop) => break,
             _ = look_at_clock.tick() => {
                 usable_time(now())?;
                 continue;
             }
-            ended = &mut server => return ended?.map_err(RunError::Server),
-            Some(ended) = polling.join_next() => match ended? {},
-            changed = reloader.file_changed() => Task::Follow(changed?),
-            Ok(_) = served.wait_for(Option::is_some), if !is_ready => {
+            ended = &mut running.server => return ended?.map_err(RunError::Server),
+            Some(ended) = running.polling.join_next() => match ended? {},
+            changed = running.reloader.file_changed() => Change::File(changed?),
+            Ok(_) = running.served.wait_for(Option::is_some), if !is_ready => {
                 systemd::ready();
                 is_ready = true;
                 continue;
             }
-            Some(()) = reload.recv(), if is_ready => Task::Reload(AskedBy::Signal, None),
-            Some(reply) = asked.recv(), if is_ready => Task::Reload(AskedBy::Request, Some(reply)),
-        };
-        let done = async {
-            match task {
-                Task::Follow(change) => reloader.follow(change).await,
-                Task::Reload(by, reply) => {
-                    let outcome = reloader.reload(by).await;
-                    if let Some(reply) = reply {
-                        // The client may have gone.
-                        let _ = reply.send(outcome);
-                    }
-                }
-            }
+            Some(()) = reload_signals.recv(), if is_ready => Change::Reload(AskedBy::Signal, None),
+            Some(reply) = running.reload_requests.recv(), if is_ready => Change::Reload(AskedBy::Request, Some(reply)),
         };
         tokio::select! {
             biased;
             // The disk with the files may hang.
             _ = stop.wait_for(|&stop| stop) => break,
-            () = done => {}
+            () = apply(&mut running.reloader, change) => {}
         }
     }
-    // Who asks for a reload now is told that there is none.
-    drop(asked);
-    polling.abort_all();
-    match timeout(DRAIN, server).await {
+    // A client that wants a reload now gets an error at once.
+    drop(running.reload_requests);
+    running.polling.abort_all();
+    match timeout(DRAIN, running.server).await {
         Ok(ended) => ended?.map_err(RunError::Server),
         Err(_) => {
             tracing::warn!("Some scrapes did not finish in time and are cut off.");
             Ok(())
         }
     }
+}
+
+async fn apply(reloader: &mut Reloader, change: Change) {
+    match change {
+        Change::File(change) => reloader.follow(change).await,
+        Change::Reload(by, reply) => {
+            let outcome = reloader.reload(by).await;
+            if let Some(reply) = reply {
+                // The client may have gone.
+                let _ = reply.send(outcome);
+            }
+        }
+    }
+}
+
+/// One poll of the loop. A listing is saved before it is shown: what was shown once is there after a restart too.
+async fn poll_and_save(
+    job: Job<Client>,
+    directory: Option<Directory>,
+    now: fn() -> DateTime<Utc>,
+) -> Result<Fetched, Failure> {
+    let fetched = fetch(job.client, &job.zone, job.priority, job.baseline, job.wants_name, now).await?;
+    if let Some(directory) = directory {
+        let name = match &fetched.name {
+            Name::Known(name) => name.clone().into(),
+            Name::Unknown | Name::Refused => job.name,
+        };
+        save(&directory, &job.zone, name, fetched.listing.clone(), fetched.completed, job.next_due, now).await;
+    }
+    Ok(fetched)
 }
 
 /// Lets `check` and `healthcheck` find this process. Without it they go by the configuration.
