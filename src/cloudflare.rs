@@ -11,15 +11,15 @@ mod credential;
 mod date;
 mod encoding;
 mod envelope;
-mod judge;
+mod headers;
 mod lenient;
-mod limits;
 mod metrics;
 mod paging;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
 mod proxy;
 mod request;
+mod response;
 mod retry;
 mod roots;
 mod settings;

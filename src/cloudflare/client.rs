@@ -20,10 +20,10 @@ use tokio::{
 use super::{
     ApiSettings, ClientMaker, Credential,
     envelope::{self, Page},
-    judge::Read,
     metrics::{ApiMetrics, Endpoint},
     paging::{Next, PER_PAGE, Paging},
     request::{ApiRequest, SavedThrottle},
+    response::Read,
     retry::RetryPolicy,
     throttle::{Priority, Throttle, Ticket},
     transport::Transport,

@@ -14,7 +14,7 @@ use prometheus::{
 
 use tokio::time::Instant;
 
-use super::limits::RateLimit;
+use super::headers::RateLimit;
 use crate::model::Kind;
 
 /// An endpoint of the API: the value of the `endpoint` label.

@@ -15,8 +15,9 @@ use serde_json::Value;
 use super::{
     date,
     envelope::{self, Body, Page},
-    judge, limits,
+    headers,
     paging::{MAX_PAGE_ENTRIES, Next, Paging},
+    response,
     transport::Response,
 };
 use crate::model::{Certificate, Expiry, Field, MAX_TEXT_CHARS, clean};
@@ -44,7 +45,7 @@ pub fn answer(bytes: &[u8]) {
     for status in [200, 403, 429, 502] {
         let status = StatusCode::from_u16(status).unwrap();
         let response = Response { status, headers: HeaderMap::new(), body: Ok(bytes.to_vec()) };
-        match judge::judge(response, envelope::client_certificates, "default") {
+        match response::into_result(response, envelope::client_certificates, "default") {
             Ok(page) => assert!(status.is_success() && read == Body::Good(page), "{status}"),
             Err(failure) => assert_harmless_sentence(&failure.message),
         }
@@ -292,7 +293,7 @@ pub fn headers(bytes: &[u8]) {
             }
         }
     }
-    let read = limits::rate_limits(&headers);
+    let read = headers::rate_limits(&headers);
     assert!(read.len() <= 8, "{} policies", read.len());
     let policies: HashSet<_> = read.iter().map(|limit| &limit.policy).collect();
     assert_eq!(policies.len(), read.len(), "a policy is there twice");
@@ -304,10 +305,10 @@ pub fn headers(bytes: &[u8]) {
             assert!(text.contains(&number.to_string()), "{number} is made up");
         }
     }
-    let low = limits::lowest_reset(&read);
+    let low = headers::lowest_reset(&read);
     assert!(low.is_none_or(|reset| read.iter().any(|limit| limit.reset == reset)), "{low:?}");
     for now in [DateTime::UNIX_EPOCH, DateTime::from_timestamp(1_795_000_000, 0).unwrap(), DateTime::<Utc>::MAX_UTC] {
-        let wait = limits::retry_after(&headers, now);
+        let wait = headers::retry_after(&headers, now);
         assert!(wait.is_none_or(|wait| wait <= DAY), "{wait:?}");
         let value = headers.get("retry-after").and_then(|value| value.to_str().ok()).unwrap_or_default();
         if let Ok(seconds) = value.parse().map(Duration::from_secs)

@@ -12,9 +12,9 @@ use tokio::time::{Instant, sleep};
 use super::{
     cause,
     client::{Client, Refusal, lock},
-    judge::{Read, judge},
-    limits::{lowest_reset, rate_limits, retry_after},
+    headers::{lowest_reset, rate_limits, retry_after},
     metrics::Endpoint,
+    response::{Read, into_result},
     retry::RetryPolicy,
     throttle::{PauseReason, Paused, Priority, ResponseSummary, ThrottleRecord, Ticket, Transition, Verdict},
     transport::Response,
@@ -134,7 +134,7 @@ impl Client {
     async fn read<T: Send + 'static>(&self, response: Result<Response, Failure>, read: Read<T>) -> Result<T, Failure> {
         let credential = self.credential.name().clone();
         let result = match response {
-            Ok(response) => tokio::spawn(async move { judge(response, read, &credential) }).await.unwrap_or_else(|bug| {
+            Ok(response) => tokio::spawn(async move { into_result(response, read, &credential) }).await.unwrap_or_else(|bug| {
                 tracing::error!(%bug, "Reading an answer failed in a way that it never should. Please report this.");
                 Err(Failure::new(Reason::Decode, "The answer cannot be read, through a fault of this program."))
             }),

@@ -7,9 +7,9 @@ use tokio::time::{Instant, sleep};
 use super::{
     client::{Client, lock},
     envelope,
-    judge::Read,
     metrics::Endpoint,
     request::ApiRequest,
+    response::Read,
     retry::RetryPolicy,
     throttle::Priority,
 };

@@ -23,7 +23,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{super::limits::LONGEST_WAIT, PATIENCE};
+use super::{super::headers::LONGEST_WAIT, PATIENCE};
 
 /// How long Cloudflare blocks a user who sent too many requests.
 const BLOCK: Duration = Duration::from_secs(300);

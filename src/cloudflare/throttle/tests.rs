@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use tokio::time::{advance, sleep};
 
 use super::{
-    super::limits::{LONGEST_WAIT, RateLimit, lowest_reset},
+    super::headers::{LONGEST_WAIT, RateLimit, lowest_reset},
     breaker::PauseRecord,
     budget::WINDOW,
     *,

@@ -16,7 +16,7 @@ const RATE_LIMIT_CODES: [i64; 3] = [971, 10_100, 10_429];
 pub(super) type Read<T> = fn(&[u8]) -> Body<T>;
 
 /// Turns status and body into a value or a failure: the one place that does.
-pub(super) fn judge<T>(response: Response, read: Read<T>, credential: &str) -> Result<T, Failure> {
+pub(super) fn into_result<T>(response: Response, read: Read<T>, credential: &str) -> Result<T, Failure> {
     let Response { status, headers, body } = response;
     let failed = |failure| Failure { cf_ray: cf_ray(&headers), ..failure };
     let mut interception = None;
