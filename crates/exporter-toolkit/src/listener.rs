@@ -141,10 +141,10 @@ fn poll_accept(listeners: &mut [TcpListener], context: &mut Context<'_>) -> Poll
     }))
 }
 
-/// At most half of the files that can be open, since Cloudflare and the configuration need some as well.
+/// At least one, and at most half of the files that can be open, since the program needs some as well.
 fn max_connections(limit: usize, open_files: Option<u64>) -> usize {
     let half = open_files.map_or(usize::MAX, |files| usize::try_from(files / 2).unwrap_or(usize::MAX));
-    half.clamp(1, limit)
+    half.clamp(1, limit.max(1))
 }
 
 /// The open connections, never more than the limit.
@@ -458,6 +458,7 @@ mod tests {
         {
             assert_eq!(max_connections(512, files), connections, "{files:?}");
         }
+        assert_eq!(max_connections(0, None), 1);
     }
 
     #[tokio::test]
