@@ -161,8 +161,9 @@ impl<'a> Visitor<'a> for &'a Shape<'a> {
         };
         let mut values: Vec<_> = repeat_with(|| Json::Absent).take(keys.len()).collect();
         while let Some(key) = object.next_key_seed(&Shape::Scalar)? {
-            match keys.iter().zip(&mut values).find(|((name, _), _)| key.text() == Some(*name)) {
-                Some(((_, shape), value)) => *value = object.next_value_seed(shape)?,
+            let key = key.text().unwrap_or_default();
+            match keys.iter().position(|(name, _)| *name == key) {
+                Some(place) => values[place] = object.next_value_seed(&keys[place].1)?,
                 None => drop(object.next_value::<IgnoredAny>()?),
             }
         }
