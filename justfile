@@ -16,6 +16,7 @@ test *WORDS:
 lint:
     cargo fmt --check
     cargo clippy --quiet --locked --all-targets -- -D warnings
+    cargo clippy --quiet --locked --package cloudflare-sim -- -D warnings
     tests/size
 
 # Put the style right
