@@ -21,7 +21,7 @@ use crate::{
     exposition::json::{CertificateRow, Column, DAYS_UNTIL_EXPIRY},
     fetch,
     model::{Baseline, Failure, Field, Listing, Zone},
-    poller::{Fetched, Name},
+    poller::Name,
 };
 
 /// Options of `list`.
@@ -140,42 +140,46 @@ pub(super) async fn sweep(
     // It draws on stderr, and only if that is a terminal.
     let bar = ProgressBar::new(zones.len() as u64)
         .with_style(ProgressStyle::with_template(style).expect("the template is a constant that a test renders"));
-    let mut running: FuturesUnordered<_> = zones
-        .into_iter()
-        .map(|zone| {
-            let client = client(&zone);
-            async move {
-                let fetched =
-                    fetch(client, &zone, Priority::Healthy, Baseline::default(), zone.name.is_none(), now).await;
-                (zone, fetched)
-            }
-        })
-        .collect();
+    let polls = zones.into_iter().map(|zone| {
+        let client = client(&zone);
+        async move {
+            let wants_name = zone.name.is_none();
+            let fetched = fetch(client, &zone, Priority::Healthy, Baseline::default(), wants_name, now).await;
+            (zone, fetched)
+        }
+    });
+    let mut running: FuturesUnordered<_> = polls.collect();
     let (mut listings, mut failures) = (Vec::new(), Vec::new());
     let mut redraw = tokio::time::interval(Duration::from_millis(100));
     loop {
-        tokio::select! {
-            _ = redraw.tick() => bar.set_message(requests().to_string()),
-            next = running.next() => match next {
-                None => break,
-                Some((zone, Ok(Fetched { listing, name, .. }))) => {
-                    let name = match (&zone.name, name) {
-                        (Some(name), _) => name.clone(),
-                        (None, Name::Known(name)) => name.into(),
-                        (None, Name::Unknown | Name::Refused) => zone.id.as_str().into(),
-                    };
-                    listings.push((zone, name, listing));
-                    bar.inc(1);
-                }
-                Some((zone, Err(failure))) => {
-                    failures.push((zone, failure));
-                    bar.inc(1);
-                }
-            },
+        let polled = tokio::select! {
+            _ = redraw.tick() => {
+                bar.set_message(requests().to_string());
+                continue;
+            }
+            polled = running.next() => polled,
+        };
+        let Some((zone, fetched)) = polled else { break };
+        match fetched {
+            Ok(fetched) => {
+                let name = name(&zone, fetched.name);
+                listings.push((zone, name, fetched.listing));
+            }
+            Err(failure) => failures.push((zone, failure)),
         }
+        bar.inc(1);
     }
     bar.finish_and_clear();
     (listings, failures)
+}
+
+/// What a zone is called: as the configuration says, or else the API, or else by its id.
+fn name(zone: &Zone, found: Name) -> Arc<str> {
+    match (&zone.name, found) {
+        (Some(name), _) => name.clone(),
+        (None, Name::Known(name)) => name.into(),
+        (None, Name::Unknown | Name::Refused) => zone.id.as_str().into(),
+    }
 }
 
 /// A text as a spreadsheet shows it: what it would run as a formula gets an apostrophe in front, as OWASP advises.
