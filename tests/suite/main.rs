@@ -8,6 +8,7 @@
 
 mod access;
 mod check;
+mod docs;
 mod faults;
 mod hostile;
 mod layers;

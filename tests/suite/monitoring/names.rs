@@ -132,7 +132,7 @@ async fn whatever_is_named_in_rules_dashboard_and_documents_is_shown_by_the_prog
         expect_columns(panel);
     }
 
-    for path in ["README.md", "monitoring/RUNBOOK.md"] {
+    for path in DOCUMENTS {
         let document = read(path);
         for name in metrics_in(&document) {
             assert!(known.metrics.contains_key(name), "{path}: the program shows no {name}");
@@ -141,16 +141,47 @@ async fn whatever_is_named_in_rules_dashboard_and_documents_is_shown_by_the_prog
             block.split("```").next().unwrap().lines().for_each(|line| known.expect(line, path));
         }
     }
-    let readme = read("README.md");
-    let section = readme.split("\n## Metrics\n").nth(1).unwrap().split("\n## ").next().unwrap();
-    let is_value = |word: &str| known.values.values().any(|values| values.contains(word));
-    for word in section.split('`').skip(1).step_by(2) {
-        let is_name = word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-        let is_there = known.metrics.contains_key(word) || known.is_label(word) || is_value(word);
-        assert!(!is_name || is_there, "README.md: the program shows no {word}");
+}
+
+/// What names metrics, besides `docs/metrics.md`, which is generated.
+const DOCUMENTS: [&str; 8] = [
+    "README.md",
+    "SECURITY.md",
+    "docs/check.md",
+    "docs/configuration.md",
+    "docs/operations.md",
+    "docs/web-configuration.md",
+    "monitoring/README.md",
+    "monitoring/RUNBOOK.md",
+];
+
+/// Where the table in `docs/metrics.md` begins; it goes on to the end.
+const TABLE: &str = "| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n";
+
+/// The table is what the program says of its metrics. `INSTA_UPDATE=always` writes it into the document.
+#[tokio::test]
+async fn the_documentation_of_the_metrics_is_what_the_program_says_of_them() {
+    let (_, body) = demo().await.get("/metrics").await;
+    let known = Known::gather().await;
+    let types = body.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let types: BTreeMap<&str, &str> = types.collect();
+    let mut table = TABLE.to_owned();
+    for (name, help) in body.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' ')) {
+        if name.starts_with("process_") {
+            continue;
+        }
+        let series = if types[name] == "histogram" { format!("{name}_bucket") } else { name.to_owned() };
+        let labels = known.metrics[&series].iter().filter(|label| *label != "le");
+        let labels: Vec<_> = labels.map(|label| format!("`{label}`")).collect();
+        table.push_str(&format!("| `{name}` | {} | {} | {help} |\n", types[name], labels.join(", ")));
     }
-    for label in known.values.keys().filter(|label| *label != "le") {
-        assert!(section.contains(&format!("`{label}`")), "README.md: nothing is said of {label}");
+    let document = read("docs/metrics.md");
+    let (introduction, written) = document.split_at(document.find(TABLE).unwrap());
+    if std::env::var("INSTA_UPDATE").is_ok_and(|update| update == "always") {
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md"), format!("{introduction}{table}"))
+            .unwrap();
+    } else {
+        assert_eq!(written, table, "run INSTA_UPDATE=always cargo test --test suite monitoring::names");
     }
 }
 
