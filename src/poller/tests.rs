@@ -703,3 +703,21 @@ async fn a_shorter_interval_shortens_the_wait_after_a_failure_but_not_one_that_t
     .await;
     assert_eq!(running.seconds("zone-0.example"), [0, 300, 3900]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn kinds_of_one_zone_are_polled_apart_and_the_end_of_one_leaves_the_other() {
+    let other = || Zone { kind: Kind::OriginCa, name: Some("other-kind.example".into()), ..zone(0, HOUR) };
+    let running = run_with(
+        vec![zone(0, HOUR), other()],
+        170 * MINUTE,
+        async |_, _| good(),
+        async |running| {
+            sleep(80 * MINUTE).await;
+            running.change(vec![other()]).await;
+        },
+    )
+    .await;
+    assert_eq!(running.seconds("zone-0.example"), [0, 1800]);
+    assert_eq!(running.seconds("other-kind.example"), [0, 3600, 7200]);
+    assert_eq!((running.snapshots.borrow().zones.len(), running.state(0).polls), (1, 3));
+}
