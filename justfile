@@ -6,7 +6,7 @@ default:
 
 # Run the daemon on a simulated Cloudflare API: http://127.0.0.1:10199
 demo *ARGUMENTS:
-    cargo run --release -- demo {{ARGUMENTS}}
+    cargo run -- demo {{ARGUMENTS}}
 
 # The everyday tests, or those with these words in their names
 test *WORDS:
@@ -18,6 +18,11 @@ lint:
     cargo clippy --quiet --locked --all-targets -- -D warnings
     cargo clippy --quiet --locked --package cloudflare-sim -- -D warnings
     tests/size
+
+# Test the alert rules with promtool
+rules:
+    promtool check rules --lint=all --lint-fatal monitoring/alerts.yml
+    promtool test rules monitoring/alerts_test.yml
 
 # Put the style right
 fmt:
