@@ -4,11 +4,11 @@
 //! snapshot: no request to it ever causes one to Cloudflare. Who may ask, and how, is what the web configuration says.
 
 mod cross_site;
+mod current_exposition;
 mod limit;
 mod metrics;
 mod page;
-mod published;
-mod sending;
+mod response;
 mod settings;
 mod status;
 
@@ -32,8 +32,8 @@ use tokio::{
 
 pub use settings::{InvalidListenAddress, InvalidTelemetryPath, ListenAddress, TelemetryPath};
 
-use published::Published;
-use sending::Answers;
+use current_exposition::CurrentExposition;
+use response::Responses;
 
 use crate::{exposition::SeriesSettings, model::Snapshot, poller::PULSE_EVERY};
 
@@ -156,12 +156,19 @@ pub async fn serve(
     let Sources { snapshots, pulse, registry, series, now, notice, reload, beat } = sources;
     let snapshot = snapshots.borrow().clone();
     let first_series = series.borrow().clone();
-    let published = Published::new(snapshot, first_series, now).await;
+    let exposition = CurrentExposition::new(snapshot, first_series, now).await;
     let (started, beat_seen) = (Instant::now(), beat.subscribe());
-    let served =
-        Arc::new(Served { published, answers: Answers::default(), pulse, beat: beat_seen, started, registry, now });
+    let served = Arc::new(Served {
+        exposition,
+        responses: Responses::default(),
+        pulse,
+        beat: beat_seen,
+        started,
+        registry,
+        now,
+    });
     let following = async {
-        served.published.follow(snapshots, series).await;
+        served.exposition.follow(snapshots, series).await;
         // Whoever polls is gone. What is known is still shown, and health tells the rest.
         pending::<()>().await;
     };
@@ -171,7 +178,7 @@ pub async fn serve(
         loop {
             beats.tick().await;
             let can_be_answered = web.as_ref().is_none_or(|web| web.is_read());
-            if can_be_answered && served.published.is_kept_right() {
+            if can_be_answered && served.exposition.is_fresh() {
                 beat.send_replace(Some(Instant::now()));
             }
         }
@@ -198,8 +205,8 @@ const MAX_PROBES: usize = 32;
 /// What requests are answered with.
 #[derive(Debug)]
 struct Served {
-    published: Published,
-    answers: Answers,
+    exposition: CurrentExposition,
+    responses: Responses,
     pulse: watch::Receiver<Instant>,
     beat: watch::Receiver<Option<Instant>>,
     started: Instant,
@@ -273,7 +280,7 @@ async fn reload_configuration(sender: &mpsc::UnboundedSender<ReloadReply>) -> Re
 }
 
 async fn ready(State(served): State<Arc<Served>>) -> Response {
-    let latest = served.published.latest();
+    let latest = served.exposition.latest();
     let (untried, zones) = (latest.snapshot().untried(), latest.snapshot().zones.len());
     if untried == 0 {
         return "Ready.\n".into_response();

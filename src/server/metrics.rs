@@ -10,7 +10,7 @@ use axum::{
 };
 use prometheus::{Registry, TextEncoder};
 
-use super::{Served, published::Unrendered};
+use super::{Served, current_exposition::Unrendered};
 use crate::exposition;
 
 /// Without it, Prometheus 3 refuses the scrape.
@@ -18,10 +18,11 @@ const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0
 
 /// Answers a scrape.
 pub(super) async fn answer(served: &Served, headers: &HeaderMap) -> Result<Response, Unrendered> {
-    let exposition = served.published.now().await?;
-    let program = program(&served.registry, served.published.second())?;
+    let exposition = served.exposition.now().await?;
+    let program = program(&served.registry, served.exposition.second())?;
     let gzip = accepts_gzip(headers);
-    let body = if gzip { served.answers.gzip(exposition, &program) } else { served.answers.text(exposition, program) };
+    let body =
+        if gzip { served.responses.gzip(exposition, &program) } else { served.responses.text(exposition, program) };
     let mut response = Response::new(Body::new(body));
     response.headers_mut().insert(CONTENT_TYPE, TEXT_FORMAT);
     response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));

@@ -27,7 +27,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use flate2::{Compression, write::GzEncoder};
 use tokio::{sync::Mutex, task::spawn_blocking};
 
-use super::{Served, metrics::accepts_gzip, published::Unrendered};
+use super::{Served, current_exposition::Unrendered, metrics::accepts_gzip};
 use crate::exposition::Exposition;
 use view::{Page, SCRIPT, STYLE};
 
@@ -69,11 +69,11 @@ impl Pages {
     }
 
     pub(super) async fn answer(self: &Arc<Self>, served: &Served, headers: &HeaderMap) -> Result<Response, Unrendered> {
-        let exposition = || served.published.latest();
+        let exposition = || served.exposition.latest();
         let made = self.made(exposition, || (served.now)().timestamp()).await?;
         let gzip = accepts_gzip(headers);
         let page = if gzip { made.packed } else { made.plain };
-        let mut response = Response::new(Body::new(served.answers.page(page)));
+        let mut response = Response::new(Body::new(served.responses.page(page)));
         response.headers_mut().extend(HEADERS);
         response.headers_mut().insert(CONTENT_SECURITY_POLICY, self.policy.clone());
         if gzip {

@@ -27,7 +27,7 @@ const PATIENCE: i64 = 30;
 
 /// The latest exposition.
 #[derive(Debug)]
-pub(super) struct Published {
+pub(super) struct CurrentExposition {
     latest: watch::Sender<Arc<Exposition>>,
     /// Held while it is brought up to the second, even if whoever asked for that is gone.
     refreshing: Arc<Mutex<()>>,
@@ -44,7 +44,7 @@ impl IntoResponse for Unrendered {
     }
 }
 
-impl Published {
+impl CurrentExposition {
     /// Shows this snapshot first.
     pub(super) async fn new(snapshot: Arc<Snapshot>, series: SeriesSettings, now: fn() -> DateTime<Utc>) -> Self {
         let nothing = Arc::new(Exposition::new(series));
@@ -65,7 +65,7 @@ impl Published {
             let others = Some(series.borrow_and_update().clone()).filter(|series| series != self.latest().settings());
             let is_shown = Arc::ptr_eq(self.latest().snapshot(), &snapshot) && others.is_none();
             let made = if is_shown { self.now().await.map(drop) } else { self.show(snapshot, others).await };
-            let rest = made.map_or(LOOK_AFTER, |()| self.rest());
+            let rest = made.map_or(LOOK_AFTER, |()| self.next_refresh_in());
             tokio::select! {
                 changed = snapshots.changed() => if changed.is_err() { return },
                 Ok(()) = series.changed() => {}
@@ -75,7 +75,7 @@ impl Published {
     }
 
     /// Whether what is shown follows the time, but for a moment.
-    pub(super) fn is_kept_right(&self) -> bool {
+    pub(super) fn is_fresh(&self) -> bool {
         let (latest, now) = (self.latest(), self.second());
         latest.is_right_at(now) || latest.is_right_at(now - PATIENCE)
     }
@@ -127,7 +127,7 @@ impl Published {
     }
 
     /// How long it stays right.
-    fn rest(&self) -> Duration {
+    fn next_refresh_in(&self) -> Duration {
         let now = (self.now)();
         let seconds = self.latest().changes_at().saturating_sub(now.timestamp());
         let whole = Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).min(LOOK_AFTER);
@@ -210,7 +210,7 @@ mod tests {
     #[tokio::test]
     async fn who_asks_gets_what_is_right_at_that_second_whatever_the_clock_does() {
         let (clock, now) = clock!();
-        let published = Published::new(snapshot(NOON + 10 * DAY), series(), now).await;
+        let published = CurrentExposition::new(snapshot(NOON + 10 * DAY), series(), now).await;
         for passed in [0, 1, DAY, DAY + 1, 10 * DAY, 3 * DAY, -DAY] {
             clock.store(NOON + passed, SeqCst);
             let (shown, again) = (published.now().await.unwrap(), published.now().await.unwrap());
@@ -223,7 +223,7 @@ mod tests {
     async fn what_was_polled_is_shown_without_anybody_asking() {
         let (_, now) = clock!();
         let (sender, snapshots) = watch::channel(snapshot(NOON + 10 * DAY));
-        let published = Published::new(snapshots.borrow().clone(), series(), now).await;
+        let published = CurrentExposition::new(snapshots.borrow().clone(), series(), now).await;
         let mut latest = published.latest.subscribe();
         let polls = async {
             for expected in [20, 30] {
@@ -242,23 +242,23 @@ mod tests {
         let (clock, now) = clock!();
         // One day less is left from the next second on.
         let (_sender, snapshots) = watch::channel(snapshot(NOON + 10 * DAY));
-        let published = Published::new(snapshots.borrow().clone(), series(), now).await;
-        assert_eq!(published.rest(), Duration::from_secs(1));
+        let published = CurrentExposition::new(snapshots.borrow().clone(), series(), now).await;
+        assert_eq!(published.next_refresh_in(), Duration::from_secs(1));
         clock.store(NOON + 1, SeqCst);
-        assert_eq!(published.rest(), Duration::ZERO);
+        assert_eq!(published.next_refresh_in(), Duration::ZERO);
         let mut latest = published.latest.subscribe();
         tokio::select! {
             () = published.follow(snapshots, watch::Sender::new(series()).subscribe()) => {}
             shown = latest.wait_for(|latest| days(latest) == 9) => assert!(shown.is_ok()),
         }
         // For the rest of the day nothing changes, but for a clock that is set.
-        assert_eq!(published.rest(), LOOK_AFTER);
+        assert_eq!(published.next_refresh_in(), LOOK_AFTER);
     }
 
     #[tokio::test]
     async fn who_gives_up_leaves_one_refreshing_and_not_many() {
         let (clock, now) = clock!();
-        let published = Published::new(snapshot(NOON + 10 * DAY), series(), now).await;
+        let published = CurrentExposition::new(snapshot(NOON + 10 * DAY), series(), now).await;
         clock.store(NOON + 1, SeqCst);
         let mut latest = published.latest.subscribe();
         // It has begun when it is dropped.
@@ -272,7 +272,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_refreshed_does_not_take_the_place_of_a_newer_snapshot() {
         let (clock, now) = clock!();
-        let published = Published::new(snapshot(NOON + 10 * DAY), series(), now).await;
+        let published = CurrentExposition::new(snapshot(NOON + 10 * DAY), series(), now).await;
         clock.store(NOON + 1, SeqCst);
         // Both are made of what was there, in whatever order they end.
         let newer = snapshot(NOON + 50 * DAY);

@@ -62,12 +62,12 @@ struct Held {
 
 /// All contents that are being sent.
 #[derive(Debug)]
-pub(super) struct Answers {
+pub(super) struct Responses {
     sent: Mutex<Sent>,
     large: Arc<Semaphore>,
 }
 
-impl Default for Answers {
+impl Default for Responses {
     fn default() -> Self {
         Self { sent: Mutex::default(), large: Arc::new(Semaphore::new(MAX_LARGE)) }
     }
@@ -79,7 +79,7 @@ struct Sent {
     cut_off: Reached,
 }
 
-impl Answers {
+impl Responses {
     /// The exposition as plain text, with `rest` behind it.
     pub(super) fn text(&self, exposition: Arc<Exposition>, rest: String) -> Sending {
         let length = exposition.length();
@@ -265,7 +265,7 @@ mod tests {
 
     #[tokio::test]
     async fn pieces_are_the_whole_and_their_sum_is_told() {
-        let answers = Answers::default();
+        let answers = Responses::default();
         for length in [0, 1, PIECE, LARGE_PIECE - 1, LARGE_PIECE, LARGE_PIECE + 1, 3 * LARGE_PIECE] {
             let page = page(length);
             let mut sending = answers.page(Arc::clone(&page));
@@ -286,7 +286,7 @@ mod tests {
 
     #[tokio::test]
     async fn few_get_large_pieces_and_a_crowd_small_ones() {
-        let answers = Answers::default();
+        let answers = Responses::default();
         let page = page(LARGE_PIECE);
         let mut few: Vec<_> = (0..MAX_LARGE).map(|_| answers.page(Arc::clone(&page))).collect();
         let mut crowded = answers.page(Arc::clone(&page));
@@ -300,7 +300,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn slow_clients_lose_the_content_of_which_nothing_was_taken_for_longest() {
-        let answers = Answers::default();
+        let answers = Responses::default();
         let mut sent = Vec::new();
         for _ in 0..MAX_HELD {
             sent.push(answers.page(page(3 * LARGE_PIECE)));
@@ -321,7 +321,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn any_number_of_clients_share_one_content_and_what_was_given_up_is_sent_anew() {
-        let answers = Answers::default();
+        let answers = Responses::default();
         let shared = exposition();
         let mut slow: Vec<_> = (0..3 * MAX_HELD).map(|_| answers.text(shared.clone(), String::new())).collect();
         advance(Duration::from_secs(1)).await;
