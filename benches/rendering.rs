@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use cloudflare_cert_exporter::{
-    exposition::{Exposition, Progress, SeriesSettings},
+    exposition::{Exposition, SeriesSettings},
     model::{Certificate, Expiry, Field, Kind, Listing, Snapshot, Status, Texts, Zone, ZoneState},
 };
 use divan::{Bencher, black_box};
@@ -85,9 +85,11 @@ fn everything(bencher: Bencher<'_, '_>, (n, size): (u32, usize)) {
 #[divan::bench(args = [(1, 100_000), (1_000, 100)])]
 fn plain_text(bencher: Bencher<'_, '_>, (n, size): (u32, usize)) {
     let exposition = exposition(zones(n, size));
-    bencher.counter(divan::counter::BytesCount::new(exposition.length())).bench(|| {
-        let mut progress = Progress::default();
-        while !black_box(exposition.text(&mut progress, 32 * 1024)).is_empty() {}
+    bencher.counter(divan::counter::BytesCount::new(exposition.text_length())).bench(|| {
+        for block in 0.. {
+            let Some(text) = exposition.text(block) else { break };
+            black_box(text);
+        }
     });
 }
 
@@ -95,8 +97,10 @@ fn plain_text(bencher: Bencher<'_, '_>, (n, size): (u32, usize)) {
 fn gzip(bencher: Bencher<'_, '_>, (n, size): (u32, usize)) {
     let exposition = exposition(zones(n, size));
     bencher.counter(divan::counter::BytesCount::new(exposition.gzip_length())).bench(|| {
-        let mut progress = Progress::default();
-        while black_box(exposition.gzip(&mut progress)).is_some() {}
+        for part in 0.. {
+            let Some(bytes) = exposition.gzip(part) else { break };
+            black_box(bytes);
+        }
     });
 }
 
@@ -112,6 +116,6 @@ fn one_zone_of_1_000_was_polled(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn a_day_is_over_for_one_of_100_000(bencher: Bencher<'_, '_>) {
     let exposition = exposition(zones(1, 100_000));
-    let later = exposition.changes_at();
+    let later = exposition.valid_until();
     bencher.bench(|| exposition.next(black_box(exposition.snapshot().clone()), later));
 }

@@ -1,11 +1,10 @@
 //! What is served over HTTP: the exposition, health, and a page for people.
 //!
-//! The only place that knows axum and hyper. It takes bound listeners and a stop signal, and only reads the
-//! snapshot: no request to it ever causes one to Cloudflare. Who may ask, and how, is what the web configuration says.
+//! The only place that knows axum. It takes bound listeners and a stop signal, and only reads the snapshot: no request
+//! to it ever causes one to Cloudflare. Who may ask, and how, is what the web configuration says.
 
 mod cross_site;
 mod current_exposition;
-mod limit;
 mod metrics;
 mod page;
 mod response;

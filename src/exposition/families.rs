@@ -2,61 +2,46 @@
 
 use std::fmt::Display;
 
-use super::{SeriesSettings, text::Text};
-use crate::model::{Certificate, Listing, Reason, Rejection, SECONDS_PER_DAY, Status, ZoneState};
+use super::{RenderContext, target::TargetView, text};
+use crate::model::{Certificate, Listing, Reason, Rejection, Status, ZoneState};
 
 /// One metric.
 pub(super) struct Family {
     pub(super) name: &'static str,
-    pub(super) kind: &'static str,
     pub(super) help: &'static str,
-    pub(super) of: Of,
+    pub(super) subject: Subject,
 }
 
-/// What it is told of.
+/// What the samples are about.
 #[derive(Clone, Copy)]
-pub(super) enum Of {
-    /// Single certificates, with the labels that name them alone.
-    Certificates(fn(&Listing, &Certificate, i64) -> Option<Value>),
-    /// Single certificates, with all that Cloudflare tells of them in the labels.
-    Details,
+pub(super) enum Subject {
+    /// Certificates that have series of their own, with the labels that identify them.
+    Certificate(fn(&Listing, &Certificate, i64) -> Option<i64>),
+    /// The same, with everything that Cloudflare says about them in the labels.
+    CertificateInfo,
     /// Zones.
-    Zones(fn(&mut ZoneSamples<'_>)),
+    Zone(fn(&mut ZoneSamples<'_>)),
 }
 
-/// The value of a sample.
-pub(super) struct Value {
-    pub(super) value: i64,
-    /// The Unix second from which on it is another one; the largest if there is none.
-    pub(super) until: i64,
-}
-
-impl Value {
-    pub(super) const fn fixed(value: i64) -> Self {
-        Self { value, until: i64::MAX }
-    }
-}
-
-/// Takes the samples of one family for one zone.
+/// Writes the samples of one family about one zone.
 pub(super) struct ZoneSamples<'a> {
-    pub(super) text: &'a mut Text,
+    pub(super) text: &'a mut String,
     pub(super) name: &'static str,
-    /// `kind`, `zone` and `zone_id`.
-    pub(super) labels: &'a str,
-    pub(super) zone: &'a ZoneState,
-    pub(super) settings: &'a SeriesSettings,
-    pub(super) now: i64,
-    /// Certificates left out because of the cap.
-    pub(super) hidden: usize,
+    pub(super) view: &'a TargetView,
+    pub(super) context: RenderContext<'a>,
 }
 
 impl<'a> ZoneSamples<'a> {
     fn listing(&self) -> Option<&'a Listing> {
-        self.zone.listing.as_ref().map(|(listing, _)| &**listing)
+        self.view.listing()
+    }
+
+    fn state(&self) -> &'a ZoneState {
+        &self.view.state
     }
 
     fn sample(&mut self, value: impl Display) {
-        self.text.sample(self.name, self.labels, value);
+        text::sample(self.text, self.name, &self.view.labels, value);
     }
 
     /// What is unknown has no series.
@@ -68,7 +53,7 @@ impl<'a> ZoneSamples<'a> {
 
     /// With one more label, whose value needs no escaping.
     fn labelled(&mut self, label: &str, label_value: impl Display, value: impl Display) {
-        self.text.sample(self.name, &format!("{},{label}=\"{label_value}\"", self.labels), value);
+        text::sample(self.text, self.name, &format!("{},{label}=\"{label_value}\"", self.view.labels), value);
     }
 }
 
@@ -76,46 +61,33 @@ impl<'a> ZoneSamples<'a> {
 pub(super) const FAMILIES: &[Family] = &[
     Family {
         name: "cloudflare_certificate_not_after_timestamp_seconds",
-        kind: "gauge",
         help: "When the certificate expires, as Unix time. Polled and cached.",
-        of: Of::Certificates(|_, certificate, _| certificate.not_after().map(Value::fixed)),
+        subject: Subject::Certificate(|_, certificate, _| certificate.not_after()),
     },
     Family {
         name: "cloudflare_certificate_not_before_timestamp_seconds",
-        kind: "gauge",
         help: "When the certificate was issued, as Unix time. Polled and cached.",
-        of: Of::Certificates(|_, certificate, _| certificate.not_before.map(Value::fixed)),
+        subject: Subject::Certificate(|_, certificate, _| certificate.not_before),
     },
     Family {
         name: "cloudflare_certificate_days_until_expiry",
-        kind: "gauge",
         help: "Whole days until the certificate expires, rounded down, negative once it expired. Computed at the scrape from polled and cached data.",
-        of: Of::Certificates(|_, certificate, now| {
-            let (days, expiry) = (certificate.days_until_expiry(now)?, certificate.not_after()?);
-            // It is one less as soon as not even so many whole days are left.
-            let until = days.checked_mul(SECONDS_PER_DAY).and_then(|left| expiry.checked_sub(left)?.checked_add(1));
-            Some(Value { value: days, until: until.unwrap_or(now.saturating_add(1)) })
-        }),
+        subject: Subject::Certificate(|_, certificate, now| certificate.days_until_expiry(now)),
     },
     Family {
         name: "cloudflare_certificate_superseded",
-        kind: "gauge",
         help: "1 if another active certificate of the same zone and common name expires later and was issued after half of this one's life. Never where more than two of the name were ever valid at once. Polled and cached.",
-        of: Of::Certificates(|listing, certificate, _| {
-            Some(Value::fixed(i64::from(listing.is_superseded(certificate))))
-        }),
+        subject: Subject::Certificate(|listing, certificate, _| Some(listing.is_superseded(certificate).into())),
     },
     Family {
         name: "cloudflare_certificate_info",
-        kind: "gauge",
         help: "Always 1; the labels say what Cloudflare tells of the certificate. Polled and cached.",
-        of: Of::Details,
+        subject: Subject::CertificateInfo,
     },
     Family {
         name: "cloudflare_certificates",
-        kind: "gauge",
         help: "Certificates of the zone by status, those without a usable date included. Polled and cached.",
-        of: Of::Zones(|zone| {
+        subject: Subject::Zone(|zone| {
             if let Some(listing) = zone.listing() {
                 for status in Status::ALL {
                     zone.labelled("status", status.label(), listing.count(status));
@@ -125,33 +97,31 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "cloudflare_certificates_expired",
-        kind: "gauge",
         help: "Certificates that have expired and are not revoked, at the scrape. Polled and cached.",
-        of: Of::Zones(|zone| zone.sample_if(zone.listing().map(|listing| listing.expired(zone.now)))),
+        subject: Subject::Zone(|zone| zone.sample_if(zone.listing().map(|listing| listing.expired(zone.context.now)))),
     },
     Family {
         name: "cloudflare_certificates_expiring",
-        kind: "gauge",
         help: "Certificates that are neither revoked nor expired and expire within so many days, at the scrape. Polled and cached.",
-        of: Of::Zones(|zone| {
+        subject: Subject::Zone(|zone| {
             if let Some(listing) = zone.listing() {
-                for &days in &zone.settings.expiring_within_days {
-                    zone.labelled("within_days", days, listing.expiring(zone.now, days));
+                for &days in &zone.context.settings.expiring_within_days {
+                    zone.labelled("within_days", days, listing.expiring(zone.context.now, days));
                 }
             }
         }),
     },
     Family {
         name: "cloudflare_certificates_next_expiry_timestamp_seconds",
-        kind: "gauge",
         help: "The soonest expiry still ahead among certificates that are not revoked, as Unix time. Polled and cached.",
-        of: Of::Zones(|zone| zone.sample_if(zone.listing().and_then(|listing| listing.next_expiry(zone.now)))),
+        subject: Subject::Zone(|zone| {
+            zone.sample_if(zone.listing().and_then(|listing| listing.next_expiry(zone.context.now)));
+        }),
     },
     Family {
         name: "cloudflare_certificates_rejected",
-        kind: "gauge",
         help: "Entries of the last good listing that could not be used, by reason. Polled and cached.",
-        of: Of::Zones(|zone| {
+        subject: Subject::Zone(|zone| {
             if let Some(listing) = zone.listing() {
                 for reason in Rejection::ALL {
                     zone.labelled("reason", reason.label(), listing.rejected(reason));
@@ -161,59 +131,51 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "cloudflare_certificates_hidden",
-        kind: "gauge",
         help: "Certificates that are counted but have no series of their own because of the cap. Polled and cached.",
-        of: Of::Zones(|zone| zone.sample_if(zone.listing().map(|_| zone.hidden))),
+        subject: Subject::Zone(|zone| zone.sample_if(zone.listing().map(|_| zone.view.selection.hidden))),
     },
     Family {
         name: "cloudflare_certificates_vanished_total",
-        kind: "counter",
         help: "Certificates that were not revoked, and were missing from two listings in a row. Polled and cached.",
-        of: Of::Zones(|zone| zone.sample_if(zone.listing().map(|_| zone.zone.vanished))),
+        subject: Subject::Zone(|zone| zone.sample_if(zone.listing().map(|_| zone.state().vanished))),
     },
     Family {
         name: "cloudflare_certificates_up",
-        kind: "gauge",
         help: "1 if the last poll of the zone succeeded. If not, the last good listing stays.",
-        of: Of::Zones(|zone| {
-            let poll = zone.zone.last_poll.as_ref();
+        subject: Subject::Zone(|zone| {
+            let poll = zone.state().last_poll.as_ref();
             zone.sample_if(poll.map(|poll| u8::from(poll.failure.is_none())));
         }),
     },
     Family {
         name: "cloudflare_certificates_last_success_timestamp_seconds",
-        kind: "gauge",
         help: "When the last good listing of the zone was completed, as Unix time.",
-        of: Of::Zones(|zone| zone.sample_if(zone.zone.listing.as_ref().map(|(_, completed)| completed))),
+        subject: Subject::Zone(|zone| zone.sample_if(zone.state().listing.as_ref().map(|(_, completed)| completed))),
     },
     Family {
         name: "cloudflare_certificates_poll_duration_seconds",
-        kind: "gauge",
         help: "How long the last poll of the zone took, waiting for the request budget included.",
-        of: Of::Zones(|zone| {
-            let poll = zone.zone.last_poll.as_ref();
+        subject: Subject::Zone(|zone| {
+            let poll = zone.state().last_poll.as_ref();
             zone.sample_if(poll.map(|poll| poll.duration.as_secs_f64()));
         }),
     },
     Family {
         name: "cloudflare_certificates_poll_interval_seconds",
-        kind: "gauge",
         help: "How often the zone is due to be polled.",
-        of: Of::Zones(|zone| zone.sample(zone.zone.zone.interval.as_secs_f64())),
+        subject: Subject::Zone(|zone| zone.sample(zone.state().zone.interval.as_secs_f64())),
     },
     Family {
         name: "cloudflare_certificates_polls_total",
-        kind: "counter",
         help: "Polls of the zone that ended.",
-        of: Of::Zones(|zone| zone.sample(zone.zone.polls)),
+        subject: Subject::Zone(|zone| zone.sample(zone.state().polls)),
     },
     Family {
         name: "cloudflare_certificates_poll_failures_total",
-        kind: "counter",
         help: "Polls of the zone that failed, by reason.",
-        of: Of::Zones(|zone| {
+        subject: Subject::Zone(|zone| {
             for reason in Reason::ALL {
-                zone.labelled("reason", reason.label(), zone.zone.failures(reason));
+                zone.labelled("reason", reason.label(), zone.state().failures(reason));
             }
         }),
     },

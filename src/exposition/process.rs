@@ -8,11 +8,11 @@ use procfs::{
     process::{LimitValue, Process},
 };
 
-use super::text::Text;
+use super::text;
 
 /// Appends what the system tells of this process.
 #[cfg(target_os = "linux")]
-pub(super) fn render(text: &mut Text) {
+pub(super) fn render(text: &mut String) {
     let Ok(process) = Process::myself() else { return };
     let stat = process.stat().ok();
     let stat = stat.as_ref();
@@ -28,31 +28,26 @@ pub(super) fn render(text: &mut Text) {
     let resident = stat.map(|stat| float(stat.rss_bytes().get()));
     let threads = stat.map(|stat| float(stat.num_threads.unsigned_abs()));
     let start = boot.zip(stat).map(|(boot, stat)| float(boot) + seconds(stat.starttime));
-    for (name, kind, help, value) in [
-        ("process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.", cpu),
-        ("process_open_fds", "gauge", "Number of open file descriptors.", files),
-        ("process_max_fds", "gauge", "Maximum number of open file descriptors.", max_files),
-        ("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.", memory),
-        (
-            "process_virtual_memory_max_bytes",
-            "gauge",
-            "Maximum amount of virtual memory available in bytes.",
-            max_memory,
-        ),
-        ("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.", resident),
-        ("process_threads", "gauge", "Number of OS threads in the process.", threads),
-        ("process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.", start),
+    for (name, help, value) in [
+        ("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.", cpu),
+        ("process_open_fds", "Number of open file descriptors.", files),
+        ("process_max_fds", "Maximum number of open file descriptors.", max_files),
+        ("process_virtual_memory_bytes", "Virtual memory size in bytes.", memory),
+        ("process_virtual_memory_max_bytes", "Maximum amount of virtual memory available in bytes.", max_memory),
+        ("process_resident_memory_bytes", "Resident memory size in bytes.", resident),
+        ("process_threads", "Number of OS threads in the process.", threads),
+        ("process_start_time_seconds", "Start time of the process since unix epoch in seconds.", start),
     ] {
         if let Some(value) = value {
-            text.family(name, kind, help);
-            text.sample(name, "", value);
+            text::head(text, name, help);
+            text::sample(text, name, "", value);
         }
     }
 }
 
 /// Other systems tell it in other ways; nothing is shown there.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn render(_: &mut Text) {}
+pub(super) fn render(_: &mut String) {}
 
 #[cfg(target_os = "linux")]
 fn limited(limit: LimitValue) -> Option<f64> {

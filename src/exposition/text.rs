@@ -2,31 +2,22 @@
 
 use std::fmt::{Display, Write as _};
 
-/// Text of the format 0.0.4, as it grows.
-#[derive(Debug, Default)]
-pub(super) struct Text(pub(super) String);
-
-impl Text {
-    pub(super) fn family(&mut self, name: &str, kind: &str, help: &str) {
-        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
-    }
-
-    /// `labels` as they stand between the braces.
-    pub(super) fn sample(&mut self, name: &str, labels: &str, value: impl Display) {
-        if labels.is_empty() {
-            self.line(format_args!("{name} {value}\n"));
-        } else {
-            self.line(format_args!("{name}{{{labels}}} {value}\n"));
-        }
-    }
-
-    fn line(&mut self, line: std::fmt::Arguments<'_>) {
-        // Writing to a string cannot fail.
-        let _ = self.0.write_fmt(line);
-    }
+/// Appends the HELP and TYPE of a family: a counter by its name, or a gauge.
+pub(super) fn head(text: &mut String, name: &str, help: &str) {
+    let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
+    // Writing to a string cannot fail.
+    let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
 }
 
-/// Appends a label to those that stand between the braces.
+/// Appends a sample; `labels` are as they stand between the braces.
+pub(super) fn sample(text: &mut String, name: &str, labels: &str, value: impl Display) {
+    let _ = match labels {
+        "" => writeln!(text, "{name} {value}"),
+        labels => writeln!(text, "{name}{{{labels}}} {value}"),
+    };
+}
+
+/// Appends a label to others, of which the last ends with a quote, or to nothing.
 pub(super) fn label(labels: &mut String, name: &str, value: &str) {
     if !labels.is_empty() {
         labels.push(',');
@@ -38,7 +29,7 @@ pub(super) fn label(labels: &mut String, name: &str, value: &str) {
 }
 
 /// Appends a label value, escaped by the rules of the format.
-pub(super) fn escape(text: &mut String, value: &str) {
+fn escape(text: &mut String, value: &str) {
     let special = |byte| matches!(byte, b'\\' | b'"' | b'\n');
     // Without an early end, many bytes are looked at in one step, and hardly any value has such a one.
     if !value.bytes().fold(false, |any, byte| any | special(byte)) {

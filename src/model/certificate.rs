@@ -66,6 +66,13 @@ impl Certificate {
     pub fn days_until_expiry(&self, now: i64) -> Option<i64> {
         self.not_after().map(|time| time.saturating_sub(now).div_euclid(SECONDS_PER_DAY))
     }
+
+    /// The first second after `now` at which [`days_until_expiry`](Self::days_until_expiry) is another number.
+    #[must_use]
+    pub fn days_change_at(&self, now: i64) -> Option<i64> {
+        let rest_of_day = self.not_after()?.saturating_sub(now).rem_euclid(SECONDS_PER_DAY);
+        now.checked_add(rest_of_day + 1)
+    }
 }
 
 /// Seconds in the days that are counted; certificates know no leap seconds.
@@ -155,6 +162,24 @@ impl Rejection {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_days_change_where_it_says() {
+        let mut certificate = Certificate {
+            texts: Texts::default(),
+            status: Status::Active,
+            expiry: Expiry::At(10 * SECONDS_PER_DAY),
+            not_before: None,
+        };
+        for now in [0, 1, SECONDS_PER_DAY - 1, SECONDS_PER_DAY, 10 * SECONDS_PER_DAY, 10 * SECONDS_PER_DAY + 1] {
+            let change = certificate.days_change_at(now).unwrap();
+            let days = certificate.days_until_expiry(now).unwrap();
+            assert_eq!(certificate.days_until_expiry(change - 1), Some(days), "{now}");
+            assert_eq!(certificate.days_until_expiry(change), Some(days - 1), "{now}");
+        }
+        certificate.expiry = Expiry::Missing;
+        assert_eq!(certificate.days_change_at(0), None);
+    }
 
     #[test]
     fn a_certificate_takes_no_more_memory_than_it_must() {

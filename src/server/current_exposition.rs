@@ -1,5 +1,5 @@
-//! The exposition that is shown now. It is made in the background as soon as a zone was polled or a day is over for a
-//! certificate, so that who asks finds it there.
+//! The exposition that is served now. It is made in the background as soon as a target was polled or a day is over for
+//! a certificate, so that a scrape finds it ready.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,22 +19,23 @@ use crate::{
     model::Snapshot,
 };
 
-/// A clock that was set is noticed after so long, or by whoever asks. It is less than what makes the server unhealthy.
-const LOOK_AFTER: Duration = Duration::from_secs(15);
+/// A clock that was set is noticed after so long, or by the next scrape. It is less than what makes the server
+/// unhealthy.
+const MAX_REST: Duration = Duration::from_secs(15);
 
-/// How many seconds something may be out of date before something is wrong.
-const PATIENCE: i64 = 30;
+/// How many seconds the exposition may be out of date before something is wrong.
+const MAX_LAG: i64 = 30;
 
-/// The latest exposition.
+/// The latest exposition, and how it is kept up to date.
 #[derive(Debug)]
 pub(super) struct CurrentExposition {
     latest: watch::Sender<Arc<Exposition>>,
-    /// Held while it is brought up to the second, even if whoever asked for that is gone.
+    /// Held while the latest one is brought up to the second, even if the request for that is gone.
     refreshing: Arc<Mutex<()>>,
     now: fn() -> DateTime<Utc>,
 }
 
-/// What was asked for could not be made, which is in the log.
+/// What was requested could not be made, which is in the log.
 #[derive(Debug)]
 pub(super) struct Unrendered;
 
@@ -48,13 +49,13 @@ impl CurrentExposition {
     /// Shows this snapshot first.
     pub(super) async fn new(snapshot: Arc<Snapshot>, series: SeriesSettings, now: fn() -> DateTime<Utc>) -> Self {
         let nothing = Arc::new(Exposition::new(series));
-        let published = Self { latest: watch::Sender::new(nothing), refreshing: Arc::default(), now };
+        let current = Self { latest: watch::Sender::new(Arc::clone(&nothing)), refreshing: Arc::default(), now };
         // If that fails, it is tried again.
-        let _ = published.show(snapshot, None).await;
-        published
+        let _ = current.show(nothing, snapshot).await;
+        current
     }
 
-    /// Shows whatever comes, in the series that are wanted, until `snapshots` ends.
+    /// Shows each snapshot that comes, in the series that are wanted, until `snapshots` ends.
     pub(super) async fn follow(
         &self,
         mut snapshots: watch::Receiver<Arc<Snapshot>>,
@@ -62,10 +63,17 @@ impl CurrentExposition {
     ) {
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
-            let others = Some(series.borrow_and_update().clone()).filter(|series| series != self.latest().settings());
-            let is_shown = Arc::ptr_eq(self.latest().snapshot(), &snapshot) && others.is_none();
-            let made = if is_shown { self.now().await.map(drop) } else { self.show(snapshot, others).await };
-            let rest = made.map_or(LOOK_AFTER, |()| self.next_refresh_in());
+            let series_now = series.borrow_and_update().clone();
+            let mut latest = self.latest();
+            if *latest.settings() != series_now {
+                latest = Arc::new(Exposition::new(series_now));
+            }
+            let shown = if Arc::ptr_eq(latest.snapshot(), &snapshot) {
+                self.up_to_date().await.map(drop)
+            } else {
+                self.show(latest, snapshot).await
+            };
+            let rest = shown.map_or(MAX_REST, |()| self.next_refresh_in());
             tokio::select! {
                 changed = snapshots.changed() => if changed.is_err() { return },
                 Ok(()) = series.changed() => {}
@@ -76,8 +84,9 @@ impl CurrentExposition {
 
     /// Whether what is shown follows the time, but for a moment.
     pub(super) fn is_fresh(&self) -> bool {
-        let (latest, now) = (self.latest(), self.second());
-        latest.is_right_at(now) || latest.is_right_at(now - PATIENCE)
+        let latest = self.latest();
+        let now = (self.now)().timestamp();
+        latest.is_valid_at(now) || latest.is_valid_at(now - MAX_LAG)
     }
 
     /// The latest exposition, even if a day has just ended.
@@ -85,58 +94,49 @@ impl CurrentExposition {
         self.latest.borrow().clone()
     }
 
-    /// What is right at this second. Nobody waits here for a snapshot that has just come, and that may be large.
+    /// The exposition that is right at this second. It does not wait for a snapshot that has just come, which can be
+    /// large.
     ///
     /// # Errors
     /// If it cannot be made.
-    pub(super) async fn now(&self) -> Result<Arc<Exposition>, Unrendered> {
+    pub(super) async fn up_to_date(&self) -> Result<Arc<Exposition>, Unrendered> {
+        let refreshing = Arc::clone(&self.refreshing).lock_owned().await;
         let latest = self.latest();
-        if latest.is_right_at(self.second()) {
+        if latest.is_valid_at((self.now)().timestamp()) {
             return Ok(latest);
         }
-        let turn = Arc::clone(&self.refreshing).lock_owned().await;
-        let latest = self.latest();
-        if latest.is_right_at(self.second()) {
-            return Ok(latest);
-        }
-        let (shown, now) = (self.latest.clone(), self.now);
-        let refresh = move || {
-            // Whoever comes next waits for this one, and does not start another.
-            let _turn = turn;
-            let refreshed = Arc::new(latest.next(latest.snapshot().clone(), now().timestamp()));
-            shown.send_if_modified(|latest| {
-                // Or else something newer has come meanwhile.
-                let same =
-                    Arc::ptr_eq(latest.snapshot(), refreshed.snapshot()) && latest.settings() == refreshed.settings();
-                if same {
-                    *latest = Arc::clone(&refreshed);
+        let sender = self.latest.clone();
+        let now = self.now;
+        render(move || {
+            // Others wait for this one, and do not start their own.
+            let _refreshing = refreshing;
+            let refreshed = Arc::new(latest.next(Arc::clone(latest.snapshot()), now().timestamp()));
+            sender.send_if_modified(|shown| {
+                // Or else something newer has come.
+                let is_latest = Arc::ptr_eq(shown, &latest);
+                if is_latest {
+                    *shown = Arc::clone(&refreshed);
                 }
-                same
+                is_latest
             });
             refreshed
-        };
-        render(refresh).await
+        })
+        .await
     }
 
-    /// With `series`, anew and in these.
-    async fn show(&self, snapshot: Arc<Snapshot>, series: Option<SeriesSettings>) -> Result<(), Unrendered> {
-        let before = series.map_or_else(|| self.latest(), |series| Arc::new(Exposition::new(series)));
+    /// Shows this snapshot; what did not change is taken from `before`.
+    async fn show(&self, before: Arc<Exposition>, snapshot: Arc<Snapshot>) -> Result<(), Unrendered> {
         let now = self.now;
         self.latest.send_replace(render(move || Arc::new(before.next(snapshot, now().timestamp()))).await?);
         Ok(())
     }
 
-    /// How long it stays right.
+    /// How long it stays right, within [`MAX_REST`].
     fn next_refresh_in(&self) -> Duration {
         let now = (self.now)();
-        let seconds = self.latest().changes_at().saturating_sub(now.timestamp());
-        let whole = Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).min(LOOK_AFTER);
+        let seconds = self.latest().valid_until().saturating_sub(now.timestamp());
+        let whole = Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).min(MAX_REST);
         whole.saturating_sub(Duration::from_nanos(now.timestamp_subsec_nanos().into()))
-    }
-
-    /// The Unix second of its clock.
-    pub(super) fn second(&self) -> i64 {
-        (self.now)().timestamp()
     }
 }
 
@@ -156,10 +156,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::{
-        exposition::Progress,
-        model::{Certificate, Expiry, Field, Kind, Listing, Status, Texts, Zone, ZoneState},
-    };
+    use crate::model::{Certificate, Expiry, Field, Kind, Listing, Status, Texts, Zone, ZoneState};
 
     const NOON: i64 = 1_795_521_600;
     const DAY: i64 = 86_400;
@@ -202,7 +199,7 @@ mod tests {
     }
 
     fn days(exposition: &Exposition) -> i64 {
-        let text = exposition.text(&mut Progress::default(), 1 << 20);
+        let text: String = (0..).map_while(|block| exposition.text(block)).collect();
         let line = text.lines().find(|line| line.starts_with("cloudflare_certificate_days_until_expiry{")).unwrap();
         line.rsplit(' ').next().unwrap().parse().unwrap()
     }
@@ -210,10 +207,10 @@ mod tests {
     #[tokio::test]
     async fn who_asks_gets_what_is_right_at_that_second_whatever_the_clock_does() {
         let (clock, now) = clock!();
-        let published = CurrentExposition::new(snapshot(NOON + 10 * DAY), series(), now).await;
+        let current = CurrentExposition::new(snapshot(NOON + 10 * DAY), series(), now).await;
         for passed in [0, 1, DAY, DAY + 1, 10 * DAY, 3 * DAY, -DAY] {
             clock.store(NOON + passed, SeqCst);
-            let (shown, again) = (published.now().await.unwrap(), published.now().await.unwrap());
+            let (shown, again) = (current.up_to_date().await.unwrap(), current.up_to_date().await.unwrap());
             assert_eq!(days(&shown), (10 * DAY - passed).div_euclid(DAY), "{passed}");
             assert!(Arc::ptr_eq(&shown, &again));
         }
@@ -223,18 +220,18 @@ mod tests {
     async fn what_was_polled_is_shown_without_anybody_asking() {
         let (_, now) = clock!();
         let (sender, snapshots) = watch::channel(snapshot(NOON + 10 * DAY));
-        let published = CurrentExposition::new(snapshots.borrow().clone(), series(), now).await;
-        let mut latest = published.latest.subscribe();
+        let current = CurrentExposition::new(snapshots.borrow().clone(), series(), now).await;
+        let mut latest = current.latest.subscribe();
         let polls = async {
             for expected in [20, 30] {
                 sender.send_replace(snapshot(NOON + expected * DAY));
                 let shown = latest.wait_for(|latest| days(latest) == expected).await.unwrap().clone();
-                assert!(Arc::ptr_eq(&published.now().await.unwrap(), &shown));
+                assert!(Arc::ptr_eq(&current.up_to_date().await.unwrap(), &shown));
             }
             // Its end is the end of who follows.
             drop(sender);
         };
-        tokio::join!(published.follow(snapshots, watch::Sender::new(series()).subscribe()), polls);
+        tokio::join!(current.follow(snapshots, watch::Sender::new(series()).subscribe()), polls);
     }
 
     #[tokio::test]
@@ -242,42 +239,42 @@ mod tests {
         let (clock, now) = clock!();
         // One day less is left from the next second on.
         let (_sender, snapshots) = watch::channel(snapshot(NOON + 10 * DAY));
-        let published = CurrentExposition::new(snapshots.borrow().clone(), series(), now).await;
-        assert_eq!(published.next_refresh_in(), Duration::from_secs(1));
+        let current = CurrentExposition::new(snapshots.borrow().clone(), series(), now).await;
+        assert_eq!(current.next_refresh_in(), Duration::from_secs(1));
         clock.store(NOON + 1, SeqCst);
-        assert_eq!(published.next_refresh_in(), Duration::ZERO);
-        let mut latest = published.latest.subscribe();
+        assert_eq!(current.next_refresh_in(), Duration::ZERO);
+        let mut latest = current.latest.subscribe();
         tokio::select! {
-            () = published.follow(snapshots, watch::Sender::new(series()).subscribe()) => {}
+            () = current.follow(snapshots, watch::Sender::new(series()).subscribe()) => {}
             shown = latest.wait_for(|latest| days(latest) == 9) => assert!(shown.is_ok()),
         }
         // For the rest of the day nothing changes, but for a clock that is set.
-        assert_eq!(published.next_refresh_in(), LOOK_AFTER);
+        assert_eq!(current.next_refresh_in(), MAX_REST);
     }
 
     #[tokio::test]
     async fn who_gives_up_leaves_one_refreshing_and_not_many() {
         let (clock, now) = clock!();
-        let published = CurrentExposition::new(snapshot(NOON + 10 * DAY), series(), now).await;
+        let current = CurrentExposition::new(snapshot(NOON + 10 * DAY), series(), now).await;
         clock.store(NOON + 1, SeqCst);
-        let mut latest = published.latest.subscribe();
+        let mut latest = current.latest.subscribe();
         // It has begun when it is dropped.
-        let _ = published.now().now_or_never();
+        let _ = current.up_to_date().now_or_never();
         timeout(Duration::from_secs(30), latest.changed()).await.unwrap().unwrap();
         let begun = latest.borrow().clone();
         assert_eq!(days(&begun), 9);
-        assert!(Arc::ptr_eq(&published.now().await.unwrap(), &begun));
+        assert!(Arc::ptr_eq(&current.up_to_date().await.unwrap(), &begun));
     }
 
     #[tokio::test]
     async fn what_was_refreshed_does_not_take_the_place_of_a_newer_snapshot() {
         let (clock, now) = clock!();
-        let published = CurrentExposition::new(snapshot(NOON + 10 * DAY), series(), now).await;
+        let current = CurrentExposition::new(snapshot(NOON + 10 * DAY), series(), now).await;
         clock.store(NOON + 1, SeqCst);
         // Both are made of what was there, in whatever order they end.
         let newer = snapshot(NOON + 50 * DAY);
-        let (refreshed, shown) = tokio::join!(published.now(), published.show(newer, None));
+        let (refreshed, shown) = tokio::join!(current.up_to_date(), current.show(current.latest(), newer));
         assert!(refreshed.is_ok() && shown.is_ok());
-        assert_eq!(days(&published.now().await.unwrap()), 49);
+        assert_eq!(days(&current.up_to_date().await.unwrap()), 49);
     }
 }

@@ -1,7 +1,6 @@
 //! The exposition as an HTTP response.
 
 use axum::{
-    body::Body,
     http::{
         HeaderMap, HeaderValue,
         header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, VARY, X_CONTENT_TYPE_OPTIONS},
@@ -10,7 +9,7 @@ use axum::{
 };
 use prometheus::{Registry, TextEncoder};
 
-use super::{Served, current_exposition::Unrendered};
+use super::{Served, current_exposition::Unrendered, response::Content};
 use crate::exposition;
 
 /// Without it, Prometheus 3 refuses the scrape.
@@ -18,12 +17,15 @@ const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0
 
 /// Answers a scrape.
 pub(super) async fn answer(served: &Served, headers: &HeaderMap) -> Result<Response, Unrendered> {
-    let exposition = served.exposition.now().await?;
-    let program = program(&served.registry, served.exposition.second())?;
+    let exposition = served.exposition.up_to_date().await?;
+    let program = program(&served.registry, (served.now)().timestamp())?;
     let gzip = accepts_gzip(headers);
-    let body =
-        if gzip { served.responses.gzip(exposition, &program) } else { served.responses.text(exposition, program) };
-    let mut response = Response::new(Body::new(body));
+    let mut response = if gzip {
+        let end = exposition.gzip_end(&program);
+        served.responses.response(Content::Gzip(exposition), end.into())
+    } else {
+        served.responses.response(Content::Text(exposition), program.into())
+    };
     response.headers_mut().insert(CONTENT_TYPE, TEXT_FORMAT);
     response.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
     // Names in it come from strangers, and no browser shall take them for a page.

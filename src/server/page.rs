@@ -13,7 +13,7 @@ use std::{
 use askama::Template as _;
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::{
-    body::Body,
+    body::Bytes,
     http::{
         HeaderMap, HeaderName, HeaderValue,
         header::{
@@ -27,7 +27,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use flate2::{Compression, write::GzEncoder};
 use tokio::{sync::Mutex, task::spawn_blocking};
 
-use super::{Served, current_exposition::Unrendered, metrics::accepts_gzip};
+use super::{Served, current_exposition::Unrendered, metrics::accepts_gzip, response::Content};
 use crate::exposition::Exposition;
 use view::{Page, SCRIPT, STYLE};
 
@@ -73,7 +73,7 @@ impl Pages {
         let made = self.made(exposition, || (served.now)().timestamp()).await?;
         let gzip = accepts_gzip(headers);
         let page = if gzip { made.packed } else { made.plain };
-        let mut response = Response::new(Body::new(served.responses.page(page)));
+        let mut response = served.responses.response(Content::Page(page), Bytes::new());
         response.headers_mut().extend(HEADERS);
         response.headers_mut().insert(CONTENT_SECURITY_POLICY, self.policy.clone());
         if gzip {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    body::Body,
+    body::Bytes,
     http::{
         HeaderValue,
         header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
@@ -11,14 +11,14 @@ use axum::{
     response::Response,
 };
 
-use super::{Served, current_exposition::Unrendered};
+use super::{Served, current_exposition::Unrendered, response::Content};
 use crate::exposition::json::StatusParts;
 
 /// Answers with the status at this second.
 pub(super) async fn answer(served: &Served) -> Result<Response, Unrendered> {
-    let exposition = served.exposition.now().await?;
-    let status = Arc::new(StatusParts::new(exposition, served.exposition.second()));
-    let mut response = Response::new(Body::new(served.responses.status(status)));
+    let exposition = served.exposition.up_to_date().await?;
+    let status = Arc::new(StatusParts::new(exposition, (served.now)().timestamp()));
+    let mut response = served.responses.response(Content::Status(status), Bytes::new());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // Names in it come from strangers, and no browser shall take them for a page.

@@ -28,13 +28,12 @@ const ROOMS: [&str; 17] = [
 ];
 
 /// Libraries, and the rooms that know them: one, unless there is a reason.
-const KNOWN_IN: [(&str, &[&str]); 15] = [
+const KNOWN_IN: [(&str, &[&str]); 14] = [
     // `cli` asks the daemon.
     ("reqwest", &["cloudflare", "cli"]),
     ("rustls", &["cloudflare"]),
     ("sfv", &["cloudflare"]),
     ("axum", &["server"]),
-    ("hyper", &["server"]),
     ("socket2", &["server"]),
     ("askama", &["server"]),
     ("base64", &["server"]),

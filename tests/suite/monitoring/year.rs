@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use cloudflare_cert_exporter::{
-    exposition::{Exposition, Progress, SeriesSettings},
+    exposition::{Exposition, SeriesSettings},
     model::{Certificate, Expiry, Field, Kind, Listing, SECONDS_PER_DAY, Snapshot, Status, Texts, Zone, ZoneState},
 };
 use serde_json::{Value, json};
@@ -71,12 +71,7 @@ fn shown(lives: &[Life]) -> Vec<Value> {
         });
         state = state.succeeded(Listing::new(entries.collect()), now, Duration::from_secs(1));
         exposition = exposition.next(Arc::new(Snapshot { zones: vec![Arc::new(state.clone())] }), now);
-        let (mut progress, mut text) = (Progress::default(), String::new());
-        while let piece = exposition.text(&mut progress, 64 * 1024)
-            && !piece.is_empty()
-        {
-            text.push_str(&piece);
-        }
+        let text: String = (0..).map_while(|block| exposition.text(block)).collect();
         for line in text.lines().filter(|line| !line.starts_with('#') && !line.contains("days")) {
             let (name, value) = line.rsplit_once(' ').unwrap();
             let values = series.entry(name.to_owned()).or_default();

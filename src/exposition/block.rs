@@ -1,0 +1,116 @@
+//! What the text consists of: which blocks there are, and what each says.
+
+use std::{fmt::Write as _, ops::Range, sync::Arc};
+
+use super::{
+    RenderContext,
+    families::{FAMILIES, Family, Subject, ZoneSamples},
+    gzip::Compressed,
+    target::TargetView,
+    text::{self, label},
+};
+use crate::model::Field;
+
+/// Certificates in a block. Fewer compress worse. With more, a day that is over for one of them costs more, and so does
+/// a client that does not read, as it holds one or two blocks.
+const CERTIFICATES: usize = 128;
+
+/// Targets in a block. One has up to a dozen samples of a family.
+const TARGETS: usize = 32;
+
+/// A block, as it was rendered last.
+#[derive(Debug, Clone)]
+pub(super) struct Block {
+    pub(super) place: Place,
+    pub(super) compressed: Compressed,
+    /// The Unix seconds at which its text is this one, if its targets stay the same.
+    pub(super) valid: Range<i64>,
+}
+
+/// What a block is about: some certificates of one target, or some targets, or none, which is the head of a family.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    family: usize,
+    targets: Range<usize>,
+    /// By their numbers in the listing.
+    certificates: Range<usize>,
+}
+
+impl Place {
+    /// All places, in the order of the text.
+    pub(super) fn all(targets: &[Arc<TargetView>]) -> Vec<Self> {
+        let mut places = Vec::new();
+        for (family, Family { subject, .. }) in FAMILIES.iter().enumerate() {
+            let mut add = |targets, certificates| places.push(Self { family, targets, certificates });
+            add(0..0, 0..0);
+            if let Subject::Zone(_) = subject {
+                cut(targets.len(), TARGETS).for_each(|range| add(range, 0..0));
+                continue;
+            }
+            for (number, view) in targets.iter().enumerate() {
+                cut(view.certificates().len(), CERTIFICATES).for_each(|range| add(number..number + 1, range));
+            }
+        }
+        places
+    }
+
+    /// Those of these targets that it is about.
+    pub(super) fn targets<'a>(&self, targets: &'a [Arc<TargetView>]) -> &'a [Arc<TargetView>] {
+        &targets[self.targets.clone()]
+    }
+
+    /// Appends the text of the block. Returns the Unix second from which on the text about the same targets is another
+    /// one; the largest if there is none.
+    pub(super) fn render(&self, targets: &[Arc<TargetView>], context: RenderContext<'_>, text: &mut String) -> i64 {
+        let family = &FAMILIES[self.family];
+        if self.targets.is_empty() {
+            text::head(text, family.name, family.help);
+        }
+        let mut until = i64::MAX;
+        for view in self.targets(targets) {
+            until = until.min(match family.subject {
+                Subject::Zone(add_samples) => {
+                    add_samples(&mut ZoneSamples { text, name: family.name, view, context });
+                    view.counts_change_at(context)
+                }
+                _ => self.render_certificates(family, view, context.now, text),
+            });
+        }
+        until
+    }
+
+    fn render_certificates(&self, family: &Family, view: &TargetView, now: i64, text: &mut String) -> i64 {
+        let Some(listing) = view.listing() else { return i64::MAX };
+        let start = format!("{}{{{}", family.name, view.certificate_labels);
+        let mut until = i64::MAX;
+        for certificate in view.shown(self.certificates.clone()) {
+            until = until.min(certificate.days_change_at(now).unwrap_or(i64::MAX));
+            let value = match family.subject {
+                Subject::Certificate(value) => value(listing, certificate, now),
+                Subject::CertificateInfo => Some(1),
+                Subject::Zone(_) => None,
+            };
+            let Some(value) = value else { continue };
+            text.push_str(&start);
+            let mut texts = certificate.texts.iter();
+            for (field, value) in texts.by_ref().take(Field::KEY.len()) {
+                label(text, field.label(), value);
+            }
+            if let Subject::CertificateInfo = family.subject {
+                label(text, "zone_id", view.state.zone.id.as_str());
+                label(text, "status", certificate.status.label());
+                for (field, value) in texts {
+                    label(text, field.label(), value);
+                }
+            }
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "}} {value}");
+        }
+        until
+    }
+}
+
+/// Cuts `0..length` into ranges of this size, of which the last may be smaller.
+fn cut(length: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..length).step_by(size).map(move |start| start..length.min(start + size))
+}

@@ -1,0 +1,88 @@
+//! A target as the metrics show it: its labels, and which of its certificates have series of their own.
+
+use std::{collections::HashMap, iter::zip, ops::Range, sync::Arc};
+
+use super::{RenderContext, text::label};
+use crate::model::{Certificate, Kind, Listing, Selection, Snapshot, ZoneState};
+
+/// A target of the snapshot.
+///
+/// As long as nothing but the time changes what the metrics say about it, it is the same `Arc`.
+#[derive(Debug)]
+pub(super) struct TargetView {
+    pub(super) state: Arc<ZoneState>,
+    /// Earlier targets of this kind and name.
+    namesakes: Vec<Arc<ZoneState>>,
+    /// `kind`, `zone` and `zone_id`, as they stand between the braces.
+    pub(super) labels: String,
+    /// `kind` and `zone`: with the id of a certificate, they identify its series.
+    pub(super) certificate_labels: String,
+    pub(super) selection: Selection,
+}
+
+impl TargetView {
+    /// All targets of the snapshot, in its order. Those that are the same as in `before` are taken from there.
+    pub(super) fn all(snapshot: &Snapshot, before: &[Arc<Self>], context: RenderContext<'_>) -> Vec<Arc<Self>> {
+        let mut named: HashMap<(Kind, &str), Vec<Arc<ZoneState>>> = HashMap::with_capacity(snapshot.zones.len());
+        let mut views = Vec::with_capacity(snapshot.zones.len());
+        for (index, state) in snapshot.zones.iter().enumerate() {
+            let namesakes = named.entry((state.zone.kind, &state.name)).or_default();
+            views.push(match before.get(index) {
+                Some(view) if view.is_of(state, namesakes) && view.selection.valid.contains(&context.now) => {
+                    view.clone()
+                }
+                _ => Arc::new(Self::new(Arc::clone(state), namesakes.clone(), context)),
+            });
+            namesakes.push(Arc::clone(state));
+        }
+        views
+    }
+
+    /// A domain that moved from one account to another is in both. The labels of certificates do not distinguish such
+    /// namesakes, so an id is shown only for the first of them.
+    fn new(state: Arc<ZoneState>, namesakes: Vec<Arc<ZoneState>>, context: RenderContext<'_>) -> Self {
+        let RenderContext { settings, now } = context;
+        let mut certificate_labels = String::new();
+        label(&mut certificate_labels, "kind", state.zone.kind.label());
+        label(&mut certificate_labels, "zone", &state.name);
+        let mut labels = certificate_labels.clone();
+        label(&mut labels, "zone_id", state.zone.id.as_str());
+
+        let listings = namesakes.iter().filter_map(|namesake| namesake.listing.as_ref());
+        let others = listings.flat_map(|(listing, _)| listing.certificates());
+        let taken = others.filter(|other| settings.can_show(other)).map(Certificate::id).collect();
+        let selection = match &state.listing {
+            Some((listing, _)) => Selection::new(listing, &taken, settings, now),
+            None => Selection::new(&Listing::default(), &taken, settings, now),
+        };
+        Self { state, namesakes, labels, certificate_labels, selection }
+    }
+
+    fn is_of(&self, state: &Arc<ZoneState>, namesakes: &[Arc<ZoneState>]) -> bool {
+        Arc::ptr_eq(&self.state, state)
+            && self.namesakes.len() == namesakes.len()
+            && zip(&self.namesakes, namesakes).all(|(one, other)| Arc::ptr_eq(one, other))
+    }
+
+    pub(super) fn listing(&self) -> Option<&Listing> {
+        self.state.listing.as_ref().map(|(listing, _)| &**listing)
+    }
+
+    /// All certificates of the listing; none without one.
+    pub(super) fn certificates(&self) -> &[Certificate] {
+        self.listing().map_or(&[], Listing::certificates)
+    }
+
+    /// Those of these certificates that have series of their own.
+    pub(super) fn shown(&self, range: Range<usize>) -> impl Iterator<Item = &Certificate> {
+        let shown = self.selection.shown();
+        let rank = |place| shown.partition_point(|&shown| shown < place);
+        shown[rank(range.start)..rank(range.end)].iter().map(|&place| &self.certificates()[place])
+    }
+
+    /// The Unix second from which on its certificates count otherwise; the largest if there is none.
+    pub(super) fn counts_change_at(&self, RenderContext { settings, now }: RenderContext<'_>) -> i64 {
+        let boundary = self.listing().and_then(|listing| listing.next_boundary(now, &settings.expiring_within_days));
+        boundary.unwrap_or(i64::MAX)
+    }
+}
