@@ -143,7 +143,7 @@ impl Config {
         let (report, table) = document::parse(text);
         let context = Context {
             report: &report,
-            folder: path.parent().unwrap_or(Path::new("")),
+            directory: path.parent().unwrap_or(Path::new("")),
             environment: &|name| environment(name).filter(|value| !value.is_empty()),
         };
         let config = context.read(Section::root(&table, &report));
@@ -160,8 +160,8 @@ impl Default for Listening {
 
 fn listening(text: &str, path: &Path) -> (Listening, Vec<Mistake>) {
     let (report, table) = document::parse(text);
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let context = Context { report: &report, folder, environment: &|_| None };
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let context = Context { report: &report, directory, environment: &|_| None };
     let mut server = Section::root(&table, &report).section("server");
     let (web_config_file, probe_address) = context.read_access(&mut server);
     let (addresses, telemetry_path, _) = context.read_server(server);
@@ -216,7 +216,7 @@ const BASE_URL_VARIABLE: &str = "CLOUDFLARE_BASE_URL";
 struct Context<'a> {
     report: &'a Report,
     /// Where relative paths start.
-    folder: &'a Path,
+    directory: &'a Path,
     /// A variable's value, if it has one.
     environment: &'a dyn Fn(&str) -> Option<String>,
 }
@@ -274,7 +274,7 @@ impl Context<'_> {
             text if may_be_secret(text) => {
                 Err("(name not shown, it may be a secret) is hardly the name of a file".to_owned())
             }
-            path => Ok(self.folder.join(path)),
+            path => Ok(self.directory.join(path)),
         };
         (server.read("web_config_file", text_as(path)), server.read("probe_listen_address", parsed))
     }
@@ -282,7 +282,7 @@ impl Context<'_> {
     fn read_api_and_poll(&self, mut api: Section<'_>, mut poll: Section<'_>) -> (ApiSettings, Duration) {
         let ca_file = |path: &str| {
             let remedy = "name a PEM file of certificate authorities that this user can read";
-            let file = CaFile::load(self.folder.join(path));
+            let file = CaFile::load(self.directory.join(path));
             file.map(Arc::new).map_err(|error| self.unusable_file(path, &error, remedy))
         };
         // Read in any case, so that a mistake in it is found before the variable is gone.
@@ -311,7 +311,7 @@ impl Context<'_> {
     fn read_state(&self, mut state: Section<'_>) -> Option<PathBuf> {
         let path = |text: &str| match text {
             "" => Err("it may not be empty; leave it out, and state is kept only where $STATE_DIRECTORY says so"),
-            path => Ok(self.folder.join(path)),
+            path => Ok(self.directory.join(path)),
         };
         let directory = state.read("directory", text_as(path));
         state.finish();
@@ -328,7 +328,7 @@ impl Context<'_> {
         if may_be_secret(path) {
             format!("the file (name not shown, it may be a secret) cannot be used: {error}; {remedy}")
         } else {
-            format!("{} cannot be used: {error}; {remedy}", self.folder.join(path).display())
+            format!("{} cannot be used: {error}; {remedy}", self.directory.join(path).display())
         }
     }
 
@@ -450,17 +450,17 @@ mod tests {
     /// As long as one of Cloudflare's, and made of the same characters.
     const SECRET: &str = "Zs3cretZs3cretZs3cretZs3cretZs3cretZs3cr";
 
-    /// Loads `config.toml` in a folder of its own, which the report calls DIR.
+    /// Loads `config.toml` in a directory of its own, which the report calls DIR.
     fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let dir = folder.path().to_str().unwrap();
-        std::fs::write(folder.path().join("token"), format!("{SECRET}\n")).unwrap();
-        std::fs::write(folder.path().join("empty"), "\n").unwrap();
-        std::fs::write(folder.path().join("not-a-certificate.pem"), "hello").unwrap();
-        std::fs::write(folder.path().join("config.toml"), text.replace("DIR", dir)).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let dir = directory.path().to_str().unwrap();
+        std::fs::write(directory.path().join("token"), format!("{SECRET}\n")).unwrap();
+        std::fs::write(directory.path().join("empty"), "\n").unwrap();
+        std::fs::write(directory.path().join("not-a-certificate.pem"), "hello").unwrap();
+        std::fs::write(directory.path().join("config.toml"), text.replace("DIR", dir)).unwrap();
         let variable =
             |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| value.replace("DIR", dir));
-        Config::load(&folder.path().join("config.toml"), &variable)
+        Config::load(&directory.path().join("config.toml"), &variable)
             .map_err(|errors| errors.to_string().replace(dir, "DIR"))
     }
 
@@ -816,14 +816,14 @@ DIR/config.toml:8: this is not valid TOML: key with no value, expected `=`
         const EMAIL: (&str, &str) = ("CLOUDFLARE_EMAIL", "me@example.com");
         const KEY: (&str, &str) = ("CLOUDFLARE_API_KEY", "0123456789abcdef");
         let headers = |environment: &[(&str, &str)], file: Option<&str>| {
-            let folder = tempfile::tempdir().unwrap();
+            let directory = tempfile::tempdir().unwrap();
             if let Some(content) = file {
-                std::fs::write(folder.path().join("cloudflare-api-token"), content).unwrap();
+                std::fs::write(directory.path().join("cloudflare-api-token"), content).unwrap();
             }
             let mut environment = environment.to_vec();
-            environment.push(("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap()));
+            environment.push(("CREDENTIALS_DIRECTORY", directory.path().to_str().unwrap()));
             let config = load(ZONE, &environment)
-                .map_err(|errors| errors.replace(folder.path().to_str().unwrap(), "CREDENTIALS"))?;
+                .map_err(|errors| errors.replace(directory.path().to_str().unwrap(), "CREDENTIALS"))?;
             let headers = config.credentials[0].headers();
             Ok::<_, String>(
                 headers.values().map(|value| value.to_str().unwrap().to_owned()).collect::<Vec<_>>().join(" "),
@@ -855,8 +855,8 @@ DIR/config.toml:8: this is not valid TOML: key with no value, expected `=`
 
     #[test]
     fn the_daemon_is_asked_over_tls_where_its_web_configuration_has_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let (file, web) = (folder.path().join("config.toml"), folder.path().join("web.yml"));
+        let directory = tempfile::tempdir().unwrap();
+        let (file, web) = (directory.path().join("config.toml"), directory.path().join("web.yml"));
         std::fs::write(&file, "[server]\nweb_config_file = \"web.yml\"\n").unwrap();
         let is_tls = || Config::load_listening(&file).unwrap().is_tls;
         for (text, expected) in [
@@ -882,8 +882,8 @@ DIR/config.toml:8: this is not valid TOML: key with no value, expected `=`
 
     #[test]
     fn a_file_that_cannot_be_read_is_named_with_the_remedy() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("config.toml");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config.toml");
         let remedy = "--config.file FILE or CLOUDFLARE_CERT_EXPORTER_CONFIG_FILE names the configuration";
         for (content, expected) in [
             (None, ": the file cannot be read: No such file or directory (os error 2)"),

@@ -52,10 +52,10 @@ mod tests {
         ("web_configuration", web_configuration),
     ];
 
-    /// The files in `fuzz/KIND/NAME`, if there is such a folder.
+    /// The files in `fuzz/KIND/NAME`, if there is such a directory.
     fn files(kind: &str, name: &str) -> Vec<(PathBuf, Vec<u8>)> {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(kind).join(name);
-        let paths = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+        let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(kind).join(name);
+        let paths = fs::read_dir(directory).into_iter().flatten().map(|entry| entry.unwrap().path());
         paths.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
     }
 

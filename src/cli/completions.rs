@@ -18,7 +18,7 @@ pub(super) struct CompletionsOptions {
 /// Options of `man`.
 #[derive(Debug, Args)]
 pub(super) struct ManOptions {
-    /// Write the page into this folder, which has to be there, and one for each command beside it.
+    /// Write the page into this directory, which has to be there, and one for each command beside it.
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
 }

@@ -365,8 +365,8 @@ mod tests {
 
     #[test]
     fn another_secret_in_the_file_is_another_credential() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("token");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
         std::fs::write(&path, "the-first-secret").unwrap();
         let source = SecretSource::File { path: path.clone(), guarded: true };
         let first = Credential::load("default", Scheme::Token(source)).unwrap();
@@ -381,8 +381,8 @@ mod tests {
 
     #[test]
     fn a_byte_order_mark_is_passed_over_and_utf16_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("token");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
         let load = |bytes: &[u8]| {
             std::fs::write(&path, bytes).unwrap();
             Credential::load("default", Scheme::Token(SecretSource::File { path: path.clone(), guarded: true }))

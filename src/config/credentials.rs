@@ -10,7 +10,7 @@ use super::{
 };
 use crate::cloudflare::{Credential, CredentialError, Scheme, SecretSource};
 
-/// The variable with the folder in which systemd hands over what nobody else can read.
+/// The variable with the directory in which systemd hands over what nobody else can read.
 const SYSTEMD_FOLDER: &str = "CREDENTIALS_DIRECTORY";
 
 /// The name under which systemd hands over a token.
@@ -67,7 +67,7 @@ impl Context<'_> {
         let address = email.map(|entry| entry.read(text_as(checked_email)));
         let credential = secret.read(text_as(|value| {
             let source = match source {
-                Source::File => self.file(self.folder.join(value)),
+                Source::File => self.file(self.directory.join(value)),
                 Source::Variable => match (self.environment)(value) {
                     Some(secret) => SecretSource::Fixed(secret.into()),
                     None => return Err("the environment variable that it names is not set, or empty".to_owned()),
@@ -95,7 +95,7 @@ impl Context<'_> {
     }
 
     fn file(&self, path: PathBuf) -> SecretSource {
-        let guarded = (self.environment)(SYSTEMD_FOLDER).is_some_and(|folder| path.starts_with(folder));
+        let guarded = (self.environment)(SYSTEMD_FOLDER).is_some_and(|directory| path.starts_with(directory));
         SecretSource::File { path, guarded }
     }
 
@@ -103,7 +103,7 @@ impl Context<'_> {
     fn default_credential(&self) -> Option<Arc<Credential>> {
         let variable = |name: &str| (self.environment)(name);
         let place = Place::absent("credentials");
-        let file = variable(SYSTEMD_FOLDER).map(|folder| PathBuf::from(folder).join(SYSTEMD_CREDENTIAL));
+        let file = variable(SYSTEMD_FOLDER).map(|directory| PathBuf::from(directory).join(SYSTEMD_CREDENTIAL));
         let token = variable("CLOUDFLARE_API_TOKEN");
         let (email, key) = (variable("CLOUDFLARE_EMAIL"), variable("CLOUDFLARE_API_KEY"));
         let (scheme, origin) = match (file.filter(|file| file.exists()), token, email, key) {

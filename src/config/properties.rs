@@ -13,7 +13,7 @@ use crate::{
 
 /// The length of one of Cloudflare's.
 const SECRET_LENGTH: usize = 40;
-/// There is no such folder, so that no file of this machine matters.
+/// There is no such directory, so that no file of this machine matters.
 const FILE: &str = "/nonexistent/config.toml";
 
 /// The bytes are a configuration file, in which the word SECRET stands for one.

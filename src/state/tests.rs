@@ -53,17 +53,17 @@ fn saved(certificates: Vec<Certificate>) -> SavedZone {
     }
 }
 
-fn open(folder: &TempDir) -> Directory {
-    Directory::open(folder.path(), IntCounter::new("failures", "Of a test.").unwrap()).unwrap()
+fn open(scratch: &TempDir) -> Directory {
+    Directory::open(scratch.path(), IntCounter::new("failures", "Of a test.").unwrap()).unwrap()
 }
 
 fn load(directory: &Directory) -> Option<SavedZone> {
     directory.zone(&zone(ID)).load(|saved: &SavedZone| saved.is_of(&zone(ID)))
 }
 
-fn names(folder: &TempDir) -> Vec<String> {
+fn names(scratch: &TempDir) -> Vec<String> {
     let mut names: Vec<_> =
-        folder.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        scratch.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -82,8 +82,8 @@ const FILE: &str = "zone-client-023e105f4ecef8ad9ca31a8372d0c353.state";
 
 #[tokio::test]
 async fn what_was_saved_is_loaded_by_the_next_process() {
-    let folder = tempfile::tempdir().unwrap();
-    let directory = open(&folder);
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = open(&scratch);
     assert_eq!(load(&directory), None);
     for certificates in [vec![], vec![certificate("a"), certificate("b"), certificate("a")]] {
         directory.zone(&zone(ID)).save(saved(certificates.clone()), true).await;
@@ -91,29 +91,29 @@ async fn what_was_saved_is_loaded_by_the_next_process() {
     }
     assert_eq!(load(&directory).unwrap().listing.rejected(Rejection::DuplicateId), 1);
     drop(directory);
-    assert!(load(&open(&folder)).is_some());
-    assert_eq!(names(&folder), ["lock", FILE]);
+    assert!(load(&open(&scratch)).is_some());
+    assert_eq!(names(&scratch), ["lock", FILE]);
     // Whoever shares the machine does not share the inventory.
-    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(folder.path().join(FILE)).unwrap().permissions());
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(scratch.path().join(FILE)).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
 }
 
 /// The file as it looks today: a change here is a new format.
 #[tokio::test]
 async fn the_file_is_as_reviewed() {
-    let folder = tempfile::tempdir().unwrap();
+    let scratch = tempfile::tempdir().unwrap();
     let mut undated = certificate("b");
     (undated.expiry, undated.not_before, undated.status) = (Expiry::Missing, None, Status::PendingRevocation);
-    open(&folder).zone(&zone(ID)).save(saved(vec![certificate("a"), undated]), true).await;
-    insta::assert_snapshot!(fs::read_to_string(folder.path().join(FILE)).unwrap());
+    open(&scratch).zone(&zone(ID)).save(saved(vec![certificate("a"), undated]), true).await;
+    insta::assert_snapshot!(fs::read_to_string(scratch.path().join(FILE)).unwrap());
 }
 
 #[tokio::test]
 async fn a_file_that_cannot_be_used_is_kept_aside_and_replaced() {
-    let folder = tempfile::tempdir().unwrap();
-    let directory = open(&folder);
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = open(&scratch);
     let slot = directory.zone(&zone(ID));
-    let path = folder.path().join(FILE);
+    let path = scratch.path().join(FILE);
     slot.save(saved(vec![certificate("a")]), true).await;
     let good = fs::read_to_string(&path).unwrap();
     let json = content(&good);
@@ -145,14 +145,14 @@ async fn a_file_that_cannot_be_used_is_kept_aside_and_replaced() {
     for (name, content) in rows {
         fs::write(&path, &content).unwrap();
         assert_eq!(load(&directory), None, "{name}");
-        assert_eq!(fs::read(folder.path().join(format!("{FILE}.unusable"))).unwrap(), content, "{name}");
+        assert_eq!(fs::read(scratch.path().join(format!("{FILE}.unusable"))).unwrap(), content, "{name}");
         assert!(!path.exists(), "{name}");
     }
     // Not even a file.
     fs::create_dir(&path).unwrap();
-    fs::remove_file(folder.path().join(format!("{FILE}.unusable"))).unwrap();
+    fs::remove_file(scratch.path().join(format!("{FILE}.unusable"))).unwrap();
     assert_eq!(load(&directory), None);
-    fs::remove_dir(folder.path().join(format!("{FILE}.unusable"))).unwrap();
+    fs::remove_dir(scratch.path().join(format!("{FILE}.unusable"))).unwrap();
     assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
     assert_eq!(load(&directory), None);
     slot.save(saved(vec![]), true).await;
@@ -162,28 +162,28 @@ async fn a_file_that_cannot_be_used_is_kept_aside_and_replaced() {
 
 #[tokio::test]
 async fn a_pipe_that_is_in_the_way_of_a_write_is_waited_for_by_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let directory = open(&folder);
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = open(&scratch);
     let pipe = |name: &str| {
-        let made = std::process::Command::new("mkfifo").arg(folder.path().join(name)).status().unwrap();
+        let made = std::process::Command::new("mkfifo").arg(scratch.path().join(name)).status().unwrap();
         assert!(made.success());
     };
     pipe(&format!("{FILE}.tmp"));
     directory.zone(&zone(ID)).save(saved(vec![]), true).await;
     assert_eq!((directory.0.write_failures.get(), load(&directory)), (0, Some(saved(vec![]))));
     drop(directory);
-    fs::remove_file(folder.path().join("lock")).unwrap();
+    fs::remove_file(scratch.path().join("lock")).unwrap();
     pipe("lock");
-    let directory = open(&folder);
+    let directory = open(&scratch);
     assert_eq!((directory.0.write_failures.get(), load(&directory)), (1, Some(saved(vec![]))));
 }
 
 #[tokio::test]
 async fn both_ends_of_a_file_tell_whether_it_is_read_whole() {
-    let folder = tempfile::tempdir().unwrap();
-    let directory = open(&folder);
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = open(&scratch);
     directory.zone(&zone(ID)).save(saved(vec![certificate("a")]), true).await;
-    let path = folder.path().join(FILE);
+    let path = scratch.path().join(FILE);
     let good = fs::read_to_string(&path).unwrap();
     let read = |bytes: &str| {
         fs::write(&path, bytes).unwrap();
@@ -206,10 +206,10 @@ async fn both_ends_of_a_file_tell_whether_it_is_read_whole() {
 
 #[tokio::test]
 async fn texts_are_harmless_even_if_somebody_wrote_the_file_by_hand() {
-    let folder = tempfile::tempdir().unwrap();
-    let directory = open(&folder);
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = open(&scratch);
     directory.zone(&zone(ID)).save(saved(vec![certificate("a")]), true).await;
-    let path = folder.path().join(FILE);
+    let path = scratch.path().join(FILE);
     let text = fs::read_to_string(&path).unwrap();
     let json = content(&text).replace("3bb94f", "\\u001b[31m\\u202e").replace("256c24", &"x".repeat(1_000_000));
     fs::write(&path, with_content(&json)).unwrap();
@@ -221,12 +221,12 @@ async fn texts_are_harmless_even_if_somebody_wrote_the_file_by_hand() {
 
 #[tokio::test]
 async fn a_disk_that_fails_is_counted_and_nothing_else_and_it_recovers() {
-    let folder = tempfile::tempdir().unwrap();
-    let directory = open(&folder);
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = open(&scratch);
     let slot = directory.zone(&zone(ID));
     slot.save(saved(vec![certificate("a")]), true).await;
     // What is written goes to a device that is full.
-    let temporary = folder.path().join(format!("{FILE}.tmp"));
+    let temporary = scratch.path().join(format!("{FILE}.tmp"));
     symlink("/dev/full", &temporary).unwrap();
     slot.save(saved(vec![]), true).await;
     assert_eq!(directory.0.write_failures.get(), 1);
@@ -243,8 +243,8 @@ async fn a_disk_that_fails_is_counted_and_nothing_else_and_it_recovers() {
 
 #[tokio::test]
 async fn a_directory_that_cannot_be_made_is_tried_again_with_each_write() {
-    let folder = tempfile::tempdir().unwrap();
-    let parent = folder.path().join("a");
+    let scratch = tempfile::tempdir().unwrap();
+    let parent = scratch.path().join("a");
     fs::write(&parent, "in the way").unwrap();
     let directory = Directory::open(&parent.join("b"), IntCounter::new("failures", "Of a test.").unwrap()).unwrap();
     assert_eq!((directory.0.write_failures.get(), load(&directory)), (1, None));
@@ -266,8 +266,8 @@ async fn a_directory_that_cannot_be_made_is_tried_again_with_each_write() {
 
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_hangs_is_not_waited_for_long_and_the_newest_value_is_written_in_the_end() {
-    let folder = tempfile::tempdir().unwrap();
-    let directory = open(&folder);
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = open(&scratch);
     let slot = directory.zone(&zone(ID));
     let (release, hanging) = mpsc::channel::<()>();
     let hanging = Mutex::new(hanging);
@@ -300,8 +300,8 @@ async fn a_disk_that_hangs_is_not_waited_for_long_and_the_newest_value_is_writte
 
 #[tokio::test]
 async fn a_credential_does_not_wait_behind_zones() {
-    let folder = tempfile::tempdir().unwrap();
-    let directory = open(&folder);
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = open(&scratch);
     let order = Arc::new(Mutex::new(Vec::new()));
     let write = |slot: Slot| {
         let order = Arc::clone(&order);
@@ -325,12 +325,12 @@ async fn a_credential_does_not_wait_behind_zones() {
 
 #[tokio::test(start_paused = true)]
 async fn what_could_not_be_written_is_tried_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let directory = open(&folder);
-    fs::create_dir(folder.path().join(format!("{FILE}.tmp"))).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = open(&scratch);
+    fs::create_dir(scratch.path().join(format!("{FILE}.tmp"))).unwrap();
     directory.zone(&zone(ID)).save(saved(vec![]), true).await;
     assert_eq!((directory.0.write_failures.get(), load(&directory)), (1, None));
-    fs::remove_dir(folder.path().join(format!("{FILE}.tmp"))).unwrap();
+    fs::remove_dir(scratch.path().join(format!("{FILE}.tmp"))).unwrap();
     tokio::time::sleep(TRY_AGAIN_AFTER + Duration::from_secs(1)).await;
     while load(&directory).is_none() {
         tokio::task::yield_now().await;
@@ -340,37 +340,37 @@ async fn what_could_not_be_written_is_tried_again() {
 
 #[tokio::test]
 async fn a_second_process_is_refused_until_the_first_is_gone() {
-    let folder = tempfile::tempdir().unwrap();
-    let first = open(&folder);
-    let in_use = Directory::open(folder.path(), IntCounter::new("failures", "Of a test.").unwrap()).unwrap_err();
+    let scratch = tempfile::tempdir().unwrap();
+    let first = open(&scratch);
+    let in_use = Directory::open(scratch.path(), IntCounter::new("failures", "Of a test.").unwrap()).unwrap_err();
     let expected = format!(
         "the state directory {} is in use by another process (pid {}); stop that one, or give this one a directory of its own ([state] directory)",
-        folder.path().display(),
+        scratch.path().display(),
         std::process::id()
     );
     assert_eq!(in_use.to_string(), expected);
     drop(first);
-    open(&folder);
+    open(&scratch);
 }
 
 #[tokio::test]
 async fn what_is_no_longer_configured_leaves() {
-    let folder = tempfile::tempdir().unwrap();
-    let directory = open(&folder);
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = open(&scratch);
     let gone = "123e105f4ecef8ad9ca31a8372d0c353";
     for id in [ID, gone] {
         directory.zone(&zone(id)).save(saved(vec![]), true).await;
-        fs::write(folder.path().join(format!("zone-client-{id}.state.tmp")), "half").unwrap();
-        fs::write(folder.path().join(format!("zone-client-{id}.state.unusable")), "odd").unwrap();
+        fs::write(scratch.path().join(format!("zone-client-{id}.state.tmp")), "half").unwrap();
+        fs::write(scratch.path().join(format!("zone-client-{id}.state.unusable")), "odd").unwrap();
     }
     for name in ["default", "a/b", "../a b", &"ü".repeat(256), ""] {
         directory.credential(name).save(name.to_owned(), false).await;
         assert_eq!(directory.credential(name).load(|_: &String| true).as_deref(), Some(name));
     }
-    fs::write(folder.path().join("notes.txt"), "not ours").unwrap();
+    fs::write(scratch.path().join("notes.txt"), "not ours").unwrap();
     directory.keep_only([directory.zone(&zone(ID)), directory.credential("default")]);
     let kept = ["credential-default-e35e00df.state", "lock", "notes.txt", FILE, &format!("{FILE}.unusable")];
-    assert_eq!(names(&folder), kept);
+    assert_eq!(names(&scratch), kept);
     assert_eq!(directory.0.write_failures.get(), 0);
 }
 
@@ -397,8 +397,8 @@ proptest! {
         let mut listing = Listing::new(certificates);
         listing.more_than_promised = more;
         let zone = SavedZone { listing: Arc::new(listing), ..saved(vec![]) };
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x");
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("x");
         file::replace(&path, &zone, false).unwrap();
         prop_assert_eq!(file::read::<SavedZone>(&path).unwrap(), Some(zone));
     }
@@ -406,8 +406,8 @@ proptest! {
 
 #[tokio::test]
 async fn what_is_forgotten_does_not_come_back_by_a_write_that_waits() {
-    let folder = tempfile::tempdir().unwrap();
-    let directory = open(&folder);
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = open(&scratch);
     let slot = directory.zone(&zone(ID));
     slot.save(saved(vec![certificate("a")]), true).await;
     assert!(load(&directory).is_some());
@@ -426,9 +426,9 @@ async fn what_is_forgotten_does_not_come_back_by_a_write_that_waits() {
 
 #[tokio::test]
 async fn kinds_of_one_zone_are_kept_apart() {
-    let folder = TempDir::new().unwrap();
+    let scratch = TempDir::new().unwrap();
     let [client, origin_ca] = [Kind::Client, Kind::OriginCa].map(two_kinds::zone);
-    let directory = open(&folder);
+    let directory = open(&scratch);
     for (zone, id) in [(&client, "of-client"), (&origin_ca, "of-origin-ca")] {
         directory.zone(zone).save(SavedZone { kind: zone.kind, ..saved(vec![certificate(id)]) }, true).await;
     }

@@ -18,7 +18,7 @@ use crate::support::{
     gate::{Authority, Identity},
     obstacle::{self, Obstacle},
     until, until_ok,
-    web::{ALICE, BOB, Folder, basic, connect, corpus, get, get_plain},
+    web::{ALICE, BOB, Directory, basic, connect, corpus, get, get_plain},
 };
 use cloudflare_sim::{SimulatedApi, SimulatedZone, World};
 use rustls::{CipherSuite, ClientConfig, HandshakeKind, NamedGroup, crypto::aws_lc_rs};
@@ -31,8 +31,8 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// A daemon that was started with this file of `tests/web-config`.
-async fn start(folder: &Folder, file: &str) -> (SimulatedApi, Daemon) {
-    start_with(folder.put(file), 5).await
+async fn start(directory: &Directory, file: &str) -> (SimulatedApi, Daemon) {
+    start_with(directory.put(file), 5).await
 }
 
 async fn start_with(file: std::path::PathBuf, certificates: usize) -> (SimulatedApi, Daemon) {
@@ -64,14 +64,15 @@ async fn change(daemon: &Daemon, change: impl FnOnce()) {
 }
 
 /// Gives the daemon another file of `tests/web-config`.
-async fn put(daemon: &Daemon, folder: &Folder, name: &str) {
-    put_text(daemon, folder, &std::fs::read_to_string(corpus().join(name)).unwrap()).await;
+async fn put(daemon: &Daemon, directory: &Directory, name: &str) {
+    put_text(daemon, directory, &std::fs::read_to_string(corpus().join(name)).unwrap()).await;
 }
 
-async fn put_text(daemon: &Daemon, folder: &Folder, text: &str) {
-    let is_there = std::fs::read_to_string(folder.path("web.yml")).is_ok_and(|there| there == folder.fill_in(text));
+async fn put_text(daemon: &Daemon, directory: &Directory, text: &str) {
+    let is_there =
+        std::fs::read_to_string(directory.path("web.yml")).is_ok_and(|there| there == directory.fill_in(text));
     if !is_there {
-        change(daemon, || drop(folder.put_text(text))).await;
+        change(daemon, || drop(directory.put_text(text))).await;
     }
 }
 
@@ -106,15 +107,15 @@ async fn an_address_that_is_taken_is_told_with_its_setting() {
 
 #[tokio::test]
 async fn tls_is_for_those_who_speak_it() {
-    let folder = Folder::new();
-    let (_api, daemon) = start(&folder, "tls.yml").await;
-    assert!(is_scrape(&get(&daemon, folder.tls(None), "/metrics", "").await));
+    let directory = Directory::new();
+    let (_api, daemon) = start(&directory, "tls.yml").await;
+    assert!(is_scrape(&get(&daemon, directory.tls(None), "/metrics", "").await));
     for version in rustls::ALL_VERSIONS {
-        let tls = folder.tls_of(None, aws_lc_rs::default_provider(), &[version]);
+        let tls = directory.tls_of(None, aws_lc_rs::default_provider(), &[version]);
         assert!(is_scrape(&get(&daemon, tls, "/metrics", "").await), "{version:?}");
     }
     // Who does not trust its authority, plain HTTP, of which there is more than is read at once, and TLS 1.1.
-    let stranger = Folder::new().tls(None);
+    let stranger = Directory::new().tls(None);
     assert!(get(&daemon, stranger, "/metrics", "").await.is_err());
     for more in [0, 10_000] {
         let plain = get_plain(daemon.address(), "/metrics", &format!("a: {}\r\n", "b".repeat(more))).await;
@@ -126,11 +127,11 @@ async fn tls_is_for_those_who_speak_it() {
     daemon.until_logged(&["TLS handshakes with clients failed", "last_error"]).await;
     // The same certificate inline; it is still one daemon.
     for file in ["tls-inline.yml", "tls-file-beats-inline.yml", "tls13-only.yml", "old-min-version.yml"] {
-        put(&daemon, &folder, file).await;
-        assert!(is_scrape(&get(&daemon, folder.tls(None), "/metrics", "").await), "{file}");
+        put(&daemon, &directory, file).await;
+        assert!(is_scrape(&get(&daemon, directory.tls(None), "/metrics", "").await), "{file}");
     }
-    put(&daemon, &folder, "tls13-only.yml").await;
-    let old = folder.tls_of(None, aws_lc_rs::default_provider(), &[&rustls::version::TLS12]);
+    put(&daemon, &directory, "tls13-only.yml").await;
+    let old = directory.tls_of(None, aws_lc_rs::default_provider(), &[&rustls::version::TLS12]);
     assert!(get(&daemon, old, "/metrics", "").await.is_err());
 }
 
@@ -157,12 +158,12 @@ async fn answer_to_tls_1_1(daemon: &Daemon) -> Vec<u8> {
 
 #[tokio::test]
 async fn clients_with_and_without_certificates_get_what_the_policy_says() {
-    let folder = Folder::new();
+    let directory = Directory::new();
     let (stranger, own) = (Authority::new("A stranger").issue(Vec::new()), Identity::self_signed("client.example"));
     let nobody = None;
-    let ours = Some(&folder.client);
+    let ours = Some(&directory.client);
     let (strange, own_authority) = (Some(&stranger), Some(&own));
-    let (_api, daemon) = start(&folder, "tls.yml").await;
+    let (_api, daemon) = start(&directory, "tls.yml").await;
     for (file, policy) in [
         ("tls.yml", [true, true, true, true]),
         ("client-request.yml", [true, true, true, true]),
@@ -176,10 +177,10 @@ async fn clients_with_and_without_certificates_get_what_the_policy_says() {
         ("client-request-allowed-sans.yml", [false, true, false, false]),
         ("client-verify-if-given-allowed-sans.yml", [false, true, false, false]),
     ] {
-        put(&daemon, &folder, file).await;
+        put(&daemon, &directory, file).await;
         for version in rustls::ALL_VERSIONS {
             for (who, lets_in) in [nobody, ours, strange, own_authority].into_iter().zip(policy) {
-                let tls = folder.tls_of(who, aws_lc_rs::default_provider(), &[version]);
+                let tls = directory.tls_of(who, aws_lc_rs::default_provider(), &[version]);
                 let answer = get(&daemon, tls, "/metrics", "").await;
                 let who = who.map(|identity| &identity.certificate);
                 assert_eq!(is_scrape(&answer), lets_in, "{file} {:?} {who:?} {answer:?}", version.version);
@@ -196,35 +197,35 @@ async fn clients_with_and_without_certificates_get_what_the_policy_says() {
         ("example", false),
     ] {
         let text = "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n  client_ca_file: ca.pem\n  client_auth_type: RequireAndVerifyClientCert\n  client_allowed_sans: [NAME]\n";
-        put_text(&daemon, &folder, &text.replace("NAME", &format!("{name:?}"))).await;
-        let answer = get(&daemon, folder.tls(ours), "/metrics", "").await;
+        put_text(&daemon, &directory, &text.replace("NAME", &format!("{name:?}"))).await;
+        let answer = get(&daemon, directory.tls(ours), "/metrics", "").await;
         assert_eq!(is_scrape(&answer), lets_in, "{name} {answer:?}");
         if !lets_in {
             assert!(answer.unwrap_err().to_string().contains("BadCertificate"));
         }
     }
     // One of the authorities that can be read is enough.
-    let (_api, daemon) = start(&folder, "client-require-and-verify.yml").await;
+    let (_api, daemon) = start(&directory, "client-require-and-verify.yml").await;
     let damaged = "-----BEGIN CERTIFICATE-----\nMIHs\n-----END CERTIFICATE-----\n";
-    change(&daemon, || folder.write("ca.pem", &format!("{damaged}{}", folder.authority().pem()))).await;
-    assert!(is_scrape(&get(&daemon, folder.tls(ours), "/metrics", "").await));
-    assert!(!is_scrape(&get(&daemon, folder.tls(strange), "/metrics", "").await));
+    change(&daemon, || directory.write("ca.pem", &format!("{damaged}{}", directory.authority().pem()))).await;
+    assert!(is_scrape(&get(&daemon, directory.tls(ours), "/metrics", "").await));
+    assert!(!is_scrape(&get(&daemon, directory.tls(strange), "/metrics", "").await));
     // A certificate that is its own authority, though it is named.
-    change(&daemon, || folder.write("ca.pem", &own.certificate)).await;
-    assert!(!is_scrape(&get(&daemon, folder.tls(own_authority), "/metrics", "").await));
-    assert!(!is_scrape(&get(&daemon, folder.tls(ours), "/metrics", "").await));
+    change(&daemon, || directory.write("ca.pem", &own.certificate)).await;
+    assert!(!is_scrape(&get(&daemon, directory.tls(own_authority), "/metrics", "").await));
+    assert!(!is_scrape(&get(&daemon, directory.tls(ours), "/metrics", "").await));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_are_refused_are_told_why_every_time() {
-    let folder = Folder::new();
+    let directory = Directory::new();
     let stranger = Authority::new("A stranger").issue(Vec::new());
-    let (_api, daemon) = start(&folder, "client-require-and-verify.yml").await;
+    let (_api, daemon) = start(&directory, "client-require-and-verify.yml").await;
     // More than is read at once, so that some of it is never read.
     let request = format!("GET /metrics HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(20_000));
     for version in rustls::ALL_VERSIONS {
         for (who, alert) in [(None, "CertificateRequired"), (Some(&stranger), "UnknownCA")] {
-            let tls = folder.tls_of(who, aws_lc_rs::default_provider(), &[version]);
+            let tls = directory.tls_of(who, aws_lc_rs::default_provider(), &[version]);
             for time in 0..20 {
                 let asked = async {
                     let mut stream = connect(&daemon, tls.clone()).await?;
@@ -260,8 +261,8 @@ async fn server_names_that_are_none_are_served_where_the_library_lets_them() {
     if !support::is_there("openssl", "openssl", Command::new("openssl").arg("version").output().is_ok()) {
         return;
     }
-    let folder = Folder::new();
-    let (_api, daemon) = start(&folder, "tls.yml").await;
+    let directory = Directory::new();
+    let (_api, daemon) = start(&directory, "tls.yml").await;
     let long = format!("{}.example", "a".repeat(64));
     for (name, is_served) in [
         ("localhost", true),
@@ -285,7 +286,7 @@ async fn server_names_that_are_none_are_served_where_the_library_lets_them() {
     ] {
         for version in ["-tls1_2", "-tls1_3"] {
             let mut client = Command::new("openssl");
-            client.args(["s_client", "-connect", daemon.address(), version, "-CAfile"]).arg(folder.path("ca.pem"));
+            client.args(["s_client", "-connect", daemon.address(), version, "-CAfile"]).arg(directory.path("ca.pem"));
             match name {
                 "" => client.arg("-noservername"),
                 name => client.args(["-servername", name]),
@@ -300,18 +301,18 @@ async fn server_names_that_are_none_are_served_where_the_library_lets_them() {
 
 #[tokio::test]
 async fn a_client_certificate_is_looked_at_in_every_handshake() {
-    let folder = Folder::new();
-    let (_api, daemon) = start(&folder, "tls.yml").await;
+    let directory = Directory::new();
+    let (_api, daemon) = start(&directory, "tls.yml").await;
     for (file, expected) in [
         ("tls.yml", HandshakeKind::Resumed),
         ("client-request.yml", HandshakeKind::Full),
         ("client-verify-if-given.yml", HandshakeKind::Full),
         ("client-require-and-verify.yml", HandshakeKind::Full),
     ] {
-        put(&daemon, &folder, file).await;
+        put(&daemon, &directory, file).await;
         for version in rustls::ALL_VERSIONS {
             // Its sessions are shared by all that is made of it.
-            let tls = folder.tls_of(Some(&folder.client), aws_lc_rs::default_provider(), &[version]);
+            let tls = directory.tls_of(Some(&directory.client), aws_lc_rs::default_provider(), &[version]);
             let mut last = HandshakeKind::Full;
             for _ in 0..2 {
                 let mut stream = connect(&daemon, tls.clone()).await.unwrap();
@@ -329,14 +330,14 @@ async fn a_client_certificate_is_looked_at_in_every_handshake() {
 
 #[tokio::test]
 async fn cipher_suites_and_curves_are_those_that_are_named() {
-    let folder = Folder::new();
-    let (_api, daemon) = start(&folder, "some-ciphers.yml").await;
+    let directory = Directory::new();
+    let (_api, daemon) = start(&directory, "some-ciphers.yml").await;
     let with = |suites: &[CipherSuite]| {
         let mut provider = aws_lc_rs::default_provider();
         let all = std::mem::take(&mut provider.cipher_suites);
         let find = |suite: &CipherSuite| all.iter().find(|known| known.suite() == *suite).copied();
         provider.cipher_suites = suites.iter().map(|suite| find(suite).unwrap()).collect();
-        folder.tls_of(None, provider, &[&rustls::version::TLS12])
+        directory.tls_of(None, provider, &[&rustls::version::TLS12])
     };
     let (small, large, other) = (
         CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
@@ -351,7 +352,7 @@ async fn cipher_suites_and_curves_are_those_that_are_named() {
         ("no-http2-cipher-needed.yml", [small, large], Some(large)),
         ("all-ciphers.yml", [large, small], Some(small)),
     ] {
-        put(&daemon, &folder, file).await;
+        put(&daemon, &directory, file).await;
         let stream = connect(&daemon, with(&suites)).await;
         let found = stream.ok().map(|stream| stream.get_ref().1.negotiated_cipher_suite().unwrap().suite());
         assert_eq!(found, agreed, "{file} {suites:?}");
@@ -359,14 +360,14 @@ async fn cipher_suites_and_curves_are_those_that_are_named() {
     let with = |groups: &[NamedGroup]| {
         let mut provider = aws_lc_rs::default_provider();
         provider.kx_groups.retain(|group| groups.contains(&group.name()));
-        folder.tls_of(None, provider, &[&rustls::version::TLS13])
+        directory.tls_of(None, provider, &[&rustls::version::TLS13])
     };
     for (file, groups, agreed) in [
         ("some-curves.yml", [NamedGroup::secp384r1, NamedGroup::X25519], Some(NamedGroup::secp384r1)),
         ("some-curves.yml", [NamedGroup::secp256r1, NamedGroup::X25519], None),
         ("all-curves.yml", [NamedGroup::secp256r1, NamedGroup::secp256r1], Some(NamedGroup::secp256r1)),
     ] {
-        put(&daemon, &folder, file).await;
+        put(&daemon, &directory, file).await;
         let stream = connect(&daemon, with(&groups)).await;
         let found = stream.ok().map(|stream| stream.get_ref().1.negotiated_key_exchange_group().unwrap().name());
         assert_eq!(found, agreed, "{file} {groups:?}");
@@ -378,12 +379,12 @@ async fn clients_are_told_the_authorities_that_are_named_and_not_those_of_the_sy
     if !support::is_there("openssl", "openssl", Command::new("openssl").arg("version").output().is_ok()) {
         return;
     }
-    let folder = Folder::new();
+    let directory = Directory::new();
     for (file, told) in [
         ("client-verify-if-given.yml", "Acceptable client certificate CA names\nCN = The authority of a test\n"),
         ("client-verify-if-given-by-the-system.yml", "No client certificate CA names sent\n"),
     ] {
-        let (_api, daemon) = start(&folder, file).await;
+        let (_api, daemon) = start(&directory, file).await;
         let mut client = Command::new("openssl");
         let client = client.args(["s_client", "-connect", daemon.address()]).stdin(Stdio::null()).output().unwrap();
         let said = String::from_utf8_lossy(&client.stdout);
@@ -416,8 +417,8 @@ fn knocks() -> Vec<(String, &'static str)> {
 
 #[tokio::test]
 async fn passwords_are_asked_for_on_every_path() {
-    let folder = Folder::new();
-    let (_api, daemon) = start(&folder, "users-without-tls.yml").await;
+    let directory = Directory::new();
+    let (_api, daemon) = start(&directory, "users-without-tls.yml").await;
     for _ in 0..2 {
         for (headers, expected) in knocks() {
             let answer = get_plain(daemon.address(), "/metrics", &headers).await.unwrap();
@@ -436,7 +437,7 @@ async fn passwords_are_asked_for_on_every_path() {
         assert_eq!(status(&get_plain(&daemon.probe_address().await, path, "").await.unwrap()), expected, "{path}");
     }
     // Nothing that is a secret is in the log.
-    let hash = folder.fill_in("HASH_OF_ALICE");
+    let hash = directory.fill_in("HASH_OF_ALICE");
     for secret in ["wonderland", "builder", &hash[..], "YWxpY2U"] {
         assert!(!daemon.log().contains(secret), "{}", daemon.log());
     }
@@ -444,21 +445,21 @@ async fn passwords_are_asked_for_on_every_path() {
 
 #[tokio::test]
 async fn passwords_are_asked_for_within_tls() {
-    let folder = Folder::new();
-    let (_api, daemon) = start(&folder, "users.yml").await;
+    let directory = Directory::new();
+    let (_api, daemon) = start(&directory, "users.yml").await;
     for (headers, expected) in knocks() {
-        let answer = get(&daemon, folder.tls(None), "/metrics", &headers).await.unwrap();
+        let answer = get(&daemon, directory.tls(None), "/metrics", &headers).await.unwrap();
         assert_eq!(status(&answer), expected, "{headers} {answer}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn guessers_keep_no_right_password_waiting() {
-    let folder = Folder::new();
+    let directory = Directory::new();
     let hash = |password: &str| bcrypt::hash(password, 8).unwrap();
     let users: String = (0..4).map(|user| format!("  user{user}: {}\n", hash("right"))).collect();
-    folder.put_text(&format!("basic_auth_users:\n{users}"));
-    let (_api, daemon) = start_with(folder.path("web.yml"), 5).await;
+    directory.put_text(&format!("basic_auth_users:\n{users}"));
+    let (_api, daemon) = start_with(directory.path("web.yml"), 5).await;
     let answered = Arc::new(AtomicUsize::new(0));
     let mut guessing = JoinSet::new();
     for guesser in 0..50 {
@@ -494,8 +495,8 @@ async fn guessers_keep_no_right_password_waiting() {
 
 #[tokio::test]
 async fn users_change_without_a_restart() {
-    let folder = Folder::new();
-    let (_api, daemon) = start(&folder, "users-without-tls.yml").await;
+    let directory = Directory::new();
+    let (_api, daemon) = start(&directory, "users-without-tls.yml").await;
     // All on one connection.
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
     let knock = async |(user, password): (&str, &str)| {
@@ -503,10 +504,10 @@ async fn users_change_without_a_restart() {
         request.send().await.unwrap().status().as_u16()
     };
     assert_eq!((knock(ALICE).await, knock(BOB).await), (200, 200));
-    put_text(&daemon, &folder, "basic_auth_users:\n  bob: HASH_OF_BOB\n").await;
+    put_text(&daemon, &directory, "basic_auth_users:\n  bob: HASH_OF_BOB\n").await;
     assert_eq!((knock(ALICE).await, knock(BOB).await), (401, 200));
     // A password that was right once is not right for another hash.
-    put_text(&daemon, &folder, "basic_auth_users:\n  alice: HASH_OF_BOB\n").await;
+    put_text(&daemon, &directory, "basic_auth_users:\n  alice: HASH_OF_BOB\n").await;
     assert_eq!((knock(ALICE).await, knock(("alice", "builder")).await), (401, 200));
 }
 
@@ -514,24 +515,24 @@ async fn users_change_without_a_restart() {
 async fn losing_all_users_is_a_mistake_until_they_are_back_or_the_program_is_restarted() {
     // Also where it has begun without.
     let begin = ["users-without-tls.yml", "headers.yml"].map(async |begins_with| {
-        let folder = Folder::new();
-        let (_api, mut daemon) = start(&folder, begins_with).await;
+        let directory = Directory::new();
+        let (_api, mut daemon) = start(&directory, begins_with).await;
         let knock = async |headers: &str| {
             let answer = get_plain(daemon.address(), "/metrics", headers).await.unwrap();
             status(&answer).to_owned()
         };
         let expected = if begins_with == "headers.yml" { "200" } else { "401" };
         assert_eq!(knock("").await, expected);
-        put(&daemon, &folder, "users-without-tls.yml").await;
+        put(&daemon, &directory, "users-without-tls.yml").await;
         assert_eq!((knock("").await, knock(&basic(ALICE)).await), ("401".to_owned(), "200".to_owned()));
         for lost in ["", "basic_auth_users:\n", "basic_auth_users: {}\n", "# Nothing.\n", "rate_limit: {}\n"] {
-            put_text(&daemon, &folder, lost).await;
+            put_text(&daemon, &directory, lost).await;
             assert_eq!((knock("").await, knock(&basic(ALICE)).await), ("500".to_owned(), "500".to_owned()), "{lost:?}");
-            put(&daemon, &folder, "users-without-tls.yml").await;
+            put(&daemon, &directory, "users-without-tls.yml").await;
             assert_eq!((knock("").await, knock(&basic(ALICE)).await), ("401".to_owned(), "200".to_owned()), "{lost:?}");
         }
         let before = daemon.log().matches("there is no user any more").count();
-        put(&daemon, &folder, "empty.yml").await;
+        put(&daemon, &directory, "empty.yml").await;
         for _ in 0..5 {
             assert_eq!(knock("").await, "500");
         }
@@ -545,7 +546,7 @@ async fn losing_all_users_is_a_mistake_until_they_are_back_or_the_program_is_res
         assert_eq!(daemon.log().matches("there is no user any more").count(), before + 1, "{}", daemon.log());
         daemon.signal("TERM");
         assert_eq!(daemon.wait(), Some(0));
-        let (_api, daemon) = start(&folder, "empty.yml").await;
+        let (_api, daemon) = start(&directory, "empty.yml").await;
         assert!(is_scrape(&get_plain(daemon.address(), "/metrics", "").await));
     });
     futures_util::future::join_all(begin).await;
@@ -553,8 +554,9 @@ async fn losing_all_users_is_a_mistake_until_they_are_back_or_the_program_is_res
 
 #[tokio::test]
 async fn losing_the_rules_for_client_certificates_is_a_mistake() {
-    let folder = Folder::new();
-    let knock = async |daemon: &Daemon| is_scrape(&get(daemon, folder.tls(Some(&folder.client)), "/metrics", "").await);
+    let directory = Directory::new();
+    let knock =
+        async |daemon: &Daemon| is_scrape(&get(daemon, directory.tls(Some(&directory.client)), "/metrics", "").await);
     for (before, lost, said) in [
         ("client-require-and-verify.yml", "tls.yml", "client_auth_type: clients are not asked for certificates"),
         ("client-require-any.yml", "tls.yml", "client_auth_type: clients are not asked for certificates"),
@@ -566,24 +568,24 @@ async fn losing_the_rules_for_client_certificates_is_a_mistake() {
             "client_ca_file: there is no client CA",
         ),
     ] {
-        let (_api, daemon) = start(&folder, before).await;
+        let (_api, daemon) = start(&directory, before).await;
         assert!(knock(&daemon).await, "{before}");
-        put(&daemon, &folder, lost).await;
+        put(&daemon, &directory, lost).await;
         assert!(!knock(&daemon).await, "{before}");
         daemon.until_logged(&["level=error", said]).await;
-        put(&daemon, &folder, before).await;
+        put(&daemon, &directory, before).await;
         assert!(knock(&daemon).await, "{before}");
     }
     // Whoever names another policy means it.
-    let (_api, daemon) = start(&folder, "client-require-and-verify.yml").await;
-    put(&daemon, &folder, "client-request.yml").await;
-    assert!(is_scrape(&get(&daemon, folder.tls(None), "/metrics", "").await));
+    let (_api, daemon) = start(&directory, "client-require-and-verify.yml").await;
+    put(&daemon, &directory, "client-request.yml").await;
+    assert!(is_scrape(&get(&daemon, directory.tls(None), "/metrics", "").await));
 }
 
 #[tokio::test]
 async fn headers_are_on_every_answer() {
-    let folder = Folder::new();
-    let (_api, daemon) = start(&folder, "headers.yml").await;
+    let directory = Directory::new();
+    let (_api, daemon) = start(&directory, "headers.yml").await;
     let expected = [
         "content-security-policy: default-src 'self'",
         "strict-transport-security: max-age=86400",
@@ -604,10 +606,10 @@ async fn headers_are_on_every_answer() {
     assert_eq!(page.to_lowercase().matches("\r\ncontent-security-policy:").count(), 1, "{page}");
     // Refusals of a user have them too, and blank ones are not sent.
     let text = "http_server_config:\n  headers:\n    X-Frame-Options: deny\nbasic_auth_users:\n  bob: HASH_OF_BOB\n";
-    put_text(&daemon, &folder, text).await;
+    put_text(&daemon, &directory, text).await;
     let refused = get_plain(daemon.address(), "/metrics", "").await.unwrap();
     assert!(status(&refused) == "401" && found(&refused, "x-frame-options: deny"), "{refused}");
-    let (_api, daemon) = start(&folder, "headers-blank.yml").await;
+    let (_api, daemon) = start(&directory, "headers-blank.yml").await;
     let answer = get_plain(daemon.address(), "/-/healthy", "").await.unwrap().to_lowercase();
     assert!(!answer.contains("\r\nx-") && !answer.contains("\r\ncontent-security-policy"), "{answer}");
 }
@@ -619,9 +621,9 @@ async fn the_rate_limit_is_that_of_the_start() {
         ("rate-limit-without-burst.yml", ["429", "429", "429"]),
         ("rate-limit.yml", ["200", "200", "429"]),
     ] {
-        let folder = Folder::new();
-        let (_api, daemon) = start(&folder, file).await;
-        put(&daemon, &folder, "empty.yml").await;
+        let directory = Directory::new();
+        let (_api, daemon) = start(&directory, file).await;
+        put(&daemon, &directory, "empty.yml").await;
         for expected in statuses {
             let answer = get_plain(daemon.address(), "/metrics", "").await.unwrap();
             assert_eq!(status(&answer), expected, "{file} {answer}");
@@ -634,19 +636,19 @@ async fn the_rate_limit_is_that_of_the_start() {
 
 #[tokio::test]
 async fn what_takes_a_restart_is_told_once() {
-    let folder = Folder::new();
+    let directory = Directory::new();
     for (before, after, expected) in [
         ("empty.yml", "tls.yml", "tls_server_config stays as it was at the start until"),
         ("empty.yml", "rate-limit.yml", "rate_limit stays as it was at the start until"),
         ("empty.yml", "no-http2.yml", "tls_server_config stays as it was at the start until"),
         ("tls.yml", "no-http2.yml", "http_server_config.http2 stays as it was at the start until"),
     ] {
-        let (_api, daemon) = start(&folder, before).await;
+        let (_api, daemon) = start(&directory, before).await;
         assert!(!daemon.log().contains("stays as it was"), "{}", daemon.log());
-        put(&daemon, &folder, after).await;
+        put(&daemon, &directory, after).await;
         for _ in 0..2 {
             let answer = if before == "tls.yml" {
-                get(&daemon, folder.tls(None), "/metrics", "").await
+                get(&daemon, directory.tls(None), "/metrics", "").await
             } else {
                 get_plain(daemon.address(), "/metrics", "").await
             };
@@ -656,68 +658,68 @@ async fn what_takes_a_restart_is_told_once() {
         assert_eq!(daemon.log().matches(" at the start until ").count(), 1, "{}", daemon.log());
     }
     // So is whatever is odd: at the start, and not again with the first who asks.
-    let (_api, daemon) = start(&folder, "old-min-version.yml").await;
-    assert!(is_scrape(&get(&daemon, folder.tls(None), "/metrics", "").await));
+    let (_api, daemon) = start(&directory, "old-min-version.yml").await;
+    assert!(is_scrape(&get(&daemon, directory.tls(None), "/metrics", "").await));
     assert_eq!(daemon.log().matches("lower than TLS12").count(), 1, "{}", daemon.log());
 }
 
 #[tokio::test]
 async fn a_certificate_is_exchanged_without_a_restart() {
-    let folder = Folder::new();
-    let (_api, daemon) = start(&folder, "tls.yml").await;
+    let directory = Directory::new();
+    let (_api, daemon) = start(&directory, "tls.yml").await;
     let shown = async || {
-        let stream = connect(&daemon, folder.tls(None)).await.ok()?;
+        let stream = connect(&daemon, directory.tls(None)).await.ok()?;
         Some(stream.get_ref().1.peer_certificates()?[0].to_vec())
     };
-    let (before, server) = (shown().await.unwrap(), folder.server());
+    let (before, server) = (shown().await.unwrap(), directory.server());
     let is_shown = async |expected: &[u8]| {
         until("that certificate", async || shown().await.filter(|shown| shown == expected)).await;
     };
-    folder.put_server(&server);
+    directory.put_server(&server);
     let after = until("another certificate", async || Some(shown().await?).filter(|after| *after != before)).await;
     // Between the two files of an exchange nobody gets in, and nothing that is open ends.
-    let mut open = connect(&daemon, folder.tls(None)).await.unwrap();
-    change(&daemon, || folder.write("server.pem", &folder.server().certificate)).await;
-    assert!(connect(&daemon, folder.tls(None)).await.is_err());
+    let mut open = connect(&daemon, directory.tls(None)).await.unwrap();
+    change(&daemon, || directory.write("server.pem", &directory.server().certificate)).await;
+    assert!(connect(&daemon, directory.tls(None)).await.is_err());
     daemon.until_logged(&["private key does not match public key", "level=error"]).await;
     open.write_all(b"GET /-/healthy HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     open.read_to_string(&mut answer).await.unwrap();
     assert_eq!(status(&answer), "200", "{answer}");
-    folder.put_server(&server);
+    directory.put_server(&server);
     is_shown(&after).await;
     daemon.until_logged(&["The TLS configuration can be used again"]).await;
     // A file that goes and comes back as it was.
-    change(&daemon, || std::fs::rename(folder.path("server.key"), folder.path("away")).unwrap()).await;
-    assert!(connect(&daemon, folder.tls(None)).await.is_err());
-    std::fs::rename(folder.path("away"), folder.path("server.key")).unwrap();
+    change(&daemon, || std::fs::rename(directory.path("server.key"), directory.path("away")).unwrap()).await;
+    assert!(connect(&daemon, directory.tls(None)).await.is_err());
+    std::fs::rename(directory.path("away"), directory.path("server.key")).unwrap();
     is_shown(&after).await;
     // TLS cannot be left while the daemon runs, nor can it begin.
-    put(&daemon, &folder, "empty.yml").await;
-    assert!(connect(&daemon, folder.tls(None)).await.is_err());
+    put(&daemon, &directory, "empty.yml").await;
+    assert!(connect(&daemon, directory.tls(None)).await.is_err());
     let plain = get_plain(daemon.address(), "/metrics", "").await.unwrap();
     assert!(plain.starts_with("HTTP/1.0 400 "), "{plain}");
     daemon.until_logged(&["TLS config is not present any more"]).await;
-    folder.put("tls.yml");
+    directory.put("tls.yml");
     is_shown(&after).await;
-    let key = std::fs::read_to_string(folder.path("server.key")).unwrap();
+    let key = std::fs::read_to_string(directory.path("server.key")).unwrap();
     let line = key.lines().nth(1).unwrap();
     assert!(!daemon.log().contains(&line[..20]), "{}", daemon.log());
 }
 
 #[tokio::test]
 async fn a_daemon_that_admits_nobody_admits_again_without_a_restart() {
-    let folder = Folder::new();
-    let (_api, daemon) = start(&folder, "client-require-and-verify-without-ca.yml").await;
-    assert!(!is_scrape(&get(&daemon, folder.tls(Some(&folder.client)), "/metrics", "").await));
-    put(&daemon, &folder, "client-verify-if-given.yml").await;
-    assert!(is_scrape(&get(&daemon, folder.tls(None), "/metrics", "").await));
+    let directory = Directory::new();
+    let (_api, daemon) = start(&directory, "client-require-and-verify-without-ca.yml").await;
+    assert!(!is_scrape(&get(&daemon, directory.tls(Some(&directory.client)), "/metrics", "").await));
+    put(&daemon, &directory, "client-verify-if-given.yml").await;
+    assert!(is_scrape(&get(&daemon, directory.tls(None), "/metrics", "").await));
 }
 
 #[tokio::test]
 async fn a_broken_file_answers_500_and_recovers() {
-    let folder = Folder::new();
-    let (_api, daemon) = start(&folder, "users-without-tls.yml").await;
+    let directory = Directory::new();
+    let (_api, daemon) = start(&directory, "users-without-tls.yml").await;
     let knock = async || get_plain(daemon.address(), "/metrics", &basic(ALICE)).await.unwrap();
     assert_eq!(status(&knock().await), "200");
     for (broken, words) in [
@@ -725,7 +727,7 @@ async fn a_broken_file_answers_500_and_recovers() {
         ("headers-another.yml", "can not be configured"),
         ("users-short-hash.yml", "too short"),
     ] {
-        put(&daemon, &folder, broken).await;
+        put(&daemon, &directory, broken).await;
         for _ in 0..3 {
             let answer = knock().await;
             assert!(status(&answer) == "500" && answer.ends_with("\r\n\r\nInternal Server Error\n"), "{answer}");
@@ -735,10 +737,10 @@ async fn a_broken_file_answers_500_and_recovers() {
         // A probe does not care.
         assert_eq!(status(&get_plain(&daemon.probe_address().await, "/-/healthy", "").await.unwrap()), "200");
     }
-    change(&daemon, || std::fs::remove_file(folder.path("web.yml")).unwrap()).await;
+    change(&daemon, || std::fs::remove_file(directory.path("web.yml")).unwrap()).await;
     assert_eq!(status(&knock().await), "500");
     daemon.until_logged(&["no such file or directory"]).await;
-    put(&daemon, &folder, "users-without-tls.yml").await;
+    put(&daemon, &directory, "users-without-tls.yml").await;
     assert_eq!(status(&knock().await), "200");
     daemon.until_logged(&["The web configuration can be used again"]).await;
 }
@@ -750,22 +752,22 @@ async fn what_is_no_regular_file_is_an_error_while_it_is_in_the_place_of_one() {
 }
 
 async fn no_regular_file_in_the_place_of(name: &str) {
-    let folder = Folder::new();
-    let (_api, mut daemon) = start(&folder, "client-require-and-verify.yml").await;
+    let directory = Directory::new();
+    let (_api, mut daemon) = start(&directory, "client-require-and-verify.yml").await;
     let scrape = async || {
-        let scrape = get(&daemon, folder.tls(Some(&folder.client)), "/metrics", "");
+        let scrape = get(&daemon, directory.tls(Some(&directory.client)), "/metrics", "");
         timeout(DEADLINE, scrape).await.expect("an answer, whatever it is")
     };
     let client = reqwest::Client::builder()
         .no_proxy()
-        .tls_certs_only([reqwest::Certificate::from_pem(folder.authority().pem().as_bytes()).unwrap()]);
-    let identity = format!("{}{}", folder.client.key, folder.client.certificate);
+        .tls_certs_only([reqwest::Certificate::from_pem(directory.authority().pem().as_bytes()).unwrap()]);
+    let identity = format!("{}{}", directory.client.key, directory.client.certificate);
     let open = client.identity(reqwest::Identity::from_pem(identity.as_bytes()).unwrap()).build().unwrap();
     let url = format!("https://{}/-/healthy", daemon.address());
     let on_an_open_connection =
         async || timeout(DEADLINE, open.get(&url).send()).await.unwrap().unwrap().status().as_u16();
     assert_eq!(on_an_open_connection().await, 200);
-    let path = folder.path(name);
+    let path = directory.path(name);
     let text = std::fs::read_to_string(&path).unwrap();
     for what in Obstacle::ALL {
         change(&daemon, || what.put(&path)).await;
@@ -774,33 +776,33 @@ async fn no_regular_file_in_the_place_of(name: &str) {
         let expected = if name == "web.yml" { 500 } else { 200 };
         assert_eq!(on_an_open_connection().await, expected, "{name} {what:?}");
         obstacle::remove(&path);
-        folder.write(name, &text);
+        directory.write(name, &text);
         until("a scrape", async || is_scrape(&scrape().await).then_some(())).await;
     }
     let what = if name == "web.yml" { "the web configuration" } else { name };
     daemon.until_logged(&["level=error", what, "it is not a regular file but a pipe"]).await;
     daemon.until_logged(&["level=error", what, "it is not a regular file but a device"]).await;
-    Obstacle::Pipe.put(&folder.path("web.yml"));
+    Obstacle::Pipe.put(&directory.path("web.yml"));
     daemon.signal("TERM");
     assert_eq!(daemon.wait(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_daemon_starts_with_something_else_in_the_place_of_a_file() {
-    let folder = Folder::new();
+    let directory = Directory::new();
     let api = SimulatedApi::start(World::of([SimulatedZone::of_size("a.example", 1)])).await.unwrap();
     let token = api.change(|world| world.token().to_owned());
-    folder.write("token", &token);
-    let web = folder.put("client-require-and-verify.yml");
+    directory.write("token", &token);
+    let web = directory.put("client-require-and-verify.yml");
     let more = format!(
         "ca_file = {:?}\n[server]\nlisten_addresses = [\"127.0.0.1:0\"]\nweb_config_file = {web:?}\n[credentials.default]\napi_token_file = {:?}\n",
-        folder.path("ca.pem"),
-        folder.path("token")
+        directory.path("ca.pem"),
+        directory.path("token")
     );
-    folder.write("config.toml", &support::config(&api, &more));
+    directory.write("config.toml", &support::config(&api, &more));
     let start = || {
         let mut program = Command::new(env!("CARGO_BIN_EXE_cloudflare-cert-exporter"));
-        program.env_clear().arg("--config.file").arg(folder.path("config.toml"));
+        program.env_clear().arg("--config.file").arg(directory.path("config.toml"));
         let mut child = program.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let started = Instant::now();
         while child.try_wait().unwrap().is_none() && started.elapsed() < DEADLINE {
@@ -811,7 +813,7 @@ async fn no_daemon_starts_with_something_else_in_the_place_of_a_file() {
         (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
     };
     for name in ["config.toml", "web.yml", "server.pem", "server.key", "ca.pem", "token"] {
-        let path = folder.path(name);
+        let path = directory.path(name);
         let text = std::fs::read_to_string(&path).unwrap();
         for what in Obstacle::ALL {
             what.put(&path);
@@ -819,19 +821,19 @@ async fn no_daemon_starts_with_something_else_in_the_place_of_a_file() {
             assert!(code == Some(78) && !said.contains(&token), "{name} {what:?} {code:?} {said}");
         }
         obstacle::remove(&path);
-        folder.write(name, &text);
+        directory.write(name, &text);
     }
 }
 
 #[tokio::test]
 async fn http_2_is_spoken_where_it_is_on_and_wanted() {
-    let folder = Folder::new();
+    let directory = Directory::new();
     for (file, on) in [("tls.yml", true), ("no-http2.yml", false)] {
-        let (_api, daemon) = start(&folder, file).await;
+        let (_api, daemon) = start(&directory, file).await;
         // It is that of the start.
-        put(&daemon, &folder, "tls.yml").await;
+        put(&daemon, &directory, "tls.yml").await;
         let client = || {
-            let authority = reqwest::Certificate::from_pem(folder.authority().pem().as_bytes()).unwrap();
+            let authority = reqwest::Certificate::from_pem(directory.authority().pem().as_bytes()).unwrap();
             reqwest::Client::builder().no_proxy().no_gzip().tls_certs_only([authority])
         };
         let url = format!("https://{}/metrics", daemon.address());
@@ -847,9 +849,9 @@ async fn http_2_is_spoken_where_it_is_on_and_wanted() {
 
 #[tokio::test]
 async fn many_requests_on_one_http_2_connection_get_the_same() {
-    let folder = Folder::new();
-    let (_api, daemon) = start_with(folder.put("users.yml"), 2000).await;
-    let authority = reqwest::Certificate::from_pem(folder.authority().pem().as_bytes()).unwrap();
+    let directory = Directory::new();
+    let (_api, daemon) = start_with(directory.put("users.yml"), 2000).await;
+    let authority = reqwest::Certificate::from_pem(directory.authority().pem().as_bytes()).unwrap();
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([authority]).build().unwrap();
     let scrape = async || {
         let url = format!("https://{}/metrics", daemon.address());
@@ -864,8 +866,8 @@ async fn many_requests_on_one_http_2_connection_get_the_same() {
 
 #[tokio::test]
 async fn half_a_handshake_keeps_nobody_out_and_delays_no_end() {
-    let folder = Folder::new();
-    let (_api, mut daemon) = start(&folder, "tls.yml").await;
+    let directory = Directory::new();
+    let (_api, mut daemon) = start(&directory, "tls.yml").await;
     let mut stalled = Vec::new();
     for number in 0..600 {
         let mut stream = TcpStream::connect(daemon.address()).await.unwrap();
@@ -876,7 +878,7 @@ async fn half_a_handshake_keeps_nobody_out_and_delays_no_end() {
         stalled.push(stream);
     }
     for _ in 0..3 {
-        let scrape = timeout(Duration::from_secs(10), get(&daemon, folder.tls(None), "/metrics", "")).await;
+        let scrape = timeout(Duration::from_secs(10), get(&daemon, directory.tls(None), "/metrics", "")).await;
         assert!(is_scrape(&scrape.unwrap()));
     }
     daemon.until_logged(&["too many connections"]).await;
@@ -894,9 +896,9 @@ async fn half_a_handshake_keeps_nobody_out_and_delays_no_end() {
 
 #[tokio::test]
 async fn only_an_answer_in_flight_delays_the_end_of_http_2() {
-    let folder = Folder::new();
-    let (_api, mut daemon) = start_with(folder.put("tls.yml"), 5000).await;
-    let authority = reqwest::Certificate::from_pem(folder.authority().pem().as_bytes()).unwrap();
+    let directory = Directory::new();
+    let (_api, mut daemon) = start_with(directory.put("tls.yml"), 5000).await;
+    let authority = reqwest::Certificate::from_pem(directory.authority().pem().as_bytes()).unwrap();
     let client = || reqwest::Client::builder().no_proxy().tls_certs_only([authority.clone()]).build().unwrap();
     let url = |path: &str| format!("https://{}{path}", daemon.address());
     // An idle connection, and one of which the answer is not read yet.
@@ -942,12 +944,12 @@ async fn ask_without_reading(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_of_http_2_that_do_not_read_hold_little() {
-    let folder = Folder::new();
-    let (_api, daemon) = start_with(folder.put("tls.yml"), 5000).await;
-    let mut tls = folder.tls(None);
+    let directory = Directory::new();
+    let (_api, daemon) = start_with(directory.put("tls.yml"), 5000).await;
+    let mut tls = directory.tls(None);
     tls.alpn_protocols = vec![b"h2".to_vec()];
     let tls = Arc::new(tls);
-    assert!(is_scrape(&get(&daemon, folder.tls(None), "/metrics", "").await));
+    assert!(is_scrape(&get(&daemon, directory.tls(None), "/metrics", "").await));
     let before = daemon.peak_memory();
     for window in [0, i32::MAX as u32] {
         let mut never_reading = Vec::new();
@@ -955,7 +957,7 @@ async fn clients_of_http_2_that_do_not_read_hold_little() {
             never_reading.push(ask_without_reading(&daemon, Arc::clone(&tls), 16, window).await);
         }
         for _ in 0..3 {
-            let scrape = timeout(DEADLINE, get(&daemon, folder.tls(None), "/metrics", "")).await;
+            let scrape = timeout(DEADLINE, get(&daemon, directory.tls(None), "/metrics", "")).await;
             assert!(is_scrape(&scrape.unwrap()));
         }
         let peak = daemon.peak_memory();

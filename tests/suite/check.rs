@@ -345,15 +345,15 @@ async fn run_in(runtime_directory: &str, arguments: &[&str]) -> Output {
 async fn start_moved(runtime_directory: &str, flags: &[&str]) -> (SimulatedApi, Daemon) {
     let api = SimulatedApi::start(World::of([zone("a.example", [("sensor", 300)])])).await.unwrap();
     let token = api.change(|world| world.token().to_owned());
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let config = config(&api, "[server]\nlisten_addresses = [\"127.0.0.1:1\"]\n");
     let arguments = [&["--web.listen-address", "127.0.0.1:0"], flags].concat();
     let environment = [("CLOUDFLARE_API_TOKEN", &*token), ("RUNTIME_DIRECTORY", runtime_directory)];
-    let command = support::command(folder.path(), &config, &arguments, &environment);
+    let command = support::command(directory.path(), &config, &arguments, &environment);
     let mut shell = std::process::Command::new("/bin/bash");
     shell.args(["-c", "umask 077; exec \"$@\"", "bash"]).arg(command.get_program()).args(command.get_args());
     shell.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    (api, Daemon::wait_until_it_listens(shell, folder))
+    (api, Daemon::wait_until_it_listens(shell, directory))
 }
 
 #[tokio::test]
@@ -411,7 +411,7 @@ async fn what_a_killed_daemon_has_left_is_not_believed() {
 
 #[tokio::test]
 async fn a_daemon_that_flags_have_moved_is_found_by_the_same_flags() {
-    let files = support::web::Folder::new();
+    let files = support::web::Directory::new();
     let web = files.put("tls.yml");
     let web = ["--web.config.file", web.to_str().unwrap()];
     let ca = files.path("ca.pem");
@@ -481,9 +481,9 @@ async fn over_tls_a_loopback_address_is_trusted_with_a_health_check_and_nothing_
     let address = daemon.url("").trim_start_matches("http://").parse().unwrap();
     let gate = Gate::start(address, authority.tls("localhost", [2020, 2100]));
     let url = gate.base_url().replace("/client/v4", "");
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, text: String| {
-        let path = folder.path().join(name);
+        let path = directory.path().join(name);
         std::fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     };

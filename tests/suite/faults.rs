@@ -534,8 +534,8 @@ fn host_faults(authority: &Authority) -> Vec<HostRow> {
 }
 
 async fn walk_hosts() -> usize {
-    let folder = tempfile::tempdir().unwrap();
-    let ca_file = folder.path().join("ca.pem");
+    let directory = tempfile::tempdir().unwrap();
+    let ca_file = directory.path().join("ca.pem");
     let authority = Authority::new("An authority of a test");
     std::fs::write(&ca_file, authority.pem()).unwrap();
     let good = authority.tls("localhost", [2020, 2099]);
@@ -723,8 +723,8 @@ async fn walk_dead_token(telling: ApiError, most: usize) {
     world.credentials = ["first-token", "second-token"].map(|token| AcceptedCredential::Token(token.into())).to_vec();
     world.fault = Some(telling.clone().into());
     let api = SimulatedApi::start(world).await.unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("token");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
     std::fs::write(&file, "first-token").unwrap();
     let daemon = Daemon::start(
         &config(&api, &format!("[poll]\nconcurrency = 100\n[credentials.default]\napi_token_file = {file:?}")),
@@ -759,8 +759,8 @@ async fn a_connection_that_is_dead_while_its_socket_lives_costs_no_more_than_a_t
     let name = |n: usize| format!("zone-{n}.example");
     let api = SimulatedApi::start(World::of((0..ZONES).map(|n| SimulatedZone::of_size(&name(n), 7)))).await.unwrap();
     let authority = Authority::new("An authority of a test");
-    let folder = tempfile::tempdir().unwrap();
-    let ca_file = folder.path().join("ca.pem");
+    let directory = tempfile::tempdir().unwrap();
+    let ca_file = directory.path().join("ca.pem");
     std::fs::write(&ca_file, authority.pem()).unwrap();
     let relay = Relay::start(api.address(), authority.acceptor("localhost", [2020, 2099], &["h2"])).await;
     let settings = format!("timeout = \"2s\"\nca_file = {ca_file:?}\n[poll]\ninterval = \"1s\"");
@@ -793,10 +793,10 @@ async fn a_connection_that_is_dead_while_its_socket_lives_costs_no_more_than_a_t
 async fn another_ca_file_is_trusted_without_a_restart() {
     let api = SimulatedApi::start(World::of([SimulatedZone::of_size(ONLY, 7)])).await.unwrap();
     let [first, second] = ["The first authority", "The second authority"].map(Authority::new);
-    let folder = tempfile::tempdir().unwrap();
-    let ca_file = folder.path().join("ca.pem");
+    let directory = tempfile::tempdir().unwrap();
+    let ca_file = directory.path().join("ca.pem");
     let write = |pem: &str| {
-        let beside = folder.path().join("beside");
+        let beside = directory.path().join("beside");
         std::fs::write(&beside, pem).unwrap();
         std::fs::rename(beside, &ca_file).unwrap();
     };
@@ -833,9 +833,9 @@ async fn another_ca_file_is_trusted_without_a_restart() {
 async fn a_reload_that_names_another_ca_file_tries_at_once() {
     let api = SimulatedApi::start(World::of([SimulatedZone::of_size(ONLY, 7)])).await.unwrap();
     let [first, second] = ["The first authority", "The second authority"].map(Authority::new);
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let files = [("first.pem", &first), ("second.pem", &second)].map(|(name, authority)| {
-        let file = folder.path().join(name);
+        let file = directory.path().join(name);
         std::fs::write(&file, authority.pem()).unwrap();
         file
     });

@@ -49,8 +49,8 @@ const KNOWN_IN: [(&str, &[&str]); 14] = [
 
 /// Each source file without its tests: room, path and text.
 fn sources() -> Vec<(String, String, String)> {
-    fn visit(folder: &Path, found: &mut Vec<(String, String, String)>) {
-        for entry in fs::read_dir(folder).unwrap() {
+    fn visit(directory: &Path, found: &mut Vec<(String, String, String)>) {
+        for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 visit(&path, found);

@@ -20,21 +20,21 @@ struct Unread {
     child: Child,
     log: Option<BufReader<PipeReader>>,
     address: String,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Unread {
     async fn start() -> Self {
         let api = SimulatedApi::start(World::of([SimulatedZone::of_size("a.example", 1)])).await.unwrap();
         let token = api.change(|world| world.token().to_owned());
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let text = config(&api, "[poll]\ninterval = \"1s\"");
-        let mut command = support::command(folder.path(), &text, &[], &[("CLOUDFLARE_API_TOKEN", &token)]);
+        let mut command = support::command(directory.path(), &text, &[], &[("CLOUDFLARE_API_TOKEN", &token)]);
         let (reader, writer) = std::io::pipe().unwrap();
         let child = command.stdout(Stdio::null()).stderr(writer).spawn().unwrap();
         // It holds the other end of the pipe too.
         drop(command);
-        let mut daemon = Self { _api: api, child, log: None, address: String::new(), folder };
+        let mut daemon = Self { _api: api, child, log: None, address: String::new(), directory };
         let mut log = BufReader::new(reader);
         let mut line = String::new();
         while !line.contains("Listening.") {
@@ -65,7 +65,7 @@ impl Unread {
     async fn flood(&self) -> f64 {
         assert_eq!(self.get(DROPPED).await, Some(0.0));
         let mistakes: String = (0..3000).map(|n| format!("unknown_key_{n} = 1\n")).collect();
-        std::fs::write(self.folder.path().join("config.toml"), mistakes).unwrap();
+        std::fs::write(self.directory.path().join("config.toml"), mistakes).unwrap();
         until("dropped lines", async || {
             self.signal("HUP");
             self.get(DROPPED).await.filter(|&dropped| dropped > 0.0)

@@ -50,8 +50,8 @@ fn alerts() -> Vec<Value> {
 
 /// Fails if promtool finds one of these tests of rules and expressions untrue.
 fn promtool_agrees(tests: &Value) {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("tests.yml");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tests.yml");
     // JSON is YAML, too.
     fs::write(&file, tests.to_string()).unwrap();
     let output = Command::new("promtool").args(["test", "rules"]).arg(file).output().unwrap();
@@ -61,9 +61,9 @@ fn promtool_agrees(tests: &Value) {
 
 /// The daemon on its simulated API, with everything that it ever shows: every zone, and when its token expires.
 async fn demo() -> Daemon {
-    let folder = tempfile::tempdir().unwrap();
-    let command = support::command(folder.path(), "", &["demo", "--web.listen-address", "127.0.0.1:0"], &[]);
-    let daemon = Daemon::wait_until_it_listens(command, folder);
+    let directory = tempfile::tempdir().unwrap();
+    let command = support::command(directory.path(), "", &["demo", "--web.listen-address", "127.0.0.1:0"], &[]);
+    let daemon = Daemon::wait_until_it_listens(command, directory);
     daemon.ready().await;
     let token = "\ncloudflare_api_token_expires_timestamp_seconds{";
     support::until("the expiry of the token", async || daemon.get("/metrics").await.1.contains(token).then_some(()))

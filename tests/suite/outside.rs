@@ -90,8 +90,8 @@ async fn a_dead_token_is_not_hammered_by_every_zone_and_a_new_one_is_used_at_onc
     let zones = (0..20).map(|n| SimulatedZone::of_size(&format!("{n}.example"), 1));
     let api = SimulatedApi::start(World::of(zones)).await.unwrap();
     let token = api.change(|world| world.token().to_owned());
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("token");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
     std::fs::write(&file, "a-token-that-was-revoked").unwrap();
     let credentials = format!("[poll]\nconcurrency = 2\n[credentials.default]\napi_token_file = {file:?}");
     let daemon = Daemon::start(&config(&api, &credentials), &[], &[]);
@@ -104,8 +104,8 @@ async fn a_dead_token_is_not_hammered_by_every_zone_and_a_new_one_is_used_at_onc
     let asked = api.requests().len();
     assert!((3..=4).contains(&asked), "{asked} requests with a dead token");
     // As a rotation does it: another file in its place.
-    std::fs::write(folder.path().join("new"), format!("{token}\n")).unwrap();
-    std::fs::rename(folder.path().join("new"), &file).unwrap();
+    std::fs::write(directory.path().join("new"), format!("{token}\n")).unwrap();
+    std::fs::rename(directory.path().join("new"), &file).unwrap();
     until("all zones being listed with the new token", async || {
         let metrics = Metrics::of(&daemon).await;
         (0..20).all(|n| metrics.up(&format!("{n}.example")) == Some(1.0)).then_some(())
@@ -116,9 +116,9 @@ async fn a_dead_token_is_not_hammered_by_every_zone_and_a_new_one_is_used_at_onc
 
 #[tokio::test]
 async fn both_of_cloudflares_schemes_sign_requests_and_one_alone_is_sent() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("cloudflare-api-token"), "token-from-systemd\n").unwrap();
-    let systemd = folder.path().to_str().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("cloudflare-api-token"), "token-from-systemd\n").unwrap();
+    let systemd = directory.path().to_str().unwrap();
     let (email, key) = ("user@example.com", "c2547eb745079dac9320b638f5e225cf483cc5cfdda41");
     for (environment, expected) in [
         (vec![("CLOUDFLARE_API_TOKEN", "token-from-environment")], (Some("Bearer token-from-environment"), None, None)),

@@ -18,16 +18,16 @@ const INSTALLED: &str = "/usr/bin/cloudflare-cert-exporter";
 
 #[test]
 fn every_command_has_a_manual_page_and_groff_finds_no_fault_in_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let written = program(&["man", "--directory", folder.path().to_str().unwrap()]);
+    let directory = tempfile::tempdir().unwrap();
+    let written = program(&["man", "--directory", directory.path().to_str().unwrap()]);
     assert_eq!(written.code, Some(0), "{}", written.stderr);
-    let mut pages: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut pages: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
     pages.sort();
     for command in ["", "-check", "-check-config", "-completions", "-demo", "-healthcheck", "-list", "-man", "-run"] {
-        let page = folder.path().join(format!("cloudflare-cert-exporter{command}.1"));
+        let page = directory.path().join(format!("cloudflare-cert-exporter{command}.1"));
         assert!(pages.contains(&page), "{command} is missing in {pages:?}");
     }
-    let main = fs::read_to_string(folder.path().join("cloudflare-cert-exporter.1")).unwrap();
+    let main = fs::read_to_string(directory.path().join("cloudflare-cert-exporter.1")).unwrap();
     assert_eq!(program(&["man"]).stdout, main);
 
     if is_there("groff", "groff-base", has_program("groff")) {
@@ -37,7 +37,7 @@ fn every_command_has_a_manual_page_and_groff_finds_no_fault_in_it() {
 }
 
 #[test]
-fn manual_pages_go_into_no_folder_that_is_not_there() {
+fn manual_pages_go_into_no_directory_that_is_not_there() {
     let written = program(&["man", "--directory", "/nowhere/at/all"]);
     assert_eq!(written.code, Some(1));
     assert!(written.stderr.contains("/nowhere/at/all: No such file or directory"), "{}", written.stderr);
@@ -104,24 +104,24 @@ fn systemd_finds_no_fault_in_the_units_with_and_without_the_drop_in() {
     if !has_systemd_analyze() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     // It looks whether the program is there.
     let copy = |name: &str, to: &Path| {
         let text = fs::read_to_string(units().join(name)).unwrap().replace(INSTALLED, BUILT);
         fs::write(to, text).unwrap();
     };
     for name in [SERVICE, SOCKET] {
-        copy(name, &folder.path().join(name));
+        copy(name, &directory.path().join(name));
     }
     let verify = || {
         let mut command = Command::new("systemd-analyze");
         // The manual page is there once the package is.
-        command.args(["verify", "--man=no"]).args([SERVICE, SOCKET].map(|name| folder.path().join(name)));
+        command.args(["verify", "--man=no"]).args([SERVICE, SOCKET].map(|name| directory.path().join(name)));
         let output = command.output().unwrap();
         assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr)), (Some(0), "".into()));
     };
     verify();
-    let drop_ins = folder.path().join(format!("{SERVICE}.d"));
+    let drop_ins = directory.path().join(format!("{SERVICE}.d"));
     fs::create_dir(&drop_ins).unwrap();
     copy(DROP_IN, &drop_ins.join(DROP_IN));
     verify();
@@ -138,15 +138,15 @@ fn the_socket_listens_where_the_program_would_by_itself() {
 #[tokio::test]
 async fn the_services_command_line_starts_it_and_it_says_that_it_is_ready() {
     let api = SimulatedApi::start(World::demo(now(), 2, 10)).await.unwrap();
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let place = |name: &str| {
-        let path = folder.path().join(name);
+        let path = directory.path().join(name);
         fs::create_dir(&path).unwrap();
         path
     };
     let (credentials, state) = (place("credentials"), place("state"));
     fs::write(credentials.join("cloudflare-api-token"), api.change(|world| world.token().to_owned())).unwrap();
-    let config = folder.path().join("config.toml");
+    let config = directory.path().join("config.toml");
     fs::write(&config, support::config(&api, "")).unwrap();
     let manager = Manager::new();
 
@@ -162,7 +162,7 @@ async fn the_services_command_line_starts_it_and_it_says_that_it_is_ready() {
         .env("CREDENTIALS_DIRECTORY", &credentials)
         .env("STATE_DIRECTORY", &state)
         .env("NOTIFY_SOCKET", &manager.path);
-    let mut daemon = Daemon::wait_until_it_listens(command, folder);
+    let mut daemon = Daemon::wait_until_it_listens(command, directory);
 
     assert_eq!(manager.next(), "READY=1");
     daemon.ready().await;
@@ -186,7 +186,7 @@ fn is_packaged() -> bool {
     std::env::var_os(UNITS_VARIABLE).is_some()
 }
 
-/// The folder of the units.
+/// The directory of the units.
 fn units() -> PathBuf {
     std::env::var_os(UNITS_VARIABLE)
         .map_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/systemd").into(), PathBuf::from)

@@ -584,7 +584,7 @@ fn troubled_world() -> World {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "it writes files, for people to look at"]
 async fn draw_the_page() {
-    let folder = std::env::var("PICTURES").unwrap();
+    let directory = std::env::var("PICTURES").unwrap();
     let Some(browser) = Browser::start().await else { return };
     let daemon = Daemon::start("", &["demo", "--web.listen-address", "127.0.0.1:0"], &[]);
     daemon.ready().await;
@@ -603,6 +603,6 @@ async fn draw_the_page() {
         browser.resize(width, height, width < 500).await;
         browser.open(&daemon.url("/")).await;
         let picture = BASE64.decode(browser.screenshot().await).unwrap();
-        std::fs::write(format!("{folder}/{name}.png"), picture).unwrap();
+        std::fs::write(format!("{directory}/{name}.png"), picture).unwrap();
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use crate::support::{
     self, Daemon, has_program, is_there,
     prometheus::{Prometheus, Series},
-    web::{ALICE, Folder, get_plain},
+    web::{ALICE, Directory, get_plain},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use cloudflare_sim::{SimulatedApi, SimulatedCertificate, SimulatedZone, World};
@@ -91,7 +91,7 @@ async fn prometheus_gets_the_edge_cases_right_and_forgets_what_is_gone() {
 fn prometheis() -> Vec<PathBuf> {
     let installed =
         is_there("prometheus", "prometheus", has_program("prometheus")).then(|| PathBuf::from("prometheus"));
-    installed.into_iter().chain(support::prometheus_3().map(|folder| folder.join("prometheus"))).collect()
+    installed.into_iter().chain(support::prometheus_3().map(|directory| directory.join("prometheus"))).collect()
 }
 
 #[tokio::test]
@@ -109,11 +109,11 @@ async fn prometheus_scrapes_over_tls_with_a_certificate_and_with_a_password() {
                 "    basic_auth: {username: alice, password: guess}\n    tls_config: {ca_file: <ca>, server_name: localhost}\n",
             ),
         ] {
-            let folder = Folder::new();
+            let directory = Directory::new();
             let api = SimulatedApi::start(World::demo(now(), 3, 20)).await.unwrap();
-            let daemon = start_guarded(&api, &folder, file).await;
+            let daemon = start_guarded(&api, &directory, file).await;
             let fill_in = |lines: &str| {
-                let path = |name: &str| format!("{:?}", folder.path(name));
+                let path = |name: &str| format!("{:?}", directory.path(name));
                 let lines = lines.replace("<ca>", &path("ca.pem")).replace("<certificate>", &path("client.pem"));
                 let lines = lines.replace("<key>", &path("client.key")).replace("<password>", ALICE.1);
                 format!("    scheme: https\n{lines}")
@@ -133,10 +133,10 @@ async fn prometheus_scrapes_over_tls_with_a_certificate_and_with_a_password() {
 }
 
 /// A daemon with this file of `tests/web-config`, once it has polled every zone.
-async fn start_guarded(api: &SimulatedApi, folder: &Folder, file: &str) -> Daemon {
+async fn start_guarded(api: &SimulatedApi, directory: &Directory, file: &str) -> Daemon {
     let more = format!(
         "[server]\nlisten_addresses = [\"127.0.0.1:0\"]\nprobe_listen_address = \"127.0.0.1:0\"\nweb_config_file = {:?}\n",
-        folder.put(file)
+        directory.put(file)
     );
     let token = api.change(|world| world.token().to_owned());
     let daemon = Daemon::start(&support::config(api, &more), &[], &[("CLOUDFLARE_API_TOKEN", &token)]);

@@ -21,8 +21,8 @@ use tokio::time::Instant;
 const SECRET: &str = "s3cret-s3cret-s3cret-s3cret-s3cret-s3cret";
 
 /// A file with a secret in it.
-fn token_file(folder: &Path, mode: u32, secret: &str) -> PathBuf {
-    let file = folder.join("token");
+fn token_file(directory: &Path, mode: u32, secret: &str) -> PathBuf {
+    let file = directory.join("token");
     fs::write(&file, secret).unwrap();
     fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
     file
@@ -43,26 +43,26 @@ fn warnings(text: &str) -> Vec<&str> {
 
 #[test]
 fn a_file_that_others_can_read_is_reported() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let check = |file: &Path, environment: &[(&str, &str)]| {
         let output = support::run(&config("https://api.example.invalid", file), &["check-config"], environment);
         assert_eq!(output.code, Some(0), "{}", output.stderr);
         assert!(output.stdout.starts_with("The configuration is good."), "{}", output.stdout);
         output.stderr
     };
-    let file = token_file(folder.path(), 0o644, SECRET);
+    let file = token_file(directory.path(), 0o644, SECRET);
     let stderr = check(&file, &[]);
     for part in ["level=warn", &format!("file={}", file.display()), "mode=0644", "remedy=\"chmod 600\""] {
         assert!(stderr.contains(part), "{part} is missing in {stderr}");
     }
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
     // As Kubernetes does it.
-    let link = folder.path().join("link");
+    let link = directory.path().join("link");
     symlink("token", &link).unwrap();
     assert_eq!(warnings(&check(&link, &[])).len(), 1);
     // What systemd hands over is in its care.
-    assert_eq!(check(&file, &[("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap())]), "");
-    token_file(folder.path(), 0o600, SECRET);
+    assert_eq!(check(&file, &[("CREDENTIALS_DIRECTORY", directory.path().to_str().unwrap())]), "");
+    token_file(directory.path(), 0o600, SECRET);
     assert_eq!(check(&link, &[]), "");
 }
 
@@ -71,13 +71,13 @@ async fn a_file_is_reported_again_when_it_changed_and_others_can_still_read_it()
     let mut world = World::of([SimulatedZone::of_size("a.example", 1)]);
     world.credentials = vec![AcceptedCredential::Token(SECRET.into())];
     let api = SimulatedApi::start(world).await.unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let file = token_file(folder.path(), 0o604, SECRET);
+    let directory = tempfile::tempdir().unwrap();
+    let file = token_file(directory.path(), 0o604, SECRET);
     let daemon = Daemon::start(&config(&api.base_url(), &file), &[], &[]);
     assert_eq!(warnings(&daemon.log()).len(), 1, "{}", daemon.log());
     for (changes, (mode, reports)) in [(0o604, 2), (0o600, 2), (0o606, 3)].into_iter().enumerate() {
         // Renamed, so that the daemon never sees it half written.
-        let beside = tempfile::tempdir_in(folder.path()).unwrap();
+        let beside = tempfile::tempdir_in(directory.path()).unwrap();
         fs::rename(token_file(beside.path(), mode, &format!("secret-{changes}")), &file).unwrap();
         let started = Instant::now();
         while daemon.log().matches("The secret changed").count() == changes {
@@ -96,26 +96,26 @@ fn other_processes_of_the_same_user_cannot_look_into_it() {
     use std::os::unix::process::CommandExt as _;
 
     const NOBODY: u32 = 65_534;
-    let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-    let is_root = fs::metadata(folder.path()).unwrap().uid() == 0;
-    let file = token_file(folder.path(), 0o600, SECRET);
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+    let is_root = fs::metadata(directory.path()).unwrap().uid() == 0;
+    let file = token_file(directory.path(), 0o600, SECRET);
     let text = config("http://127.0.0.1:1", &file);
     let command = if is_root {
         std::os::unix::fs::chown(&file, Some(NOBODY), Some(NOBODY)).unwrap();
-        // Nobody may be kept out of the folder that it was built in.
-        let program = folder.path().join("program");
+        // Nobody may be kept out of the directory that it was built in.
+        let program = directory.path().join("program");
         // By a process of its own: a file that is open for writing, here or in a child, cannot be run.
         let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_cloudflare-cert-exporter")).arg(&program).status();
         assert!(copied.unwrap().success());
         let mut command = Command::new(program);
-        let given = support::command(folder.path(), &text, &[], &[]);
+        let given = support::command(directory.path(), &text, &[], &[]);
         command.env_clear().args(given.get_args()).uid(NOBODY).gid(NOBODY);
         command
     } else {
-        support::command(folder.path(), &text, &[], &[])
+        support::command(directory.path(), &text, &[], &[])
     };
-    let daemon = Daemon::wait_until_it_listens(command, folder);
+    let daemon = Daemon::wait_until_it_listens(command, directory);
     let of_process = |name: &str| format!("/proc/{}/{name}", daemon.pid());
 
     assert!(!fs::read_to_string(of_process("cmdline")).unwrap().contains("s3cret"));
@@ -156,8 +156,8 @@ async fn the_password_of_a_proxy_stays_between_us_and_the_proxy() {
     let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (asking, asked) = proxy("HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n");
     let (failing, _) = proxy("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
-    let folder = tempfile::tempdir().unwrap();
-    let text = config("https://api.example.invalid/client/v4", &token_file(folder.path(), 0o600, SECRET));
+    let directory = tempfile::tempdir().unwrap();
+    let text = config("https://api.example.invalid/client/v4", &token_file(directory.path(), 0o600, SECRET));
     let daemons = [(refusing, "Connection refused"), (asking, "with 407 Proxy"), (failing, "with 502 Bad Gateway")];
     let daemons = daemons.map(|(port, words)| {
         let proxy = format!("http://user:pr0xy-s3cret@127.0.0.1:{port}");
@@ -183,8 +183,8 @@ async fn the_password_of_a_proxy_stays_between_us_and_the_proxy() {
 
 #[test]
 fn a_proxy_that_cannot_be_used_is_reported_without_what_the_variable_says() {
-    let folder = tempfile::tempdir().unwrap();
-    let text = config("https://127.0.0.1:1", &token_file(folder.path(), 0o600, SECRET));
+    let directory = tempfile::tempdir().unwrap();
+    let text = config("https://127.0.0.1:1", &token_file(directory.path(), 0o600, SECRET));
     for (variable, proxy) in [
         ("HTTPS_PROXY", "http://user:pr0xy s3cret@127.0.0.1"),
         ("https_proxy", "ftp://user:s3cret@127.0.0.1:1"),
@@ -206,7 +206,7 @@ fn a_proxy_that_cannot_be_used_is_reported_without_what_the_variable_says() {
 
 #[tokio::test]
 async fn no_state_file_holds_a_secret_a_certificate_or_a_signing_request() {
-    let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (directory, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let echo = ApiError::new(400, 1, &format!("bad header: Authorization: Bearer {SECRET}"));
     let zones =
         [SimulatedZone::of_size("a.example", 60), SimulatedZone::of_size("echo.example", 1).with_fault(echo.into())];
@@ -217,7 +217,7 @@ async fn no_state_file_holds_a_secret_a_certificate_or_a_signing_request() {
         "[server]\nlisten_addresses = [\"127.0.0.1:0\"]\n[api]\nbase_url = {:?}\n[state]\ndirectory = {:?}\n[credentials.default]\napi_token_file = {:?}\n",
         api.base_url(),
         state.path(),
-        token_file(folder.path(), 0o600, SECRET)
+        token_file(directory.path(), 0o600, SECRET)
     );
     for zone in api.change(|world| world.zones.clone()) {
         text.push_str(&format!("[[zones]]\nid = {:?}\n", zone.id));

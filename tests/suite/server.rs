@@ -311,16 +311,16 @@ fn all_interfaces_are_those_of_both_families_whatever_the_system_is_set_to() {
         "$@" check | grep -q 'not fresh' && echo checked
     "#;
     let shell = |listen: &[&str], probe: &str| {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         // Nothing answers there, and nothing has to.
         let config = format!(
             "[server]\nlisten_addresses = {listen:?}\nprobe_listen_address = {probe:?}\n[api]\nbase_url = \"http://127.0.0.1:9\"\n[[zones]]\nid = \"{:032x}\"\nname = \"a.example\"\n",
             1
         );
-        let daemon = support::command(folder.path(), &config, &[], &[]);
+        let daemon = support::command(directory.path(), &config, &[], &[]);
         let mut shell = Command::new("unshare");
         shell.args(["-rn", "bash", "-c", SCRIPT, "bash"]).env("CLOUDFLARE_API_TOKEN", "token");
-        (shell, daemon, folder)
+        (shell, daemon, directory)
     };
     let allowed = shell(&[":1"], ":2").0.output().is_ok_and(|output| output.status.success());
     if !is_there_or(allowed, "a network namespace is not allowed here, so net.ipv6.bindv6only cannot be set") {
@@ -332,7 +332,7 @@ fn all_interfaces_are_those_of_both_families_whatever_the_system_is_set_to() {
         (&["0.0.0.0:10199", "[::]:10199"], ":10200"),
         (&["[::]:10199", "0.0.0.0:10199"], ":10200"),
     ] {
-        let (mut shell, daemon, _folder) = shell(listen, probe);
+        let (mut shell, daemon, _directory) = shell(listen, probe);
         let output = shell.arg(daemon.get_program()).args(daemon.get_args()).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         let expected = "http://127.0.0.1:10199/metrics answers\nhttp://127.0.0.1:10200/-/ready answers\nhttp://[::1]:10199/metrics answers\nhttp://[::1]:10200/-/ready answers\nhealthy\nchecked\n";

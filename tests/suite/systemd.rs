@@ -12,7 +12,7 @@ use crate::support::{
     manager::Manager,
     obstacle::with_hanging_disk,
     until,
-    web::{Folder, get_plain},
+    web::{Directory, get_plain},
 };
 use cloudflare_sim::{SimulatedApi, SimulatedZone, World};
 use tokio::time::Instant;
@@ -86,7 +86,7 @@ async fn the_watchdog_is_fed_in_time_for_as_long_as_it_is_asked_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_hangs_is_noticed_by_watchdog_and_health_and_delays_no_end() {
-    let (manager, files) = (Manager::new(), Folder::new());
+    let (manager, files) = (Manager::new(), Directory::new());
     let api = SimulatedApi::start(World::of([SimulatedZone::of_size("a.example", 3)])).await.unwrap();
     let token = api.change(|world| world.token().to_owned());
     let web = files.put("empty.yml");
@@ -98,10 +98,10 @@ async fn a_disk_that_hangs_is_noticed_by_watchdog_and_health_and_delays_no_end()
     );
     let environment =
         [("CLOUDFLARE_API_TOKEN", &*token), ("NOTIFY_SOCKET", &manager.path), ("WATCHDOG_USEC", "300000")];
-    let folder = tempfile::tempdir().unwrap();
-    let command = support::command(folder.path(), &config, &[], &environment);
+    let directory = tempfile::tempdir().unwrap();
+    let command = support::command(directory.path(), &config, &[], &environment);
     let Some(command) = with_hanging_disk(&files.path("disk"), &command) else { return };
-    let mut daemon = Daemon::wait_until_it_listens(command, folder);
+    let mut daemon = Daemon::wait_until_it_listens(command, directory);
     daemon.ready().await;
     let probe = daemon.probe_address().await;
     // systemd always listens.
@@ -136,14 +136,14 @@ async fn a_disk_that_hangs_is_noticed_by_watchdog_and_health_and_delays_no_end()
 async fn a_signal_ends_a_start_that_waits_for_a_disk() {
     let api = SimulatedApi::start(World::of([SimulatedZone::of_size("a.example", 3)])).await.unwrap();
     let token = api.change(|world| world.token().to_owned());
-    let folder = tempfile::tempdir().unwrap();
-    let disk = folder.path().join("disk");
+    let directory = tempfile::tempdir().unwrap();
+    let disk = directory.path().join("disk");
     let config = support::config(&api, &format!("[state]\ndirectory = {:?}\n", disk.join("state")));
-    let command = support::command(folder.path(), &config, &[], &[("CLOUDFLARE_API_TOKEN", &token)]);
+    let command = support::command(directory.path(), &config, &[], &[("CLOUDFLARE_API_TOKEN", &token)]);
     let Some(mut command) = with_hanging_disk(&disk, &command) else { return };
-    let log = std::fs::File::create(folder.path().join("log")).unwrap();
+    let log = std::fs::File::create(directory.path().join("log")).unwrap();
     let mut child = command.stderr(log).spawn().unwrap();
-    let logged = || std::fs::read_to_string(folder.path().join("log")).unwrap();
+    let logged = || std::fs::read_to_string(directory.path().join("log")).unwrap();
     until("a start", async || logged().contains("Starting cloudflare-cert-exporter").then_some(())).await;
     // Until it waits for the disk.
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -161,23 +161,23 @@ async fn a_signal_ends_a_start_that_waits_for_a_disk() {
 async fn a_socket_that_is_handed_over_is_listened_on() {
     let api = SimulatedApi::start(World::of([SimulatedZone::of_size("a.example", 3)])).await.unwrap();
     let token = api.change(|world| world.token().to_owned());
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let daemon = support::command(
-        folder.path(),
+        directory.path(),
         &support::config(&api, ""),
         &["--web.systemd-socket"],
-        &[("CLOUDFLARE_API_TOKEN", &token), ("RUNTIME_DIRECTORY", folder.path().to_str().unwrap())],
+        &[("CLOUDFLARE_API_TOKEN", &token), ("RUNTIME_DIRECTORY", directory.path().to_str().unwrap())],
     );
-    let runtime_directory = folder.path().to_str().unwrap().to_owned();
+    let runtime_directory = directory.path().to_str().unwrap().to_owned();
     // The socket has to be descriptor 3 and the process that begins has to know its own number: a shell does both.
     let mut shell = Command::new("/bin/bash");
     shell.arg("-c").arg("exec 3<&0; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\"").arg("bash");
     shell.arg(daemon.get_program()).args(daemon.get_args()).env_clear();
     shell.envs(daemon.get_envs().filter_map(|(name, value)| Some((name, value?))));
     shell.stdin(std::os::fd::OwnedFd::from(socket));
-    let daemon = Daemon::wait_until_it_listens(shell, folder);
+    let daemon = Daemon::wait_until_it_listens(shell, directory);
     assert!(daemon.url("").ends_with(&address.to_string()));
     daemon.ready().await;
     assert_eq!(daemon.get("/metrics").await.0, 200);

@@ -4,7 +4,7 @@
 use crate::support;
 use std::{collections::BTreeSet, fs::Permissions, os::unix::fs::PermissionsExt as _, process::Command};
 
-use crate::support::web::{Folder, corpus};
+use crate::support::web::{Directory, corpus};
 use cloudflare_sim::{SimulatedApi, World};
 use exporter_toolkit::WebConfig;
 
@@ -250,11 +250,11 @@ const CORPUS: &[(&str, Expected, Toolkit)] = &[
 
 #[test]
 fn every_file_becomes_what_is_expected_of_it() {
-    let folder = Folder::new();
-    let dir = folder.path("");
+    let directory = Directory::new();
+    let dir = directory.path("");
     let dir = dir.to_str().unwrap().trim_end_matches('/');
     for (name, expected, _) in CORPUS {
-        let file = folder.put(name);
+        let file = directory.put(name);
         let checked = WebConfig::check(&file).map_err(|errors| {
             errors.mistakes.iter().map(|mistake| mistake.to_string().replace(dir, "DIR")).collect::<Vec<_>>()
         });
@@ -282,9 +282,9 @@ fn promtool_agrees_but_for_differences_that_are_meant() {
     if !support::is_there("promtool", "prometheus", Command::new("promtool").arg("--version").output().is_ok()) {
         return;
     }
-    let (folder, mut agreed) = (Folder::new(), 0);
+    let (directory, mut agreed) = (Directory::new(), 0);
     for (name, expected, toolkit) in CORPUS {
-        let file = folder.put(name);
+        let file = directory.put(name);
         let output = Command::new("promtool").args(["check", "web-config"]).arg(file).output().unwrap();
         let (here, there) = (!matches!(expected, Bad(_)), output.status.success());
         let said = String::from_utf8_lossy(&output.stderr);
@@ -308,8 +308,8 @@ fn promtool_agrees_but_for_differences_that_are_meant() {
 
 #[test]
 fn a_file_that_is_not_there_says_so() {
-    let folder = Folder::new();
-    let errors = WebConfig::check(&folder.path("somefile")).unwrap_err().to_string();
+    let directory = Directory::new();
+    let errors = WebConfig::check(&directory.path("somefile")).unwrap_err().to_string();
     assert!(errors.contains("somefile: the web configuration cannot be read: no such file or directory; "), "{errors}");
 }
 
@@ -348,9 +348,9 @@ fn a_file_that_cannot_be_used_is_told_with_the_remedy() {
         ("server.key", &pkcs1, "it is encrypted with a password"),
         ("ca.pem", &pem("CERTIFICATE"), "4: tls_server_config.client_ca_file: the client CA cannot be used: "),
     ] {
-        let folder = Folder::new();
-        folder.write(file, content);
-        let errors = WebConfig::check(&folder.put("client-verify-if-given.yml")).unwrap_err();
+        let directory = Directory::new();
+        directory.write(file, content);
+        let errors = WebConfig::check(&directory.put("client-verify-if-given.yml")).unwrap_err();
         let (errors, number) = (errors.to_string(), errors.mistakes.len());
         assert!(number == 1 && errors.contains(expected) && errors.contains(';'), "{expected}: {errors}");
     }
@@ -358,20 +358,20 @@ fn a_file_that_cannot_be_used_is_told_with_the_remedy() {
 
 #[test]
 fn what_can_be_read_of_the_authorities_is_used_and_what_not_is_told() {
-    let folder = Folder::new();
-    let good = std::fs::read_to_string(folder.path("ca.pem")).unwrap();
+    let directory = Directory::new();
+    let good = std::fs::read_to_string(directory.path("ca.pem")).unwrap();
     let damaged = "-----BEGIN CERTIFICATE-----\nMIHs\n-----END CERTIFICATE-----\n";
-    folder.write("ca.pem", &format!("{damaged}# The good one.\n{good}-----BEGIN CERTIFICATE-----\n?"));
-    let warnings = WebConfig::check(&folder.put("client-verify-if-given.yml")).unwrap();
+    directory.write("ca.pem", &format!("{damaged}# The good one.\n{good}-----BEGIN CERTIFICATE-----\n?"));
+    let warnings = WebConfig::check(&directory.put("client-verify-if-given.yml")).unwrap();
     assert!(warnings.len() == 1 && warnings[0].contains("client_ca_file: 2 of its certificates"), "{warnings:?}");
 }
 
 #[test]
 fn a_key_that_everybody_can_read_is_told_of() {
-    let folder = Folder::new();
+    let directory = Directory::new();
     for (mode, is_open) in [(0o600, false), (0o640, false), (0o644, true), (0o604, true)] {
-        std::fs::set_permissions(folder.path("server.key"), Permissions::from_mode(mode)).unwrap();
-        let warnings = WebConfig::check(&folder.put("tls.yml")).unwrap();
+        std::fs::set_permissions(directory.path("server.key"), Permissions::from_mode(mode)).unwrap();
+        let warnings = WebConfig::check(&directory.put("tls.yml")).unwrap();
         assert_eq!(warnings.len(), usize::from(is_open), "{mode:o} {warnings:?}");
         assert!(warnings.iter().all(|warning| warning.contains("key_file") && warning.contains("chmod 600")));
     }
@@ -389,15 +389,15 @@ async fn config(server: &str) -> (SimulatedApi, String, String) {
 
 #[tokio::test]
 async fn no_daemon_starts_with_a_bad_one_and_it_says_why() {
-    let folder = Folder::new();
-    let (_api, config, token) = config(&format!("web_config_file = {:?}\n", folder.path("web.yml"))).await;
+    let directory = Directory::new();
+    let (_api, config, token) = config(&format!("web_config_file = {:?}\n", directory.path("web.yml"))).await;
     for (name, expected, _) in CORPUS {
         let Bad(mistakes) = expected else { continue };
-        folder.put(name);
+        directory.put(name);
         let output = support::run(&config, &[], &[("CLOUDFLARE_API_TOKEN", &token)]);
         assert_eq!(output.code, Some(78), "{name}: {}", output.stderr);
         for mistake in *mistakes {
-            let mistake = mistake.replace("DIR", folder.path("").to_str().unwrap().trim_end_matches('/'));
+            let mistake = mistake.replace("DIR", directory.path("").to_str().unwrap().trim_end_matches('/'));
             assert!(output.stderr.contains(&mistake), "{name}: {}", output.stderr);
         }
     }
@@ -405,8 +405,8 @@ async fn no_daemon_starts_with_a_bad_one_and_it_says_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn check_config_reports_mistakes_of_both_files_together() {
-    let folder = Folder::new();
-    let file = folder.put("both-files-missing.yml");
+    let directory = Directory::new();
+    let file = directory.put("both-files-missing.yml");
     let (_api, config, token) =
         config(&format!("web_config_file = {file:?}\nprobe_listen_address = \"10200\"\n")).await;
     let environment = [("CLOUDFLARE_API_TOKEN", token.as_str())];
@@ -421,8 +421,8 @@ async fn check_config_reports_mistakes_of_both_files_together() {
         assert!(output.stderr.contains(part), "{}", output.stderr);
     }
     // The flag beats the file; a path in it starts where the program does.
-    let good = folder.path("good.yml");
-    folder.write("good.yml", &folder.fill_in("rate_limit: {interval: 1s, burst: 0}\n"));
+    let good = directory.path("good.yml");
+    directory.write("good.yml", &directory.fill_in("rate_limit: {interval: 1s, burst: 0}\n"));
     let config = config.replace("\"10200\"", "\"127.0.0.1:0\"");
     let output = support::run(&config, &["check-config", "--web.config.file", good.to_str().unwrap()], &environment);
     assert_eq!(output.code, Some(0), "{}", output.stderr);
@@ -430,10 +430,10 @@ async fn check_config_reports_mistakes_of_both_files_together() {
         assert!(output.stdout.contains(part), "{}", output.stdout);
     }
     // What is odd about this machine is told as well.
-    folder.put_text(
+    directory.put_text(
         "tls_server_config: {cert_file: server.pem, key_file: server.key, client_auth_type: VerifyClientCertIfGiven}\n",
     );
-    let nowhere = folder.path("nowhere");
+    let nowhere = directory.path("nowhere");
     let nowhere = nowhere.to_str().unwrap();
     let no_authorities = [environment[0], ("SSL_CERT_FILE", nowhere), ("SSL_CERT_DIR", nowhere)];
     let output = support::run(&config, &["check-config"], &no_authorities);
@@ -446,9 +446,9 @@ async fn check_config_reports_mistakes_of_both_files_together() {
 
 #[test]
 fn a_secret_in_the_wrong_place_is_never_repeated() {
-    let folder = Folder::new();
-    let hash = folder.fill_in("HASH_OF_ALICE");
-    let key = std::fs::read_to_string(folder.path("server.key")).unwrap();
+    let directory = Directory::new();
+    let hash = directory.fill_in("HASH_OF_ALICE");
+    let key = std::fs::read_to_string(directory.path("server.key")).unwrap();
     let line_of_key = key.lines().nth(1).unwrap();
     let templates = [
         "SECRET",
@@ -485,8 +485,8 @@ fn a_secret_in_the_wrong_place_is_never_repeated() {
     ];
     for template in templates {
         for secret in [hash.as_str(), line_of_key] {
-            folder.write("web.yml", &template.replace("SECRET", secret));
-            if let Err(errors) = WebConfig::check(&folder.path("web.yml")) {
+            directory.write("web.yml", &template.replace("SECRET", secret));
+            if let Err(errors) = WebConfig::check(&directory.path("web.yml")) {
                 let errors = errors.to_string();
                 assert!(!errors.contains(&secret[8..20]), "{template}\n{errors}");
             }

@@ -23,7 +23,7 @@ use crate::support::{
     Daemon, config,
     gate::Authority,
     until,
-    web::{Folder, connect, ia5},
+    web::{Directory, connect, ia5},
 };
 use cloudflare_sim::{SimulatedApi, SimulatedZone, World};
 
@@ -118,10 +118,10 @@ async fn lines_of(daemon: &mut Daemon) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn frames_of_strangers_write_at_most_twenty_lines() {
-    let folder = Folder::new();
+    let directory = Directory::new();
     for file in ["users.yml", "users-without-tls.yml"] {
         let more =
-            format!("[server]\nlisten_addresses = [\"127.0.0.1:0\"]\nweb_config_file = {:?}\n", folder.put(file));
+            format!("[server]\nlisten_addresses = [\"127.0.0.1:0\"]\nweb_config_file = {:?}\n", directory.put(file));
         let api = SimulatedApi::start(World::of([SimulatedZone::of_size("a.example", 1)])).await.unwrap();
         let token = api.change(|world| world.token().to_owned());
         let arguments = ["--log.level", "debug"];
@@ -132,7 +132,7 @@ async fn frames_of_strangers_write_at_most_twenty_lines() {
             // Many of a sort that is put up with, and many connections of one that is not.
             for frames in [500, 1, 1, 1, 1, 1, 1, 1, 1, 1] {
                 let sent = if file == "users.yml" {
-                    let mut tls = folder.tls(None);
+                    let mut tls = directory.tls(None);
                     tls.alpn_protocols = vec![b"h2".to_vec()];
                     send(connect(&daemon, tls).await.unwrap(), PREFACE, sort, frames).await
                 } else {
@@ -188,9 +188,9 @@ async fn frames_of_an_api(authority: &Authority) -> (u16, Arc<[AtomicU32; 2]>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn frames_of_the_api_write_at_most_twenty_lines() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let authority = Authority::new("The authority of a test");
-    let ca_file = folder.path().join("ca.pem");
+    let ca_file = directory.path().join("ca.pem");
     std::fs::write(&ca_file, authority.pem()).unwrap();
     let zones = (0..4).map(|n| SimulatedZone::of_size(&format!("{n}.example"), 1));
     let api = SimulatedApi::start(World::of(zones)).await.unwrap();

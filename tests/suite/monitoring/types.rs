@@ -10,9 +10,9 @@ const VERSIONS: [&str; 2] = ["11.1.0", "13.2.3"];
 
 #[test]
 fn the_dashboard_is_of_grafanas_own_types() {
-    let folder = Path::new(ROOT).join("target/grafana-types");
-    let compiler = folder.join("node_modules/typescript/bin/tsc");
-    let packages = VERSIONS.map(|version| folder.join(version));
+    let directory = Path::new(ROOT).join("target/grafana-types");
+    let compiler = directory.join("node_modules/typescript/bin/tsc");
+    let packages = VERSIONS.map(|version| directory.join(version));
     let there = compiler.exists() && packages.iter().all(|path| path.join("node_modules/@grafana/schema").exists());
     let message = "Grafana's types are not installed: tests/run puts them into target/grafana-types, with npm";
     if !is_there_or(there && has_program("node"), message) {

@@ -16,7 +16,7 @@ pub(crate) struct Browser {
     session: String,
     client: reqwest::Client,
     /// What it keeps on disk.
-    _folder: tempfile::TempDir,
+    _directory: tempfile::TempDir,
 }
 
 impl Browser {
@@ -36,9 +36,9 @@ impl Browser {
         });
         // It must not find the pipe closed.
         std::thread::spawn(move || lines.for_each(drop));
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
-        let mut browser = Self { driver, port: port.unwrap(), session: String::new(), client, _folder: folder };
+        let mut browser = Self { driver, port: port.unwrap(), session: String::new(), client, _directory: directory };
         let arguments = [
             "--headless=new".to_owned(),
             // Only what this project serves is opened, and containers lack what the sandbox needs.
@@ -48,7 +48,7 @@ impl Browser {
             "--disable-background-networking".into(),
             "--no-proxy-server".into(),
             "--force-color-profile=srgb".into(),
-            format!("--user-data-dir={}", browser._folder.path().display()),
+            format!("--user-data-dir={}", browser._directory.path().display()),
         ];
         let options = json!({ "args": arguments });
         let capabilities = json!({ "alwaysMatch": {

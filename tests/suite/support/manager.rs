@@ -9,16 +9,16 @@ pub(crate) struct Manager {
     pub(crate) socket: UnixDatagram,
     /// The value of `$NOTIFY_SOCKET`.
     pub(crate) path: String,
-    _folder: tempfile::TempDir,
+    _directory: tempfile::TempDir,
 }
 
 impl Manager {
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("notify");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
-        Self { socket, path: path.to_str().unwrap().to_owned(), _folder: folder }
+        Self { socket, path: path.to_str().unwrap().to_owned(), _directory: directory }
     }
 
     /// The next message, but for those that feed the watchdog.

@@ -74,14 +74,14 @@ pub(crate) fn is_there_or(is_there: bool, message: &str) -> bool {
     is_there
 }
 
-/// The folder with the programs of a Prometheus 3, which Debian has in its unstable release alone: `tests/run` fetches
+/// The directory with the programs of a Prometheus 3, which Debian has in its unstable release alone: `tests/run` fetches
 /// it and names it.
 pub(crate) fn prometheus_3() -> Option<std::path::PathBuf> {
-    let folder = std::env::var_os("CLOUDFLARE_CERT_EXPORTER_PROMETHEUS_3").map(std::path::PathBuf::from);
-    let there = folder.as_ref().is_some_and(|folder| folder.join("prometheus").exists());
+    let directory = std::env::var_os("CLOUDFLARE_CERT_EXPORTER_PROMETHEUS_3").map(std::path::PathBuf::from);
+    let there = directory.as_ref().is_some_and(|directory| directory.join("prometheus").exists());
     let what =
-        "Prometheus 3 (CLOUDFLARE_CERT_EXPORTER_PROMETHEUS_3 names the folder of its programs; tests/run sets it)";
-    is_there(what, "prometheus, in the release sid", there).then_some(folder).flatten()
+        "Prometheus 3 (CLOUDFLARE_CERT_EXPORTER_PROMETHEUS_3 names the directory of its programs; tests/run sets it)";
+    is_there(what, "prometheus, in the release sid", there).then_some(directory).flatten()
 }
 
 /// Whether everything is to be tested, at whatever length.
@@ -114,7 +114,7 @@ pub(crate) struct Daemon {
     /// Collects the log until the daemon ends.
     reader: Option<std::thread::JoinHandle<()>>,
     /// Holds the configuration.
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 /// What a command printed, and how it ended.
@@ -126,20 +126,20 @@ pub(crate) struct Output {
 
 /// Runs the program to its end with this configuration.
 pub(crate) fn run(config: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
-    let folder = tempfile::tempdir().unwrap();
-    let output = command(folder.path(), config, arguments, environment).output().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let output = command(directory.path(), config, arguments, environment).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Output { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
 /// Nothing of this environment may change what a test sees.
 pub(crate) fn command(
-    folder: &std::path::Path,
+    directory: &std::path::Path,
     config: &str,
     arguments: &[&str],
     environment: &[(&str, &str)],
 ) -> Command {
-    let file = folder.join("config.toml");
+    let file = directory.join("config.toml");
     std::fs::write(&file, config).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_cloudflare-cert-exporter"));
     command.env_clear().envs(environment.iter().copied()).arg("--config.file").arg(file).args(arguments);
@@ -149,13 +149,13 @@ pub(crate) fn command(
 impl Daemon {
     /// Starts it and waits until it listens; the configuration has to say port 0.
     pub(crate) fn start(config: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let command = command(folder.path(), config, arguments, environment);
-        Self::wait_until_it_listens(command, folder)
+        let directory = tempfile::tempdir().unwrap();
+        let command = command(directory.path(), config, arguments, environment);
+        Self::wait_until_it_listens(command, directory)
     }
 
-    /// The same for a command of which more is set; the folder is removed in the end.
-    pub(crate) fn wait_until_it_listens(mut command: Command, folder: tempfile::TempDir) -> Self {
+    /// The same for a command of which more is set; the directory is removed in the end.
+    pub(crate) fn wait_until_it_listens(mut command: Command, directory: tempfile::TempDir) -> Self {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Mutex::new(String::new()));
@@ -167,7 +167,7 @@ impl Daemon {
                 log.push('\n');
             }
         });
-        let mut daemon = Self { child, address: String::new(), log, reader: Some(reader), folder };
+        let mut daemon = Self { child, address: String::new(), log, reader: Some(reader), directory };
         let started = Instant::now();
         while daemon.address.is_empty() {
             assert!(started.elapsed() < DEADLINE && daemon.child.try_wait().unwrap().is_none(), "{}", daemon.log());
@@ -184,12 +184,12 @@ impl Daemon {
 
     /// Writes another configuration, which is read when it is told to.
     pub(crate) fn configure(&self, config: &str) {
-        std::fs::write(self.folder.path().join("config.toml"), config).unwrap();
+        std::fs::write(self.directory.path().join("config.toml"), config).unwrap();
     }
 
     /// Puts a pipe in its place, which nobody writes to.
     pub(crate) fn replace_configuration_by_a_pipe(&self) {
-        let file = self.folder.path().join("config.toml");
+        let file = self.directory.path().join("config.toml");
         std::fs::remove_file(&file).unwrap();
         assert!(Command::new("mkfifo").arg(file).status().unwrap().success());
     }

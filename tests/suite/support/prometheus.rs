@@ -19,7 +19,7 @@ pub(crate) struct Prometheus {
     child: Child,
     address: String,
     client: reqwest::Client,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 /// A series and its value at the time of the question.
@@ -52,10 +52,10 @@ impl Prometheus {
     }
 
     async fn start_program(program: &Path, daemon: &Daemon, rules: &str, more: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let target = daemon.url("").replace("http://", "");
-        let config = folder.path().join("prometheus.yml");
-        std::fs::write(folder.path().join("rules.yml"), rules).unwrap();
+        let config = directory.path().join("prometheus.yml");
+        std::fs::write(directory.path().join("rules.yml"), rules).unwrap();
         let text = format!(
             "global:\n  scrape_interval: 1s\nrule_files: [rules.yml]\nscrape_configs:\n  - job_name: cloudflare\n    static_configs:\n      - targets: [{target:?}]\n{more}"
         );
@@ -63,13 +63,13 @@ impl Prometheus {
         let mut command = Command::new(program);
         command
             .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
+            .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
             .arg("--web.listen-address=127.0.0.1:0")
             .stdout(Stdio::null())
-            .stderr(File::create(folder.path().join("log")).unwrap());
+            .stderr(File::create(directory.path().join("log")).unwrap());
         let child = command.spawn().unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let mut prometheus = Self { child, address: String::new(), client, folder };
+        let mut prometheus = Self { child, address: String::new(), client, directory };
         let started = Instant::now();
         while prometheus.address.is_empty() {
             let ended = prometheus.child.try_wait().unwrap().is_some();
@@ -92,7 +92,7 @@ impl Prometheus {
     }
 
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap()
     }
 
     pub(crate) async fn get(&self, path_and_query: &str) -> (u16, String) {

@@ -28,15 +28,15 @@ use super::{
 pub(crate) const ALICE: (&str, &str) = ("alice", "wonderland");
 pub(crate) const BOB: (&str, &str) = ("bob", "builder");
 
-/// A folder with every file that the configurations of `tests/web-config` name.
-pub(crate) struct Folder {
-    folder: tempfile::TempDir,
+/// A directory with every file that the configurations of `tests/web-config` name.
+pub(crate) struct Directory {
+    directory: tempfile::TempDir,
     authority: Authority,
     pub(crate) client: Identity,
     hashes: [String; 2],
 }
 
-impl Folder {
+impl Directory {
     pub(crate) fn new() -> Self {
         let authority = Authority::new("The authority of a test");
         let client = authority.issue(vec![
@@ -47,7 +47,7 @@ impl Folder {
         ]);
         let hash = |password: &str| bcrypt::hash(password, 4).unwrap();
         let made = Self {
-            folder: tempfile::tempdir().unwrap(),
+            directory: tempfile::tempdir().unwrap(),
             authority,
             client,
             hashes: [ALICE, BOB].map(|(_, password)| hash(password)),
@@ -62,7 +62,7 @@ impl Folder {
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     pub(crate) fn authority(&self) -> &Authority {

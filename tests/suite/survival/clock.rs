@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use crate::support::{Daemon, config, is_there, metrics::Metrics, run, until};
 
 fn library() -> Option<PathBuf> {
-    let folders = fs::read_dir("/usr/lib").ok()?.flatten();
-    folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1")).find(|library| library.exists())
+    let directories = fs::read_dir("/usr/lib").ok()?.flatten();
+    directories.map(|directory| directory.path().join("faketime/libfaketimeMT.so.1")).find(|library| library.exists())
 }
 
 #[expect(clippy::disallowed_methods, reason = "the process under test reads the wall clock")]
@@ -36,8 +36,8 @@ async fn days_follow_the_wall_clock_and_polls_do_not() {
         api.change(|world| (world.token().to_owned(), world.zones[0].id.clone(), world.zones[1].id.clone()));
     let asked = |id: &str| api.requests().iter().filter(|request| request.path.contains(id)).count();
     let text = config(&api, "").replace("name = \"often.example\"\n", "name = \"often.example\"\ninterval = \"1s\"\n");
-    let folder = tempfile::tempdir().unwrap();
-    let clock = folder.path().join("clock");
+    let directory = tempfile::tempdir().unwrap();
+    let clock = directory.path().join("clock");
     fs::write(&clock, "+0").unwrap();
     let running = Instant::now();
     let daemon = Daemon::start(
@@ -56,8 +56,8 @@ async fn days_follow_the_wall_clock_and_polls_do_not() {
     daemon.ready().await;
     for (set, days) in [("+1d", 199), ("-1d", 201), ("+180d", 20), ("+201d", -1), ("+0", 200)] {
         // In one step, so that the daemon does not read half of it.
-        fs::write(folder.path().join("next"), set).unwrap();
-        fs::rename(folder.path().join("next"), &clock).unwrap();
+        fs::write(directory.path().join("next"), set).unwrap();
+        fs::rename(directory.path().join("next"), &clock).unwrap();
         let clock = now() + TimeDelta::days(set.trim_end_matches('d').parse().unwrap());
         let metrics = Metrics::of(&daemon).await;
         let shown = metrics.get("cloudflare_certificate_days_until_expiry", &[("zone", "rare.example")]);
@@ -100,8 +100,8 @@ async fn a_clock_before_1970_is_an_error_and_no_panic() {
         return;
     }
     let library = library.unwrap().to_str().unwrap().to_owned();
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("clock");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("clock");
     let api = SimulatedApi::start(World::of([SimulatedZone::of_size("a.example", 1)])).await.unwrap();
     let token = api.change(|world| world.token().to_owned());
     let (text, clock) = (config(&api, "[poll]\ninterval = \"1s\""), file.to_str().unwrap().to_owned());
@@ -130,8 +130,8 @@ async fn a_clock_before_1970_is_an_error_and_no_panic() {
     fs::write(&file, "+0").unwrap();
     let mut daemon = Daemon::start(&text, &[], &environment);
     daemon.ready().await;
-    fs::write(folder.path().join("next"), "-60y").unwrap();
-    fs::rename(folder.path().join("next"), &file).unwrap();
+    fs::write(directory.path().join("next"), "-60y").unwrap();
+    fs::rename(directory.path().join("next"), &file).unwrap();
     assert_eq!(daemon.wait(), Some(1));
     let log = daemon.log();
     assert!(log.contains("the clock of this machine says ") && !log.contains("panicked"), "{log}");
@@ -145,8 +145,8 @@ async fn a_clock_of_the_far_future_is_one_like_any_other() {
     }
     let library = library.unwrap().to_str().unwrap().to_owned();
     for years in [74, 220, 7900] {
-        let folder = tempfile::tempdir().unwrap();
-        let (file, state) = (folder.path().join("clock"), folder.path().join("state"));
+        let directory = tempfile::tempdir().unwrap();
+        let (file, state) = (directory.path().join("clock"), directory.path().join("state"));
         fs::write(&file, format!("+{years}y")).unwrap();
         let api = SimulatedApi::start(World::of([SimulatedZone::of_size("a.example", 1)])).await.unwrap();
         let token = api.change(|world| world.token().to_owned());

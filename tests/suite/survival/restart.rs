@@ -299,15 +299,15 @@ async fn a_file_system_without_locks_is_named_with_what_to_do() {
     }
     let stage = Stage::new(zones(&["a.example"], 1), "").await;
     for error in ["ENOLCK", "EOPNOTSUPP", "ENOSYS"] {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let text = config(&stage.api, &stage.more);
-        let plain = command(folder.path(), &text, &[], &[("CLOUDFLARE_API_TOKEN", &stage.token)]);
+        let plain = command(directory.path(), &text, &[], &[("CLOUDFLARE_API_TOKEN", &stage.token)]);
         // The tracer is a grandchild, so that the daemon is what this starts and ends.
         let mut traced = std::process::Command::new("strace");
         traced.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=flock"]);
         traced.arg("-e").arg(format!("inject=flock:error={error}")).arg(plain.get_program()).args(plain.get_args());
         traced.env("CLOUDFLARE_API_TOKEN", &stage.token);
-        let daemon = Daemon::wait_until_it_listens(traced, folder);
+        let daemon = Daemon::wait_until_it_listens(traced, directory);
         daemon.ready().await;
         let parts = ["State cannot be written", "has no locks", "put [state] directory on a local disk"];
         daemon.until_logged(&parts).await;

@@ -30,12 +30,12 @@ pub struct WebConfig {
 }
 
 impl WebConfig {
-    /// Reads the text of a file that is in `folder`, where relative paths start.
+    /// Reads the text of a file that is in `directory`, where relative paths start.
     ///
     /// # Errors
     /// With every mistake that is in the text itself.
-    pub fn parse(text: &str, folder: &Path) -> Result<Self, Vec<WebMistake>> {
-        let (config, mistakes) = Self::read_text(text, folder).map_err(|mistake| vec![mistake])?;
+    pub fn parse(text: &str, directory: &Path) -> Result<Self, Vec<WebMistake>> {
+        let (config, mistakes) = Self::read_text(text, directory).map_err(|mistake| vec![mistake])?;
         if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
     }
 
@@ -67,7 +67,8 @@ impl WebConfig {
         let fail = |mistakes| WebConfigErrors { file: file.to_owned(), mistakes };
         let bytes = read_file(file).map_err(fail)?;
         let text = utf8(bytes.expose_secret()).map_err(|mistake| fail(vec![mistake]))?;
-        let (mut config, mut mistakes) = Self::read_text(text, folder(file)).map_err(|mistake| fail(vec![mistake]))?;
+        let (mut config, mut mistakes) =
+            Self::read_text(text, directory(file)).map_err(|mistake| fail(vec![mistake]))?;
         let mut tls = None;
         // Also where there are mistakes, so that those of the files are told with them.
         if let Some(settings) = &config.tls {
@@ -86,24 +87,24 @@ impl WebConfig {
 
     pub(super) fn of_bytes(bytes: &[u8], file: &Path) -> Result<Self, Vec<WebMistake>> {
         let text = utf8(bytes).map_err(|mistake| vec![mistake])?;
-        Self::parse(text, folder(file))
+        Self::parse(text, directory(file))
     }
 
     /// What is right only if there is no mistake, and every mistake in the text.
-    fn read_text(text: &str, folder: &Path) -> Result<(Self, Vec<WebMistake>), WebMistake> {
+    fn read_text(text: &str, directory: &Path) -> Result<(Self, Vec<WebMistake>), WebMistake> {
         let mut report = Report::default();
-        let config = Self::read(document::parse(text)?, folder, &mut report);
+        let config = Self::read(document::parse(text)?, directory, &mut report);
         report.mistakes.sort_by_key(|mistake| mistake.line);
         Ok((Self { warnings: report.warnings, ..config }, report.mistakes))
     }
 
     /// Reads every section. Where one has a mistake something stands in, so that the rest is read too.
-    fn read(document: Document, folder: &Path, report: &mut Report) -> Self {
+    fn read(document: Document, directory: &Path, report: &mut Report) -> Self {
         let http = document.http_server_config.unwrap_or_default();
         let http2 = http.http2.unwrap_or(true);
         let headers = http.headers.unwrap_or_default();
         Self {
-            tls: TlsSettings::read_section(document.tls_server_config.unwrap_or_default(), folder, http2, report),
+            tls: TlsSettings::read_section(document.tls_server_config.unwrap_or_default(), directory, http2, report),
             http2,
             headers: headers.into_iter().filter_map(|(name, value)| read_header(&name, value, report)).collect(),
             users: Users::read(document.basic_auth_users.unwrap_or_default(), report),
@@ -163,7 +164,7 @@ pub(super) fn read_file(file: &Path) -> Result<FileBytes, Vec<WebMistake>> {
 }
 
 /// Where the paths in a file start.
-fn folder(file: &Path) -> &Path {
+fn directory(file: &Path) -> &Path {
     file.parent().unwrap_or(Path::new(""))
 }
 

@@ -52,10 +52,10 @@ impl Pem {
         [file_key, inline_key]: [&'static str; 2],
         file: Text,
         inline: Secret,
-        folder: &Path,
+        directory: &Path,
     ) -> Option<Self> {
         if let Some(file) = file.filter(|file| !file.value.is_empty()) {
-            let path = folder.join(&file.value);
+            let path = directory.join(&file.value);
             let shown = if may_be_secret(&file.value) { HIDDEN.to_owned() } else { format!("({})", path.display()) };
             let source = Source::File { path, shown };
             return Some(Self { key: file_key, line: line(file.referenced.line()), source });
@@ -70,7 +70,7 @@ impl Pem {
             // The usual way to name an empty file; what it lacks says more than that it is a device.
             Source::File { path, .. } if path == Path::new("/dev/null") => Ok(SecretBox::default()),
             Source::File { path, shown } => read_bytes(path).map_err(|error| {
-                let remedy = "name a file that this user can read; a path starts at the folder of this file";
+                let remedy = "name a file that this user can read; a path starts at the directory of this file";
                 self.mistake(format!("failed to read {} {shown}: {error}; {remedy}", self.key))
             }),
         }

@@ -9,7 +9,7 @@ use super::{basic_auth::Credentials, config::WebConfig};
 /// No message holds the secret, of which `holds_secret` knows every form.
 pub fn web_configuration(bytes: &[u8], secret: &str, holds_secret: impl Fn(&str) -> bool) {
     let text = String::from_utf8_lossy(bytes).replace("SECRET", secret);
-    // There is no such folder, so that no file of this machine matters.
+    // There is no such directory, so that no file of this machine matters.
     match WebConfig::parse(&text, Path::new("/nonexistent")) {
         Ok(config) => {
             assert!(config.warnings.iter().all(|warning| !holds_secret(warning)), "{config:?}");

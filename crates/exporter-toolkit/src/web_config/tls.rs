@@ -54,7 +54,7 @@ impl TlsSettings {
     /// otherwise something stands in, so that the files are looked at too.
     pub(super) fn read_section(
         section: document::Tls,
-        folder: &Path,
+        directory: &Path,
         http2: bool,
         report: &mut Report,
     ) -> Option<Self> {
@@ -65,9 +65,9 @@ impl TlsSettings {
             }
             return None;
         }
-        let cert = Pem::of(["cert_file", "cert"], section.cert_file, section.cert, folder);
-        let key = Pem::of(["key_file", "key"], section.key_file, section.key, folder);
-        let client_ca = Pem::of(["client_ca_file", "client_ca"], section.client_ca_file, section.client_ca, folder);
+        let cert = Pem::of(["cert_file", "cert"], section.cert_file, section.cert, directory);
+        let key = Pem::of(["key_file", "key"], section.key_file, section.key, directory);
+        let client_ca = Pem::of(["client_ca_file", "client_ca"], section.client_ca_file, section.client_ca, directory);
         let client_auth = read_client_auth(section.client_auth_type, report);
         if cert.is_none() {
             report.mistake(None, SECTION, "missing one of cert or cert_file: TLS needs a certificate");
