@@ -155,7 +155,7 @@ enum LogFormat {
 
 /// Does what the command line says. `now` is the wall clock.
 ///
-/// It returns once what was logged is written, unless nobody reads it.
+/// It returns once what was logged is written, unless it is not read.
 #[must_use]
 pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
     let hidden = hide_memory();
@@ -376,7 +376,7 @@ fn print_with(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> u8 {
     let mut stdout = BufWriter::new(io::stdout().lock());
     match write(&mut stdout).and_then(|()| stdout.flush()) {
         Ok(()) => 0,
-        // Whoever reads has seen enough.
+        // The reader has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
         Err(error) => {
             complain(&format!("The result cannot be printed: {error}"));

@@ -1,7 +1,7 @@
 //! The configuration file, as the settings that the rest of the program takes.
 //!
 //! Every key, its default and the report of all mistakes in one go belong here. What a setting may
-//! be is known where it is used, and checked there; this only calls it. Nobody below sees a `Config`.
+//! be is known where it is used, and checked there; this only calls it. Nothing below sees a `Config`.
 
 mod credentials;
 mod document;
@@ -43,7 +43,7 @@ pub struct Config {
     pub enable_lifecycle: bool,
     /// The file of the web configuration, if there is one.
     pub web_config_file: Option<PathBuf>,
-    /// Where probes are answered besides, if anywhere.
+    /// Where probes are answered, if anywhere.
     pub probe_listen_address: Option<ListenAddress>,
     /// How the API is reached.
     pub api: ApiSettings,
@@ -68,7 +68,7 @@ pub struct Listening {
     pub telemetry_path: TelemetryPath,
     /// Whether it is asked over TLS there, or why that is not known.
     pub is_tls: Result<bool, WebConfigErrors>,
-    /// Where probes are answered besides, if anywhere.
+    /// Where probes are answered, if anywhere.
     pub probe_address: Option<ListenAddress>,
 }
 
@@ -428,7 +428,7 @@ fn read_metrics(mut metrics: Section<'_>) -> SeriesSettings {
     settings
 }
 
-/// Names are label values, and nobody should have to guess what they are made of.
+/// Names are label values, and what they are made of should not have to be guessed.
 fn check_name(name: &str) -> Result<(), &'static str> {
     if name.trim().is_empty() {
         Err("a name may not be empty")

@@ -7,8 +7,8 @@ use std::{
 
 use chrono::{DateTime, Utc};
 
-/// With glibc's, memory grows by a third over weeks of faults: it gives what large answers took back to
-/// nobody, and keeps some for each thread.
+/// With glibc's, memory grows by a third over weeks of faults: it keeps what large responses took, and
+/// some of that for each thread.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

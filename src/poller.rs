@@ -33,7 +33,7 @@ pub struct Job<C> {
     pub client: Arc<C>,
     /// The zone to list.
     pub zone: Arc<Zone>,
-    /// What it is called so far: its id if nobody has told yet.
+    /// What it is called so far: its id as long as that is not known.
     pub name: Arc<str>,
     /// How much its answers are trusted to come.
     pub priority: Priority,
@@ -88,7 +88,7 @@ impl<C> Plan<C> {
     }
 }
 
-/// What the loop works with, besides the function that fetches.
+/// What the loop works with, in addition to the function that fetches.
 #[derive(Debug)]
 pub struct Poller<C> {
     /// What to poll at first.
@@ -108,7 +108,7 @@ pub struct Poller<C> {
 }
 
 impl<C: PartialEq> Poller<C> {
-    /// Polls until it is dropped. `now` is the wall clock, in Unix seconds. `corrected` is told of a listing
+    /// Polls until it is dropped. `now` is the wall clock, in Unix seconds. `corrected` is called with a listing
     /// whose time was set back with that clock, and of when its zone is due.
     ///
     /// Polls run side by side within this one task: the credential's throttle decides how many requests
@@ -179,10 +179,10 @@ struct Zones<C> {
     untried: usize,
 }
 
-/// What is remembered of a zone besides what is published.
+/// What is remembered of a zone in addition to what is published.
 struct Memory {
     wants_name: bool,
-    /// When the listing was completed, by a clock that nobody sets.
+    /// When the listing was completed, by a clock that cannot be set.
     listed: Instant,
     /// What the last whole reading lacked of the last good listing.
     missing: Option<Arc<MissingIds>>,

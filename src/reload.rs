@@ -239,7 +239,7 @@ fn fixed(config: &Config) -> [(&'static str, String); 6] {
     ]
 }
 
-/// Tells of reloads.
+/// The metrics of reloads.
 pub(crate) struct ReloadMetrics {
     successful: IntGauge,
     succeeded_at: IntGauge,

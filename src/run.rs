@@ -38,7 +38,7 @@ const CLOCK_EVERY: Duration = Duration::from_secs(1);
 /// How long a finished listing waits for its zone's name, so that its series need not change their label.
 const NAME_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Why the daemon ended by itself.
+/// Why the daemon ended on its own.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// Two processes would write over each other's state.
@@ -385,7 +385,7 @@ async fn unless_stopped<T: Send + 'static>(
 ) -> Result<Option<T>, JoinError> {
     tokio::select! {
         biased;
-        // An error means that whoever could say stop is gone.
+        // An error means that the sender is gone, and with it the process.
         _ = stop.wait_for(|&stop| stop) => Ok(None),
         done = spawn_blocking(work) => done.map(Some),
     }

@@ -105,7 +105,7 @@ mod tests {
             let listening = Listening { probe_address, is_tls: Ok(true), ..listening_like(&listening) };
             let file = RuntimeFile::write(directory.path(), &listening).unwrap();
             assert_eq!(format!("{:?}", read(directory.path()).unwrap()), format!("{listening:?}"));
-            // A second daemon takes it from nobody.
+            // A second daemon does not take it from the first.
             assert!(RuntimeFile::write(directory.path(), &listening).is_err());
             assert!(read(directory.path()).is_some());
             let kept = directory.path().join("kept");

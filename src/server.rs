@@ -60,7 +60,7 @@ pub struct Sources {
     pub now: fn() -> DateTime<Utc>,
     /// Something that a person has to know about the data, for the top of the page.
     pub notice: Option<&'static str>,
-    /// Whom to ask to read the configuration again, if clients may.
+    /// Takes requests to read the configuration again, if clients may send them.
     pub reload: Option<mpsc::UnboundedSender<ReloadReply>>,
     /// Shows that requests are answered and that what they are answered with is kept right: when that was so last.
     pub beat: watch::Sender<Option<Instant>>,
@@ -168,7 +168,7 @@ pub async fn serve(
     });
     let following = async {
         served.exposition.follow(snapshots, series).await;
-        // Whoever polls is gone. What is known is still shown, and health tells the rest.
+        // The poll loop is gone. What is known is still shown, and health reports the rest.
         pending::<()>().await;
     };
     let web = access.web.map(Arc::new);
@@ -198,7 +198,7 @@ pub async fn serve(
     }
 }
 
-/// Connections of probes at once, besides all others.
+/// Connections of probes at once, in addition to all others.
 const MAX_PROBES: usize = 32;
 
 /// What requests are answered with.

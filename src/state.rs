@@ -118,10 +118,10 @@ impl Slot {
         match file::keep_aside(&path) {
             Ok(aside) => {
                 let aside = aside.display();
-                tracing::warn!(%file, %error, %aside, "A state file cannot be used and is kept aside; what it held is found out anew.");
+                tracing::warn!(%file, %error, %aside, "A state file cannot be used and is kept aside; what it held is read from Cloudflare again.");
             }
             Err(kept) => {
-                tracing::warn!(%file, %error, not_kept_aside = %kept, "A state file cannot be used; what it held is found out anew.");
+                tracing::warn!(%file, %error, not_kept_aside = %kept, "A state file cannot be used; what it held is read from Cloudflare again.");
             }
         }
         None

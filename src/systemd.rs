@@ -28,7 +28,7 @@ pub fn stopping() {
 
 /// Feeds the watchdog, if there is one, for as long as `is_well`. Never ends.
 ///
-/// Of a program that is not well nothing is heard any more, so that systemd starts it anew.
+/// A program that is not healthy stops sending, so that systemd restarts it.
 pub async fn feed_watchdog(is_well: impl Fn() -> bool) -> Infallible {
     let Some(within) = sd_notify::watchdog_enabled() else { return pending().await };
     let every = (within / 3).max(Duration::from_millis(10));

@@ -167,7 +167,7 @@ pub(super) fn wrong_usage(error: &clap::Error) -> ExitCode {
 }
 
 fn finish(level: Level, text: &str) -> u8 {
-    // Nobody has read what could not be printed.
+    // What could not be printed was not read.
     if print(text.as_bytes()) == 0 { level.code() } else { Level::Unknown.code() }
 }
 

@@ -36,7 +36,7 @@ pub(super) fn run(config: &Config) -> u8 {
     match &config.state_directory {
         Some(directory) => text.push_str(&format!("State is kept in {}.\n", directory.display())),
         None => text.push_str(
-            "No state is kept, so a restart knows nothing until every zone is listed anew; see [state] directory.\n",
+            "No state is kept, so a restart knows nothing until every zone has been listed again; see [state] directory.\n",
         ),
     }
     if let Some(file) = &config.web_config_file {

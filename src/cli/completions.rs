@@ -1,4 +1,4 @@
-//! `completions` and `man`: what packages hold besides the program, made from its own arguments.
+//! `completions` and `man`: what packages hold in addition to the program, made from its own arguments.
 
 use std::path::{Path, PathBuf};
 

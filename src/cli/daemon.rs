@@ -100,7 +100,7 @@ pub(super) fn block_on(command: impl Future<Output = u8>) -> u8 {
     match Runtime::new() {
         Ok(runtime) => {
             let code = runtime.block_on(command);
-            // A rendering under way keeps nobody waiting.
+            // Nothing waits for a rendering under way.
             runtime.shutdown_background();
             code
         }
@@ -158,7 +158,7 @@ async fn serve(
                     let _ = reload.send(());
                     continue;
                 }
-                // Before anything ends: with nobody to answer, that takes no time.
+                // Before anything ends: without a client to answer, that takes no time.
                 systemd::stopping();
                 if stop.send_replace(true) {
                     tracing::info!(signal = name, "A second signal: ending at once.");

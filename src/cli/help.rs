@@ -26,7 +26,7 @@ SIGTERM and SIGINT end it: scrapes in flight are finished.";
 
 pub(super) const CHECK_CONFIG: &str = "\
 Examples:
-  What the daemon would read by itself:
+  What the daemon would read on its own:
     cloudflare-cert-exporter check-config
   A file before it is put in place:
     cloudflare-cert-exporter check-config --config.file new.toml
@@ -35,7 +35,7 @@ Examples:
       -p LoadCredential=cloudflare-api-token:/etc/cloudflare-cert-exporter/token \\
       /usr/bin/cloudflare-cert-exporter check-config && systemctl restart cloudflare-cert-exporter
 
-systemd hands the token to its services alone: a shell does not find it by itself, not even one of root's.
+systemd hands the token to its services alone: a shell does not find it, not even one of root's.
 It asks nothing of Cloudflare, so it does not tell whether the token works: list does.";
 
 pub(super) const LIST: &str = "\

@@ -47,7 +47,7 @@ pub enum SecretSource {
     File {
         /// Where it is.
         path: PathBuf,
-        /// Whoever put it there sees to it that nobody else can read it, as systemd does.
+        /// Its owner, such as systemd, keeps it from other users.
         guarded: bool,
     },
     /// A value that stays as long as the process, such as an environment variable's.
@@ -250,7 +250,7 @@ const fn remedy_if_open(mode: u32, is_ours: bool) -> Option<&'static str> {
     match (mode & 0o077, is_ours) {
         (0, _) | (0o040, false) => None,
         (_, true) => Some("chmod 600"),
-        (_, false) => Some("chmod 640, with a group that holds nobody else"),
+        (_, false) => Some("chmod 640, with a group that has no other member"),
     }
 }
 

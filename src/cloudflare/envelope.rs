@@ -92,7 +92,7 @@ pub(super) fn zone_name(body: &[u8]) -> Body<Box<str>> {
 pub(super) fn token_expiry(body: &[u8]) -> Body<Option<i64>> {
     good(body, Shape::Object(&[("expires_on", Shape::Scalar)]), |token, _| {
         if !matches!(token, Json::Object(..)) {
-            return Err("it does not tell of a token");
+            return Err("it does not describe a token");
         }
         match token.get("expires_on").text().map_or(Expiry::Missing, date::parse) {
             Expiry::At(time) => Ok(Some(time)),
@@ -166,7 +166,7 @@ const DOCUMENTATION_URL: (&str, Shape<'_>) = ("documentation_url", Shape::Scalar
 const SOURCE: (&str, Shape<'_>) = ("source", Shape::Object(&[("pointer", Shape::Scalar)]));
 
 impl Refusal {
-    /// More errors than this in one answer tell nobody anything.
+    /// More errors than this in one response help no one.
     const MAX_ERRORS: usize = 5;
 
     /// Some may be no errors.
@@ -286,8 +286,8 @@ mod tests {
             (json!({"expires_on": null}), Body::Good(None)),
             (json!({"expires_on": 1}), Body::Good(None)),
             (json!({"expires_on": "soon"}), Body::Unreadable("the expiry of the token is no date")),
-            (json!([]), Body::Unreadable("it does not tell of a token")),
-            (json!(null), Body::Unreadable("it does not tell of a token")),
+            (json!([]), Body::Unreadable("it does not describe a token")),
+            (json!(null), Body::Unreadable("it does not describe a token")),
         ] {
             let body = json!({"success": true, "result": result}).to_string();
             assert_eq!(token_expiry(body.as_bytes()), expected, "{body}");

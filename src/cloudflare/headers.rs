@@ -8,7 +8,7 @@ use sfv::{List, ListEntry, Parser};
 
 use crate::model::clean;
 
-/// No wait that a server asks for is taken to be longer: one request a day hurts nobody, and an
+/// No wait that a server asks for is taken to be longer: one request a day does no harm, and an
 /// exporter that a slip of the server silenced for a year does.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 

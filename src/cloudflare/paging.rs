@@ -18,7 +18,7 @@ pub(super) const PER_PAGE: usize = 50;
 pub(super) const MAX_PAGE_ENTRIES: usize = 4 * PER_PAGE;
 
 /// A million certificates in one zone; the usual quota is a hundred.
-/// Whoever answers with more is not listing certificates.
+/// A server that sends more is not listing certificates.
 const MAX_PAGES: usize = 20_000;
 
 /// A listing that grows may get so many pages more, on top of twice as many, before its end is no longer looked for.
@@ -30,7 +30,7 @@ const PLAUSIBLE_EXCESS: usize = 20 * PER_PAGE;
 
 /// Reads one listing: twice, if the first reading shows that it changed, is not whole, or lacks what was there before.
 ///
-/// The second reading asks for one page after the other. Entries that are added meanwhile can move others to later
+/// The second reading asks for one page after the other. Entries that are added during it can move others to later
 /// pages alone then, so none is missed, and a listing that only ever grows can be read however fast it does.
 #[derive(Debug, Default)]
 pub(super) struct Paging {

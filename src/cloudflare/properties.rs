@@ -103,7 +103,7 @@ fn assert_is_shown(time: i64) {
     assert!(DateTime::from_timestamp(time, 0).is_some_and(|date| date.year() > 1), "{time}");
 }
 
-/// The bytes are how a server behaves: how much there is, what it tells of itself, and then for
+/// The bytes are how a server behaves: how much there is, what totals it states, and then for
 /// each request what it does and which answer arrives next. When they are used up it is honest.
 ///
 /// Pages are of six entries at most and listings of 43, whereas the real ones are of fifty and of thousands: what is
@@ -199,7 +199,7 @@ pub fn listing(bytes: &[u8]) {
     };
     let mut ids: Vec<usize> = whole.entries.iter().map(|entry| entry.id().parse().unwrap()).collect();
     ids.sort_unstable();
-    // Where totals go up and down, nobody knows which of them is right.
+    // Where totals go up and down, it is not known which of them is right.
     let least = if told.is_sorted() { told.first() } else { told.iter().max() }.copied();
     assert!(least.is_none_or(|least| ids.len() >= least), "{} of {least:?}", ids.len());
     assert_eq!(whole.more_than_promised, told.last().is_some_and(|&promised| ids.len() > promised));

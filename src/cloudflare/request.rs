@@ -168,7 +168,7 @@ impl Client {
         let credential = self.credential.name();
         if recovered {
             tracing::info!(%credential, "Cloudflare accepts this credential again.");
-            // Nobody listens where a listing is read just once.
+            // There is no receiver where a listing is read just once.
             let _ = self.recovered.send(credential.clone());
         }
         let Some(Paused { reason, wait }) = paused else { return };
@@ -193,7 +193,7 @@ impl Client {
     /// Puts on disk what a restart must not forget. A block can outlast a loss of power, the requests of a window hardly.
     async fn save_throttle(&self, durable: bool) {
         if let Some(slot) = &self.slot {
-            // Rounded up: what is given back too late harms nobody.
+            // Rounded up: what is given back too late does no harm.
             let now = (self.now)().timestamp().saturating_add(1);
             let throttle = self.throttle.record(now, self.settings.timeout);
             slot.save(SavedThrottle { credential: self.credential.name().to_string(), throttle }, durable).await;

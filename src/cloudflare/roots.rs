@@ -1,4 +1,4 @@
-//! Certificate authorities that are trusted besides the system's, from a PEM file: `api.ca_file`.
+//! Certificate authorities that are trusted in addition to the system's, from a PEM file: `api.ca_file`.
 
 use std::{
     fmt, io,

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::CaFile;
 
-/// What the client needs to know besides a credential.
+/// What the client needs in addition to a credential.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ApiSettings {
     /// Where the API is.
@@ -18,7 +18,7 @@ pub struct ApiSettings {
     pub requests_per_5m: u32,
     /// Requests in flight for each credential; within [`ApiSettings::CONCURRENCY`].
     pub concurrency: u32,
-    /// Certificate authorities that are trusted besides the system's, for an inspecting proxy.
+    /// Certificate authorities that are trusted in addition to the system's, for an inspecting proxy.
     pub ca_file: Option<Arc<CaFile>>,
 }
 

@@ -114,7 +114,7 @@ impl Transport {
     }
 }
 
-/// A client that follows no redirect, because the secret would travel along, and repeats nothing by itself.
+/// A client that follows no redirect, because the secret would travel along, and repeats no request on its own.
 ///
 /// # Errors
 /// In words, if the machine's certificate authorities cannot be read, for example.
@@ -163,7 +163,7 @@ pub fn announce_proxy(settings: &ApiSettings) {
         }
     }
     if let Some(proxy) = proxy(&Matcher::from_env()) {
-        // Put together anew: what is left of a password with an @ in it would be shown otherwise.
+        // Put together again: what is left of a password with an @ in it would be shown otherwise.
         let (uri, password) = (proxy.uri(), proxy.basic_auth().is_some());
         let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
         let address = format!("{}://{}{port}", uri.scheme_str().unwrap_or_default(), uri.host().unwrap_or_default());

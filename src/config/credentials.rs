@@ -10,7 +10,7 @@ use super::{
 };
 use crate::cloudflare::{Credential, CredentialError, Scheme, SecretSource};
 
-/// The variable with the directory in which systemd hands over what nobody else can read.
+/// The variable with the directory in which systemd hands over what no other user can read.
 const SYSTEMD_FOLDER: &str = "CREDENTIALS_DIRECTORY";
 
 /// The name under which systemd hands over a token.

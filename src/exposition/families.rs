@@ -81,7 +81,7 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "cloudflare_certificate_info",
-        help: "Always 1; the labels say what Cloudflare tells of the certificate. Polled and cached.",
+        help: "Always 1; the labels say what Cloudflare knows about the certificate. Polled and cached.",
         subject: Subject::CertificateInfo,
     },
     Family {

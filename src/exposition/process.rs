@@ -10,7 +10,7 @@ use procfs::{
 
 use super::text;
 
-/// Appends what the system tells of this process.
+/// Appends what the system knows about this process.
 #[cfg(target_os = "linux")]
 pub(super) fn render(text: &mut String) {
     let Ok(process) = Process::myself() else { return };

@@ -10,7 +10,7 @@ use super::{Field, Texts};
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Certificate {
-    /// What Cloudflare tells of it in words.
+    /// What Cloudflare says about it in words.
     pub texts: Texts,
     /// Where it is in its life.
     pub status: Status,

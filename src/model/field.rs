@@ -1,4 +1,4 @@
-//! The texts of a certificate, by field: what Cloudflare tells of it in words.
+//! The texts of a certificate, by field: what Cloudflare says about it in words.
 //!
 //! Each field stands here once. The API's answers, state files, metrics and lists loop over them.
 
@@ -11,7 +11,7 @@ use serde::{
 
 use super::text::append_clean;
 
-/// A text that Cloudflare tells of a certificate.
+/// A text that Cloudflare has about a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Field {
     /// Cloudflare's id; empty where the entry had none.

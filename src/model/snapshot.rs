@@ -96,7 +96,7 @@ impl ZoneState {
 
     /// The state after a poll that read the whole listing; `now` is Unix seconds.
     ///
-    /// A listing that is equal to the last one gives way to it, so that whoever keeps something that follows from
+    /// A listing that is equal to the last one gives way to it, so that code that keeps something that follows from
     /// a listing can tell by the pointer that it still holds.
     #[must_use]
     pub fn succeeded(&self, listing: impl Into<Arc<Listing>>, now: i64, duration: Duration) -> Self {

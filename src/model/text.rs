@@ -1,6 +1,6 @@
 //! Making text from outside harmless before anything else sees it.
 //!
-//! Certificate names come from whoever wrote the signing request.
+//! Certificate names come from the author of the signing request.
 //! They end up in metrics, logs, tables and pages, so they are made safe once, where they enter.
 
 /// The longest text that is kept, in characters; X.509 allows a common name 64.
@@ -39,7 +39,7 @@ fn is_plain(text: &str) -> bool {
     text.len() <= MAX_TEXT_CHARS && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
-/// Control characters break lines and terminals; bidirectional ones, and those that nobody sees, make a name read as
+/// Control characters break lines and terminals; bidirectional ones, and invisible ones, make a name read as
 /// another. The two that join letters or keep them apart (U+200C, U+200D) are part of how some scripts and emoji are
 /// written.
 fn is_harmful(c: char) -> bool {

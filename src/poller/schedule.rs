@@ -9,7 +9,7 @@ use crate::model::{DeadToken, Failure};
 /// A zone that failed is tried again after this, or after its interval if that is shorter.
 const FIRST_RETRY: Duration = Duration::from_secs(300);
 
-/// A zone that a person has to mend is tried at least this often, or at its interval if that is longer: no failure makes
+/// A zone that a person has to repair is tried at least this often, or at its interval if that is longer: no failure makes
 /// it rarer than the configuration wants it, and a rare zone is not worth more tries than that.
 const RAREST_RETRY: Duration = Duration::from_secs(6 * 3600);
 
@@ -129,7 +129,7 @@ impl Schedule {
             // It comes early, to try a refused credential, and is not to skip its turn for that.
             zone.tick -= zone.interval;
         } else if zone.backoff.is_some() {
-            // What was missed meanwhile is not made up for.
+            // What was missed in the meantime is not made up for.
             let missed = now.saturating_duration_since(zone.tick).as_nanos().div_ceil(zone.interval.as_nanos());
             zone.tick += zone.interval.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
         }
@@ -211,7 +211,7 @@ impl Schedule {
 fn resumed(interval: Duration, due_in: i64) -> (Duration, Duration) {
     let distance = Duration::from_millis(due_in.unsigned_abs());
     if due_in >= 0 {
-        // The interval may have become shorter meanwhile.
+        // The interval may have become shorter.
         let due = if distance > interval { remainder(distance, interval) } else { distance };
         return (due, due + interval);
     }

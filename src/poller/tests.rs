@@ -224,14 +224,14 @@ async fn a_zone_that_fails_is_tried_sooner_and_then_ever_more_rarely() {
         let polls = running.polls("zone-0.example");
         polls.windows(2).map(|pair| (pair[1] - pair[0]).as_secs() / 60).take(9).collect::<Vec<_>>()
     };
-    // What a person has to mend: five minutes, doubling to six hours.
+    // What a person has to repair: five minutes, doubling to six hours.
     for reason in [Reason::Unauthorized, Reason::Forbidden, Reason::NotFound, Reason::Decode] {
         assert_eq!(minutes(reason, HOUR).await, [5, 10, 20, 40, 80, 160, 320, 360, 360], "{reason:?}");
     }
     // The interval, where it is shorter than five minutes or longer than six hours.
     assert_eq!(minutes(Reason::Forbidden, 2 * MINUTE).await, [2, 4, 8, 16, 32, 64, 128, 256, 360]);
     assert_eq!(minutes(Reason::Forbidden, DAY).await, [5, 10, 20, 40, 80, 160, 320, 640, 1280]);
-    // What passes by itself: never longer than the interval.
+    // What passes on its own: never longer than the interval.
     assert_eq!(minutes(Reason::ServerError, HOUR).await, [5, 10, 20, 40, 60, 60, 60, 60, 60]);
     assert_eq!(minutes(Reason::Connect, MINUTE).await, [1, 1, 1, 1, 1, 1, 1, 1, 1]);
 }

@@ -36,7 +36,7 @@ pub(super) async fn answer(served: &Served, headers: &HeaderMap) -> Result<Respo
     Ok(response)
 }
 
-/// What the program tells of itself at this Unix second.
+/// The metrics of the program itself at this Unix second.
 fn program(registry: &Registry, now: i64) -> Result<String, Unrendered> {
     let mut text = exposition::render_program(now);
     TextEncoder::new().encode_utf8(&registry.gather(), &mut text).map_err(|error| {

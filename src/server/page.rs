@@ -34,7 +34,7 @@ use view::{Page, SCRIPT, STYLE};
 /// As that of the metrics: a sixth of the page is left, and a higher one takes longer than it saves.
 const LEVEL: Compression = Compression::new(2);
 
-/// What every page is sent with, besides its policy.
+/// What every page is sent with, in addition to its policy.
 const HEADERS: [(HeaderName, HeaderValue); 5] = [
     (CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
     // One that a browser had kept would say that all is well, long after that.
@@ -50,7 +50,7 @@ pub(super) struct Pages {
     notice: Option<&'static str>,
     metrics_link: String,
     policy: HeaderValue,
-    /// Held while it is made, even if whoever asked for that is gone.
+    /// Held while it is made, even if the client that asked for it is gone.
     last: Arc<Mutex<Option<Made>>>,
 }
 
@@ -94,7 +94,7 @@ impl Pages {
             return Ok(made.clone());
         }
         let (pages, exposition) = (Arc::clone(self), exposition());
-        // Whoever comes next waits for this one, and does not start another.
+        // The next client waits for this one, and does not start another.
         let make = move || io::Result::Ok(last.insert(pages.make(&exposition, second)?).clone());
         spawn_blocking(make).await.map_err(io::Error::other).flatten().map_err(|error| {
             tracing::error!(%error, "The page cannot be rendered. Please report this.");
@@ -111,7 +111,7 @@ impl Pages {
     }
 }
 
-/// Names come from whoever made a signing request. Nothing may run or load but the style and the script of this
+/// Names come from the author of a signing request. Nothing may run or load but the style and the script of this
 /// program, which are known by their hashes: these are of the very texts that are sent, are the same for every
 /// page, and take neither a path of their own nor a secret number.
 fn policy() -> HeaderValue {

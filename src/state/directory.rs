@@ -111,7 +111,7 @@ fn explained(error: io::Error) -> io::Error {
 fn remedy_if_open(metadata: &Metadata) -> Option<String> {
     let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
     if owner != user && owner != 0 {
-        return Some(format!("chown it to the user {user}, whom the daemon runs as"));
+        return Some(format!("chown it to the user {user}, as which the daemon runs"));
     }
     match metadata.mode() & 0o022 {
         0 => None,

@@ -93,7 +93,7 @@ async fn what_was_saved_is_loaded_by_the_next_process() {
     drop(directory);
     assert!(load(&open(&scratch)).is_some());
     assert_eq!(names(&scratch), ["lock", FILE]);
-    // Whoever shares the machine does not share the inventory.
+    // Other users of the machine cannot read the inventory.
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(scratch.path().join(FILE)).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
 }

@@ -375,7 +375,7 @@ async fn check_config_shows_what_the_daemon_would_do() {
 
     Credential a: needs at least 1.3 requests in five minutes, one for every 50 certificates of a zone. Its budget is 1.
       That is too few: zones with a shorter interval will be listed every 7m 30s. Raise the intervals or api.requests_per_5m.
-    No state is kept, so a restart knows nothing until every zone is listed anew; see [state] directory.
+    No state is kept, so a restart knows nothing until every zone has been listed again; see [state] directory.
     ");
 }
 

@@ -130,7 +130,7 @@ async fn accept(listener: TcpListener, state: Arc<Mutex<State>>, made: Arc<Atomi
     }
 }
 
-/// An error here is the peer gone: nobody is left to tell.
+/// An error here means that the peer is gone.
 async fn serve_tcp(mut stream: TcpStream, state: Arc<Mutex<State>>) {
     // Without it one byte at a time would be gathered by the kernel.
     let _ = stream.set_nodelay(true);

@@ -89,7 +89,7 @@ impl State {
         answer
     }
 
-    /// Whoever is not known has spent nothing: the headers are there all the same.
+    /// An unknown client has spent nothing: the headers are there all the same.
     fn answer_user(&mut self, request: &RecordedRequest, page: usize, faults: &mut Vec<Fault>) -> Answer {
         let quota = self.world.quota;
         let mut allowance = Allowance { remaining: quota.requests, seconds: 1 };
@@ -115,7 +115,7 @@ impl State {
         answer
     }
 
-    /// What a token is told of itself, if it asks where tokens of its sort do: those of an account ask below the account.
+    /// What the verify endpoint says about a token, at the path for its sort: tokens of an account have theirs below the account.
     fn verify(&self, is_right_place: bool) -> Result<Answer, ApiError> {
         if !is_right_place {
             return Err(ApiError::new(401, 1000, "Invalid API Token"));

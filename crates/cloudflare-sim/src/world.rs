@@ -22,7 +22,7 @@ pub struct World {
     pub latency: Duration,
     /// How much each user may ask.
     pub quota: Quota,
-    /// What goes wrong for every request, whoever asks and whatever for.
+    /// What goes wrong for every request.
     pub fault: Option<Fault>,
     /// How many of the latest requests are kept; the demo runs for days and keeps none.
     pub remembered_requests: usize,

@@ -5,7 +5,7 @@
 //! program runs.
 //! How requests and connections are held to it is in `middleware` and `tls`, beside this.
 //!
-//! Messages contain the words of the toolkit's own, so that whoever looks for them finds them. None repeats a value
+//! Messages contain the words of the toolkit's own, so that a search for them finds them. None repeats a value
 //! that could be a key, a password or its hash.
 
 mod basic_auth;

@@ -58,7 +58,7 @@ pub(super) struct ObservedCertificate {
     pub(super) id: String,
     pub(super) common_name: String,
     pub(super) days: i64,
-    /// Its expiry matters to nobody: another one has taken its place, or it is revoked.
+    /// Its expiry does not matter: another one has taken its place, or it is revoked.
     pub(super) is_suppressed: bool,
 }
 
@@ -235,7 +235,7 @@ fn clocks_apart(clock: i64, now: i64) -> Option<String> {
     })
 }
 
-/// Why a zone that was listed then is no longer fresh: nobody knows what happened since. Both clocks in Unix seconds.
+/// Why a zone that was listed then is no longer fresh: what happened since is not known. Both clocks in Unix seconds.
 fn not_fresh(completed: Option<i64>, interval_seconds: f64, now: i64) -> Option<String> {
     let Some(completed) = completed else { return Some("was never listed".to_owned()) };
     let age = now.saturating_sub(completed);

@@ -310,7 +310,7 @@ async fn who_gives_up_leaves_one_rendering_and_not_many() {
     // It has begun when it is dropped, and ends all the same.
     let _ = ask().now_or_never();
     drop(pages.last.lock().await);
-    let begun = pages.last.lock().await.clone().expect("it was not made anew by whoever waited");
+    let begun = pages.last.lock().await.clone().expect("it was not made again by a client that waited");
     assert!(Arc::ptr_eq(&ask().await.unwrap().plain, &begun.plain));
 }
 

@@ -19,7 +19,7 @@ use crate::{
 pub(super) const STYLE: &str = include_str!("../../../templates/page.css");
 pub(super) const SCRIPT: &str = include_str!("../../../templates/page.js");
 
-/// The most certificates that are listed: of more, a browser takes its time, and nobody reads them.
+/// The most certificates that are listed: of more, a browser takes its time, and no one reads them.
 pub(super) const MAX_CERTIFICATES: usize = 5000;
 
 /// Rows that the script shows at first; the style knows them, too.

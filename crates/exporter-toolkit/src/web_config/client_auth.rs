@@ -50,7 +50,7 @@ pub(super) struct Authorities {
     pub(super) are_named: bool,
 }
 
-/// What decides about the certificates of clients. Without any root, one that verifies accepts nobody.
+/// What decides about the certificates of clients. Without any root, one that verifies accepts no client.
 pub(super) fn verifier(
     auth: ClientAuth,
     authorities: Authorities,
@@ -98,7 +98,7 @@ impl ClientCertVerifier for Verifier {
         }
         if let Some(allowed) = &self.allowed_sans {
             let names = certificate::names(certificate).ok_or(CertificateError::BadEncoding)?;
-            // What clients are told of this is that their certificate is bad.
+            // Clients learn only that their certificate is bad.
             names.iter().find(|name| allowed.contains(name)).ok_or(CertificateError::NotValidForName)?;
         }
         Ok(ClientCertVerified::assertion())

@@ -122,7 +122,7 @@ pub(super) fn private_key(pem: &FileBytes) -> Result<PrivateKeyDer<'static>, &'s
     let says = |words: &str| pem.windows(words.len()).any(|window| window == words.as_bytes());
     if says("BEGIN ENCRYPTED PRIVATE KEY") || says("Proc-Type: 4,ENCRYPTED") {
         return Err(
-            "it is encrypted with a password, for which nobody can be asked; write it without one: `openssl pkey -in FILE -out NEW_FILE`",
+            "it is encrypted with a password, which a daemon cannot ask for; write it without one: `openssl pkey -in FILE -out NEW_FILE`",
         );
     }
     PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {

@@ -60,7 +60,7 @@ const CURVES: [(&str, NamedGroup); 4] = [
 ];
 
 impl Protocol {
-    /// Reads what the section says of it; `None` without TLS. A name that nobody knows is a mistake also then.
+    /// Reads what the section says of it; `None` without TLS. An unknown name is a mistake also then.
     pub(super) fn read(section: &document::Tls, http2: bool, report: &mut Report) -> Option<Self> {
         let library = aws_lc_rs::default_provider();
         let known = CIPHER_SUITES.map(|name| (name, cipher_suite(&library, name)));
@@ -80,7 +80,7 @@ impl Protocol {
         let versions = served_versions(min, max, section.max_version.as_ref(), report);
         let cipher_suites = suites.and_then(|named| {
             let mut suites = supported("Cipher suites", named, report);
-            // As in Go, nobody can choose among those of TLS 1.3.
+            // As in Go, those of TLS 1.3 cannot be chosen.
             suites.retain(|suite| suite.tls13().is_none());
             check_cipher_suites(&suites, versions, http2, first_suite, report).then_some(suites)
         });
@@ -119,7 +119,7 @@ fn cipher_suite(library: &CryptoProvider, name: &str) -> Option<SupportedCipherS
     library.cipher_suites.iter().find(is_named).copied()
 }
 
-/// What the names of a list stand for. `None` if there are none; and with one that nobody knows, for what is left says
+/// What the names of a list stand for. `None` if there are none; and with an unknown one, for what is left says
 /// nothing then.
 pub(super) fn read_names<T: Copy>(
     (key, unknown): (&str, &str),

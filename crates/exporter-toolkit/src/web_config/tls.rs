@@ -209,7 +209,7 @@ impl TlsSettings {
     }
 }
 
-/// What is asked of clients. For a policy that nobody knows the strictest stands in.
+/// What is asked of clients. For an unknown policy the strictest stands in.
 fn read_client_auth(text: Text, report: &mut Report) -> ClientAuth {
     let text = text.filter(|text| !text.value.is_empty());
     let known = read_names(("client_auth_type", "invalid ClientAuth"), text.as_slice(), &ClientAuth::NAMED, report);
