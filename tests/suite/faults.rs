@@ -86,9 +86,9 @@ fn faults(elsewhere: SocketAddr) -> Vec<Row> {
         passes("reset-once", Fault::from(Delivery::Half(Ending::Reset)).times(1), ""),
         fails("truncated", Delivery::Half(Ending::Close), "connect", "or it broke"),
         fails("wrong-length", Delivery::Understated, "connect", "or it broke"),
-        fails("hangs", Delivery::Unanswered(Ending::Hang), "timeout", "within 1s (api.timeout)"),
-        fails("hangs-in-the-body", Delivery::Half(Ending::Hang), "timeout", "within 1s (api.timeout)"),
-        fails("a-byte-a-second", every(1), "timeout", "within 1s (api.timeout)"),
+        fails("hangs", Delivery::Unanswered(Ending::Hang), "timeout", "within 2s (api.timeout)"),
+        fails("hangs-in-the-body", Delivery::Half(Ending::Hang), "timeout", "within 2s (api.timeout)"),
+        fails("a-byte-a-second", every(1), "timeout", "within 2s (api.timeout)"),
         // The answer is not the API's.
         fails("html", Fault::html(200), "decode", "not the JSON of the API"),
         fails("empty", json(200, ""), "decode", "not the JSON of the API"),
@@ -298,7 +298,7 @@ async fn walk_zones() -> usize {
     }
     let api = SimulatedApi::start(world).await.unwrap();
     let mut settings =
-        "timeout = \"1s\"\nrequests_per_5m = 100000\n[poll]\nconcurrency = 20\ninterval = \"3s\"\n".to_owned();
+        "timeout = \"2s\"\nrequests_per_5m = 100000\n[poll]\nconcurrency = 20\ninterval = \"3s\"\n".to_owned();
     // A scrape is read ten times a second, and as whole as it need be.
     settings.push_str("[metrics]\nmax_certificates_per_zone = 5\n");
     for (name, _) in &environment {

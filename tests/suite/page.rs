@@ -498,7 +498,8 @@ async fn a_search_says_what_it_does_not_look_through() {
 async fn an_old_page_says_so() {
     let Some((browser, daemon, _api)) = page(small_world()).await else { return };
     for (passed, said) in [
-        ("599_000", Value::Null),
+        // A busy machine may have needed some of the ten minutes itself.
+        ("500_000", Value::Null),
         ("600_000", json!("This page is 10 minutes old. Load it again")),
         ("5 * 3600_000", json!("This page is 5 hours old. Load it again")),
         ("0", Value::Null),
