@@ -159,8 +159,8 @@ async fn rules_and_dashboard_find_in_a_real_prometheus_what_they_ask_for() {
     for panel in panels(&dashboard) {
         for target in targets(panel) {
             let expression = substituted(text(target, "expr"), &dashboard, &rate_interval(target));
-            let series = prometheus.query(&expression).await;
-            assert!(!series.is_empty(), "{}: there is no data for {expression}", text(panel, "title"));
+            // Two scrapes of the four seconds of a rate can be late on a busy machine.
+            let series = prometheus.wait_for(text(panel, "title"), &expression, |series| !series.is_empty()).await;
             // No request may have been sent between two scrapes, and then there is no quantile of them.
             let is_number = |series: &Series| !series.value.is_nan() || expression.starts_with("histogram_quantile");
             assert!(series.iter().all(is_number), "{expression}: {series:?}");

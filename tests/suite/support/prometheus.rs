@@ -113,12 +113,17 @@ impl Prometheus {
         series.collect()
     }
 
-    pub(crate) async fn wait_for(&self, what: &str, expression: &str, arrived: impl Fn(&[Series]) -> bool) {
+    pub(crate) async fn wait_for(
+        &self,
+        what: &str,
+        expression: &str,
+        arrived: impl Fn(&[Series]) -> bool,
+    ) -> Vec<Series> {
         let started = Instant::now();
         loop {
             let series = self.query(expression).await;
             if arrived(&series) {
-                return;
+                return series;
             }
             assert!(started.elapsed() < DEADLINE, "waited for {what}, but {series:?}\n{}", self.log());
             sleep(Duration::from_millis(100)).await;
