@@ -143,7 +143,7 @@ async fn whatever_is_named_in_rules_dashboard_and_documents_is_shown_by_the_prog
     }
 }
 
-/// What names metrics, besides `docs/metrics.md`, which is generated.
+/// What names metrics, apart from `docs/metrics.md`, which is generated.
 const DOCUMENTS: [&str; 8] = [
     "README.md",
     "SECURITY.md",
