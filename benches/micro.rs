@@ -84,7 +84,7 @@ mod pages {
 mod decode {
     use std::io::Read as _;
 
-    use cloudflare_cert_exporter::cloudflare::read_page;
+    use cloudflare_cert_exporter::{cloudflare::read_page, model::Kind};
     use divan::{Bencher, counter::ItemsCount};
     use flate2::read::GzDecoder;
     use serde::de::IgnoredAny;
@@ -113,7 +113,7 @@ mod decode {
 
     #[divan::bench(args = PEMS)]
     fn read(bencher: Bencher<'_, '_>, pem: Pem) {
-        bench(bencher, &plain(7, pem), |body| read_page(body).expect("it is a page"));
+        bench(bencher, &plain(7, pem), |body| read_page(Kind::Client, body).expect("it is a page"));
     }
 
     #[divan::bench(args = PEMS)]
@@ -129,7 +129,7 @@ mod decode {
 
     #[divan::bench(args = PEMS)]
     fn unpack_and_read(bencher: Bencher<'_, '_>, pem: Pem) {
-        bench(bencher, &packed(7, pem), |body| read_page(&unpacked(body)).expect("it is a page"));
+        bench(bencher, &packed(7, pem), |body| read_page(Kind::Client, &unpacked(body)).expect("it is a page"));
     }
 
     /// What the simulated API does, and the levels that `/metrics` could be packed with.
@@ -143,14 +143,16 @@ mod decode {
 mod listing {
     use cloudflare_cert_exporter::{
         cloudflare::read_page,
-        model::{Certificate, Listing},
+        model::{Certificate, Kind, Listing},
     };
     use divan::Bencher;
 
     use super::pages::{Pem, plain};
 
     pub(super) fn certificates(pages: usize) -> Vec<Certificate> {
-        (0..pages).flat_map(|number| read_page(&plain(number, Pem::Simulated)).expect("it is a page")).collect()
+        (0..pages)
+            .flat_map(|number| read_page(Kind::Client, &plain(number, Pem::Simulated)).expect("it is a page"))
+            .collect()
     }
 
     #[divan::bench(sample_count = 20, sample_size = 1)]

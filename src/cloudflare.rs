@@ -5,13 +5,13 @@
 
 mod cause;
 mod client;
-mod client_certificates;
 mod clients;
 mod credential;
 mod date;
 mod encoding;
 mod envelope;
 mod headers;
+mod kinds;
 mod lenient;
 mod metrics;
 mod paging;
@@ -31,6 +31,7 @@ pub use client::{Client, ClientError, Listed};
 pub use clients::{ClientMaker, Clients};
 pub use credential::{Credential, CredentialError, Scheme, SecretSource};
 pub use envelope::read_page;
+pub use kinds::requests_for;
 pub use roots::{CaFile, CaFileError, DamagedBlock, InvalidRoots, Roots, read_roots};
 pub use settings::{ApiSettings, BaseUrl, InvalidBaseUrl};
 #[cfg(test)]

@@ -412,7 +412,7 @@ fn read_metrics(mut metrics: Section<'_>) -> SeriesSettings {
         statuses: metrics
             .take("statuses")
             .and_then(|entry| entry.list(text_as(status)))
-            .unwrap_or_else(|| Status::ALL.into_iter().filter(|&status| status != Status::Revoked).collect()),
+            .unwrap_or_else(|| Status::ALL.into_iter().filter(|status| status.is_usable()).collect()),
         max_certificates_per_zone: metrics
             .read("max_certificates_per_zone", integer(SeriesSettings::MAX_CERTIFICATES))
             .unwrap_or(5000) as usize,
@@ -655,7 +655,7 @@ DIR/config.toml:9: api.requests_per_5m: 0 is outside 1 to 1000000
 DIR/config.toml:10: api.ca_file: DIR/not-a-certificate.pem cannot be used: it holds no certificate in PEM form, which begins with -----BEGIN CERTIFICATE-----; name a PEM file of certificate authorities that this user can read
 DIR/config.toml:12: poll.interval: "0s" is outside 1s to 30d
 DIR/config.toml:13: poll.concurrency: -1 is outside 1 to 100
-DIR/config.toml:17: metrics.statuses: "actve" is no status; the statuses are active, pending_reactivation, pending_revocation, revoked, unknown
+DIR/config.toml:17: metrics.statuses: "actve" is no status; the statuses are active, pending_reactivation, pending_revocation, revoked, initializing, pending, pending_validation, pending_issuance, pending_deployment, pending_deletion, pending_expiration, pending_cleanup, expired, deleted, initializing_timed_out, validation_timed_out, issuance_timed_out, deployment_timed_out, deletion_timed_out, staging_deployment, staging_active, deactivating, inactive, backup_issued, holding_deployment, available, unknown
 DIR/config.toml:18: metrics.statuses: "active" is in the list twice; remove one
 DIR/config.toml:19: metrics.statuses: it must be text in quotes, not an integer
 DIR/config.toml:21: metrics.max_certificates_per_zone: 10000001 is outside 0 to 10000000

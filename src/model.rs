@@ -9,26 +9,30 @@ mod clock;
 mod expiry_counts;
 mod failure;
 mod field;
+mod kind;
 mod listing;
 mod selection;
 mod snapshot;
 #[cfg(any(test, fuzzing))]
 mod stand_in;
+mod status;
 mod text;
 #[cfg(test)]
 pub(crate) mod two_kinds;
 mod zone;
 
 pub use baseline::{Baseline, Comparison, MissingIds};
-pub use certificate::{Certificate, Expiry, Rejection, SECONDS_PER_DAY, Status};
+pub use certificate::{Certificate, Expiry, Rejection, SECONDS_PER_DAY};
 pub use clock::{UnusableClock, usable_time};
 pub use expiry_counts::{ExpiryCount, ExpiryCounts};
 pub use failure::{Cause, DeadToken, Failure, Reason};
-pub use field::{ByField, Field, Interner, Texts};
+pub use field::{ByField, Field, Fields, Interner, Texts};
+pub use kind::{Kind, Scope};
 pub use listing::Listing;
 pub use selection::{Selection, SeriesSettings, Suppression};
 pub use snapshot::{LastPoll, Snapshot, ZoneState};
 #[cfg(any(test, fuzzing))]
 pub(crate) use stand_in::StandIn;
+pub use status::{Class, Status};
 pub use text::{MAX_TEXT_CHARS, clean};
-pub use zone::{InvalidZoneId, Kind, Zone, ZoneId};
+pub use zone::{InvalidZoneId, Zone, ZoneId};

@@ -18,13 +18,16 @@ pub use demand::{Demand, Outlook};
 use schedule::{Planned, Schedule};
 
 use crate::{
-    cloudflare::Priority,
+    cloudflare::{Priority, requests_for},
     log_throttle::LogThrottle,
-    model::{Baseline, DeadToken, Failure, Listing, MissingIds, Reason, Snapshot, Zone, ZoneState},
+    model::{Baseline, Cause, DeadToken, Failure, Listing, MissingIds, Reason, Snapshot, Zone, ZoneState},
 };
 
 /// How often the loop shows that it lives, and looks at whether the budget carries the zones.
 pub const PULSE_EVERY: Duration = Duration::from_secs(10);
+
+/// How often a target is asked for that the plan does not include.
+const NOT_ON_PLAN_AGAIN: Duration = Duration::from_secs(86_400);
 
 /// What a poll has to do.
 #[derive(Debug, Clone)]
@@ -240,7 +243,10 @@ impl<C: PartialEq> Zones<C> {
             let has_other_client = plan.client(zone) != self.plan.client(&old.zone);
             let is_polled = !self.schedule.is_waiting(place);
             // A zone that failed may do well with another client.
-            let is_urgent = is_polled || old.failure().is_some() || old.zone.credential != zone.credential;
+            let is_urgent = is_polled
+                || old.failure().is_some()
+                || old.available == Some(false)
+                || old.zone.credential != zone.credential;
             let begins_again = has_other_client && is_urgent;
             if begins_again {
                 memory.poll = None;
@@ -271,6 +277,7 @@ impl<C: PartialEq> Zones<C> {
             priority: if state.failure().is_some() { Priority::Failing } else { Priority::Healthy },
             baseline: Baseline {
                 listing: state.listing.as_ref().map(|(listing, _)| listing.clone()),
+                completed: state.listing.as_ref().map_or(0, |(_, completed)| *completed),
                 missing: self.memories[index].missing.clone(),
             },
             wants_name: self.memories[index].wants_name,
@@ -285,7 +292,7 @@ impl<C: PartialEq> Zones<C> {
         let after = match outcome {
             Ok(Fetched { listing, vanished, completed, name }) => {
                 self.schedule.succeeded(index, Instant::now());
-                self.demand.sized(index, listing.certificates().len());
+                self.demand.sized(index, requests(&listing));
                 memory.wants_name &= name == Name::Unknown;
                 memory.listed = Instant::now();
                 memory.missing = None;
@@ -302,6 +309,16 @@ impl<C: PartialEq> Zones<C> {
                     tracing::warn!(zone = %state.name, zone_id = %state.zone.id, vanished, "Certificates that were usable have vanished from two listings in a row. Their alerts end; see cloudflare_certificates_vanished_total.");
                 }
                 state
+            }
+            Err(failure) if failure.cause == Some(Cause::NotOnPlan) => {
+                self.schedule.succeeded_for(index, NOT_ON_PLAN_AGAIN, Instant::now());
+                self.demand.not_on_plan(index);
+                memory.wants_name = false;
+                memory.failure_log.end();
+                if before.available != Some(false) {
+                    tracing::info!(kind = before.zone.kind.label(), scope = %before.name, reason = %failure, "The plan does not include this kind of certificate. It is asked for again once a day.");
+                }
+                before.not_available(now, duration)
             }
             Err(mut failure) => {
                 if let Some(missing) = failure.missing.take() {
@@ -383,12 +400,17 @@ impl<C: PartialEq> Zones<C> {
     }
 }
 
+/// Requests of one poll of a target that holds these.
+fn requests(listing: &Listing) -> usize {
+    requests_for(listing.kind(), listing.entries())
+}
+
 /// What the zones need of the budget, by what is known of their size.
 fn demand(requests_per_5m: u32, states: &[Arc<ZoneState>]) -> Demand {
     let mut demand = Demand::new(requests_per_5m, states.iter().map(|state| &*state.zone));
     for (index, state) in states.iter().enumerate() {
         if let Some((listing, _)) = &state.listing {
-            demand.sized(index, listing.certificates().len());
+            demand.sized(index, requests(listing));
         }
     }
     demand

@@ -20,7 +20,7 @@ use crate::{
     config::{Config, parse_duration},
     exposition::json::{CertificateRow, Column, DAYS_UNTIL_EXPIRY},
     fetch,
-    model::{Baseline, Failure, Field, Listing, Zone},
+    model::{Baseline, Failure, Field, Kind, Listing, Zone},
     poller::Name,
 };
 
@@ -65,6 +65,7 @@ pub(super) fn run(config: &Config, options: &Options, now: fn() -> DateTime<Utc>
                 return USAGE;
             }
         };
+        let kinds: Vec<_> = Kind::ALL.into_iter().filter(|&kind| zones.iter().any(|zone| zone.kind == kind)).collect();
         let (listings, failures) = sweep(zones, client, requests, now).await;
         let now = now().timestamp();
         let until = options.expiring_within.map(|within| now.saturating_add_unsigned(within.as_secs()));
@@ -79,7 +80,7 @@ pub(super) fn run(config: &Config, options: &Options, now: fn() -> DateTime<Utc>
             .collect();
         shown.sort_by_key(|(_, _, certificate)| (certificate.not_after().is_none(), certificate.not_after()));
         let rows = shown.iter().map(|(zone, name, certificate)| CertificateRow::new(zone, name, certificate, now));
-        let code = print_with(|out| options.output.write(rows, out));
+        let code = print_with(|out| options.output.write(&kinds, rows, out));
         for (zone, failure) in &failures {
             complain(&format!(
                 "{}: {}: {failure}",
@@ -196,7 +197,12 @@ fn text_cell(text: &str) -> Cow<'_, str> {
 
 impl Output {
     /// One row after the other: all at once, 100,000 would be as long again as their listing.
-    fn write<'a>(self, mut rows: impl Iterator<Item = CertificateRow<'a>>, out: &mut dyn Write) -> io::Result<()> {
+    fn write<'a>(
+        self,
+        kinds: &[Kind],
+        mut rows: impl Iterator<Item = CertificateRow<'a>>,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
         match self {
             Self::Table => out.write_all(table(rows).as_bytes()),
             Self::Json => {
@@ -204,12 +210,13 @@ impl Output {
                 out.write_all(b"\n")
             }
             Self::Csv => {
+                let columns = Column::all(kinds);
                 // The header is there for no certificates too.
                 let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(out);
                 let mut write = || {
-                    writer.write_record(Column::all().map(Column::name).chain([DAYS_UNTIL_EXPIRY]))?;
+                    writer.write_record(columns.iter().map(|column| column.name()).chain([DAYS_UNTIL_EXPIRY]))?;
                     rows.try_for_each(|row| {
-                        let mut texts = Column::all().map(|column| row.text(column).unwrap_or_default());
+                        let mut texts = columns.iter().map(|&column| row.text(column).unwrap_or_default());
                         texts.try_for_each(|text| writer.write_field(text_cell(text).as_bytes()))?;
                         // A number, and a spreadsheet may take it for one even if it begins with a minus.
                         writer.write_field(row.days_until_expiry.map_or_else(String::new, |days| days.to_string()))?;
@@ -236,7 +243,7 @@ fn table<'a>(rows: impl Iterator<Item = CertificateRow<'a>>) -> String {
         let days = row.days_until_expiry.map_or_else(|| "?".to_owned(), |days| days.to_string());
         let expires_on = row.expires_on.as_deref().unwrap_or("unknown");
         let [common_name, id] = [Field::CommonName, Field::Id].map(|field| &row.texts[field]);
-        table.add_row([&days, expires_on, row.status, row.zone, common_name, id]);
+        table.add_row([&days, expires_on, row.status, row.scope, common_name, id]);
     }
     format!("{}\n", table.trim_fmt())
 }
@@ -265,9 +272,9 @@ mod tests {
         // In every column that is text, wherever it comes from.
         let texts = Texts::from(Field::ALL.map(|field| (field, "=1")));
         let row = |days_until_expiry| CertificateRow {
-            kind: "=1",
-            zone: "=1",
-            zone_id: "=1",
+            kind: Kind::Client,
+            scope: "=1",
+            scope_id: "=1",
             status: "=1",
             texts: &texts,
             expires_on: Some("=1".to_owned()),
@@ -276,8 +283,8 @@ mod tests {
             days_until_expiry,
         };
         let mut out = Vec::new();
-        Output::Csv.write([row(Some(-3)), row(None)].into_iter(), &mut out).unwrap();
-        let texts = format!("{},'+11476-08-15T05:20:00Z", ["'=1"; 17].join(","));
+        Output::Csv.write(&[Kind::Client], [row(Some(-3)), row(None)].into_iter(), &mut out).unwrap();
+        let texts = format!("client,{},'+11476-08-15T05:20:00Z", ["'=1"; 16].join(","));
         let names = "kind,zone,certificate_id,common_name,zone_id,status,serial_number,fingerprint_sha256,ski,issuer,\
             signature,organization,organizational_unit,country,state,location,expires_on,issued_on,days_until_expiry";
         let expected = format!("{names}\n{texts},-3\n{texts},\n");

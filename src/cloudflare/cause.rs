@@ -84,9 +84,22 @@ pub(super) fn find(status: StatusCode, refusal: &Refusal, interception: Option<&
     // A server that is not well knows nothing of the credential, whatever the words of its fault are.
     let said = causes.filter(|cause| !(status.is_server_error() && cause.is_about_the_credential())).min();
     let blocked = interception.is_some_and(|found| found.mitigated.is_some() || status.is_client_error());
+    let is_on_no_plan = !status.is_server_error() && refusal.errors.iter().any(is_about_the_plan);
     match said.or(blocked.then_some(Cause::Blocked)) {
+        Some(cause) if cause.is_about_the_credential() => Some(cause),
+        _ if is_on_no_plan => Some(Cause::NotOnPlan),
         None | Some(Cause::NotSaid | Cause::Transient) if status == StatusCode::UNAUTHORIZED => Some(Cause::DeadSecret),
         cause => cause,
+    }
+}
+
+/// Whether an error says that the plan does not include what was asked for.
+fn is_about_the_plan((code, message): &(Option<i64>, Box<str>)) -> bool {
+    match code {
+        Some(1011 | 1067 | 1404 | 1450 | 1456) => true,
+        // Every fault of Access has this code.
+        Some(9999) => message.contains("not_enabled"),
+        _ => false,
     }
 }
 
@@ -142,7 +155,7 @@ fn of_error(code: Option<i64>, message: &str) -> Option<Cause> {
 }
 
 /// How the sentence about a failure goes on: what to do about it. Where no cause is known none is claimed.
-pub(super) fn remedy(reason: Reason, cause: Option<Cause>, credential: &str) -> String {
+pub(super) fn remedy(reason: Reason, cause: Option<Cause>, credential: &str, permission: &str) -> String {
     match (reason, cause) {
         (Reason::RateLimited, _) => {
             ": too many requests by this user, in the dashboard and other tools too; see api.requests_per_5m.".into()
@@ -160,11 +173,14 @@ pub(super) fn remedy(reason: Reason, cause: Option<Cause>, credential: &str) -> 
             ": the secret of credential {credential:?} is not accepted; check that it is whole, neither expired nor revoked, and allowed from this address."
         ),
         (_, Some(Cause::MissingPermission)) => format!(
-            ": the token of credential {credential:?} needs the permission SSL and Certificates: Read on this zone."
+            ": the token of credential {credential:?} needs the permission {permission}."
         ),
         (_, Some(Cause::NotSaid)) => format!(
-            ": it does not say why. Mostly the token of credential {credential:?} lacks the permission SSL and Certificates: Read on this zone; it may also be expired, or not be allowed from this address."
+            ": it does not say why. Mostly the token of credential {credential:?} lacks the permission {permission}; it may also be expired, or not be allowed from this address."
         ),
+        (_, Some(Cause::NotOnPlan)) => {
+            ": the plan does not include this kind of certificate. Leave it out of poll.kinds, or of the kinds of this zone, to save the request that asks for it once a day.".into()
+        }
         (_, Some(Cause::Transient)) => {
             ": this is a fault at Cloudflare that passes, and nothing about the token has to change.".into()
         }

@@ -18,19 +18,18 @@ use tokio::{
 };
 
 use super::{
-    ApiSettings, ClientMaker, Credential,
-    envelope::{self, Page},
+    ApiSettings, ClientMaker, Credential, envelope,
+    kinds::source,
     metrics::{ApiMetrics, Endpoint},
-    paging::{Next, PER_PAGE, Paging},
+    paging::{Next, Paging},
     request::{ApiRequest, SavedThrottle},
-    response::Read,
     retry::RetryPolicy,
     throttle::{Priority, Throttle, Ticket},
     transport::Transport,
 };
 use crate::{
     log_throttle::LogThrottle,
-    model::{Baseline, Cause, Failure, Kind, Listing, Reason, Zone, ZoneId},
+    model::{Baseline, Cause, Failure, Listing, Reason, Zone, ZoneId},
     state::Slot,
 };
 
@@ -195,15 +194,19 @@ impl Client {
         priority: Priority,
         baseline: Baseline,
     ) -> Result<Listed, Failure> {
-        let (segment, read) = source(zone.kind);
+        let source = source(zone.kind);
         let fetch = async |number: usize| {
-            let query = format!("status=all&per_page={PER_PAGE}&page={number}");
-            let url = self.settings.base_url.join(&format!("/zones/{}/{segment}", zone.id), Some(&query));
+            let (path, query) = source.location(&zone.id, number);
+            let url = self
+                .settings
+                .base_url
+                .join(&path, Some(&query).filter(|query| !query.is_empty()).map(|query| &**query));
             let endpoint = Endpoint::Listing(zone.kind);
+            let read = source.read_page;
             let request = ApiRequest { endpoint, url, read, ticket, priority, policy: RetryPolicy::LISTING };
             (number, self.get(request).await)
         };
-        let mut paging = Paging::new(baseline);
+        let mut paging = Paging::new(source.paged, baseline);
         let mut in_flight = FuturesUnordered::new();
         loop {
             let next = if in_flight.len() < self.settings.concurrency as usize { paging.next() } else { Next::Wait };
@@ -216,7 +219,7 @@ impl Client {
                     }
                 }
                 Next::Done(whole) => {
-                    let mut listing = Listing::new(whole.entries);
+                    let mut listing = Listing::of(zone.kind, whole.entries);
                     listing.more_than_promised = whole.more_than_promised;
                     return Ok(Listed { listing, vanished: whole.vanished });
                 }
@@ -243,17 +246,6 @@ impl Client {
             })
         };
         name.get_or_try_init(request).await.cloned()
-    }
-}
-
-/// Where the certificates of a kind are listed, and how a page of them is read.
-///
-/// Another kind is another line here, and a file for its entries.
-fn source(kind: Kind) -> (&'static str, Read<Page>) {
-    match kind {
-        Kind::Client => ("client_certificates", envelope::client_certificates),
-        #[cfg(any(test, fuzzing))]
-        Kind::OriginCa => unreachable!("no test lists it"),
     }
 }
 

@@ -4,29 +4,25 @@
 //! known where its kind is.
 
 use super::{
-    client_certificates, date,
+    date,
+    kinds::{Entries, Source, source},
     lenient::{Json, Shape, read},
-    paging::MAX_PAGE_ENTRIES,
 };
-use crate::model::{Certificate, Expiry, Interner, clean};
+use crate::model::{Certificate, Expiry, Kind, clean};
 
 /// One page of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Page {
-    /// In the order of the answer. Of a page with more than [`MAX_PAGE_ENTRIES`], one more than these.
-    pub(super) entries: Vec<Certificate>,
+    /// In the order of the response. An entry can be several certificates, or none.
+    pub(super) certificates: Vec<Certificate>,
+    /// How many entries the page has; of more than a page can have, one more than these.
+    pub(super) entries: usize,
+    /// Tells which entries were passed over: a sum, so that the order does not matter.
+    pub(super) skipped: u64,
     /// `result_info.total_count`: entries of the whole listing.
     pub(super) total_count: Option<u64>,
     /// `result_info.total_pages`.
     pub(super) total_pages: Option<u64>,
-}
-
-/// How the entries of a listing are read.
-pub(super) struct Entry {
-    /// What is needed of an entry.
-    pub(super) shape: Shape<'static>,
-    /// The certificate that an entry is. An entry may be of any type.
-    pub(super) certificate: fn(&Json<'_>, &mut Interner) -> Certificate,
 }
 
 /// What the API says when it says no.
@@ -49,34 +45,33 @@ pub(super) enum Body<T> {
     Unreadable(&'static str),
 }
 
-/// Reads a page of client certificates.
-pub(super) fn client_certificates(body: &[u8]) -> Body<Page> {
-    page(body, &client_certificates::ENTRY)
-}
-
-/// The certificates in the body of an answer, if it is a good page of client certificates.
+/// The certificates in the body of an answer, if it is a good page of this kind.
 ///
 /// The step that every page goes through, for benchmarks; [`Client::list`](super::Client::list) is what asks for pages.
 #[must_use]
-pub fn read_page(body: &[u8]) -> Option<Vec<Certificate>> {
-    match client_certificates(body) {
-        Body::Good(page) => Some(page.entries),
+pub fn read_page(kind: Kind, body: &[u8]) -> Option<Vec<Certificate>> {
+    match (source(kind).read_page)(body) {
+        Body::Good(page) => Some(page.certificates),
         Body::Refused(_) | Body::Unreadable(_) => None,
     }
 }
 
-fn page(body: &[u8], entry: &Entry) -> Body<Page> {
-    good(body, Shape::List(MAX_PAGE_ENTRIES + 1, &entry.shape), |result, info| {
+/// Reads a page of a kind, of which this is the row.
+pub(super) fn page(body: &[u8], source: &Source) -> Body<Page> {
+    let max_entries = source.paged.max_entries();
+    good(body, Shape::List(max_entries + 1, &source.shape), |result, info| {
         let total = |key| info.get(key).integer();
         let (total_count, total_pages) = (total("total_count"), total("total_pages"));
-        let mut interner = Interner::default();
-        let entries = match result {
-            Json::List(entries) => entries.iter().map(|json| (entry.certificate)(json, &mut interner)).collect(),
-            Json::Absent if total_count == Some(0) => Vec::new(),
+        let items = match result {
+            Json::List(items) => &**items,
+            Json::Absent if total_count == Some(0) => &[],
             Json::Absent => return Err("it has no result, and does not say that the listing is empty"),
             _ => return Err("its result is of another shape"),
         };
-        Ok(Page { entries, total_count, total_pages })
+        let mut entries = Entries::default();
+        items.iter().for_each(|item| (source.read)(item, &mut entries));
+        let Entries { certificates, skipped, .. } = entries;
+        Ok(Page { certificates, entries: items.len(), skipped, total_count, total_pages })
     })
 }
 
@@ -96,7 +91,7 @@ pub(super) fn token_expiry(body: &[u8]) -> Body<Option<i64>> {
         }
         match token.get("expires_on").text().map_or(Expiry::Missing, date::parse) {
             Expiry::At(time) => Ok(Some(time)),
-            Expiry::Missing => Ok(None),
+            Expiry::Missing | Expiry::NoCertificate => Ok(None),
             Expiry::Invalid => Err("the expiry of the token is no date"),
         }
     })
@@ -220,6 +215,10 @@ mod tests {
     use super::*;
     use crate::model::{Field, Status, Texts};
 
+    fn client_certificates(body: &[u8]) -> Body<Page> {
+        (source(Kind::Client).read_page)(body)
+    }
+
     fn page(body: &Value) -> Page {
         match client_certificates(body.to_string().as_bytes()) {
             Body::Good(page) => page,
@@ -228,7 +227,7 @@ mod tests {
     }
 
     fn entry(item: &Value) -> Certificate {
-        page(&json!({"success": true, "result": [item]})).entries.remove(0)
+        page(&json!({"success": true, "result": [item]})).certificates.remove(0)
     }
 
     /// An entry of which nothing is known.
@@ -272,7 +271,9 @@ mod tests {
             expiry: Expiry::At(1_992_554_280),
             not_before: Some(1_677_194_280),
         };
-        assert_eq!(page(&answer), Page { entries: vec![expected], total_count: Some(2000), total_pages: Some(100) });
+        let certificates = vec![expected];
+        let expected = Page { certificates, entries: 1, skipped: 0, total_count: Some(2000), total_pages: Some(100) };
+        assert_eq!(page(&answer), expected);
     }
 
     #[test]
@@ -315,7 +316,7 @@ mod tests {
         {
             let page = page(&json!({"success": true, "result": [good, odd, good]}));
             let expected = Certificate { texts: Texts::from([(Field::Id, "good")]), ..nothing() };
-            assert_eq!(page.entries, [expected.clone(), nothing(), expected], "{odd}");
+            assert_eq!(page.certificates, [expected.clone(), nothing(), expected], "{odd}");
         }
         for odd in [
             r#"{"id":"a","id":"b"}"#,
@@ -327,13 +328,13 @@ mod tests {
             let body = format!(r#"{{"success":true,"result":[{{"id":"good"}},{odd},{{"id":"good"}}]}}"#);
             match client_certificates(body.as_bytes()) {
                 Body::Good(page) => {
-                    assert_eq!(page.entries.iter().filter(|entry| entry.id() == "good").count(), 2, "{odd}");
+                    assert_eq!(page.certificates.iter().filter(|entry| entry.id() == "good").count(), 2, "{odd}");
                 }
                 other => panic!("{odd}: {other:?}"),
             }
         }
         let bytes = b"{\"success\":true,\"result\":[{\"id\":\"good\"},{\"id\":\"\xff\"}]}";
-        assert!(matches!(client_certificates(bytes), Body::Good(page) if page.entries[1].id() == "\u{fffd}"));
+        assert!(matches!(client_certificates(bytes), Body::Good(page) if page.certificates[1].id() == "\u{fffd}"));
         let fields = [
             "id",
             "common_name",
@@ -399,7 +400,7 @@ mod tests {
         ] {
             let body = format!(r#"{{"success":true,"result":[{{"common_name":{json},"csr":"\ud800"}}]}}"#);
             match client_certificates(body.as_bytes()) {
-                Body::Good(page) => assert_eq!(page.entries[0].common_name(), expected, "{json}"),
+                Body::Good(page) => assert_eq!(page.certificates[0].common_name(), expected, "{json}"),
                 other => panic!("{other:?}"),
             }
         }
@@ -416,7 +417,7 @@ mod tests {
             (json!({"success": true}), None),
         ] {
             let read = match client_certificates(body.to_string().as_bytes()) {
-                Body::Good(page) => Some(page.entries.len()),
+                Body::Good(page) => Some(page.certificates.len()),
                 Body::Unreadable(_) => None,
                 Body::Refused(refusal) => panic!("{refusal:?}"),
             };

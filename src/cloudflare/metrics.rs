@@ -14,13 +14,13 @@ use prometheus::{
 
 use tokio::time::Instant;
 
-use super::headers::RateLimit;
+use super::{headers::RateLimit, kinds::source};
 use crate::model::Kind;
 
 /// An endpoint of the API: the value of the `endpoint` label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Endpoint {
-    /// The listing of a zone's certificates of this kind.
+    /// The listing of certificates of this kind.
     Listing(Kind),
     /// `GET /zones/{id}`
     Zone,
@@ -34,11 +34,18 @@ impl Endpoint {
         matches!(self, Self::Listing(_))
     }
 
-    const fn label(self) -> &'static str {
+    /// What a token needs for it.
+    pub(super) fn permission(self) -> &'static str {
         match self {
-            Self::Listing(Kind::Client) => "client_certificates",
-            #[cfg(any(test, fuzzing))]
-            Self::Listing(Kind::OriginCa) => "origin_ca",
+            Self::Listing(kind) => source(kind).permission,
+            Self::Zone => "Zone: Read on this zone",
+            Self::TokenVerify => "to read itself, which every token has",
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Listing(kind) => source(kind).endpoint,
             Self::Zone => "zone",
             Self::TokenVerify => "token_verify",
         }

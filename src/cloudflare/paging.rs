@@ -9,13 +9,43 @@ use std::{
 };
 
 use super::envelope::Page;
-use crate::model::{Baseline, Certificate, Comparison, Failure, MissingIds, Reason};
+use crate::model::{Baseline, Certificate, Comparison, Failure, Field, MissingIds, Reason};
 
 /// What is asked for: the most that Cloudflare allows.
-pub(super) const PER_PAGE: usize = 50;
+const PER_PAGE: usize = 50;
 
-/// The most entries of one page that are read. An API may have larger pages than it is asked for, within reason.
-pub(super) const MAX_PAGE_ENTRIES: usize = 4 * PER_PAGE;
+/// What Cloudflare sends in a page where it is not asked for so many, or passes that over.
+const DEFAULT_PER_PAGE: usize = 20;
+
+/// How a list comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Paged {
+    /// In pages with numbers.
+    #[default]
+    Numbered,
+    /// In pages with numbers, or whole by a server that passes these over and counts nothing.
+    NumberedOrWhole,
+    /// Whole, whatever it says of pages.
+    Whole,
+}
+
+impl Paged {
+    /// How many entries of a page are asked for, where there are pages.
+    pub(super) const fn per_page(self) -> Option<usize> {
+        match self {
+            Self::Numbered | Self::NumberedOrWhole => Some(PER_PAGE),
+            Self::Whole => None,
+        }
+    }
+
+    /// The most entries of one page that are read. An API may have larger pages than it is asked for, within reason.
+    pub(super) const fn max_entries(self) -> usize {
+        match self {
+            Self::Numbered => 4 * PER_PAGE,
+            Self::NumberedOrWhole | Self::Whole => 100 * PER_PAGE,
+        }
+    }
+}
 
 /// A million certificates in one zone; the usual quota is a hundred.
 /// A server that sends more is not listing certificates.
@@ -35,6 +65,7 @@ const PLAUSIBLE_EXCESS: usize = 20 * PER_PAGE;
 #[derive(Debug, Default)]
 pub(super) struct Paging {
     baseline: Baseline,
+    paged: Paged,
     pass: Pass,
     /// Ids of the first reading, if it was not good enough.
     first: Option<HashSet<Box<str>>>,
@@ -74,7 +105,7 @@ pub(super) enum Unfit {
     Changing,
     /// Twice.
     #[error(
-        "The listing ends early, also when it is read once more: Cloudflare says that it holds {promised} certificates, and sends {sent}"
+        "The listing ends early, also when it is read once more: Cloudflare says that it holds {promised} entries, and sends {sent}"
     )]
     Short { promised: usize, sent: usize },
     /// Twice.
@@ -82,17 +113,17 @@ pub(super) enum Unfit {
         "The listing lacks {} of the {known} certificates that were listed before, also when it is read once more. Cloudflare keeps client certificates for good, so this is believed only if the next poll finds the same; until then the last good listing stays", .missing.len()
     )]
     Missing { missing: MissingIds, known: usize },
-    /// More than [`MAX_PAGE_ENTRIES`].
-    #[error("A page holds more than {MAX_PAGE_ENTRIES} certificates, and {PER_PAGE} were asked for")]
-    Oversized,
+    /// More than [`Paged::max_entries`].
+    #[error("A page holds more than {max} entries{}", match .asked { Some(asked) => format!(", and {asked} were asked for"), None => String::new() })]
+    Oversized { max: usize, asked: Option<usize> },
     /// More than [`MAX_PAGES`], by what page 1 says.
     #[error(
-        "Cloudflare says that the listing holds {promised} certificates, and sends {page_size} in a page: that would be more than {MAX_PAGES} pages, so the number cannot be right"
+        "Cloudflare says that the listing holds {promised} entries, and sends {page_size} in a page: that would be more than {MAX_PAGES} pages, so the number cannot be right"
     )]
     Implausible { promised: usize, page_size: usize },
     /// Many times what was promised.
     #[error(
-        "Cloudflare says that the listing holds {promised} certificates, and goes on after {sent}: the number cannot be right"
+        "Cloudflare says that the listing holds {promised} entries, and goes on after {sent}: the number cannot be right"
     )]
     Excessive { promised: usize, sent: usize },
     /// More than [`MAX_PAGES`].
@@ -104,7 +135,9 @@ impl From<Unfit> for Failure {
     fn from(unfit: Unfit) -> Self {
         let reason = match unfit {
             Unfit::Changing | Unfit::Short { .. } | Unfit::Missing { .. } => Reason::Incomplete,
-            Unfit::Oversized | Unfit::Implausible { .. } | Unfit::Excessive { .. } | Unfit::Endless => Reason::TooLarge,
+            Unfit::Oversized { .. } | Unfit::Implausible { .. } | Unfit::Excessive { .. } | Unfit::Endless => {
+                Reason::TooLarge
+            }
         };
         let failure = Self::new(reason, format!("{unfit}."));
         match unfit {
@@ -117,6 +150,7 @@ impl From<Unfit> for Failure {
 /// One reading of all pages.
 #[derive(Debug)]
 struct Pass {
+    paged: Paged,
     /// One page after the other, to the end even if the total rises.
     in_order: bool,
     /// The next page that was never asked for.
@@ -134,7 +168,9 @@ struct Pass {
     first_total: Option<usize>,
     latest_total: Option<usize>,
     largest_total: Option<usize>,
-    entries: Vec<Certificate>,
+    /// Entries that came: each can be several certificates, or none.
+    sent: usize,
+    certificates: Vec<Certificate>,
     /// Tell pages with equal entries, in any order.
     fingerprints: HashSet<u64>,
     /// A page was an earlier one over again.
@@ -161,6 +197,7 @@ struct Promise {
 impl Default for Pass {
     fn default() -> Self {
         Self {
+            paged: Paged::default(),
             in_order: false,
             next: 1,
             in_flight: 0,
@@ -171,7 +208,8 @@ impl Default for Pass {
             first_total: None,
             latest_total: None,
             largest_total: None,
-            entries: Vec::new(),
+            sent: 0,
+            certificates: Vec::new(),
             fingerprints: HashSet::new(),
             repeated: false,
             emptied: false,
@@ -185,8 +223,8 @@ impl Default for Pass {
 
 impl Paging {
     /// Reads a listing of which so much is known.
-    pub(super) fn new(baseline: Baseline) -> Self {
-        Self { baseline, ..Self::default() }
+    pub(super) fn new(paged: Paged, baseline: Baseline) -> Self {
+        Self { baseline, paged, pass: Pass { paged, ..Pass::default() }, ..Self::default() }
     }
 
     /// What to do now. Each page that this asks for has to be [`add`](Self::add)ed once.
@@ -216,12 +254,12 @@ impl Paging {
         match (pass.verdict(self.first.as_ref(), &self.baseline), &self.first) {
             (Ok(vanished), _) => Next::Done(pass.whole(vanished)),
             (Err(_), None) => {
-                let ids: HashSet<Box<str>> = pass.ids().map(Box::from).collect();
-                self.looks_again = ids.len() < pass.ids().count();
+                let ids: HashSet<Box<str>> = pass.entry_ids().map(Box::from).collect();
+                self.looks_again = ids.len() < pass.entry_ids().count();
                 // The second reading takes as much room.
                 drop(pass);
                 self.first = Some(ids);
-                self.pass.in_order = true;
+                self.pass = Pass { paged: self.paged, in_order: true, ..Pass::default() };
                 self.next()
             }
             (Err(unfit), Some(_)) => Next::Failed(unfit),
@@ -239,16 +277,16 @@ impl Pass {
         self.in_flight -= 1;
         let count = |number: Option<u64>| number.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
         let promise = Promise { entries: count(page.total_count), pages: count(page.total_pages) };
-        let fingerprint = fingerprint(&page.entries);
+        let fingerprint = fingerprint(&page);
         let is_second_look = number == 1 && self.page_size.is_some();
         if number == 1 && !is_second_look {
             self.promise = promise;
-            self.page_size = Some(page.entries.len());
+            self.page_size = Some(page.entries);
             self.page_one = fingerprint;
             // Growing by doubling would take up to three times as much. What is promised need not come, and
             // memory that is never written to is none; so it does not matter either if there is not so much.
             let expected = promise.entries.unwrap_or_default().min(MAX_PAGES * PER_PAGE);
-            let _ = self.entries.try_reserve_exact(expected);
+            let _ = self.certificates.try_reserve_exact(expected);
         } else if promise.entries.is_some() && promise.entries != self.promise.entries {
             self.total_changed = true;
         }
@@ -262,20 +300,29 @@ impl Pass {
             self.reordered |= fingerprint != self.page_one && !is_another_total;
             return;
         }
-        self.last = self.last.max((number, page.entries.len()));
-        self.oversized |= page.entries.len() > MAX_PAGE_ENTRIES;
-        if page.entries.is_empty() {
+        self.last = self.last.max((number, page.entries));
+        self.oversized |= page.entries > self.paged.max_entries();
+        if page.entries == 0 {
             self.emptied = true;
         } else if !self.fingerprints.insert(fingerprint) && !self.moved() {
             self.repeated = true;
             return;
         }
-        self.entries.extend(page.entries);
+        self.sent += page.entries;
+        self.certificates.extend(page.certificates);
     }
 
-    /// The ids so far, each as often as it came.
-    fn ids(&self) -> impl Iterator<Item = &str> {
-        self.entries.iter().map(Certificate::id).filter(|id| !id.is_empty())
+    /// The ids of the entries so far, each as often as it came.
+    fn entry_ids(&self) -> impl Iterator<Item = &str> {
+        // The certificates of an entry follow each other.
+        let mut last = "";
+        let entries = self.certificates.iter().filter(move |certificate| {
+            let entry = &certificate.texts[Field::Entry];
+            let is_next = entry != last || entry.is_empty();
+            last = entry;
+            is_next
+        });
+        entries.map(Certificate::entry_id).filter(|id| !id.is_empty())
     }
 
     /// Whether one more request may go out beside those in flight.
@@ -300,7 +347,7 @@ impl Pass {
     /// Whether what came so far can be of a list of certificates, by its numbers.
     fn plausible(&self) -> Result<(), Unfit> {
         if self.oversized {
-            return Err(Unfit::Oversized);
+            return Err(Unfit::Oversized { max: self.paged.max_entries(), asked: self.paged.per_page() });
         }
         let (pages, page_size) = (self.announced_pages(), self.page_size.unwrap_or_default());
         if pages > MAX_PAGES {
@@ -312,7 +359,7 @@ impl Pass {
             // It grows as fast as it is read.
             return Err(Unfit::Changing);
         }
-        let sent = self.entries.len();
+        let sent = self.sent;
         match self.latest_total {
             Some(promised) if sent > promised.saturating_mul(PLAUSIBLE_FACTOR).saturating_add(PLAUSIBLE_EXCESS) => {
                 Err(Unfit::Excessive { promised, sent })
@@ -328,6 +375,9 @@ impl Pass {
 
     /// Whether no page that was not asked for yet can be needed.
     fn wants_no_more(&self) -> bool {
+        if self.paged == Paged::Whole {
+            return self.page_size.is_some();
+        }
         // A page that is empty, or over again, is behind the end.
         if self.emptied || self.repeated || self.reordered || (self.total_changed && !self.in_order) {
             return true;
@@ -339,15 +389,17 @@ impl Pass {
         let short = if last == 1 {
             // Nothing to compare its length with but what was asked for, and that may not be honoured;
             // a count that is wrong already speaks against the number of pages too.
-            size < PER_PAGE && self.promise.pages == Some(1) && self.promise.entries.is_none()
+            let counts_nothing = self.promise.entries.is_none() && self.promise.pages.is_none();
+            match self.paged {
+                Paged::NumberedOrWhole if counts_nothing => size < PER_PAGE && size != DEFAULT_PER_PAGE,
+                _ => size < PER_PAGE && self.promise.pages == Some(1) && self.promise.entries.is_none(),
+            }
         } else {
             self.page_size.is_some_and(|full| size < full)
         };
         match self.latest_total {
-            Some(promised) if self.entries.len() < promised => false,
-            Some(promised) if self.entries.len() == promised => {
-                short || self.promise.pages.is_none_or(|pages| pages <= last)
-            }
+            Some(promised) if self.sent < promised => false,
+            Some(promised) if self.sent == promised => short || self.promise.pages.is_none_or(|pages| pages <= last),
             Some(_) | None => short,
         }
     }
@@ -363,18 +415,21 @@ impl Pass {
         let promised = if self.total_fell { self.largest_total } else { self.first_total };
         let promised = promised.unwrap_or(match self.promise.pages {
             // Without a count, all but one page have to be full, and the last not empty.
-            Some(pages) if pages > 1 => (pages - 1).saturating_mul(page_size).saturating_add(1),
+            Some(pages) if pages > 1 && self.paged != Paged::Whole => {
+                (pages - 1).saturating_mul(page_size).saturating_add(1)
+            }
             _ => 0,
         });
-        let ids: HashSet<&str> = self.ids().collect();
-        let doubled = self.ids().count() - ids.len();
+        let ids: HashSet<&str> = self.entry_ids().collect();
+        let doubled = self.entry_ids().count() - ids.len();
         // What was added moved others to a later page, where they came again.
-        let sent = self.entries.len() - if self.moved() { doubled } else { 0 };
+        let sent = self.sent - if self.moved() { doubled } else { 0 };
         if sent < promised {
             return Err(if self.total_changed { Unfit::Changing } else { Unfit::Short { promised, sent } });
         }
         // A server that ignores page numbers and counts nothing: whole only if a single page held it all.
-        if self.repeated && self.first_total.is_none() && page_size >= PER_PAGE {
+        let is_whole = self.paged == Paged::NumberedOrWhole && page_size > PER_PAGE;
+        if self.repeated && self.first_total.is_none() && page_size >= PER_PAGE && !is_whole {
             return Err(Unfit::Short { promised: page_size + 1, sent });
         }
         if self.moved() {
@@ -385,14 +440,14 @@ impl Pass {
         } else {
             // An id that came twice can stand for one that was missed while the order changed.
             // A second reading with the same ids, and a page 1 that stays as it is, show that the API just lists it twice.
-            let enough_without_doubles = self.promise.entries.is_some_and(|n| self.entries.len() - doubled >= n);
+            let enough_without_doubles = self.promise.entries.is_some_and(|n| self.sent - doubled >= n);
             let are_those =
                 |first: &HashSet<Box<str>>| first.len() == ids.len() && first.iter().all(|id| ids.contains(&**id));
             if doubled > 0 && !enough_without_doubles && !first.is_some_and(are_those) {
                 return Err(Unfit::Changing);
             }
         }
-        match baseline.compare(&ids) {
+        match baseline.compare(&self.certificates.iter().map(Certificate::id).collect()) {
             Comparison::Believed { vanished } => Ok(vanished),
             Comparison::Doubted(missing) => {
                 let known = baseline.listing.as_ref().map_or(0, |listing| listing.certificates().len());
@@ -406,18 +461,20 @@ impl Pass {
         if self.moved() {
             let mut seen = HashSet::new();
             // From behind, since what was read last counts.
-            let came_again: Vec<bool> = self.entries.iter().rev().map(|entry| !seen.insert(entry.id())).collect();
+            let came_again: Vec<bool> = self.certificates.iter().rev().map(|entry| !seen.insert(entry.id())).collect();
             let mut came_again = came_again.into_iter().rev();
-            self.entries.retain(|entry| !came_again.next().unwrap_or_default() || entry.id().is_empty());
+            let before = self.certificates.len();
+            self.certificates.retain(|entry| !came_again.next().unwrap_or_default() || entry.id().is_empty());
+            self.sent -= before - self.certificates.len();
         }
-        let more_than_promised = self.latest_total.is_some_and(|promised| promised < self.entries.len());
-        Whole { entries: self.entries, more_than_promised, vanished }
+        let more_than_promised = self.latest_total.is_some_and(|promised| promised < self.sent);
+        Whole { entries: self.certificates, more_than_promised, vanished }
     }
 }
 
-fn fingerprint(entries: &[Certificate]) -> u64 {
+fn fingerprint(page: &Page) -> u64 {
     // A sum, so that the order does not matter.
-    entries.iter().fold(0, |sum: u64, entry| {
+    page.certificates.iter().fold(page.skipped.wrapping_add(page.entries as u64), |sum: u64, entry| {
         let mut hasher = DefaultHasher::new();
         entry.hash(&mut hasher);
         sum.wrapping_add(hasher.finish())
@@ -431,7 +488,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{cloudflare::envelope, model::Listing};
+    use crate::{
+        cloudflare::{envelope, kinds::source},
+        model::{Kind, Listing},
+    };
 
     /// A page as the API writes it, read as the client reads it.
     fn page(ids: impl IntoIterator<Item = usize>, total_count: Option<u64>, total_pages: Option<u64>) -> Page {
@@ -441,7 +501,7 @@ mod tests {
             "result": result,
             "result_info": {"total_count": total_count, "total_pages": total_pages},
         });
-        match envelope::client_certificates(body.to_string().as_bytes()) {
+        match (source(Kind::Client).read_page)(body.to_string().as_bytes()) {
             envelope::Body::Good(page) => page,
             other => panic!("{other:?}"),
         }
@@ -463,7 +523,8 @@ mod tests {
         mut pick: impl FnMut(usize) -> usize,
         mut answer: impl FnMut(usize, usize) -> Page,
     ) -> (Result<Whole, Unfit>, usize) {
-        let (mut paging, mut in_flight, mut asked, mut answered) = (Paging::new(baseline), Vec::new(), 0, 0);
+        let (mut paging, mut in_flight, mut asked, mut answered) =
+            (Paging::new(Paged::Numbered, baseline), Vec::new(), 0, 0);
         loop {
             let next = if in_flight.len() < concurrency { paging.next() } else { Next::Wait };
             match next {
@@ -554,7 +615,12 @@ mod tests {
                 Err(Unfit::Excessive { promised: 10, sent: 1150 }),
                 23,
             ),
-            ("pages too large", Box::new(|p, _| page(slice(201, 1000, p), Some(201), None)), Err(Unfit::Oversized), 1),
+            (
+                "pages too large",
+                Box::new(|p, _| page(slice(201, 1000, p), Some(201), None)),
+                Err(Unfit::Oversized { max: 200, asked: Some(50) }),
+                1,
+            ),
             ("count too low", Box::new(|p, _| page(slice(120, 50, p), Some(10), Some(1))), Ok(120), 3),
             ("count zero, pages of 27", Box::new(|p, _| page(slice(47, 27, p), Some(0), Some(1))), Ok(47), 2),
             ("count zero", Box::new(|p, _| page(slice(120, 50, p), Some(0), None)), Ok(120), 3),
@@ -681,13 +747,13 @@ mod tests {
 
     #[test]
     fn what_was_listed_before_is_missed_and_believed_when_it_is_missing_again() {
-        let before = |ids: std::ops::Range<usize>| Some(Arc::new(Listing::new(page(ids, None, None).entries)));
+        let before = |ids: std::ops::Range<usize>| Some(Arc::new(Listing::new(page(ids, None, None).certificates)));
         let id = |id: usize| format!("{id:036}").into_boxed_str();
         let list = |baseline: &Baseline, n| {
             let (whole, asked) = read_after(baseline.clone(), 4, |_| 0, honest(n, 50));
             (whole.map(|whole| (whole.entries.len(), whole.vanished)), asked)
         };
-        let baseline = Baseline { listing: before(0..120), missing: None };
+        let baseline = Baseline { listing: before(0..120), completed: 0, missing: None };
         assert_eq!(list(&baseline, 120), (Ok((120, 0)), 3));
         assert_eq!(list(&baseline, 130), (Ok((130, 0)), 3));
         let (doubted, asked) = list(&baseline, 20);

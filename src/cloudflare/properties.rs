@@ -16,18 +16,23 @@ use super::{
     date,
     envelope::{self, Body, Page},
     headers,
-    paging::{MAX_PAGE_ENTRIES, Next, Paging},
+    kinds::source,
+    paging::{Next, Paged, Paging},
     response,
     transport::Response,
 };
-use crate::model::{Certificate, Expiry, Field, MAX_TEXT_CHARS, clean};
+use crate::model::{Certificate, Expiry, Field, Kind, MAX_TEXT_CHARS, clean};
+
+fn client_certificates(body: &[u8]) -> Body<Page> {
+    (source(Kind::Client).read_page)(body)
+}
 
 /// The bytes are the body of an answer.
 pub fn answer(bytes: &[u8]) {
-    let read = envelope::client_certificates(bytes);
+    let read = client_certificates(bytes);
     match &read {
         Body::Good(page) => {
-            page.entries.iter().for_each(assert_harmless);
+            page.certificates.iter().for_each(assert_harmless);
         }
         Body::Refused(refusal) => {
             assert_harmless_sentence(&refusal.words);
@@ -45,7 +50,7 @@ pub fn answer(bytes: &[u8]) {
     for status in [200, 403, 429, 502] {
         let status = StatusCode::from_u16(status).unwrap();
         let response = Response { status, headers: HeaderMap::new(), body: Ok(bytes.to_vec()) };
-        match response::into_result(response, envelope::client_certificates, "default") {
+        match response::into_result(response, client_certificates, "default", "SSL and Certificates: Read") {
             Ok(page) => assert!(status.is_success() && read == Body::Good(page), "{status}"),
             Err(failure) => assert_harmless_sentence(&failure.message),
         }
@@ -55,23 +60,23 @@ pub fn answer(bytes: &[u8]) {
         if let Body::Good(page) = &read {
             assert_eq!(value["success"], true);
             assert_eq!(
-                page.entries.len(),
-                value["result"].as_array().map_or(0, |items| items.len().min(MAX_PAGE_ENTRIES + 1))
+                page.certificates.len(),
+                value["result"].as_array().map_or(0, |items| items.len().min(Paged::Numbered.max_entries() + 1))
             );
         }
         let written = value.to_string();
-        match (envelope::client_certificates(written.as_bytes()), &value["success"], &value["result"]) {
+        match (client_certificates(written.as_bytes()), &value["success"], &value["result"]) {
             (Body::Good(page), Value::Bool(true), Value::Array(items)) => {
                 let mut ids = items.iter().map(|item| clean(item["id"].as_str().unwrap_or_default()));
                 assert!(
-                    page.entries.iter().all(|entry| ids.next().as_deref() == Some(entry.id())),
+                    page.certificates.iter().all(|entry| ids.next().as_deref() == Some(entry.id())),
                     "an entry is lost in {written}"
                 );
                 let count = &value["result_info"]["total_count"];
                 assert_eq!(page.total_count, count.as_u64());
             }
             (Body::Good(page), Value::Bool(true), Value::Null) => {
-                assert_eq!((page.entries.len(), page.total_count), (0, Some(0)));
+                assert_eq!((page.certificates.len(), page.total_count), (0, Some(0)));
             }
             (Body::Unreadable(_), Value::Bool(true), result) => assert!(!result.is_array(), "{written}"),
             (Body::Refused(_), Value::Bool(false), _) | (Body::Unreadable(_), _, _) => {}
@@ -170,7 +175,14 @@ pub fn listing(bytes: &[u8]) {
                     given.insert((from, to));
                 }
                 let total = |number: Option<usize>| number.map(|number| number as u64);
-                in_flight.push((number, Page { entries, total_count: total(count), total_pages: total(pages) }));
+                let page = Page {
+                    entries: entries.len(),
+                    certificates: entries,
+                    skipped: 0,
+                    total_count: total(count),
+                    total_pages: total(pages),
+                };
+                in_flight.push((number, page));
             }
             Next::Wait => {
                 assert!(!in_flight.is_empty(), "it waits for nothing");
@@ -223,8 +235,8 @@ pub fn listing(bytes: &[u8]) {
 
 /// Entries of which nothing is known but their ids, which are their places here.
 static ENTRIES: LazyLock<Vec<Certificate>> =
-    LazyLock::new(|| match envelope::client_certificates(br#"{"success":true,"result":[{}]}"#) {
-        Body::Good(page) => (0..64).map(|id| with_id(&page.entries[0], id)).collect(),
+    LazyLock::new(|| match client_certificates(br#"{"success":true,"result":[{}]}"#) {
+        Body::Good(page) => (0..64).map(|id| with_id(&page.certificates[0], id)).collect(),
         other => panic!("{other:?}"),
     });
 
@@ -246,7 +258,7 @@ pub fn date(bytes: &[u8]) {
             assert_is_shown(time);
             assert_reads_back(DateTime::from_timestamp(time, 0).unwrap(), 0);
         }
-        Expiry::Missing | Expiry::Invalid => {}
+        Expiry::Missing | Expiry::Invalid | Expiry::NoCertificate => {}
     }
     let number = |range: std::ops::Range<usize>| {
         let mut eight = [0; 8];

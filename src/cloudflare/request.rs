@@ -19,7 +19,7 @@ use super::{
     throttle::{PauseReason, Paused, Priority, ResponseSummary, ThrottleRecord, Ticket, Transition, Verdict},
     transport::Response,
 };
-use crate::model::{Cause, DeadToken, Failure, Reason, usable_time};
+use crate::model::{Cause, DeadToken, Failure, Kind, Reason, usable_time};
 
 /// A request to the API.
 pub(super) struct ApiRequest<T> {
@@ -93,7 +93,7 @@ impl Client {
         metered.status = status.map(|status| status.as_u16());
         drop(metered);
         let mut summary = self.summary(&response);
-        let result = self.read(response, request.read).await;
+        let result = self.read(response, request).await;
         let failure = result.as_ref().err();
         if failure.is_some_and(|failure| failure.reason == Reason::RateLimited) {
             summary.is_rate_limited = true;
@@ -131,10 +131,15 @@ impl Client {
     }
 
     /// Reads a response on another thread, so that a large page holds up no other request. No failure holds the secret.
-    async fn read<T: Send + 'static>(&self, response: Result<Response, Failure>, read: Read<T>) -> Result<T, Failure> {
+    async fn read<T: Send + 'static>(
+        &self,
+        response: Result<Response, Failure>,
+        request: &ApiRequest<T>,
+    ) -> Result<T, Failure> {
         let credential = self.credential.name().clone();
+        let (read, permission) = (request.read, request.endpoint.permission());
         let result = match response {
-            Ok(response) => tokio::spawn(async move { into_result(response, read, &credential) }).await.unwrap_or_else(|bug| {
+            Ok(response) => tokio::spawn(async move { into_result(response, read, &credential, permission) }).await.unwrap_or_else(|bug| {
                 tracing::error!(%bug, "Reading an answer failed in a way that it never should. Please report this.");
                 Err(Failure::new(Reason::Decode, "The answer cannot be read, through a fault of this program."))
             }),
@@ -152,7 +157,7 @@ impl Client {
         let credential = self.credential.name();
         if paused.reason == PauseReason::Refused {
             let Refusal { reason, cause } = *lock(&self.last_refusal);
-            let remedy = cause::remedy(reason, cause, credential);
+            let remedy = cause::remedy(reason, cause, credential, Endpoint::Listing(Kind::Client).permission());
             let message = format!(
                 "Not asked: Cloudflare refuses credential {credential:?}, so a single zone tries it now and then{remedy}"
             );
@@ -210,6 +215,7 @@ fn verdict(endpoint: Endpoint, status: Option<StatusCode>, failure: Option<&Fail
         Some(Cause::LockedOut) => Verdict::LockedOut,
         Some(cause) if cause.is_about_the_credential() => refused,
         Some(Cause::Blocked | Cause::Transient) => Verdict::None,
+        Some(Cause::NotOnPlan) => Verdict::Accepted,
         _ if status == StatusCode::UNAUTHORIZED => refused,
         Some(Cause::NotSaid | Cause::MissingPermission) => Verdict::Forbidden,
         _ if status == StatusCode::FORBIDDEN => Verdict::Forbidden,

@@ -16,7 +16,14 @@ const RATE_LIMIT_CODES: [i64; 3] = [971, 10_100, 10_429];
 pub(super) type Read<T> = fn(&[u8]) -> Body<T>;
 
 /// Turns status and body into a value or a failure: the one place that does.
-pub(super) fn into_result<T>(response: Response, read: Read<T>, credential: &str) -> Result<T, Failure> {
+///
+/// `permission` is what the token needs for this request.
+pub(super) fn into_result<T>(
+    response: Response,
+    read: Read<T>,
+    credential: &str,
+    permission: &str,
+) -> Result<T, Failure> {
     let Response { status, headers, body } = response;
     let failed = |failure| Failure { cf_ray: cf_ray(&headers), ..failure };
     let mut interception = None;
@@ -61,7 +68,7 @@ pub(super) fn into_result<T>(response: Response, read: Read<T>, credential: &str
     let remedy = match interception.and_then(|page| page.ending(cause)) {
         Some(ending) => ending.to_owned(),
         None if status.is_redirection() => ": redirects are not followed; check api.base_url.".to_owned(),
-        None => cause::remedy(reason, cause, credential),
+        None => cause::remedy(reason, cause, credential, permission),
     };
     let message = format!("Cloudflare answered {}{known}{but}{words}{remedy}", status.as_u16());
     Err(failed(Failure { cause, ..Failure::new(reason, message) }))

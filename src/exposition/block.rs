@@ -97,9 +97,10 @@ impl Place {
                 label(text, field.label(), value);
             }
             if let Subject::CertificateInfo = family.subject {
-                label(text, "zone_id", view.state.zone.id.as_str());
+                let kind = view.state.zone.kind;
+                label(text, kind.scope().id_label(), view.state.zone.id.as_str());
                 label(text, "status", certificate.status.label());
-                for (field, value) in texts {
+                for (field, value) in texts.filter(|(field, _)| kind.details().contains(*field)) {
                     label(text, field.label(), value);
                 }
             }

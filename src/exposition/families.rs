@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use super::{RenderContext, target::TargetView, text};
-use crate::model::{Certificate, Listing, Reason, Rejection, Status, ZoneState};
+use crate::model::{Certificate, Listing, Reason, Rejection, ZoneState};
 
 /// One metric.
 pub(super) struct Family {
@@ -89,8 +89,8 @@ pub(super) const FAMILIES: &[Family] = &[
         help: "Certificates of the zone by status, those without a usable date included. Polled and cached.",
         subject: Subject::Zone(|zone| {
             if let Some(listing) = zone.listing() {
-                for status in Status::ALL {
-                    zone.labelled("status", status.label(), listing.count(status));
+                for status in listing.kind().statuses() {
+                    zone.labelled("status", status.label(), listing.count(*status));
                 }
             }
         }),
@@ -140,10 +140,15 @@ pub(super) const FAMILIES: &[Family] = &[
         subject: Subject::Zone(|zone| zone.sample_if(zone.listing().map(|_| zone.state().vanished))),
     },
     Family {
+        name: "cloudflare_certificates_available",
+        help: "0 if Cloudflare says that the plan does not include this kind of certificate, else 1. Polled and cached.",
+        subject: Subject::Zone(|zone| zone.sample_if(zone.state().available.map(u8::from))),
+    },
+    Family {
         name: "cloudflare_certificates_up",
         help: "1 if the last poll of the zone succeeded. If not, the last good listing stays.",
         subject: Subject::Zone(|zone| {
-            let poll = zone.state().last_poll.as_ref();
+            let poll = zone.state().last_poll.as_ref().filter(|_| zone.state().available != Some(false));
             zone.sample_if(poll.map(|poll| u8::from(poll.failure.is_none())));
         }),
     },

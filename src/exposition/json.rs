@@ -9,14 +9,17 @@ use chrono::{DateTime, SecondsFormat};
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
 
 use super::Exposition;
-use crate::model::{Certificate, Field, Rejection, SeriesSettings, Status, Suppression, Texts, Zone, ZoneState};
+use crate::model::{
+    Certificate, Field, Fields, Kind, Rejection, Scope, SeriesSettings, Suppression, Texts, Zone, ZoneState,
+};
 
 /// A certificate as `list` prints it.
 #[derive(Debug)]
 pub(crate) struct CertificateRow<'a> {
-    pub(crate) kind: &'static str,
-    pub(crate) zone: &'a str,
-    pub(crate) zone_id: &'a str,
+    pub(crate) kind: Kind,
+    /// Name of the zone or account.
+    pub(crate) scope: &'a str,
+    pub(crate) scope_id: &'a str,
     pub(crate) status: &'static str,
     pub(crate) texts: &'a Texts,
     pub(crate) expires_on: Option<String>,
@@ -25,11 +28,12 @@ pub(crate) struct CertificateRow<'a> {
 }
 
 /// A column that holds texts. The last column, [`DAYS_UNTIL_EXPIRY`], holds numbers.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Column {
     Kind,
-    Zone,
-    ZoneId,
+    /// Name of the zone or account.
+    Scope(Scope),
+    ScopeId(Scope),
     Status,
     Text(Field),
     ExpiresOn,
@@ -41,9 +45,11 @@ pub(crate) const DAYS_UNTIL_EXPIRY: &str = "days_until_expiry";
 /// One kind of certificate in one zone: how its polls went, and what its last good listing held.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ListingStatus<C> {
-    pub(crate) kind: String,
-    pub(crate) zone: String,
-    pub(crate) zone_id: String,
+    pub(crate) kind: Kind,
+    #[serde(flatten)]
+    pub(crate) scope: ListingScope,
+    /// Whether the plan includes the kind; `None` before the first poll.
+    pub(crate) available: Option<bool>,
     pub(crate) poll_interval_seconds: f64,
     /// `None` before the first good listing.
     pub(crate) last_success: Option<LastSuccess>,
@@ -51,6 +57,35 @@ pub(crate) struct ListingStatus<C> {
     pub(crate) last_poll: Option<LastPoll>,
     /// Those that have series of their own.
     pub(crate) certificates: Vec<C>,
+}
+
+/// Where a listing is: in a zone or in an account.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum ListingScope {
+    Zone { zone: String, zone_id: String },
+    Account { account: String, account_id: String },
+}
+
+impl ListingScope {
+    pub(crate) fn new(scope: Scope, name: &str, id: &str) -> Self {
+        match scope {
+            Scope::Zone => Self::Zone { zone: name.to_owned(), zone_id: id.to_owned() },
+            Scope::Account => Self::Account { account: name.to_owned(), account_id: id.to_owned() },
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Zone { zone: name, .. } | Self::Account { account: name, .. } => name,
+        }
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        match self {
+            Self::Zone { zone_id: id, .. } | Self::Account { account_id: id, .. } => id,
+        }
+    }
 }
 
 /// What the last good listing held: the numbers of the metrics of the same names.
@@ -182,18 +217,30 @@ fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("every key is a string or a number, and nothing that is written fails")
 }
 
+impl<C> ListingStatus<C> {
+    /// What sets it apart from others, in the order in which they are reported.
+    pub(crate) fn key(&self) -> (&str, &str, Kind) {
+        (self.scope.name(), self.scope.id(), self.kind)
+    }
+}
+
 impl ListingStatus<()> {
     /// Without its certificates.
     fn new(zone: &ZoneState, hidden: usize, settings: &SeriesSettings, now: i64) -> Self {
         let days = settings.expiring_within_days.iter();
         Self {
-            kind: zone.zone.kind.label().to_owned(),
-            zone: zone.name.to_string(),
-            zone_id: zone.zone.id.to_string(),
+            kind: zone.zone.kind,
+            scope: ListingScope::new(zone.zone.kind.scope(), &zone.name, zone.zone.id.as_str()),
+            available: zone.available,
             poll_interval_seconds: zone.zone.interval.as_secs_f64(),
             last_success: zone.listing.as_ref().map(|(listing, completed)| LastSuccess {
                 completed_on: date(*completed).unwrap_or_default(),
-                by_status: Status::ALL.map(|status| (status.label().to_owned(), listing.count(status))).into(),
+                by_status: listing
+                    .kind()
+                    .statuses()
+                    .iter()
+                    .map(|&status| (status.label().to_owned(), listing.count(status)))
+                    .collect(),
                 expired: listing.expired(now) as u64,
                 expiring_within_days: days.map(|&days| (days, listing.expiring(now, days) as u64)).collect(),
                 next_expiry_on: listing.next_expiry(now).and_then(date),
@@ -215,22 +262,30 @@ impl ListingStatus<()> {
 }
 
 impl Column {
-    /// The columns in their order: the labels of `cloudflare_certificate_info`, then the dates.
-    pub(crate) fn all() -> impl Iterator<Item = Self> {
-        let texts = |fields: &'static [Field]| fields.iter().copied().map(Self::Text);
-        [Self::Kind, Self::Zone]
+    /// The columns of certificates of these kinds, in their order: the labels of `cloudflare_certificate_info`, then the
+    /// dates.
+    pub(crate) fn all(kinds: &[Kind]) -> Vec<Self> {
+        let of_scope = |column: fn(Scope) -> Self| {
+            let has = move |scope: &Scope| kinds.iter().any(|kind| kind.scope() == *scope);
+            [Scope::Zone, Scope::Account].into_iter().filter(has).map(column)
+        };
+        let details = kinds.iter().fold(Fields::of(&[]), |fields, kind| fields.union(kind.details()));
+        [Self::Kind]
             .into_iter()
-            .chain(texts(Field::KEY))
-            .chain([Self::ZoneId, Self::Status])
-            .chain(texts(Field::DETAILS))
+            .chain(of_scope(Self::Scope))
+            .chain(Field::KEY.iter().copied().map(Self::Text))
+            .chain(of_scope(Self::ScopeId))
+            .chain([Self::Status])
+            .chain(details.iter().map(Self::Text))
             .chain([Self::ExpiresOn, Self::IssuedOn])
+            .collect()
     }
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Kind => "kind",
-            Self::Zone => "zone",
-            Self::ZoneId => "zone_id",
+            Self::Scope(scope) => scope.label(),
+            Self::ScopeId(scope) => scope.id_label(),
             Self::Status => "status",
             Self::Text(field) => field.label(),
             Self::ExpiresOn => "expires_on",
@@ -242,9 +297,9 @@ impl Column {
 impl<'a> CertificateRow<'a> {
     pub(crate) fn new(zone: &'a Zone, name: &'a str, certificate: &'a Certificate, now: i64) -> Self {
         Self {
-            kind: zone.kind.label(),
-            zone: name,
-            zone_id: zone.id.as_str(),
+            kind: zone.kind,
+            scope: name,
+            scope_id: zone.id.as_str(),
             status: certificate.status.label(),
             texts: &certificate.texts,
             expires_on: certificate.not_after().and_then(date),
@@ -256,9 +311,9 @@ impl<'a> CertificateRow<'a> {
     /// What stands in a column; `None` if it is not known.
     pub(crate) fn text(&self, column: Column) -> Option<&str> {
         match column {
-            Column::Kind => Some(self.kind),
-            Column::Zone => Some(self.zone),
-            Column::ZoneId => Some(self.zone_id),
+            Column::Kind => Some(self.kind.label()),
+            Column::Scope(scope) => Some(self.scope).filter(|_| scope == self.kind.scope()),
+            Column::ScopeId(scope) => Some(self.scope_id).filter(|_| scope == self.kind.scope()),
             Column::Status => Some(self.status),
             Column::Text(field) => Some(&self.texts[field]),
             Column::ExpiresOn => self.expires_on.as_deref(),
@@ -267,14 +322,18 @@ impl<'a> CertificateRow<'a> {
     }
 }
 
-/// An object with a member for each column.
+/// An object with a member for each column of its kind.
 impl Serialize for CertificateRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut object = serializer.serialize_map(None)?;
-        for column in Column::all() {
+        for column in Column::all(&[self.kind]) {
             object.serialize_entry(column.name(), &self.text(column))?;
         }
         object.serialize_entry(DAYS_UNTIL_EXPIRY, &self.days_until_expiry)?;
+        let hosts: Vec<_> = self.texts.hosts().collect();
+        if self.kind.has_hosts() {
+            object.serialize_entry("hosts", &hosts)?;
+        }
         object.end()
     }
 }
@@ -296,7 +355,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::model::{Expiry, Failure, Kind, Listing, Reason, Snapshot};
+    use crate::model::{Expiry, Failure, Listing, Reason, Snapshot, Status};
 
     const NOW: i64 = 1_795_521_600;
 
@@ -365,7 +424,7 @@ mod tests {
         let ids: Vec<_> = first["certificates"].as_array().unwrap().iter().map(|one| &one["certificate_id"]).collect();
         assert_eq!(ids, ["a", "b"]);
         let expected = json!({
-            "kind": "client", "zone": "b.example", "zone_id": format!("{:032x}", 2), "poll_interval_seconds": 1.5,
+            "kind": "client", "zone": "b.example", "zone_id": format!("{:032x}", 2), "available": null, "poll_interval_seconds": 1.5,
             "last_success": null, "last_poll": null, "certificates": [],
         });
         assert_eq!(*second, expected);

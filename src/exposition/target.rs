@@ -13,9 +13,9 @@ pub(super) struct TargetView {
     pub(super) state: Arc<ZoneState>,
     /// Earlier targets of this kind and name.
     namesakes: Vec<Arc<ZoneState>>,
-    /// `kind`, `zone` and `zone_id`, as they stand between the braces.
+    /// `kind`, `zone` and `zone_id`, or `account` and `account_id`, as they stand between the braces.
     pub(super) labels: String,
-    /// `kind` and `zone`: with the id of a certificate, they identify its series.
+    /// `kind` and `zone` or `account`: with the id of a certificate, they identify its series.
     pub(super) certificate_labels: String,
     pub(super) selection: Selection,
 }
@@ -44,9 +44,10 @@ impl TargetView {
         let RenderContext { settings, now } = context;
         let mut certificate_labels = String::new();
         label(&mut certificate_labels, "kind", state.zone.kind.label());
-        label(&mut certificate_labels, "zone", &state.name);
+        let scope = state.zone.kind.scope();
+        label(&mut certificate_labels, scope.label(), &state.name);
         let mut labels = certificate_labels.clone();
-        label(&mut labels, "zone_id", state.zone.id.as_str());
+        label(&mut labels, scope.id_label(), state.zone.id.as_str());
 
         let listings = namesakes.iter().filter_map(|namesake| namesake.listing.as_ref());
         let others = listings.flat_map(|(listing, _)| listing.certificates());

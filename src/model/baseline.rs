@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{Certificate, Listing, Status};
+use super::{Certificate, Listing, SECONDS_PER_DAY};
 
 /// Ids that a listing was expected to hold and did not.
 pub type MissingIds = HashSet<Box<str>>;
@@ -10,11 +10,14 @@ pub type MissingIds = HashSet<Box<str>>;
 /// What was known of a target before it is listed again.
 ///
 /// Cloudflare keeps client certificates for good, revoked ones included. A listing that lacks ids of the one before
-/// is therefore a fault over there more likely than the truth, and it would end every alert about them.
+/// is therefore a fault over there more likely than the truth, and it would end every alert about them. Certificates of
+/// other kinds can be deleted, and Cloudflare removes some of them in the moment of the outage.
 #[derive(Debug, Clone, Default)]
 pub struct Baseline {
     /// The last good listing, if there is one.
     pub listing: Option<Arc<Listing>>,
+    /// When it was completed, in Unix seconds.
+    pub completed: i64,
     /// What the last complete reading lacked of it. Whatever is missing once more really is.
     pub missing: Option<Arc<MissingIds>>,
 }
@@ -22,9 +25,10 @@ pub struct Baseline {
 /// What became of the certificates of the baseline.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Comparison {
-    /// All are there, or those that are missing were missing before: this many of them were usable.
+    /// All are there, or those that are missing may be missing.
     Believed {
-        /// Usable certificates that are gone.
+        /// Those that are gone and are missed: usable ones, and of kinds whose certificates can be deleted those that
+        /// were about to expire or had just done so.
         vanished: u64,
     },
     /// These are missing for the first time.
@@ -40,19 +44,28 @@ impl Baseline {
         let missing = known.iter().filter(is_missing);
         let was_missing =
             |certificate: &Certificate| self.missing.as_ref().is_some_and(|missing| missing.contains(certificate.id()));
-        if missing.clone().all(was_missing) {
-            let usable = missing.filter(|certificate| certificate.status != Status::Revoked);
-            Comparison::Believed { vanished: usable.count() as u64 }
+        let keeps_ids = self.listing.as_ref().is_none_or(|listing| listing.kind().keeps_ids());
+        if !keeps_ids || missing.clone().all(was_missing) {
+            let is_missed = |certificate: &&Certificate| {
+                certificate.status.is_usable() && (keeps_ids || self.was_near_its_end(certificate))
+            };
+            Comparison::Believed { vanished: missing.filter(is_missed).count() as u64 }
         } else {
             Comparison::Doubted(missing.map(|certificate| certificate.id().into()).collect())
         }
+    }
+
+    /// Whether a certificate had 30 days or less left when it was listed last, or had expired less than 7 days before.
+    fn was_near_its_end(&self, certificate: &Certificate) -> bool {
+        let left = certificate.not_after().map(|expiry| expiry.saturating_sub(self.completed));
+        left.is_some_and(|left| left > -7 * SECONDS_PER_DAY && left <= 30 * SECONDS_PER_DAY)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Expiry, Field, Texts};
+    use crate::model::{Expiry, Field, Status, Texts};
 
     fn listing(entries: &[(&str, Status)]) -> Listing {
         let certificate = |&(id, status): &(&str, Status)| Certificate {
@@ -90,6 +103,7 @@ mod tests {
         ] {
             let baseline = Baseline {
                 listing: Some(Arc::new(before.clone())),
+                completed: 0,
                 missing: missing_before.map(|ids| Arc::new(missing(ids))),
             };
             let ids = now.iter().copied().collect();

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Field, Texts};
+use super::{Field, Status, Texts};
 
 /// One entry of a listing.
 ///
@@ -33,12 +33,21 @@ impl Certificate {
         &self.texts[Field::CommonName]
     }
 
+    /// The id that the API gives to the entry: that of the certificate, unless an entry can hold several.
+    #[must_use]
+    pub fn entry_id(&self) -> &str {
+        match &self.texts[Field::Entry] {
+            "" => self.id(),
+            entry => entry,
+        }
+    }
+
     /// When it expires, where that is known.
     #[must_use]
     pub const fn not_after(&self) -> Option<i64> {
         match self.expiry {
             Expiry::At(time) => Some(time),
-            Expiry::Missing | Expiry::Invalid => None,
+            Expiry::Missing | Expiry::Invalid | Expiry::NoCertificate => None,
         }
     }
 
@@ -49,7 +58,7 @@ impl Certificate {
             return Some(Rejection::MissingId);
         }
         match self.expiry {
-            Expiry::At(_) => None,
+            Expiry::At(_) | Expiry::NoCertificate => None,
             Expiry::Missing => Some(Rejection::MissingExpiry),
             Expiry::Invalid => Some(Rejection::InvalidExpiry),
         }
@@ -88,46 +97,8 @@ pub enum Expiry {
     Missing,
     /// There, but no date.
     Invalid,
-}
-
-/// Where a certificate is in its life. An expired one is still `active`: Cloudflare has no status for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// Accepted.
-    Active,
-    /// Being restored.
-    PendingReactivation,
-    /// Being revoked, still accepted perhaps.
-    PendingRevocation,
-    /// No longer accepted; listed for ever.
-    Revoked,
-    /// Absent, or a word that is not documented.
-    Unknown,
-}
-
-impl Status {
-    /// Every status, in the order of the documentation.
-    pub const ALL: [Self; 5] =
-        [Self::Active, Self::PendingReactivation, Self::PendingRevocation, Self::Revoked, Self::Unknown];
-
-    /// The word, as the API, the configuration and the metrics write it.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::PendingReactivation => "pending_reactivation",
-            Self::PendingRevocation => "pending_revocation",
-            Self::Revoked => "revoked",
-            Self::Unknown => "unknown",
-        }
-    }
-
-    /// The status that the word means, if any.
-    #[must_use]
-    pub fn from_label(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.label() == word)
-    }
+    /// The entry holds no certificate, as while the first one is being issued.
+    NoCertificate,
 }
 
 /// Why an entry of a good listing has no series of its own.

@@ -1,6 +1,6 @@
 //! The certificates of a listing that have expired or do so within days.
 
-use super::{Listing, SECONDS_PER_DAY, SeriesSettings, Status, Suppression};
+use super::{Listing, SECONDS_PER_DAY, SeriesSettings, Suppression};
 
 /// How many certificates, and about how many of them no alert is.
 #[derive(Debug, Default)]
@@ -64,7 +64,7 @@ impl ExpiryCounts {
         };
         let until = |days| now.saturating_add(i64::from(days) * SECONDS_PER_DAY);
         let mut is_next = true;
-        let usable = listing.certificates().iter().filter(|certificate| certificate.status != Status::Revoked);
+        let usable = listing.certificates().iter().filter(|certificate| certificate.status.is_usable());
         for certificate in usable {
             // They are in the order of their expiry, those without one at the end.
             let Some(expiry) = certificate.not_after().filter(|&expiry| expiry <= until(Self::NEAR)) else { break };

@@ -103,6 +103,8 @@ pub enum Cause {
     UnknownZone,
     /// "Authentication error" and no word why: mostly a permission that lacks, but not always.
     NotSaid,
+    /// The plan does not include this kind of certificate: neither a failure nor an empty listing.
+    NotOnPlan,
     /// A fault at Cloudflare that passes, whatever the status says.
     Transient,
 }

@@ -24,6 +24,8 @@ pub enum Field {
     FingerprintSha256,
     /// Subject key identifier.
     Ski,
+    /// Who has to renew it: `cloudflare` or `owner`.
+    RenewedBy,
     /// Name of the certificate authority.
     Issuer,
     /// Signature algorithm.
@@ -38,16 +40,27 @@ pub enum Field {
     State,
     /// L of the signing request.
     Location,
+    /// The host names that it is for, with a space between them. No label: there can be hundreds.
+    Hosts,
+    /// Certificates of the same purpose take each other's place; empty where none does. No label.
+    Purpose,
+    /// A number: of several certificates of one purpose, the one with the highest is in use. No label.
+    Rank,
+    /// Id of the entry that holds the certificate, where an entry can hold several or none. No label.
+    Entry,
+    /// What hinders Cloudflare from issuing or renewing it. No label.
+    Problem,
 }
 
 impl Field {
     /// Every field, in the order of the labels.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 18] = [
         Self::Id,
         Self::CommonName,
         Self::SerialNumber,
         Self::FingerprintSha256,
         Self::Ski,
+        Self::RenewedBy,
         Self::Issuer,
         Self::Signature,
         Self::Organization,
@@ -55,19 +68,21 @@ impl Field {
         Self::Country,
         Self::State,
         Self::Location,
+        Self::Hosts,
+        Self::Purpose,
+        Self::Rank,
+        Self::Entry,
+        Self::Problem,
     ];
 
     /// The fields that are labels of every series of a certificate: the first of [`ALL`](Self::ALL).
     pub const KEY: &[Self] = Self::ALL.split_at(2).0;
 
-    /// The fields that only the info metric has: the rest.
-    pub const DETAILS: &[Self] = Self::ALL.split_at(2).1;
-
     /// The first so many differ from certificate to certificate, nearly always. The others say who signed it, how, and
     /// for which subject, and are the same for all that are made in one way.
     const OWN: usize = 5;
 
-    /// The label name.
+    /// The label name, or the key in a state file where it is no label.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -76,6 +91,7 @@ impl Field {
             Self::SerialNumber => "serial_number",
             Self::FingerprintSha256 => "fingerprint_sha256",
             Self::Ski => "ski",
+            Self::RenewedBy => "renewed_by",
             Self::Issuer => "issuer",
             Self::Signature => "signature",
             Self::Organization => "organization",
@@ -83,7 +99,47 @@ impl Field {
             Self::Country => "country",
             Self::State => "state",
             Self::Location => "location",
+            Self::Hosts => "hosts",
+            Self::Purpose => "purpose",
+            Self::Rank => "rank",
+            Self::Entry => "entry",
+            Self::Problem => "problem",
         }
+    }
+}
+
+/// A set of fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fields(u32);
+
+impl Fields {
+    /// These.
+    #[must_use]
+    pub const fn of(fields: &[Field]) -> Self {
+        let mut bits = 0;
+        let mut place = 0;
+        while place < fields.len() {
+            bits |= 1 << fields[place] as u32;
+            place += 1;
+        }
+        Self(bits)
+    }
+
+    /// Whether a field is in it.
+    #[must_use]
+    pub const fn contains(self, field: Field) -> bool {
+        self.0 & (1 << field as u32) != 0
+    }
+
+    /// The fields, in the order of the labels.
+    pub fn iter(self) -> impl Iterator<Item = Field> {
+        Field::ALL.into_iter().filter(move |&field| self.contains(field))
+    }
+
+    /// Those of both.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 }
 
@@ -108,23 +164,13 @@ pub struct Texts {
 impl Texts {
     /// The texts, once they are [clean](super::clean). They share nothing.
     pub fn new<T: AsRef<str>>(texts: &ByField<T>) -> Self {
-        let (own, shared) = texts.split_at(Field::OWN);
-        Self { own: lines(own).into(), shared: lines(shared).into() }
+        let (own, shared) = both_lines(texts);
+        Self { own: own.into(), shared: shared.into() }
     }
 
     /// Every field with its text, in the order of [`Field::ALL`].
     pub fn iter(&self) -> impl Iterator<Item = (Field, &str)> {
         Field::ALL.into_iter().zip(self.own.split('\n').chain(self.shared.split('\n')))
-    }
-
-    /// The fields with texts of the certificate's own, in their order.
-    pub fn own(&self) -> impl Iterator<Item = (Field, &str)> {
-        Field::ALL.into_iter().zip(self.own.split('\n'))
-    }
-
-    /// The fields with texts that others have too, in their order.
-    pub fn shared(&self) -> impl Iterator<Item = (Field, &str)> {
-        Field::ALL.into_iter().skip(Field::OWN).zip(self.shared.split('\n'))
     }
 
     /// The same with another text in one field.
@@ -136,9 +182,14 @@ impl Texts {
         Self::new(&texts)
     }
 
-    /// Whether the texts of [`shared`](Self::shared) are those of the other one, as far as a pointer tells.
-    #[must_use]
-    pub fn shares_with(&self, other: &Self) -> bool {
+    /// The host names, one after the other.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        self[Field::Hosts].split(' ').filter(|host| !host.is_empty())
+    }
+
+    /// Whether both hold what they have in common once.
+    #[cfg(test)]
+    pub(crate) fn shares_with(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
     }
 }
@@ -223,10 +274,9 @@ pub struct Interner {
 impl Interner {
     /// The texts, once they are [clean](super::clean).
     pub fn texts<T: AsRef<str>>(&mut self, texts: &ByField<T>) -> Texts {
-        let (own, shared) = texts.split_at(Field::OWN);
-        let shared = lines(shared);
+        let (own, shared) = both_lines(texts);
         let shared = self.known(&shared).unwrap_or_else(|| self.add(shared.into()));
-        Texts { own: lines(own).into(), shared }
+        Texts { own: own.into(), shared }
     }
 
     /// Has the texts share what those before them shared.
@@ -253,14 +303,30 @@ impl Interner {
     }
 }
 
-/// The texts, clean, each on a line of its own.
-fn lines<T: AsRef<str>>(texts: &[T]) -> String {
+/// The lines of the texts that are a certificate's own, and of the others.
+fn both_lines<T: AsRef<str>>(texts: &ByField<T>) -> (String, String) {
+    let (own, shared) = texts.split_at(Field::OWN);
+    let (own_fields, shared_fields) = Field::ALL.split_at(Field::OWN);
+    (lines(own_fields, own), lines(shared_fields, shared))
+}
+
+/// The texts of these fields, clean, each on a line of its own.
+fn lines<T: AsRef<str>>(fields: &[Field], texts: &[T]) -> String {
     let mut lines = String::with_capacity(texts.iter().map(|text| text.as_ref().len() + 1).sum::<usize>() - 1);
-    for (place, text) in texts.iter().enumerate() {
+    for (place, (field, text)) in fields.iter().zip(texts).enumerate() {
         if place > 0 {
             lines.push('\n');
         }
-        append_clean(&mut lines, text.as_ref());
+        if *field != Field::Hosts {
+            append_clean(&mut lines, text.as_ref());
+            continue;
+        }
+        // One host name has the length of a text at most, and there can be hundreds.
+        for host in text.as_ref().split(' ').filter(|host| !host.is_empty()) {
+            append_clean(&mut lines, host);
+            lines.push(' ');
+        }
+        lines.truncate(lines.trim_end_matches(' ').len());
     }
     lines
 }
@@ -280,9 +346,17 @@ mod tests {
                 [(field, "alone")]
             );
         }
-        assert!(texts.iter().eq(named) && texts.own().chain(texts.shared()).eq(named));
-        assert!(Field::KEY.iter().chain(Field::DETAILS).eq(&Field::ALL));
+        assert!(texts.iter().eq(named));
         assert!(Texts::default().iter().eq(Field::ALL.map(|field| (field, ""))));
+    }
+
+    #[test]
+    fn there_can_be_more_host_names_than_fit_into_a_text() {
+        let hosts: Vec<_> = (0..200).map(|n| format!("host-{n}.example")).collect();
+        let texts = Texts::from([(Field::Hosts, format!(" {}\u{85}  x ", hosts.join(" ")))]);
+        let expected = hosts.iter().map(String::as_str).take(199).chain(["host-199.example\u{fffd}", "x"]);
+        assert!(texts.hosts().eq(expected), "{texts:?}");
+        assert_eq!(Texts::from([(Field::Hosts, " ")]).hosts().count(), 0);
     }
 
     #[test]

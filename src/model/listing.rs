@@ -1,28 +1,32 @@
-//! A whole listing of a zone: its certificates in order, and what follows from them together.
+//! A whole listing of a target: its certificates in order, and what follows from them together.
 
 use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Certificate, Interner, Rejection, SECONDS_PER_DAY, Status};
+use super::{Certificate, Class, Field, Interner, Kind, Rejection, SECONDS_PER_DAY, Status};
 
-/// Every certificate of one zone, read whole.
+/// Every certificate of one target, read whole.
 ///
 /// It is made once and read many times, so what is asked of it at every scrape is worked out when it is made, as
 /// far as that takes no more than a few bytes a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Listing {
+    kind: Kind,
     certificates: Vec<Certificate>,
+    /// Entries: one can hold several certificates, or none.
     by_status: [u64; Status::ALL.len()],
     rejected: [u64; Rejection::ALL.len()],
     /// The API said that there would be fewer entries.
     pub more_than_promised: bool,
-    /// Sorted expiries of the certificates that are not revoked: numbers that change with time are found by
+    /// Sorted expiries of the usable certificates: numbers that change with time are found by
     /// halving, for eight bytes a certificate.
     expiries: Box<[i64]>,
     /// What can take the place of a certificate, by its name. Names under which nothing is superseded, as most,
     /// are not in it.
     successors: HashMap<Box<str>, Successors>,
+    /// For kinds that say it themselves: the rank of the certificate that is in use, by [`Field::Purpose`].
+    in_use: HashMap<Box<str>, i64>,
 }
 
 /// The active certificates of a name that can take the place of another one: expiry and time of issue, the soonest
@@ -36,7 +40,7 @@ struct Successors(Box<[(i64, i64)]>);
 impl Successors {
     /// `None` if nothing of the name is ever superseded. `namesakes` are in the order of their expiry.
     fn of(namesakes: &[&Certificate]) -> Option<Self> {
-        let active = || namesakes.iter().filter(|namesake| namesake.status == Status::Active);
+        let active = || namesakes.iter().filter(|namesake| namesake.status.class() == Class::Active);
         if is_fleet(active().copied()) {
             return None;
         }
@@ -78,10 +82,16 @@ fn issued(certificate: &Certificate) -> Option<i64> {
 }
 
 impl Listing {
+    /// Client certificates.
+    #[must_use]
+    pub fn new(entries: Vec<Certificate>) -> Self {
+        Self::of(Kind::Client, entries)
+    }
+
     /// Judges the entries. Where an id is there twice, the last one counts: it was read last.
     #[must_use]
-    pub fn new(mut entries: Vec<Certificate>) -> Self {
-        let mut listing = Self::default();
+    pub fn of(kind: Kind, mut entries: Vec<Certificate>) -> Self {
+        let mut listing = Self { kind, ..Self::default() };
         listing.rejected[Rejection::DuplicateId as usize] = drop_replaced(&mut entries) as u64;
         let mut interner = Interner::default();
         for entry in &mut entries {
@@ -103,29 +113,56 @@ impl Listing {
             }
         }
         entries.shrink_to_fit();
+        let mut counted = HashSet::new();
         for certificate in &entries {
-            listing.by_status[certificate.status as usize] += 1;
+            let entry = &certificate.texts[Field::Entry];
+            if entry.is_empty() || counted.insert(entry) {
+                listing.by_status[certificate.status as usize] += 1;
+            }
             if let Some(rejection) = certificate.rejection() {
                 listing.rejected[rejection as usize] += 1;
             }
         }
-        let usable = entries.iter().filter(|certificate| certificate.status != Status::Revoked);
+        let usable = entries.iter().filter(|certificate| certificate.status.is_usable());
         listing.expiries = usable.filter_map(Certificate::not_after).collect();
-        listing.successors = successors(&entries);
+        match kind {
+            Kind::Client => listing.successors = successors(&entries),
+            _ => listing.in_use = ranks_in_use(&entries),
+        }
         listing.certificates = entries;
         listing
     }
 
-    /// Every entry once, soonest expiry first; those without a date come last.
+    /// What the certificates are.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Every certificate once, soonest expiry first; those without a date come last, and so does what stands for an
+    /// entry without a certificate.
     #[must_use]
     pub fn certificates(&self) -> &[Certificate] {
         &self.certificates
     }
 
-    /// How many have this status, entries without a usable date included: they use quota.
+    /// How many entries have this status, those without a usable date included: they use quota.
     #[must_use]
     pub const fn count(&self, status: Status) -> u64 {
         self.by_status[status as usize]
+    }
+
+    /// How many entries have a status of this class.
+    #[must_use]
+    pub fn count_of(&self, class: Class) -> u64 {
+        let of_class = Status::ALL.into_iter().filter(|status| status.class() == class);
+        of_class.map(|status| self.count(status)).sum()
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        usize::try_from(self.by_status.iter().sum::<u64>()).unwrap_or(usize::MAX)
     }
 
     /// How many entries could not be used for this reason.
@@ -134,19 +171,19 @@ impl Listing {
         self.rejected[rejection as usize]
     }
 
-    /// How many have expired, among those that are not revoked.
+    /// How many have expired, among the usable.
     #[must_use]
     pub fn expired(&self, now: i64) -> usize {
         self.expiries.partition_point(|&time| time < now)
     }
 
-    /// The soonest expiry that is not over, among those that are not revoked.
+    /// The soonest expiry that is not over, among the usable.
     #[must_use]
     pub fn next_expiry(&self, now: i64) -> Option<i64> {
         self.expiries.get(self.expired(now)).copied()
     }
 
-    /// How many are neither revoked nor expired and expire within so many days.
+    /// How many usable ones have not expired and do so within so many days.
     #[must_use]
     pub fn expiring(&self, now: i64, days: u32) -> usize {
         let until = now.saturating_add(seconds(days));
@@ -167,14 +204,19 @@ impl Listing {
         expires.into_iter().chain(enters).min()
     }
 
-    /// Whether another one has taken the place of this certificate of the listing: an active one of the same name
-    /// expires later, and was issued after half of this one's life had passed.
+    /// Whether another one has taken the place of this certificate of the listing.
     ///
-    /// Never for a name that says nothing of its holder, and never where more than two active certificates that bear
+    /// Of most kinds the entries say it: of those with one purpose, the highest rank is in use. A client certificate is
+    /// superseded if an active one of the same name expires later, and was issued after half of this one's life had
+    /// passed. Never for a name that says nothing of its holder, and never where more than two active certificates that bear
     /// it were ever valid at one moment: that is a fleet, not a renewal, until they are revoked. When in doubt, it is
     /// not superseded: an alert too many is better than none.
     #[must_use]
     pub fn is_superseded(&self, certificate: &Certificate) -> bool {
+        if self.kind != Kind::Client {
+            let in_use = self.in_use.get(&certificate.texts[Field::Purpose]);
+            return in_use.zip(rank(certificate)).is_some_and(|(&in_use, own)| own < in_use);
+        }
         let (Some(issued), Some(expiry)) = (issued(certificate), certificate.not_after()) else { return false };
         let successors = self.successors.get(certificate.common_name());
         successors.is_some_and(|successors| successors.any_for(issued, expiry))
@@ -185,6 +227,9 @@ impl Listing {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Parts<C> {
+    /// State files of before there were others have none.
+    #[serde(default)]
+    kind: Kind,
     duplicates: u64,
     more_than_promised: bool,
     certificates: C,
@@ -192,16 +237,16 @@ struct Parts<C> {
 
 impl Serialize for Listing {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { more_than_promised, ref certificates, .. } = *self;
-        Parts { duplicates: self.rejected(Rejection::DuplicateId), more_than_promised, certificates }
+        let Self { kind, more_than_promised, ref certificates, .. } = *self;
+        Parts { kind, duplicates: self.rejected(Rejection::DuplicateId), more_than_promised, certificates }
             .serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Listing {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Parts { duplicates, more_than_promised, certificates } = Parts::deserialize(deserializer)?;
-        let mut listing = Self { more_than_promised, ..Self::new(certificates) };
+        let Parts { kind, duplicates, more_than_promised, certificates } = Parts::deserialize(deserializer)?;
+        let mut listing = Self { more_than_promised, ..Self::of(kind, certificates) };
         listing.rejected[Rejection::DuplicateId as usize] = duplicates;
         Ok(listing)
     }
@@ -228,6 +273,28 @@ fn successors(certificates: &[Certificate]) -> HashMap<Box<str>, Successors> {
     let mut successors: HashMap<_, _> = successors.collect();
     successors.shrink_to_fit();
     successors
+}
+
+/// The highest rank of the active certificates of each purpose that several have.
+fn ranks_in_use(certificates: &[Certificate]) -> HashMap<Box<str>, i64> {
+    let mut ranks = HashMap::new();
+    let active = certificates.iter().filter(|certificate| certificate.status.class() == Class::Active);
+    for certificate in active.filter(|certificate| certificate.rejection().is_none()) {
+        let purpose = &certificate.texts[Field::Purpose];
+        if let (false, Some(rank)) = (purpose.is_empty(), rank(certificate)) {
+            let highest = ranks.entry(Box::from(purpose)).or_insert(rank);
+            *highest = rank.max(*highest);
+        }
+    }
+    ranks
+}
+
+/// What decides which of several certificates of one purpose is in use: the expiry, unless the kind has something better.
+fn rank(certificate: &Certificate) -> Option<i64> {
+    match &certificate.texts[Field::Rank] {
+        "" => certificate.not_after(),
+        rank => rank.parse().ok(),
+    }
 }
 
 /// Takes out the entries whose id comes again, and says how many they were.
@@ -433,7 +500,7 @@ mod tests {
         let time = || prop_oneof![40 => -9..9_i64, 1 => any::<i64>(), 1 => Just(i64::MIN), 1 => Just(i64::MAX)];
         let expiry = prop_oneof![8 => time().prop_map(Expiry::At), 1 => Just(Expiry::Missing)];
         let issued = prop_oneof![9 => time().prop_map(Some), 1 => Just(None)];
-        let status = prop_oneof![3 => Just(Status::Active), 1 => proptest::sample::select(&Status::ALL[..])];
+        let status = prop_oneof![3 => Just(Status::Active), 1 => proptest::sample::select(Kind::Client.statuses())];
         let name = proptest::sample::select(&["", "a", "b", "c", "d", "e", "Cloudflare"][..]);
         let entry = (0..30_u32, name, status, expiry, issued).prop_map(|(id, name, status, expiry, not_before)| {
             let id = if id == 0 { String::new() } else { id.to_string() };
@@ -485,7 +552,7 @@ mod tests {
 
         #[test]
         fn what_changes_with_time_is_what_the_definition_says(listing in any_listing(), now in any_now(), days in 0..4_u32) {
-            let usable = listing.certificates().iter().filter(|certificate| certificate.status != Status::Revoked);
+            let usable = listing.certificates().iter().filter(|certificate| certificate.status.is_usable());
             let times: Vec<_> = usable.filter_map(Certificate::not_after).collect();
             let until = now.saturating_add(i64::from(days) * DAY);
             prop_assert_eq!(listing.expired(now), times.iter().filter(|&&time| time < now).count());

@@ -36,14 +36,15 @@ impl SeriesSettings {
     /// Whether a certificate can have series of its own, unless it expired too long ago or the cap leaves it out.
     #[must_use]
     pub fn can_show(&self, certificate: &Certificate) -> bool {
-        certificate.rejection().is_none() && self.statuses.contains(&certificate.status)
+        let is_dated = certificate.not_after().is_some();
+        is_dated && certificate.rejection().is_none() && self.statuses.contains(&certificate.status)
     }
 
     /// Whether a usable certificate expired longer ago, at this Unix second, than `forget_expired_after`.
     #[must_use]
     pub fn is_long_expired(&self, certificate: &Certificate, now: i64) -> bool {
         let since = now.saturating_sub_unsigned(self.forget_expired_after.as_secs());
-        certificate.status != Status::Revoked && certificate.is_expired(since)
+        certificate.status.is_usable() && certificate.is_expired(since)
     }
 }
 
@@ -51,7 +52,7 @@ impl SeriesSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Suppression {
-    /// It is revoked.
+    /// It is revoked, deleted or not deployed.
     Retired,
     /// It is about to be revoked, and may still be accepted.
     PendingRevocation,
@@ -70,9 +71,10 @@ impl Listing {
     /// Why the expiry of a certificate of this listing does not matter at this Unix second; `None` if it does.
     #[must_use]
     pub fn suppression(&self, certificate: &Certificate, settings: &SeriesSettings, now: i64) -> Option<Suppression> {
+        let is_superseded = self.is_superseded(certificate) && !self.kind().may_be_in_use_though_superseded();
         match certificate.status {
-            Status::Revoked => Some(Suppression::Retired),
-            _ if self.is_superseded(certificate) => Some(Suppression::Superseded),
+            status if !status.is_usable() => Some(Suppression::Retired),
+            _ if is_superseded => Some(Suppression::Superseded),
             Status::PendingRevocation => Some(Suppression::PendingRevocation),
             _ if settings.is_long_expired(certificate, now) => Some(Suppression::LongExpired),
             _ => None,

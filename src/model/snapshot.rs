@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Failure, Listing, Reason, Zone};
+use super::{Failure, Listing, Reason, Scope, Zone};
 
 /// All zones, in the order of the configuration.
 #[derive(Debug, Clone, Default)]
@@ -32,8 +32,10 @@ pub struct ZoneState {
     pub last_poll: Option<LastPoll>,
     /// Polls ended.
     pub polls: u64,
-    /// Usable certificates that were missing from a listing that was believed.
+    /// Certificates that were missing from a listing that was believed, and are [missed](super::Comparison).
     pub vanished: u64,
+    /// Whether the plan includes the kind, by what Cloudflare said last; `None` before the first poll.
+    pub available: Option<bool>,
     failures: [u64; Reason::ALL.len()],
 }
 
@@ -53,7 +55,16 @@ impl ZoneState {
     #[must_use]
     pub fn new(zone: Arc<Zone>) -> Self {
         let name = zone.name.clone().unwrap_or_else(|| zone.id.as_str().into());
-        Self { zone, name, listing: None, last_poll: None, polls: 0, vanished: 0, failures: [0; Reason::ALL.len()] }
+        Self {
+            zone,
+            name,
+            listing: None,
+            last_poll: None,
+            polls: 0,
+            vanished: 0,
+            available: None,
+            failures: [0; Reason::ALL.len()],
+        }
     }
 
     /// A zone that was not polled yet by this process, with the listing that another one completed
@@ -76,10 +87,10 @@ impl ZoneState {
         Self { zone, name, ..self.clone() }
     }
 
-    /// Whether the API has yet to be asked for the zone's name.
+    /// Whether the API has yet to be asked for the name of a zone. That of an account takes another permission.
     #[must_use]
     pub fn is_nameless(&self) -> bool {
-        self.zone.name.is_none() && *self.name == *self.zone.id.as_str()
+        self.zone.kind.scope() == Scope::Zone && self.zone.name.is_none() && *self.name == *self.zone.id.as_str()
     }
 
     /// Why the last poll failed, if it did.
@@ -106,6 +117,21 @@ impl ZoneState {
             listing: Some((last.cloned().unwrap_or(listing), now)),
             last_poll: Some(LastPoll { at: now, duration, failure: None }),
             polls: self.polls + 1,
+            available: Some(true),
+            ..self.clone()
+        }
+    }
+
+    /// The state after Cloudflare said that the plan does not include the kind. What was listed before stays, until it
+    /// says so once more: then there is nothing any longer that could be looked after.
+    #[must_use]
+    pub fn not_available(&self, now: i64, duration: Duration) -> Self {
+        let said_before = self.available == Some(false);
+        Self {
+            listing: self.listing.clone().filter(|_| !said_before),
+            last_poll: Some(LastPoll { at: now, duration, failure: None }),
+            polls: self.polls + 1,
+            available: Some(false),
             ..self.clone()
         }
     }
@@ -116,6 +142,7 @@ impl ZoneState {
         let mut next = self.clone();
         next.failures[failure.reason as usize] += 1;
         next.polls += 1;
+        next.available.get_or_insert(true);
         next.last_poll = Some(LastPoll { at: now, duration, failure: Some(failure) });
         next
     }

@@ -5,30 +5,7 @@ use std::{fmt, ops::RangeInclusive, str::FromStr, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// The sort of certificate that a listing holds: the value of the `kind` label.
-///
-/// Cloudflare lists a dozen other sorts behind sibling endpoints; each would be one variant here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// mTLS client certificates that Cloudflare's managed CA issued (`/client_certificates`).
-    Client,
-    /// Not listed yet. It stands here so that tests can hold that nothing mixes up two kinds of one zone.
-    #[cfg(any(test, fuzzing))]
-    OriginCa,
-}
-
-impl Kind {
-    /// The label value.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            #[cfg(any(test, fuzzing))]
-            Self::OriginCa => "origin_ca",
-        }
-    }
-}
+use super::Kind;
 
 /// One configured zone.
 #[derive(Debug, Clone, PartialEq, Eq)]

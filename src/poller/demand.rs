@@ -4,9 +4,6 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::model::Zone;
 
-/// Cloudflare lists this many certificates for one request.
-const CERTIFICATES_PER_REQUEST: usize = 50;
-
 const FIVE_MINUTES: f64 = 300.0;
 
 /// An outlook is said again when its interval differs this much from what was said.
@@ -74,9 +71,13 @@ impl Demand {
             .collect()
     }
 
-    /// A zone turned out to hold so many certificates.
-    pub(super) fn sized(&mut self, index: usize, certificates: usize) {
-        let requests = certificates.div_ceil(CERTIFICATES_PER_REQUEST).max(1);
+    /// The plan does not include what a zone would be polled for.
+    pub(super) fn not_on_plan(&mut self, index: usize) {
+        self.sized(index, 0);
+    }
+
+    /// A poll of a zone turned out to take so many requests.
+    pub(super) fn sized(&mut self, index: usize, requests: usize) {
         #[expect(clippy::cast_precision_loss, reason = "a zone costs far fewer than 2^53 requests")]
         let requests = requests as f64;
         self.changed |= self.zones[index].requests != requests;
@@ -156,7 +157,7 @@ mod tests {
             .collect();
         let mut demand = Demand::new(600, configured.iter().map(|(zone, _)| zone));
         for (index, (_, certificates)) in configured.iter().enumerate() {
-            demand.sized(index, *certificates);
+            demand.sized(index, certificates.div_ceil(50).max(1));
         }
         let outlook = demand.outlook().remove(0);
         (outlook.needed_per_5m.ceil(), outlook.interval_becomes.map(|interval| interval.as_secs()))

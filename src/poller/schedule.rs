@@ -171,6 +171,15 @@ impl Schedule {
         self.put(index, due);
     }
 
+    /// A poll was good, and there is nothing to poll for so long, or for the interval if that is longer.
+    pub(super) fn succeeded_for(&mut self, index: usize, wait: Duration, now: Instant) {
+        let zone = &mut self.zones[index];
+        zone.backoff = None;
+        let due = now + wait.max(zone.interval);
+        zone.tick = due + zone.interval;
+        self.put(index, due);
+    }
+
     /// A poll failed: the zone is tried again sooner than usual, then ever more rarely.
     pub(super) fn failed(&mut self, index: usize, failure: &Failure, now: Instant) {
         let zone = &mut self.zones[index];

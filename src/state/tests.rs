@@ -375,13 +375,14 @@ async fn what_is_no_longer_configured_leaves() {
 }
 
 fn any_certificate() -> impl Strategy<Value = Certificate> {
-    let status = (0..5_usize).prop_map(|index| Status::ALL[index]);
+    let status = proptest::sample::select(Kind::Client.statuses());
     let expiry = prop_oneof![
         (-62_135_596_800..253_402_300_800_i64).prop_map(Expiry::At),
         Just(Expiry::Missing),
-        Just(Expiry::Invalid)
+        Just(Expiry::Invalid),
+        Just(Expiry::NoCertificate)
     ];
-    let texts = proptest::array::uniform12(any::<String>().prop_map(|text| clean(&text)));
+    let texts = proptest::array::uniform18(any::<String>().prop_map(|text| clean(&text)));
     (status, expiry, any::<Option<u32>>(), texts).prop_map(|(status, expiry, not_before, texts)| Certificate {
         texts: Texts::from(Field::ALL.map(|field| (field, &*texts[field as usize]))),
         status,

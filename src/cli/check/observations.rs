@@ -7,7 +7,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use crate::{
     config::Config,
     exposition::json::{ListingStatus, ReadCertificate, ReadStatus, unix_second},
-    model::{Failure, Listing, Rejection, Status, Suppression, Zone},
+    model::{Class, Failure, Kind, Listing, Rejection, Status, Suppression, Zone},
 };
 
 /// Everything that the check has to know.
@@ -20,7 +20,7 @@ pub(super) struct Observations {
 /// One kind of certificate in one zone.
 #[derive(Debug, Default)]
 pub(super) struct ObservedListing {
-    kind: String,
+    kind: Kind,
     zone: String,
     zone_id: String,
     /// The zone, and where there are several kinds, which.
@@ -62,6 +62,10 @@ pub(super) struct ObservedCertificate {
     pub(super) is_suppressed: bool,
 }
 
+fn is_active(status: &str) -> bool {
+    Status::from_label(status).is_some_and(|status| status.class() == Class::Active)
+}
+
 /// One that is about to be revoked may still be accepted, so it counts.
 const fn is_suppressed(suppression: Option<Suppression>) -> bool {
     matches!(suppression, Some(Suppression::Retired | Suppression::Superseded))
@@ -81,11 +85,11 @@ impl Observations {
         if listings.is_empty() {
             return Err("the daemon has no zones".to_owned());
         }
-        listings.sort_by(|a, b| (&a.zone, &a.zone_id, &a.kind).cmp(&(&b.zone, &b.zone_id, &b.kind)));
+        listings.sort_by(|a, b| a.key().cmp(&b.key()));
         let mut observed = Self::default();
         for mut listing in listings {
             let certificates = std::mem::take(&mut listing.certificates);
-            let is_active = |certificate: &&ReadCertificate| certificate.status == Status::Active.label();
+            let is_active = |certificate: &&ReadCertificate| is_active(&certificate.status);
             let shown = certificates.iter().filter(is_active).count() as u64;
             let place = observed.listings.len();
             observed.listings.push(ObservedListing { shown, ..ObservedListing::from_status(listing, clock, now)? });
@@ -117,8 +121,8 @@ impl Observations {
             let is_rejected = |reason: &Rejection| *reason != Rejection::DuplicateId;
             let place = observed.listings.len();
             observed.listings.push(ObservedListing {
-                active: listing.count(Status::Active),
-                shown: shown.clone().filter(|certificate| certificate.status == Status::Active).count() as u64,
+                active: listing.count_of(Class::Active),
+                shown: shown.clone().filter(|certificate| certificate.status.class() == Class::Active).count() as u64,
                 expired: listing.expired(now) as u64,
                 rejected: Rejection::ALL.into_iter().filter(is_rejected).map(|reason| listing.rejected(reason)).sum(),
                 ..ObservedListing::of(zone, name)
@@ -144,11 +148,11 @@ impl Observations {
 
     /// Names the kind where it has to be told from others.
     fn titled(mut self) -> Self {
-        let kinds: HashSet<_> = self.listings.iter().map(|listing| listing.kind.clone()).collect();
+        let kinds: HashSet<_> = self.listings.iter().map(|listing| listing.kind).collect();
         for listing in &mut self.listings {
             listing.title.clone_from(&listing.zone);
             if kinds.len() > 1 {
-                listing.title = format!("{} ({})", listing.zone, listing.kind);
+                listing.title = format!("{} ({})", listing.zone, listing.kind.label());
             }
         }
         self
@@ -198,29 +202,32 @@ pub(super) fn count_zones<'a>(listings: impl IntoIterator<Item = &'a ObservedLis
 
 impl ObservedListing {
     fn of(zone: &Zone, name: &str) -> Self {
-        Self {
-            kind: zone.kind.label().to_owned(),
-            zone: name.to_owned(),
-            zone_id: zone.id.as_str().to_owned(),
-            ..Self::default()
-        }
+        Self { kind: zone.kind, zone: name.to_owned(), zone_id: zone.id.as_str().to_owned(), ..Self::default() }
     }
 
     /// A listing of a daemon whose clock says `clock`.
     fn from_status(status: ListingStatus<ReadCertificate>, clock: i64, now: i64) -> Result<Self, String> {
-        let mut observed = Self { kind: status.kind, zone: status.zone, zone_id: status.zone_id, ..Self::default() };
+        let mut observed = Self {
+            kind: status.kind,
+            zone: status.scope.name().to_owned(),
+            zone_id: status.scope.id().to_owned(),
+            ..Self::default()
+        };
         let mut completed = None;
         if let Some(listing) = status.last_success {
             let time = unix_second(&listing.completed_on);
             completed = Some(time.ok_or_else(|| format!("{:?} is no time", listing.completed_on))?);
             let rejected = listing.rejected.iter().filter(|(reason, _)| **reason != Rejection::DuplicateId.label());
             observed.rejected = rejected.map(|(_, count)| count).sum();
-            observed.active = listing.by_status.get(Status::Active.label()).copied().unwrap_or(0);
+            let active = listing.by_status.iter().filter(|(status, _)| is_active(status));
+            observed.active = active.map(|(_, count)| count).sum();
             observed.expired = listing.expired;
             observed.hidden = listing.hidden;
         }
         // The times of the daemon are by its own clock.
-        let not_fresh = || not_fresh(completed, status.poll_interval_seconds, clock);
+        // What the plan does not include is not listed.
+        let not_fresh =
+            || not_fresh(completed, status.poll_interval_seconds, clock).filter(|_| status.available != Some(false));
         observed.not_fresh = clocks_apart(clock, now).or_else(not_fresh);
         Ok(observed)
     }

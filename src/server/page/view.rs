@@ -11,7 +11,7 @@ use chrono::DateTime;
 use crate::{
     exposition::Exposition,
     model::{
-        Certificate, ExpiryCount, ExpiryCounts, Rejection, SECONDS_PER_DAY, SeriesSettings, Status, Suppression,
+        Certificate, Class, ExpiryCount, ExpiryCounts, Rejection, SECONDS_PER_DAY, SeriesSettings, Suppression,
         ZoneState,
     },
 };
@@ -51,7 +51,7 @@ pub(super) struct Page<'a> {
     missing: Option<String>,
     metrics_link: &'a str,
     figures: [Figure; 7],
-    statuses: [&'static str; 5],
+    statuses: [&'static str; 4],
     zones: Vec<ZoneRow<'a>>,
     totals: Vec<Cell>,
     with_series: usize,
@@ -71,7 +71,8 @@ impl<'a> Page<'a> {
         let settings = exposition.settings();
         let states = &exposition.snapshot().zones;
         let listings = || states.iter().filter_map(|zone| zone.listing.as_ref());
-        let unlisted = states.len() - listings().count();
+        let is_unlisted = |state: &&Arc<ZoneState>| state.listing.is_none() && state.available != Some(false);
+        let unlisted = states.iter().filter(is_unlisted).count();
         let is_known = unlisted < states.len() || states.is_empty();
 
         let names = Names::new(states);
@@ -89,8 +90,8 @@ impl<'a> Page<'a> {
         let late = zones.iter().filter(|zone| zone.is_late).count();
         zones.sort_by_key(|zone| zone.rank);
 
-        let totals = Status::ALL.map(|status| listings().map(|(listing, _)| listing.count(status)).sum());
-        let usable = totals.iter().sum::<u64>() - totals[Status::Revoked as usize];
+        let totals = Class::ALL.map(|class| listings().map(|(listing, _)| listing.count_of(class)).sum());
+        let usable = totals.iter().sum::<u64>() - totals[Class::Retired as usize];
         let (nearest, with_series) = nearest(exposition.certificates(), now);
         let number = |count| if is_known { Some(count) } else { None };
         let of_certificates = |what, count: &ExpiryCount, class| Figure {
@@ -114,12 +115,12 @@ impl<'a> Page<'a> {
                 of_certificates("Expired", &expiring.expired, "bad"),
                 of_certificates("Expire within 7 days", &expiring.soon, "bad"),
                 of_certificates("Expire within 30 days", &expiring.near, "warn"),
-                Figure::new("Certificates that are not revoked", number(usable)),
+                Figure::new("Usable certificates", number(usable)),
                 of_zones("Zones", states.len(), ""),
                 of_zones("Zones whose last poll failed", failed, "bad"),
                 of_zones("Zones overdue or not listed yet", late, "warn"),
             ],
-            statuses: Status::ALL.map(words),
+            statuses: Class::ALL.map(Class::label),
             zones,
             totals: counts(is_known.then_some((totals, expiring.expired.all, ""))),
             with_series,
@@ -186,7 +187,7 @@ fn nearest<'a>(
     now: i64,
 ) -> (Vec<(&'a ZoneState, &'a Certificate, i64)>, usize) {
     let (mut kept, mut count) = (Vec::new(), 0);
-    for (zone, certificate) in all.filter(|(_, certificate)| certificate.status != Status::Revoked) {
+    for (zone, certificate) in all.filter(|(_, certificate)| certificate.status.is_usable()) {
         // What has series has a date.
         let Some(expiry) = certificate.not_after() else { continue };
         // The number keeps equals in their order.
@@ -285,12 +286,12 @@ impl Cell {
     }
 }
 
-/// One cell for each status, and one for the expired ones.
-fn counts(known: Option<([u64; 5], u64, &'static str)>) -> Vec<Cell> {
-    let of_status = |status| Cell::number(words(status), known.map(|(counts, ..)| counts[status as usize]), "");
+/// One cell for each class of statuses, and one for the expired ones.
+fn counts(known: Option<([u64; 4], u64, &'static str)>) -> Vec<Cell> {
+    let of_class = |class: Class| Cell::number(class.label(), known.map(|(counts, ..)| counts[class as usize]), "");
     let class = known.map_or("", |(.., class)| class);
     let expired = Cell::number("expired", known.map(|(_, expired, _)| expired), class);
-    Status::ALL.into_iter().map(of_status).chain([expired]).collect()
+    Class::ALL.into_iter().map(of_class).chain([expired]).collect()
 }
 
 impl<'a> ZoneRow<'a> {
@@ -298,7 +299,7 @@ impl<'a> ZoneRow<'a> {
         let known = zone.listing.as_ref().zip(expiring);
         let mut cells = counts(known.map(|((listing, _), expiring)| {
             let class = if expiring.expired.alarms() { "bad" } else { "" };
-            (Status::ALL.map(|status| listing.count(status)), expiring.expired.all, class)
+            (Class::ALL.map(|class| listing.count_of(class)), expiring.expired.all, class)
         }));
         cells.push(match known.and_then(|((listing, _), expiring)| Some((listing.next_expiry(now)?, expiring))) {
             Some((time, expiring)) => next_expiry(time, expiring, now),
@@ -306,6 +307,7 @@ impl<'a> ZoneRow<'a> {
         });
         let interval = i64::try_from(zone.zone.interval.as_secs()).unwrap_or(i64::MAX);
         let (listed, is_late) = match &zone.listing {
+            _ if zone.available == Some(false) => (Cell::new("listed", "not on your plan".into(), "dim", LAST), false),
             None => (Cell::new("listed", "not yet".into(), "warn", LAST), true),
             Some((_, time)) => {
                 let age = age(*time, now);
@@ -321,6 +323,9 @@ impl<'a> ZoneRow<'a> {
                 (format!("failed {} ago: {failure}", duration(age(poll.at, now))), "bad")
             }
             (_, Some(failure)) => (format!("failed: {failure}"), "bad"),
+            (Some(_), None) if zone.available == Some(false) => {
+                ("not on your plan: asked for again once a day".into(), "dim")
+            }
             (Some(_), None) => ("good".into(), "good"),
             (None, None) if zone.listing.is_some() => ("not polled since the start".into(), "dim"),
             (None, None) => ("not polled yet".into(), "dim"),
@@ -369,7 +374,7 @@ struct Row<'a> {
     kind: Option<&'static str>,
     /// Where the zone's name alone does not tell.
     zone_id: Option<&'a str>,
-    status: &'static str,
+    status: String,
     id: &'a str,
 }
 
@@ -393,25 +398,15 @@ impl<'a> Row<'a> {
             zone: &zone.name,
             kind: names.kind(zone),
             zone_id: names.id(zone),
-            status: words(certificate.status),
+            status: certificate.status.label().replace('_', " "),
             id: certificate.id(),
         }
     }
 }
 
-const fn words(status: Status) -> &'static str {
-    match status {
-        Status::Active => "active",
-        Status::PendingReactivation => "pending reactivation",
-        Status::PendingRevocation => "pending revocation",
-        Status::Revoked => "revoked",
-        Status::Unknown => "unknown",
-    }
-}
-
 const fn why(suppression: Suppression) -> &'static str {
     match suppression {
-        Suppression::Retired => "revoked",
+        Suppression::Retired => "retired",
         Suppression::PendingRevocation => "pending revocation",
         Suppression::Superseded => "superseded",
         Suppression::LongExpired => "forgotten",

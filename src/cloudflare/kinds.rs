@@ -1,0 +1,242 @@
+//! Where each kind of certificate is listed, and how an entry of its list is read: a file and a row for each.
+//!
+//! What every room has to know of a kind (its label, its statuses, its interval) is in `model::Kind`. Only what a file
+//! names is read of an entry, so that no private key that Cloudflare might send with it is ever kept.
+
+mod access_ca;
+mod aop;
+mod client;
+mod custom;
+mod custom_hostname;
+mod edge;
+mod gateway_ca;
+mod mtls_ca;
+mod origin_ca;
+mod pem;
+mod trust_store;
+
+use std::{
+    borrow::Cow,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+};
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+use super::{
+    date,
+    envelope::{Body, Page, page},
+    lenient::{Json, Shape},
+    paging::Paged,
+};
+use crate::model::{ByField, Certificate, Expiry, Field, Interner, Kind, Status, ZoneId};
+use pem::Pem;
+
+/// Where and how a kind is listed.
+pub(super) struct Source {
+    /// The value of the `endpoint` label.
+    pub(super) endpoint: &'static str,
+    /// The path, in which `{}` is the id of the zone or account.
+    pub(super) path: &'static str,
+    /// What the query asks for in addition to a page. `{}` is the id here too.
+    pub(super) query: &'static str,
+    pub(super) paged: Paged,
+    /// What a token needs to list it.
+    pub(super) permission: &'static str,
+    /// What is needed of an entry.
+    pub(super) shape: Shape<'static>,
+    /// Reads an entry, which can be of any type.
+    pub(super) read: fn(&Json<'_>, &mut Entries),
+    /// Reads a page: [`page`] with this row.
+    pub(super) read_page: fn(&[u8]) -> Body<Page>,
+}
+
+/// The row of a kind.
+pub(super) fn source(kind: Kind) -> &'static Source {
+    match kind {
+        Kind::Client => &client::SOURCE,
+        Kind::OriginCa => &origin_ca::SOURCE,
+        Kind::Edge => &edge::SOURCE,
+        Kind::Custom => &custom::SOURCE,
+        Kind::AopZone => &aop::ZONE,
+        Kind::AopHostname => &aop::HOSTNAME,
+        Kind::TrustStore => &trust_store::SOURCE,
+        Kind::CustomHostname => &custom_hostname::SOURCE,
+        Kind::MtlsCa => &mtls_ca::SOURCE,
+        Kind::AccessCa => &access_ca::SOURCE,
+        Kind::GatewayCa => &gateway_ca::SOURCE,
+    }
+}
+
+/// Requests that reading so many entries of a kind takes, if nothing goes wrong.
+#[must_use]
+pub fn requests_for(kind: Kind, entries: usize) -> usize {
+    source(kind).paged.per_page().map_or(1, |per_page| entries.div_ceil(per_page).max(1))
+}
+
+impl Source {
+    /// Path and query of a page of the listing of a zone or account.
+    pub(super) fn location(&self, id: &ZoneId, number: usize) -> (String, String) {
+        let fill = |text: &str| text.replace("{}", id.as_str());
+        let mut query = fill(self.query);
+        if let Some(per_page) = self.paged.per_page() {
+            let separator = if query.is_empty() { "" } else { "&" };
+            query.push_str(&format!("{separator}per_page={per_page}&page={number}"));
+        }
+        (fill(self.path), query)
+    }
+}
+
+/// Host names: a certificate has up to 200.
+const NAMES: Shape<'_> = Shape::List(1000, &Shape::Scalar);
+
+/// More certificates in one entry than there are types of keys.
+const MAX_CERTIFICATES: usize = 20;
+
+/// What hinders a validation.
+const ERRORS: Shape<'_> = Shape::List(1, &Shape::Object(&[("message", Shape::Scalar)]));
+
+/// What most kinds need.
+const SSL_OF_ZONE: &str = "SSL and Certificates: Read on this zone";
+
+/// The certificates of a page, as they are read.
+#[derive(Default)]
+pub(super) struct Entries {
+    interner: Interner,
+    pub(super) certificates: Vec<Certificate>,
+    /// Tells which entries were passed over.
+    pub(super) skipped: u64,
+}
+
+impl Entries {
+    /// Passes over an entry that belongs to another kind.
+    fn skip(&mut self, entry: &Json<'_>) {
+        let mut hasher = DefaultHasher::new();
+        text(entry, "id").hash(&mut hasher);
+        self.skipped = self.skipped.wrapping_add(hasher.finish());
+    }
+
+    fn push(&mut self, texts: &ByField<Cow<'_, str>>, status: Status, expiry: Expiry, not_before: Option<i64>) {
+        let texts = self.interner.texts(texts);
+        self.certificates.push(Certificate { texts, status, expiry, not_before });
+    }
+}
+
+/// A certificate of an entry while it is read.
+struct Draft<'a> {
+    texts: ByField<Cow<'a, str>>,
+    status: Status,
+    expiry: Expiry,
+    not_before: Option<i64>,
+}
+
+impl<'a> Draft<'a> {
+    /// With the id and the expiry of an entry, and the status that it says.
+    fn new(kind: Kind, entry: &'a Json<'a>) -> Self {
+        let mut draft = Self {
+            texts: ByField::default(),
+            status: kind.status(text(entry, "status")),
+            expiry: expiry(entry.get("expires_on")),
+            not_before: None,
+        };
+        draft.set(Field::Id, text(entry, "id"));
+        draft.set(Field::RenewedBy, "owner");
+        draft
+    }
+
+    fn set(&mut self, field: Field, text: impl Into<Cow<'a, str>>) {
+        self.texts[field as usize] = text.into();
+    }
+
+    /// Sets a text that is not known yet.
+    fn complete(&mut self, field: Field, text: impl Into<Cow<'a, str>>) {
+        if self.texts[field as usize].is_empty() {
+            self.set(field, text);
+        }
+    }
+
+    /// Takes texts of the entry that have the names of their labels.
+    fn take(&mut self, entry: &'a Json<'a>, fields: &[Field]) {
+        for &field in fields {
+            self.set(field, text(entry, field.label()));
+        }
+    }
+
+    /// Takes a list of host names. The first one is the common name.
+    fn hosts(&mut self, hosts: &'a Json<'a>) {
+        let hosts: Vec<&str> = hosts.items().iter().filter_map(Json::text).filter(|host| !host.is_empty()).collect();
+        self.complete(Field::CommonName, hosts.first().copied().unwrap_or_default());
+        self.set(Field::Hosts, hosts.join(" "));
+    }
+
+    /// Another certificate for the same host names takes the place of this one.
+    fn for_its_hosts(&mut self) {
+        let mut hosts: Vec<&str> = self.texts[Field::Hosts as usize].split(' ').collect();
+        hosts.sort_unstable();
+        let purpose = purpose(&hosts);
+        self.set(Field::Purpose, purpose);
+    }
+
+    /// Takes what the certificate itself says, where the entry does not say it.
+    fn read_pem(&mut self, text: &str) {
+        let Some(pem) = Pem::read(text) else { return };
+        self.not_before = Some(pem.not_before);
+        for (field, text) in pem.texts {
+            self.complete(field, text);
+        }
+    }
+
+    /// Another certificate of the same subject and key takes the place of this one.
+    fn for_its_key(&mut self) {
+        let ski = self.texts[Field::Ski as usize].to_string();
+        if !ski.is_empty() {
+            let subject = [Field::Organization, Field::OrganizationalUnit].map(|field| &*self.texts[field as usize]);
+            let purpose = purpose(&[&*ski, subject[0], subject[1]]);
+            self.set(Field::Purpose, purpose);
+        }
+    }
+
+    fn push_to(self, entries: &mut Entries) {
+        entries.push(&self.texts, self.status, self.expiry, self.not_before);
+    }
+}
+
+/// Texts that are the same for certificates of one purpose, whatever their length.
+fn purpose(texts: &[&str]) -> String {
+    if texts.iter().all(|text| text.is_empty()) {
+        return String::new();
+    }
+    hexadecimal(&digest(&SHA256, texts.join("\n").as_bytes()).as_ref()[..16])
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The text of a key; empty if there is none.
+fn text<'a>(entry: &'a Json<'_>, key: &str) -> &'a str {
+    entry.get(key).text().unwrap_or_default()
+}
+
+fn expiry(date: &Json<'_>) -> Expiry {
+    match date {
+        Json::Absent => Expiry::Missing,
+        Json::Text(text) => date::parse(text),
+        _ => Expiry::Invalid,
+    }
+}
+
+/// The first of a list of errors, in words.
+fn first_error<'a>(errors: &'a Json<'_>) -> &'a str {
+    errors.items().first().map_or("", |error| text(error, "message"))
+}
+
+/// A date as Unix seconds, where it is one.
+fn time(date: &Json<'_>) -> Option<i64> {
+    match expiry(date) {
+        Expiry::At(time) => Some(time),
+        Expiry::Missing | Expiry::Invalid | Expiry::NoCertificate => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

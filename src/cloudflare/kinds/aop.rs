@@ -1,0 +1,60 @@
+//! Certificates by which Cloudflare authenticates to an origin: those of a zone, and those of single host names.
+//!
+//! They stay active when they expire, and origins refuse everything then.
+
+use super::{Draft, SSL_OF_ZONE, Source, page, text, time};
+use crate::{
+    cloudflare::{
+        lenient::{Json, Shape},
+        paging::Paged,
+    },
+    model::{Field, Kind},
+};
+
+const SHAPE: Shape<'_> = Shape::Object(&[
+    ("id", Shape::Scalar),
+    ("status", Shape::Scalar),
+    ("issuer", Shape::Scalar),
+    ("serial_number", Shape::Scalar),
+    ("signature", Shape::Scalar),
+    ("certificate", Shape::Scalar),
+    ("uploaded_on", Shape::Scalar),
+    ("expires_on", Shape::Scalar),
+]);
+
+pub(super) static ZONE: Source = Source {
+    endpoint: "origin_tls_client_auth",
+    path: "/zones/{}/origin_tls_client_auth",
+    query: "",
+    paged: Paged::Whole,
+    permission: SSL_OF_ZONE,
+    shape: SHAPE,
+    read: |entry, entries| {
+        let mut draft = draft(Kind::AopZone, entry);
+        // Of several, the one that was uploaded last is used, whatever its expiry.
+        if let Some(uploaded) = time(entry.get("uploaded_on")) {
+            draft.set(Field::Purpose, "zone");
+            draft.set(Field::Rank, uploaded.to_string());
+        }
+        draft.push_to(entries);
+    },
+    read_page: |body| page(body, &ZONE),
+};
+
+pub(super) static HOSTNAME: Source = Source {
+    endpoint: "origin_tls_client_auth_hostnames",
+    path: "/zones/{}/origin_tls_client_auth/hostnames/certificates",
+    query: "",
+    paged: Paged::Whole,
+    permission: SSL_OF_ZONE,
+    shape: SHAPE,
+    read: |entry, entries| draft(Kind::AopHostname, entry).push_to(entries),
+    read_page: |body| page(body, &HOSTNAME),
+};
+
+fn draft<'a>(kind: Kind, entry: &'a Json<'a>) -> Draft<'a> {
+    let mut draft = Draft::new(kind, entry);
+    draft.take(entry, &[Field::Issuer, Field::SerialNumber, Field::Signature]);
+    draft.read_pem(text(entry, "certificate"));
+    draft
+}

@@ -1,0 +1,36 @@
+//! Authorities that the edge trusts at the origin (custom origin trust store).
+
+use super::{Draft, Entries, SSL_OF_ZONE, Source, page, text};
+use crate::{
+    cloudflare::{
+        lenient::{Json, Shape},
+        paging::Paged,
+    },
+    model::{Field, Kind},
+};
+
+pub(super) static SOURCE: Source = Source {
+    endpoint: "custom_trust_store",
+    path: "/zones/{}/acm/custom_trust_store",
+    query: "",
+    paged: Paged::Numbered,
+    permission: SSL_OF_ZONE,
+    shape: Shape::Object(&[
+        ("id", Shape::Scalar),
+        ("status", Shape::Scalar),
+        ("issuer", Shape::Scalar),
+        ("signature", Shape::Scalar),
+        ("certificate", Shape::Scalar),
+        ("expires_on", Shape::Scalar),
+    ]),
+    read,
+    read_page: |body| page(body, &SOURCE),
+};
+
+fn read(entry: &Json<'_>, entries: &mut Entries) {
+    let mut draft = Draft::new(Kind::TrustStore, entry);
+    draft.take(entry, &[Field::Issuer, Field::Signature]);
+    draft.read_pem(text(entry, "certificate"));
+    draft.for_its_key();
+    draft.push_to(entries);
+}
