@@ -193,7 +193,8 @@ mod state {
             kind: Kind::Client,
             id,
             name: None,
-            listing,
+            listing: Some(listing),
+            available: true,
             completed: 1_795_521_600,
             due_ms: 1_795_525_200_000,
         };

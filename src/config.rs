@@ -7,9 +7,9 @@ mod credentials;
 mod document;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
+mod targets;
 
 use std::{
-    collections::{BTreeSet, HashMap},
     error::Error,
     fmt,
     path::{Path, PathBuf},
@@ -23,14 +23,12 @@ use crate::{
     cloudflare::{ApiSettings, BaseUrl, CaFile, Credential},
     exposition::SeriesSettings,
     files,
-    model::{Kind, Status, Zone, ZoneId, clean},
+    model::{Scope, Status, Zone, clean},
     server::{ListenAddress, TelemetryPath},
 };
 pub use document::parse_duration;
-use document::{
-    Entry, Mistake, Place, Report, Section, boolean, duration, integer, key_text, may_be_secret, parsed, quoted,
-    text_as,
-};
+use document::{Mistake, Place, Report, Section, boolean, duration, integer, may_be_secret, parsed, quoted, text_as};
+use targets::PollDefaults;
 
 /// A configuration in which every setting is valid.
 #[derive(Debug, Clone)]
@@ -55,7 +53,8 @@ pub struct Config {
     pub runtime_directory: Option<PathBuf>,
     /// Every credential, read, in the order of their names.
     pub credentials: Vec<Arc<Credential>>,
-    /// Every zone, in the order of the file; each names one of the credentials.
+    /// What is polled: the kinds of each zone in the order of the file, then those of each account. Each names one of
+    /// the credentials.
     pub zones: Vec<Arc<Zone>>,
 }
 
@@ -228,11 +227,19 @@ impl Context<'_> {
         let (web_config_file, probe_listen_address) = self.read_access(&mut server);
         let (listen_addresses, telemetry_path, enable_lifecycle) = self.read_server(server);
         let (api, poll, metrics) = (root.section("api"), root.section("poll"), root.section("metrics"));
-        let (api, interval) = self.read_api_and_poll(api, poll);
+        let (api, defaults) = self.read_api_and_poll(api, poll);
         let series = read_metrics(metrics);
         let state_directory = self.read_state(root.section("state"));
         let (credentials, names) = self.read_credentials(&root.section("credentials"));
-        let zones = self.read_zones(root.take("zones"), interval, &names);
+        let zones = root.take("zones");
+        let place = zones.as_ref().map_or_else(|| Place::absent("zones"), |entry| entry.place.clone());
+        let accounts = root.take("accounts");
+        let is_given = accounts.is_some() || zones.as_ref().is_some_and(|zones| !zones.is_empty_list());
+        let mut targets = self.read_targets(Scope::Zone, zones, &defaults, &names);
+        targets.extend(self.read_targets(Scope::Account, accounts, &defaults, &names));
+        if targets.is_empty() {
+            self.report_no_targets(&place, is_given, &defaults);
+        }
         root.finish();
         Config {
             listen_addresses,
@@ -245,7 +252,7 @@ impl Context<'_> {
             state_directory,
             runtime_directory: self.first_directory("RUNTIME_DIRECTORY"),
             credentials,
-            zones,
+            zones: targets,
         }
     }
 
@@ -279,7 +286,7 @@ impl Context<'_> {
         (server.read("web_config_file", text_as(path)), server.read("probe_listen_address", parsed))
     }
 
-    fn read_api_and_poll(&self, mut api: Section<'_>, mut poll: Section<'_>) -> (ApiSettings, Duration) {
+    fn read_api_and_poll(&self, mut api: Section<'_>, mut poll: Section<'_>) -> (ApiSettings, PollDefaults) {
         let ca_file = |path: &str| {
             let remedy = "name a PEM file of certificate authorities that this user can read";
             let file = CaFile::load(self.directory.join(path));
@@ -296,10 +303,10 @@ impl Context<'_> {
             ca_file: api.read("ca_file", text_as(ca_file)),
             concurrency: poll.read("concurrency", integer(ApiSettings::CONCURRENCY)).unwrap_or(4),
         };
-        let interval = poll.read("interval", duration(Zone::INTERVAL)).unwrap_or(Duration::from_secs(60 * 60));
+        let defaults = PollDefaults::read(&mut poll);
         api.finish();
         poll.finish();
-        (settings, interval)
+        (settings, defaults)
     }
 
     /// As Cloudflare's SDKs have it.
@@ -331,77 +338,7 @@ impl Context<'_> {
             format!("{} cannot be used: {error}; {remedy}", self.directory.join(path).display())
         }
     }
-
-    fn read_zones(&self, entry: Option<Entry<'_>>, interval: Duration, names: &BTreeSet<&str>) -> Vec<Arc<Zone>> {
-        let place = entry.as_ref().map_or_else(|| Place::absent("zones"), |entry| entry.place.clone());
-        let rule = "each zone must be a section of its own, [[zones]] in double brackets";
-        let Some(entries) = entry.map_or_else(|| Some(Vec::new()), |entry| entry.items(rule)) else {
-            return Vec::new();
-        };
-        if entries.is_empty() {
-            self.report.missing(&place, NO_ZONES);
-        }
-        let mut first_lines = HashMap::new();
-        let sections = entries.into_iter().map(|entry| entry.section(rule)).filter(Section::is_table);
-        sections.filter_map(|section| self.read_zone(section, interval, names, &mut first_lines)).collect()
-    }
-
-    fn read_zone(
-        &self,
-        mut section: Section<'_>,
-        interval: Duration,
-        names: &BTreeSet<&str>,
-        first_lines: &mut HashMap<(Kind, ZoneId), usize>,
-    ) -> Option<Arc<Zone>> {
-        let kind = Kind::Client;
-        let id = section.take("id");
-        if id.is_none() {
-            let text = "a zone needs its id, id = \"...\", as on the zone's overview page in the dashboard";
-            self.report.missing(&section.place, text);
-        }
-        let id = id.and_then(|entry| {
-            let id: ZoneId = entry.read(parsed)?;
-            let line = self.report.line(&entry.place)?;
-            if let Some(first) = first_lines.get(&(kind, id.clone())) {
-                let text = format!("{id} is there already, in line {first}; remove one of the two");
-                self.report.mistake(&entry.place, text);
-            }
-            first_lines.entry((kind, id.clone())).or_insert(line);
-            Some(id)
-        });
-        let name = section.read("name", text_as(|name| check_name(name).map(|()| Arc::from(name))));
-        let credential = self.read_credential_name(&mut section, names);
-        let interval = section.read("interval", duration(Zone::INTERVAL)).unwrap_or(interval);
-        section.finish();
-        Some(Arc::new(Zone { kind, id: id?, name, credential: credential?, interval }))
-    }
-
-    /// Which credential a zone has; there must be one of that name.
-    fn read_credential_name(&self, zone: &mut Section<'_>, names: &BTreeSet<&str>) -> Option<Arc<str>> {
-        let entry = zone.take("credentials");
-        let name = entry.as_ref().map_or_else(|| Some(DEFAULT.to_owned()), |entry| entry.read(parsed))?;
-        // Where no section has a name, the report says so already.
-        if !names.is_empty() && !names.contains(&*name) {
-            let known = names.iter().map(|name| key_text(name)).collect::<Vec<_>>().join(", ");
-            let place = entry.as_ref().map_or(&zone.place, |entry| &entry.place);
-            let text = format!(
-                "there is no section [credentials.{}]; say credentials = \"...\" with one of {known}",
-                key_text(&name)
-            );
-            self.report.missing(place, text);
-        }
-        Some(name.into())
-    }
 }
-
-const NO_ZONES: &str = "\
-there is none; add these three lines for each, with the id from the zone's overview page in the dashboard:
-    [[zones]]
-    id = \"023e105f4ecef8ad9ca31a8372d0c353\"
-    name = \"example.com\"";
-
-/// The credential of a zone that names none.
-const DEFAULT: &str = "default";
 
 fn read_metrics(mut metrics: Section<'_>) -> SeriesSettings {
     let status = |word: &str| {
@@ -443,7 +380,8 @@ fn check_name(name: &str) -> Result<(), &'static str> {
 mod tests {
     #![allow(clippy::too_many_lines, reason = "tables of cases are long")]
 
-    use super::*;
+    use super::{targets::NO_ZONES, *};
+    use crate::model::Kind;
 
     const ZONE: &str = "[[zones]]\nid = \"023e105f4ecef8ad9ca31a8372d0c353\"\n";
     const EXAMPLE: &str = include_str!("../config.example.toml");
@@ -498,11 +436,12 @@ mod tests {
             "\
             [server] listen_addresses telemetry_path enable_lifecycle web_config_file probe_listen_address \
             [api] base_url timeout requests_per_5m ca_file \
-            [poll] interval concurrency \
+            [poll] kinds interval concurrency intervals \
             [metrics] statuses max_certificates_per_zone expiring_within_days forget_expired_after \
             [state] directory \
             [credentials.default] api_token_file api_token_env api_email api_key_file api_key_env \
-            [[zones]] id name credentials interval"
+            [[zones]] id name credentials kinds interval \
+            [[accounts]] id name credentials"
         );
     }
 
@@ -572,6 +511,86 @@ interval = \"1s\"
         let first = zone("023e105f4ecef8ad9ca31a8372d0c353", None, "file", 30 * 86_400);
         let second = zone("123e105f4ecef8ad9ca31a8372d0c353", Some("münchen.example"), "the other one", 1);
         assert_eq!(config.zones, [first, second]);
+    }
+
+    /// Every target as `kind scope-id-digit seconds`.
+    fn targets(text: &str) -> Vec<String> {
+        let config = with_token(text).unwrap();
+        let target =
+            |zone: &Arc<Zone>| format!("{} {} {}", zone.kind.label(), &zone.id.as_str()[..1], zone.interval.as_secs());
+        config.zones.iter().map(target).collect()
+    }
+
+    #[test]
+    fn kinds_are_those_of_the_zone_or_of_the_poll_section() {
+        let zone =
+            |digit: char, more: &str| format!("[[zones]]\nid = \"{}\"\n{more}\n", String::from(digit).repeat(32));
+        let account = format!("[[accounts]]\nid = \"{}\"\n", "a".repeat(32));
+        for (text, expected) in [
+            (zone('1', ""), vec!["client 1 3600"]),
+            (
+                format!("[poll]\nkinds = [\"edge\", \"origin_ca\", \"mtls_ca\"]\n{}{account}", zone('1', "")),
+                vec!["edge 1 3600", "origin_ca 1 21600", "mtls_ca a 21600"],
+            ),
+            (
+                format!(
+                    "[poll]\nkinds = [\"edge\", \"custom\"]\ninterval = \"7h\"\n{}",
+                    zone('1', "kinds = [\"client\", \"custom\"]")
+                ),
+                vec!["client 1 25200", "custom 1 25200"],
+            ),
+            (
+                format!(
+                    "[poll]\nkinds = [\"edge\", \"custom\"]\nintervals = {{ edge = \"90s\", custom = \"5m\" }}\n{}{}",
+                    zone('1', ""),
+                    zone('2', "interval = \"2s\"")
+                ),
+                vec!["edge 1 90", "custom 1 300", "edge 2 2", "custom 2 2"],
+            ),
+            (format!("[poll]\nkinds = [\"gateway_ca\"]\n{account}"), vec!["gateway_ca a 21600"]),
+        ] {
+            assert_eq!(targets(&text), expected, "{text}");
+        }
+        let all = format!("[poll]\nkinds = \"all\"\n{}{account}", zone('1', ""));
+        assert_eq!(targets(&all).len(), Kind::ALL.len());
+        assert_eq!(targets(&format!("[poll]\nkinds = \"all\"\n{}", zone('1', ""))).len(), 8);
+    }
+
+    #[test]
+    fn kinds_that_cannot_be_listed_are_mistakes() {
+        let account = format!("[[accounts]]\nid = \"{}\"\n", "a".repeat(32));
+        for (text, expected) in [
+            (
+                "[poll]\nkinds = [\"edge\", \"egde\"]\n".to_owned() + ZONE,
+                ":2: poll.kinds: \"egde\" is no kind; the kinds are client, ",
+            ),
+            ("[poll]\nkinds = []\n".to_owned() + ZONE, ":2: poll.kinds: it must hold at least one kind"),
+            ("[poll]\nkinds = \"every\"\n".to_owned() + ZONE, ":2: poll.kinds: "),
+            ("[poll]\nintervals = { egde = \"1h\" }\n".to_owned() + ZONE, ":2: poll.intervals.egde: unknown key"),
+            ("[poll]\nintervals = { edge = \"0s\" }\n".to_owned() + ZONE, ":2: poll.intervals.edge: "),
+            (
+                ZONE.to_owned() + "kinds = [\"client\", \"mtls_ca\"]\n",
+                ":3: zones.kinds: mtls_ca is listed in accounts and not in zones",
+            ),
+            (
+                "[poll]\nkinds = [\"mtls_ca\"]\n".to_owned() + ZONE,
+                ": poll.kinds: it holds no kind of the zones or accounts",
+            ),
+            ("[poll]\nkinds = [\"mtls_ca\"]\n".to_owned(), ": accounts: there is none"),
+            (account.clone(), ": poll.kinds: it holds no kind of the zones or accounts"),
+            (
+                account + "interval = \"1h\"\n" + ZONE,
+                ":3: accounts.interval: unknown key; the known keys here are id, name, credentials",
+            ),
+        ] {
+            let report = report(&text);
+            assert!(report.contains(expected), "{text}{report}");
+            assert_eq!(
+                report.lines().count(),
+                if expected == ": accounts: there is none" { 3 } else { 1 },
+                "{text}{report}"
+            );
+        }
     }
 
     #[test]
@@ -644,7 +663,7 @@ plan = \"free\"
 [[state]]
 ";
         let expected = r#"
-DIR/config.toml:1: top: unknown section; the known sections here are server, api, poll, metrics, state, credentials, zones
+DIR/config.toml:1: top: unknown section; the known sections here are server, api, poll, metrics, state, credentials, zones, accounts
 DIR/config.toml:3: server.listen_addresses: "9100" cannot be used: an address to listen on is HOST:PORT, [IPV6]:PORT, or :PORT for all interfaces
 DIR/config.toml:3: server.listen_addresses: "127.0.0.1:1" is in the list twice; remove one
 DIR/config.toml:4: server.telemetry_path: "/-/x" cannot be used: a telemetry path begins with a slash, holds letters, digits, `/`, `.`, `-` and `_`, and is not below /-/
@@ -679,7 +698,7 @@ DIR/config.toml:44: zones.interval: "31d" is outside 1s to 30d
 DIR/config.toml:46: zones.id: "example.com" cannot be used: a zone id is 32 hexadecimal digits, as on the zone's overview page in the dashboard
 DIR/config.toml:47: zones.name: a name may hold no control, bidirectional or invisible characters, and at most 256 in all
 DIR/config.toml:48: zones.credentials: it must be text in quotes, not a boolean
-DIR/config.toml:49: zones.plan: unknown key; the known keys here are id, name, credentials, interval
+DIR/config.toml:49: zones.plan: unknown key; the known keys here are id, name, credentials, kinds, interval
 DIR/config.toml:50: state: it must be a section, [state], not an array
 37 mistakes in DIR/config.toml"#;
         assert_eq!(report(text), expected.trim_start());

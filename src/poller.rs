@@ -111,17 +111,12 @@ pub struct Poller<C> {
 }
 
 impl<C: PartialEq> Poller<C> {
-    /// Polls until it is dropped. `now` is the wall clock, in Unix seconds. `corrected` is called with a listing
-    /// whose time was set back with that clock, and of when its zone is due.
+    /// Polls until it is dropped. `now` is the wall clock, in Unix seconds. `save` is called with what changed without a
+    /// good poll, and of when it is due: times that were set back with that clock, and what is not on the plan.
     ///
     /// Polls run side by side within this one task: the credential's throttle decides how many requests
     /// are out, and lets them go in the order in which the polls started.
-    pub async fn run<F, P>(
-        mut self,
-        fetch: F,
-        now: impl Fn() -> i64,
-        corrected: impl Fn(&ZoneState, Instant),
-    ) -> Infallible
+    pub async fn run<F, P>(mut self, fetch: F, now: impl Fn() -> i64, save: impl Fn(&ZoneState, Instant)) -> Infallible
     where
         F: Fn(Job<C>) -> P,
         P: Future<Output = Result<Fetched, Failure>>,
@@ -153,6 +148,10 @@ impl<C: PartialEq> Poller<C> {
                         && let Some(index) = zones.place(&zone)
                     {
                         zones.ended(index, now(), started.elapsed(), outcome);
+                        let state = zones.state(index);
+                        if state.available == Some(false) {
+                            save(&state, zones.schedule.next_due(index));
+                        }
                     }
                 }
                 Ok(()) = self.plans.changed() => {
@@ -164,7 +163,7 @@ impl<C: PartialEq> Poller<C> {
                 _ = pulse.tick() => {
                     self.pulse.send_replace(Instant::now());
                     zones.demand.say_changes();
-                    zones.follow_clock(now(), &corrected);
+                    zones.follow_clock(now(), &save);
                 }
             }
         }

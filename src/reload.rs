@@ -194,7 +194,7 @@ impl Reloader {
             let credential = client.credential();
             let zone = self.config.zones.iter().find(|zone| zone.credential == *credential.name());
             if let Some(zone) = zone.filter(|_| credential.is_token()) {
-                let (client, zone) = (Arc::clone(client), zone.id.clone());
+                let (client, zone) = (Arc::clone(client), Arc::clone(zone));
                 self.watchers.spawn(async move { match client.watch_token(&zone).await {} });
             }
         }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     config::Config,
-    model::{Listing, Zone, ZoneState},
+    model::{Zone, ZoneState},
     state::{Directory, SavedZone},
 };
 
@@ -48,7 +48,10 @@ pub(crate) fn restore(directory: &Directory, config: &Config, now: DateTime<Utc>
             runtime.spawn(async move { slot.save(saved, true).await });
         }
         let due_in = saved.due_ms.saturating_sub(now.timestamp_millis());
-        (Arc::new(ZoneState::restored(zone.clone(), saved.listing, saved.completed, saved.name)), Some(due_in))
+        let listing = saved.listing.map(|listing| (listing, saved.completed));
+        let mut state = ZoneState::restored(zone.clone(), listing, saved.name);
+        state.available = if saved.available { None } else { Some(false) };
+        (Arc::new(state), Some(due_in))
     };
     // Nothing is shown before all are read, so every processor helps. A share each is not quite fair and good enough.
     let share = config.zones.len().div_ceil(thread::available_parallelism().map_or(1, NonZero::get)).max(1);
@@ -64,23 +67,17 @@ pub(crate) fn restore(directory: &Directory, config: &Config, now: DateTime<Utc>
     Restored { zones, due_in }
 }
 
-/// Puts a good listing on disk.
-pub(crate) async fn save(
-    directory: &Directory,
-    zone: &Zone,
-    name: Arc<str>,
-    listing: Arc<Listing>,
-    completed: i64,
-    next_due: Instant,
-    now: fn() -> DateTime<Utc>,
-) {
+/// Puts on disk what is known of a target that was polled well.
+pub(crate) async fn save(directory: &Directory, state: &ZoneState, next_due: Instant, now: fn() -> DateTime<Utc>) {
     let due_in = next_due.saturating_duration_since(Instant::now()).as_millis();
+    let zone = &state.zone;
     let saved = SavedZone {
         kind: zone.kind,
         id: zone.id.clone(),
-        name: Some(name).filter(|name| zone.name.is_none() && **name != *zone.id.as_str()),
-        listing,
-        completed,
+        name: Some(state.name.clone()).filter(|name| zone.name.is_none() && **name != *zone.id.as_str()),
+        completed: state.listing.as_ref().map_or_else(|| now().timestamp(), |(_, completed)| *completed),
+        listing: state.listing.as_ref().map(|(listing, _)| listing.clone()),
+        available: state.available != Some(false),
         due_ms: now().timestamp_millis().saturating_add(i64::try_from(due_in).unwrap_or(i64::MAX)),
     };
     directory.zone(zone).save(saved, true).await;

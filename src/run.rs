@@ -265,16 +265,13 @@ fn serve(
     let poller = Poller { plan, plans, snapshots, due_in: restored.due_in, recovered: parts.recovered, pulse };
     let saved_in = directory.clone();
     let poll = move |job| poll_and_save(job, saved_in.clone(), now);
-    let corrected = move |state: &ZoneState, next_due| {
-        let saved = directory.as_ref().zip(state.listing.clone());
-        if let Some((directory, (listing, completed))) = saved {
-            let directory = directory.clone();
-            let zone = state.zone.clone();
-            let name = state.name.clone();
-            tokio::spawn(async move { save(&directory, &zone, name, listing, completed, next_due, now).await });
+    let save = move |state: &ZoneState, next_due| {
+        if let Some(directory) = directory.clone() {
+            let state = state.clone();
+            tokio::spawn(async move { save(&directory, &state, next_due, now).await });
         }
     };
-    polling.spawn(poller.run(poll, move || now().timestamp(), corrected));
+    polling.spawn(poller.run(poll, move || now().timestamp(), save));
     polling.spawn(systemd::feed_watchdog(is_healthy));
     Running { server, polling, reloader, reload_requests, served, _runtime_file: parts.runtime_file }
 }
@@ -362,7 +359,9 @@ async fn poll_and_save(
             Name::Known(name) => name.clone().into(),
             Name::Unknown | Name::Refused => job.name,
         };
-        save(&directory, &job.zone, name, fetched.listing.clone(), fetched.completed, job.next_due, now).await;
+        let mut state = ZoneState::restored(job.zone, Some((fetched.listing.clone(), fetched.completed)), None);
+        state.name = name;
+        save(&directory, &state, job.next_due, now).await;
     }
     Ok(fetched)
 }

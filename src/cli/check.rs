@@ -21,7 +21,7 @@ use super::{
 use crate::{
     cloudflare::{ClientMaker, announce_proxy},
     config::{Config, ConfigErrors, Listening},
-    model::{Zone, clean},
+    model::{Kind, Zone, clean},
 };
 use observations::{Observations, ObservedCertificate, ObservedListing, count_zones};
 
@@ -35,9 +35,12 @@ pub(super) struct Options {
     /// CRITICAL if a certificate has fewer days left than this, or has expired.
     #[arg(long, short, value_name = "DAYS", default_value = "7")]
     critical: Days,
-    /// Only this zone, by name or id; can be repeated.
+    /// Only this zone or account, by name or id; can be repeated.
     #[arg(long = "zone", value_name = "NAME_OR_ID")]
     zones: Vec<String>,
+    /// Only certificates of this kind; can be repeated.
+    #[arg(long = "kind", value_name = "KIND", value_parser = list::parse_kind)]
+    kinds: Vec<Kind>,
     /// How long it may take, in seconds or with a unit [default: 10s, with --sweep 5m].
     #[arg(long, short, value_name = "DURATION", value_parser = daemon_client::timeout)]
     timeout: Option<Duration>,
@@ -135,7 +138,7 @@ pub(super) fn run(
     let mut observations = Err("the program could not start its threads".to_owned());
     block_on(async {
         observations = if options.sweep {
-            let in_time = tokio::time::timeout(timeout, sweep(&options.zones, load, now)).await;
+            let in_time = tokio::time::timeout(timeout, sweep(options, load, now)).await;
             in_time
                 .unwrap_or_else(|_| Err(format!("the sweep took longer than {}", humantime::format_duration(timeout))))
         } else {
@@ -190,7 +193,7 @@ async fn from_daemon(
                 let now = response.date.unwrap_or_else(|| now().timestamp());
                 let mut observations = Observations::from_status(response.json().await?, now)
                     .map_err(|why| format!("what {url} answers cannot be used: {why}"))?;
-                observations.keep(&options.zones);
+                observations.keep(&options.zones, &options.kinds);
                 return Ok(observations);
             }
             404 => {
@@ -208,7 +211,7 @@ async fn from_daemon(
 }
 
 async fn sweep(
-    wanted: &[String],
+    options: &Options,
     load: impl FnOnce() -> Result<Config, ConfigErrors>,
     now: fn() -> DateTime<Utc>,
 ) -> Result<Observations, String> {
@@ -218,7 +221,7 @@ async fn sweep(
     let clients = clients.map_err(|error| error.to_string())?;
     let client = |zone: &Zone| clients[&zone.credential].clone();
     let requests = || clients.values().map(|client| client.requests_sent()).sum::<u64>();
-    let zones = list::chosen(&config.zones, wanted, client).await?;
+    let zones = list::chosen(&config.zones, &options.zones, &options.kinds, client).await?;
     let (listings, failures) = list::sweep(zones, client, requests, now).await;
     Ok(Observations::from_sweep(&config, &listings, &failures, now().timestamp()))
 }

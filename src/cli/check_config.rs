@@ -5,22 +5,18 @@ use comfy_table::{Table, presets::NOTHING};
 use super::print;
 use exporter_toolkit::WebConfig;
 
-use crate::{config::Config, poller::Demand};
+use crate::{
+    config::Config,
+    model::{Kind, Reason, Rejection, Scope},
+    poller::Demand,
+};
 
 /// Prints every zone and what each credential has to bear; returns the exit code.
 pub(super) fn run(config: &Config) -> u8 {
-    let mut zones = Table::new();
-    zones.load_style(NOTHING).set_header(["ZONE", "ZONE ID", "CREDENTIAL", "INTERVAL"]);
-    for zone in &config.zones {
-        let interval = humantime::format_duration(zone.interval).to_string();
-        zones.add_row([
-            zone.name.as_deref().unwrap_or("(asked of the API)"),
-            zone.id.as_str(),
-            &zone.credential,
-            &interval,
-        ]);
+    let mut text = format!("The configuration is good.\n\n{}\n\n", targets(config).trim_fmt());
+    if config.zones.iter().any(|target| target.kind != Kind::Client) {
+        text.push_str(&format!("{}\n\n", kinds(config).trim_fmt()));
     }
-    let mut text = format!("The configuration is good.\n\n{}\n\n", zones.trim_fmt());
     for outlook in Demand::new(config.api.requests_per_5m, config.zones.iter().map(|zone| &**zone)).outlook() {
         text.push_str(&format!(
             "Credential {}: needs at least {:.1} requests in five minutes, one for every 50 certificates of a zone. Its budget is {}.\n",
@@ -47,4 +43,60 @@ pub(super) fn run(config: &Config) -> u8 {
         }
     }
     print(text.as_bytes())
+}
+
+/// A row for each zone and account, with what is listed in it.
+fn targets(config: &Config) -> Table {
+    let mut table = Table::new();
+    let has_kinds = config.zones.iter().any(|target| target.kind != Kind::Client);
+    let mut header = vec!["ZONE", "ZONE ID", "CREDENTIAL", "INTERVAL"];
+    if has_kinds {
+        header = vec!["ZONE OR ACCOUNT", "ID", "CREDENTIAL", "KIND", "INTERVAL"];
+    }
+    table.load_style(NOTHING).set_header(header);
+    for target in &config.zones {
+        let interval = humantime::format_duration(target.interval).to_string();
+        let nameless = match target.kind.scope() {
+            Scope::Zone => "(asked of the API)",
+            Scope::Account => "(without a name)",
+        };
+        let mut cells =
+            vec![target.name.as_deref().unwrap_or(nameless), target.id.as_str(), &target.credential, &interval];
+        if has_kinds {
+            cells.insert(3, target.kind.label());
+        }
+        table.add_row(cells);
+    }
+    table
+}
+
+/// What each kind costs of the budgets of all credentials, if every listing takes one request, and about how many
+/// series a listing of it has.
+fn kinds(config: &Config) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["KIND", "LISTINGS", "REQUESTS PER HOUR", "OF THE BUDGET", "SERIES AT LEAST"]);
+    #[expect(clippy::cast_precision_loss, reason = "there are far fewer credentials than 2^53")]
+    let budget = f64::from(config.api.requests_per_5m) * 12.0 * config.credentials.len().max(1) as f64;
+    for kind in Kind::ALL {
+        let targets = || config.zones.iter().filter(|target| target.kind == kind);
+        if targets().next().is_none() {
+            continue;
+        }
+        let per_hour: f64 = targets().map(|target| 3600.0 / target.interval.as_secs_f64()).sum();
+        let series = targets().count() * series_of_a_listing(kind, config.series.expiring_within_days.len());
+        table.add_row([
+            kind.label().to_owned(),
+            targets().count().to_string(),
+            format!("{per_hour:.1}"),
+            format!("{:.1} %", 100.0 * per_hour / budget),
+            series.to_string(),
+        ]);
+    }
+    table
+}
+
+/// The series of an empty listing.
+fn series_of_a_listing(kind: Kind, within_days: usize) -> usize {
+    const OTHERS: usize = 9;
+    kind.statuses().len() + within_days + Rejection::ALL.len() + Reason::ALL.len() + OTHERS
 }

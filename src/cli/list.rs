@@ -20,7 +20,7 @@ use crate::{
     config::{Config, parse_duration},
     exposition::json::{CertificateRow, Column, DAYS_UNTIL_EXPIRY},
     fetch,
-    model::{Baseline, Failure, Field, Kind, Listing, Zone},
+    model::{Baseline, Cause, Failure, Field, Kind, Listing, Scope, Zone},
     poller::Name,
 };
 
@@ -30,9 +30,12 @@ pub(super) struct Options {
     /// How the certificates are printed.
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     output: Output,
-    /// Only this zone, by name or id; can be repeated.
+    /// Only this zone or account, by name or id; can be repeated.
     #[arg(long = "zone", value_name = "NAME_OR_ID")]
     zones: Vec<String>,
+    /// Only certificates of this kind; can be repeated.
+    #[arg(long = "kind", value_name = "KIND", value_parser = parse_kind)]
+    kinds: Vec<Kind>,
     /// Only certificates that expire within this time, such as 30d, or have expired.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     expiring_within: Option<Duration>,
@@ -58,7 +61,7 @@ pub(super) fn run(config: &Config, options: &Options, now: fn() -> DateTime<Utc>
         };
         let client = |zone: &Zone| clients[&zone.credential].clone();
         let requests = || clients.values().map(|client| client.requests_sent()).sum::<u64>();
-        let zones = match chosen(&config.zones, &options.zones, client).await {
+        let zones = match chosen(&config.zones, &options.zones, &options.kinds, client).await {
             Ok(zones) => zones,
             Err(message) => {
                 complain(&message);
@@ -82,16 +85,15 @@ pub(super) fn run(config: &Config, options: &Options, now: fn() -> DateTime<Utc>
         let rows = shown.iter().map(|(zone, name, certificate)| CertificateRow::new(zone, name, certificate, now));
         let code = print_with(|out| options.output.write(&kinds, rows, out));
         for (zone, failure) in &failures {
-            complain(&format!(
-                "{}: {}: {failure}",
-                zone.name.as_deref().unwrap_or(zone.id.as_str()),
-                failure.reason.label()
-            ));
+            let name = zone.name.as_deref().unwrap_or(zone.id.as_str());
+            let kind = if kinds.len() > 1 { format!("{}: ", zone.kind.label()) } else { String::new() };
+            complain(&format!("{name}: {kind}{}: {failure}", failure.reason.label()));
         }
         complain(&format!(
-            "{} of {} zones listed with {} requests, {} certificates shown.",
+            "{} of {} {} listed with {} requests, {} certificates shown.",
             listings.len(),
             listings.len() + failures.len(),
+            if kinds == [Kind::Client] { "zones" } else { "targets" },
             requests(),
             shown.len()
         ));
@@ -99,21 +101,38 @@ pub(super) fn run(config: &Config, options: &Options, now: fn() -> DateTime<Utc>
     })
 }
 
-/// The zones that were asked for; the API is asked for names only if the configuration does not settle it.
+/// Reads the word for a kind.
+pub(super) fn parse_kind(word: &str) -> Result<Kind, String> {
+    Kind::from_label(word).ok_or_else(|| format!("the kinds are {}", Kind::ALL.map(Kind::label).join(", ")))
+}
+
+/// The targets that were asked for; the API is asked for names only if the configuration does not settle it.
 pub(super) async fn chosen(
-    zones: &[Arc<Zone>],
+    targets: &[Arc<Zone>],
     wanted: &[String],
+    kinds: &[Kind],
     client: impl Fn(&Zone) -> Arc<Client>,
 ) -> Result<Vec<Arc<Zone>>, String> {
+    let is_polled = |kind: &Kind| targets.iter().any(|target| target.kind == *kind);
+    if let Some(kind) = kinds.iter().find(|kind| !is_polled(kind)) {
+        let polled: Vec<_> = Kind::ALL.into_iter().filter(is_polled).map(Kind::label).collect();
+        let kind = kind.label();
+        return Err(format!(
+            "The configuration does not list kind {kind}, only {}; add it to poll.kinds.",
+            polled.join(", ")
+        ));
+    }
+    let zones: Vec<_> =
+        targets.iter().filter(|target| kinds.is_empty() || kinds.contains(&target.kind)).cloned().collect();
     if wanted.is_empty() {
-        return Ok(zones.to_vec());
+        return Ok(zones);
     }
     let is = |zone: &Zone, wanted: &str| {
         zone.id.as_str().eq_ignore_ascii_case(wanted) || zone.name.as_deref().is_some_and(|name| name == wanted)
     };
-    let mut zones = zones.to_vec();
+    let mut zones = zones;
     if wanted.iter().any(|wanted| !zones.iter().any(|zone| is(zone, wanted))) {
-        for zone in zones.iter_mut().filter(|zone| zone.name.is_none()) {
+        for zone in zones.iter_mut().filter(|zone| zone.name.is_none() && zone.kind.scope() == Scope::Zone) {
             let client = client(zone);
             if let Ok(name) = client.zone_name(&zone.id, client.next_ticket(), Priority::Healthy).await {
                 *zone = Arc::new(Zone { name: Some(name.into()), ..Zone::clone(zone) });
@@ -121,7 +140,8 @@ pub(super) async fn chosen(
         }
     }
     if let Some(unknown) = wanted.iter().find(|wanted| !zones.iter().any(|zone| is(zone, wanted))) {
-        let known: Vec<_> = zones.iter().map(|zone| zone.name.as_deref().unwrap_or(zone.id.as_str())).collect();
+        let mut known: Vec<_> = zones.iter().map(|zone| zone.name.as_deref().unwrap_or(zone.id.as_str())).collect();
+        known.dedup();
         return Err(format!("There is no zone {unknown:?} in the configuration; the zones are {}.", known.join(", ")));
     }
     zones.retain(|zone| wanted.iter().any(|wanted| is(zone, wanted)));
@@ -137,14 +157,14 @@ pub(super) async fn sweep(
     requests: impl Fn() -> u64,
     now: fn() -> DateTime<Utc>,
 ) -> (Vec<Listed>, Vec<(Arc<Zone>, Failure)>) {
-    let style = "{bar:30} {pos}/{len} zones, {msg} requests, {elapsed}";
+    let style = "{bar:30} {pos}/{len}, {msg} requests, {elapsed}";
     // It draws on stderr, and only if that is a terminal.
     let bar = ProgressBar::new(zones.len() as u64)
         .with_style(ProgressStyle::with_template(style).expect("the template is a constant that a test renders"));
     let polls = zones.into_iter().map(|zone| {
         let client = client(&zone);
         async move {
-            let wants_name = zone.name.is_none();
+            let wants_name = zone.name.is_none() && zone.kind.scope() == Scope::Zone;
             let fetched = fetch(client, &zone, Priority::Healthy, Baseline::default(), wants_name, now).await;
             (zone, fetched)
         }
@@ -165,6 +185,10 @@ pub(super) async fn sweep(
             Ok(fetched) => {
                 let name = name(&zone, fetched.name);
                 listings.push((zone, name, fetched.listing));
+            }
+            Err(failure) if failure.cause == Some(Cause::NotOnPlan) => {
+                let name = zone.name.as_deref().unwrap_or(zone.id.as_str());
+                bar.suspend(|| complain(&format!("{name}: {}: not on the plan.", zone.kind.label())));
             }
             Err(failure) => failures.push((zone, failure)),
         }
@@ -204,7 +228,7 @@ impl Output {
         out: &mut dyn Write,
     ) -> io::Result<()> {
         match self {
-            Self::Table => out.write_all(table(rows).as_bytes()),
+            Self::Table => out.write_all(table(kinds, rows).as_bytes()),
             Self::Json => {
                 serde_json::Serializer::pretty(&mut *out).collect_seq(rows)?;
                 out.write_all(b"\n")
@@ -233,9 +257,14 @@ impl Output {
     }
 }
 
-fn table<'a>(rows: impl Iterator<Item = CertificateRow<'a>>) -> String {
+fn table<'a>(kinds: &[Kind], rows: impl Iterator<Item = CertificateRow<'a>>) -> String {
     let mut table = Table::new();
-    table.load_style(NOTHING).set_header(["DAYS", "EXPIRES ON", "STATUS", "ZONE", "COMMON NAME", "CERTIFICATE ID"]);
+    let has_kinds = kinds.len() > 1;
+    let mut header = vec!["DAYS", "EXPIRES ON", "STATUS", "ZONE", "COMMON NAME", "CERTIFICATE ID"];
+    if has_kinds {
+        header.insert(2, "KIND");
+    }
+    table.load_style(NOTHING).set_header(header);
     if let Some(days) = table.column_mut(0) {
         days.set_cell_alignment(CellAlignment::Right);
     }
@@ -243,7 +272,11 @@ fn table<'a>(rows: impl Iterator<Item = CertificateRow<'a>>) -> String {
         let days = row.days_until_expiry.map_or_else(|| "?".to_owned(), |days| days.to_string());
         let expires_on = row.expires_on.as_deref().unwrap_or("unknown");
         let [common_name, id] = [Field::CommonName, Field::Id].map(|field| &row.texts[field]);
-        table.add_row([&days, expires_on, row.status, row.scope, common_name, id]);
+        let mut cells = vec![&*days, expires_on, row.status, row.scope, common_name, id];
+        if has_kinds {
+            cells.insert(2, row.kind.label());
+        }
+        table.add_row(cells);
     }
     format!("{}\n", table.trim_fmt())
 }

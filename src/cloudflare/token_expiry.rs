@@ -13,7 +13,7 @@ use super::{
     retry::RetryPolicy,
     throttle::Priority,
 };
-use crate::model::{Failure, Reason, ZoneId};
+use crate::model::{Failure, Reason, Scope, Zone};
 
 /// How long an answer is good for.
 const REQUEST_EVERY: Duration = Duration::from_secs(24 * 3600);
@@ -25,14 +25,14 @@ const REQUEST_AGAIN: Duration = Duration::from_secs(3600);
 const CHECK_EVERY: Duration = Duration::from_secs(10);
 
 impl Client {
-    /// Keeps the metric up to date, once a day. `zone` is one that the token lists. Never ends.
-    pub async fn watch_token(&self, zone: &ZoneId) -> Infallible {
+    /// Keeps the metric up to date, once a day. `target` is one that the token lists. Never ends.
+    pub async fn watch_token(&self, target: &Zone) -> Infallible {
         loop {
             sleep(CHECK_EVERY).await;
             if *lock(&self.token_expiry_due) > Instant::now() {
                 continue;
             }
-            let wait = match self.token_expiry(zone).await {
+            let wait = match self.token_expiry(target).await {
                 Ok(expiry) => {
                     self.metrics.token_expires(expiry);
                     REQUEST_EVERY
@@ -48,13 +48,19 @@ impl Client {
         }
     }
 
-    async fn token_expiry(&self, zone: &ZoneId) -> Result<Option<i64>, Failure> {
+    async fn token_expiry(&self, target: &Zone) -> Result<Option<i64>, Failure> {
         match self.get_once("/user/tokens/verify", Endpoint::TokenVerify, envelope::token_expiry).await {
             // That is the answer to a token that an account owns.
             Err(failure) if matches!(failure.reason, Reason::Unauthorized | Reason::Forbidden | Reason::ApiError) => {}
             outcome => return outcome,
         }
-        let account = self.get_once(&format!("/zones/{zone}"), Endpoint::Zone, envelope::account_id).await?;
+        let account = match target.kind.scope() {
+            Scope::Account => target.id.as_str().into(),
+            Scope::Zone => {
+                let zone = format!("/zones/{}", target.id);
+                self.get_once(&zone, Endpoint::Zone, envelope::account_id).await?
+            }
+        };
         self.get_once(&format!("/accounts/{account}/tokens/verify"), Endpoint::TokenVerify, envelope::token_expiry)
             .await
     }

@@ -5,10 +5,13 @@
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use super::{
-    Context, DEFAULT, check_name,
+    Context, check_name,
     document::{Entry, Place, Section, text_as},
 };
 use crate::cloudflare::{Credential, CredentialError, Scheme, SecretSource};
+
+/// The credential of a zone or account that names none.
+pub(super) const DEFAULT: &str = "default";
 
 /// The variable with the directory in which systemd hands over what no other user can read.
 const SYSTEMD_FOLDER: &str = "CREDENTIALS_DIRECTORY";

@@ -106,6 +106,11 @@ impl Report {
         }
     }
 
+    /// Whether there is no mistake so far.
+    pub(super) fn is_empty(&self) -> bool {
+        self.mistakes.borrow().is_empty()
+    }
+
     /// The line of a place, counted from 1.
     pub(super) fn line(&self, place: &Place) -> Option<usize> {
         place.offset.map(|offset| self.line_starts.partition_point(|&start| start <= offset) + 1)
@@ -211,6 +216,11 @@ impl<'a> Entry<'a> {
             }));
         }
         (items.len() == entries.len()).then_some(items)
+    }
+
+    /// Whether it is a list of nothing.
+    pub(super) fn is_empty_list(&self) -> bool {
+        self.value.as_array().is_some_and(|items| items.is_empty())
     }
 
     /// The items of a list, each with its own line; `rule` says that it must be one.

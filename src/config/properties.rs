@@ -4,7 +4,7 @@
 
 use std::{collections::HashSet, path::Path};
 
-use super::{Config, NO_ZONES, check_name};
+use super::{Config, check_name, targets::NO_ZONES};
 use crate::{
     cloudflare::ApiSettings,
     exposition::SeriesSettings,
@@ -66,7 +66,7 @@ fn assert_in_range(config: &Config) {
     assert_different(&names);
     assert!(names.iter().all(|name| check_name(name).is_ok()));
     assert!(!config.zones.is_empty());
-    assert_different(&config.zones.iter().map(|zone| &zone.id).collect::<Vec<_>>());
+    assert_different(&config.zones.iter().map(|zone| zone.key()).collect::<Vec<_>>());
     for zone in &config.zones {
         assert!(Zone::INTERVAL.contains(&zone.interval) && names.contains(&&zone.credential), "{zone:?}");
         assert!(zone.name.as_deref().is_none_or(|name| check_name(name).is_ok()), "{zone:?}");

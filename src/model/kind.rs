@@ -1,8 +1,6 @@
 //! The kinds of certificates: a closed list, with what every room has to know of each. Where a kind is listed and how
 //! an entry of it is read is known in `cloudflare::kinds`.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
 use super::{Field, Fields, Status};
@@ -74,14 +72,11 @@ struct Facts {
     statuses: &'static [Status],
     /// What the info metric has besides the labels of every certificate.
     details: Fields,
-    /// How often a listing changes on its own: nothing is gained by reading it more often.
-    interval: Duration,
+    /// Hardly anything in its listings changes on its own, so that little is gained by reading them often.
+    changes_rarely: bool,
     /// Certificates never leave the list, so one that lacks some is not believed at once.
     keeps_ids: bool,
 }
-
-const HOURLY: Duration = Duration::from_secs(3600);
-const SIX_HOURLY: Duration = Duration::from_secs(6 * 3600);
 
 /// What a certificate in PEM tells, where the list brings it.
 const FROM_PEM: Fields = Fields::of(&[
@@ -160,7 +155,7 @@ const FACTS: [Facts; Kind::ALL.len()] = [
             Field::State,
             Field::Location,
         ]),
-        interval: HOURLY,
+        changes_rarely: false,
         keeps_ids: true,
     },
     Facts {
@@ -169,7 +164,7 @@ const FACTS: [Facts; Kind::ALL.len()] = [
         scope: Scope::Zone,
         statuses: &[Status::Active, Status::Revoked, Status::Unknown],
         details: FROM_PEM,
-        interval: SIX_HOURLY,
+        changes_rarely: true,
         keeps_ids: false,
     },
     Facts {
@@ -178,7 +173,7 @@ const FACTS: [Facts; Kind::ALL.len()] = [
         scope: Scope::Zone,
         statuses: PACK,
         details: Fields::of(&[Field::RenewedBy, Field::Issuer, Field::Signature]),
-        interval: HOURLY,
+        changes_rarely: false,
         keeps_ids: false,
     },
     Facts {
@@ -195,7 +190,7 @@ const FACTS: [Facts; Kind::ALL.len()] = [
             Status::Unknown,
         ],
         details: Fields::of(&[Field::RenewedBy, Field::Issuer, Field::Signature]),
-        interval: SIX_HOURLY,
+        changes_rarely: true,
         keeps_ids: false,
     },
     Facts {
@@ -204,7 +199,7 @@ const FACTS: [Facts; Kind::ALL.len()] = [
         scope: Scope::Zone,
         statuses: ORIGIN_PULL,
         details: FROM_PEM,
-        interval: SIX_HOURLY,
+        changes_rarely: true,
         keeps_ids: false,
     },
     Facts {
@@ -213,7 +208,7 @@ const FACTS: [Facts; Kind::ALL.len()] = [
         scope: Scope::Zone,
         statuses: ORIGIN_PULL,
         details: FROM_PEM,
-        interval: SIX_HOURLY,
+        changes_rarely: true,
         keeps_ids: false,
     },
     Facts {
@@ -230,7 +225,7 @@ const FACTS: [Facts; Kind::ALL.len()] = [
             Status::Unknown,
         ],
         details: FROM_PEM,
-        interval: SIX_HOURLY,
+        changes_rarely: true,
         keeps_ids: false,
     },
     Facts {
@@ -245,7 +240,7 @@ const FACTS: [Facts; Kind::ALL.len()] = [
             Field::Issuer,
             Field::Signature,
         ]),
-        interval: SIX_HOURLY,
+        changes_rarely: true,
         keeps_ids: false,
     },
     Facts {
@@ -254,7 +249,7 @@ const FACTS: [Facts; Kind::ALL.len()] = [
         scope: Scope::Account,
         statuses: NO_STATUS,
         details: FROM_PEM,
-        interval: SIX_HOURLY,
+        changes_rarely: true,
         keeps_ids: false,
     },
     Facts {
@@ -263,7 +258,7 @@ const FACTS: [Facts; Kind::ALL.len()] = [
         scope: Scope::Account,
         statuses: NO_STATUS,
         details: Fields::of(&[Field::RenewedBy]),
-        interval: SIX_HOURLY,
+        changes_rarely: true,
         keeps_ids: false,
     },
     Facts {
@@ -279,7 +274,7 @@ const FACTS: [Facts; Kind::ALL.len()] = [
             Status::Unknown,
         ],
         details: FROM_PEM,
-        interval: SIX_HOURLY,
+        changes_rarely: true,
         keeps_ids: false,
     },
 ];
@@ -350,10 +345,10 @@ impl Kind {
         self.facts().details
     }
 
-    /// How often it is listed, unless the configuration says otherwise.
+    /// Whether hardly anything in its listings changes on its own.
     #[must_use]
-    pub const fn default_interval(self) -> Duration {
-        self.facts().interval
+    pub const fn changes_rarely(self) -> bool {
+        self.facts().changes_rarely
     }
 
     /// Whether its certificates are for host names.

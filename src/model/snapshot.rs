@@ -67,13 +67,13 @@ impl ZoneState {
         }
     }
 
-    /// A zone that was not polled yet by this process, with the listing that another one completed
-    /// at the Unix second `completed`, and the name that it found out, if the configuration gives none.
+    /// A zone that was not polled yet by this process, with the listing that another one completed at this Unix second,
+    /// and the name that it found out, if the configuration gives none.
     #[must_use]
-    pub fn restored(zone: Arc<Zone>, listing: Arc<Listing>, completed: i64, name: Option<Arc<str>>) -> Self {
+    pub fn restored(zone: Arc<Zone>, listing: Option<(Arc<Listing>, i64)>, name: Option<Arc<str>>) -> Self {
         let state = Self::new(zone);
         let name = name.filter(|_| state.zone.name.is_none()).unwrap_or_else(|| state.name.clone());
-        Self { name, listing: Some((listing, completed)), ..state }
+        Self { name, listing, ..state }
     }
 
     /// The same zone as the configuration has it now. A name that the configuration no longer gives is asked for.

@@ -467,7 +467,7 @@ async fn zones_that_were_never_listed_come_one_after_the_other_unless_this_is_th
 #[tokio::test(start_paused = true)]
 async fn a_zone_that_tries_a_refused_credential_before_its_turn_keeps_its_turn() {
     let [first, second] = [0, 1].map(|number| Arc::new(zone(number, DAY)));
-    let states = vec![ZoneState::new(first), ZoneState::restored(second, Arc::default(), WALL, None)];
+    let states = vec![ZoneState::new(first), ZoneState::restored(second, Some((Arc::default(), WALL)), None)];
     let hours = |hours: i64| Some(hours * 3_600_000);
     let running = run_from(
         states,
@@ -512,7 +512,7 @@ async fn timers_follow_no_wall_clock_and_ages_stay_true_when_it_is_set() {
             let set = if elapsed >= 10 * MINUTE { jump } else { 0 };
             WALL + i64::try_from(elapsed.as_secs()).unwrap() + set
         };
-        let state = ZoneState::restored(Arc::new(zone(0, HOUR)), Arc::default(), WALL - 30, None);
+        let state = ZoneState::restored(Arc::new(zone(0, HOUR)), Some((Arc::default(), WALL - 30)), None);
         let published = Cell::new(0);
         let running = run_from(
             vec![state],

@@ -47,7 +47,8 @@ fn saved(certificates: Vec<Certificate>) -> SavedZone {
         kind: Kind::Client,
         id: ID.parse().unwrap(),
         name: Some("a.example".into()),
-        listing: Arc::new(Listing::new(certificates)),
+        listing: Some(Arc::new(Listing::new(certificates))),
+        available: true,
         completed: 1_795_521_600,
         due_ms: 1_795_525_200_123,
     }
@@ -89,7 +90,7 @@ async fn what_was_saved_is_loaded_by_the_next_process() {
         directory.zone(&zone(ID)).save(saved(certificates.clone()), true).await;
         assert_eq!(load(&directory), Some(saved(certificates)));
     }
-    assert_eq!(load(&directory).unwrap().listing.rejected(Rejection::DuplicateId), 1);
+    assert_eq!(load(&directory).unwrap().listing.as_ref().unwrap().rejected(Rejection::DuplicateId), 1);
     drop(directory);
     assert!(load(&open(&scratch)).is_some());
     assert_eq!(names(&scratch), ["lock", FILE]);
@@ -214,7 +215,7 @@ async fn texts_are_harmless_even_if_somebody_wrote_the_file_by_hand() {
     let json = content(&text).replace("3bb94f", "\\u001b[31m\\u202e").replace("256c24", &"x".repeat(1_000_000));
     fs::write(&path, with_content(&json)).unwrap();
     let loaded = load(&directory).unwrap();
-    let texts = &loaded.listing.certificates()[0].texts;
+    let texts = &loaded.listing.as_ref().unwrap().certificates()[0].texts;
     assert_eq!(&texts[Field::SerialNumber], "\u{fffd}[31m\u{fffd}");
     assert_eq!(texts[Field::FingerprintSha256].chars().count(), MAX_TEXT_CHARS);
 }
@@ -397,7 +398,7 @@ proptest! {
     fn any_listing_is_the_same_after_a_restart(certificates in proptest::collection::vec(any_certificate(), 0..20), more: bool) {
         let mut listing = Listing::new(certificates);
         listing.more_than_promised = more;
-        let zone = SavedZone { listing: Arc::new(listing), ..saved(vec![]) };
+        let zone = SavedZone { listing: Some(Arc::new(listing)), ..saved(vec![]) };
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("x");
         file::replace(&path, &zone, false).unwrap();
@@ -435,7 +436,7 @@ async fn kinds_of_one_zone_are_kept_apart() {
     }
     let id = |zone: &Zone| {
         let saved = directory.zone(zone).load(|saved: &SavedZone| saved.is_of(zone));
-        saved.map(|saved| saved.listing.certificates()[0].id().to_owned())
+        saved.map(|saved| saved.listing.as_ref().unwrap().certificates()[0].id().to_owned())
     };
     assert_eq!([id(&client), id(&origin_ca)], [Some("of-client".to_owned()), Some("of-origin-ca".to_owned())]);
     directory.keep_only([directory.zone(&client)]);

@@ -18,14 +18,17 @@ pub struct SavedZone {
     /// What the API says that it is called, if that was asked.
     #[serde(deserialize_with = "name")]
     pub name: Option<Arc<str>>,
-    /// When the listing was completed, in Unix seconds.
+    /// When the listing was completed, or else when it was polled, in Unix seconds.
     #[serde(deserialize_with = "time")]
     pub completed: i64,
     /// When the zone is to be listed next, in Unix milliseconds: intervals can be as short as a second.
     #[serde(deserialize_with = "time")]
     pub due_ms: i64,
-    /// The last good listing.
-    pub listing: Arc<Listing>,
+    /// The last good listing; `None` if there was none, as what is not on the plan has none.
+    pub listing: Option<Arc<Listing>>,
+    /// Whether the plan includes the kind.
+    #[serde(default = "is_available")]
+    pub available: bool,
 }
 
 impl SavedZone {
@@ -34,6 +37,11 @@ impl SavedZone {
     pub fn is_of(&self, zone: &Zone) -> bool {
         self.kind == zone.kind && self.id == zone.id
     }
+}
+
+/// Where a file of before says nothing of it.
+const fn is_available() -> bool {
+    true
 }
 
 /// What is in a file was harmless when it was written; anyone who can write files could have changed that.

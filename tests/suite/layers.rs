@@ -37,7 +37,7 @@ const KNOWN_IN: [(&str, &[&str]); 14] = [
     ("socket2", &["server"]),
     ("askama", &["server"]),
     ("base64", &["server"]),
-    ("aws_lc_rs", &["server"]),
+    ("aws_lc_rs", &["server", "cloudflare"]),
     ("toml", &["config"]),
     ("clap", &["cli"]),
     ("cloudflare_sim", &["cli"]),

@@ -124,13 +124,13 @@ async fn a_small_answer_costs_little_memory_whatever_is_in_it() {
             "entries",
             format!(r#"{{"success":true,"result":[{}]}}"#, many("{}")),
             "too_large",
-            "more than 200 certificates",
+            "more than 200 entries",
         ),
         (
             "numbers",
             format!(r#"{{"success":true,"result":[{}]}}"#, many("1")),
             "too_large",
-            "more than 200 certificates",
+            "more than 200 entries",
         ),
         ("errors", format!(r#"{{"success":false,"errors":[{}]}}"#, many("{}")), "api_error", "success: false"),
         (

@@ -158,21 +158,28 @@ impl Observations {
         self
     }
 
-    /// Keeps these zones, by name or id, or all if none is named. One that is not there is a zone of which nothing
-    /// is known.
-    pub(super) fn keep(&mut self, wanted: &[String]) {
-        if wanted.is_empty() {
-            return;
-        }
+    /// Keeps these zones and accounts, by name or id, and these kinds, or all if none is named. What is not there is a
+    /// listing of which nothing is known.
+    pub(super) fn keep(&mut self, wanted: &[String], kinds: &[Kind]) {
         let is = |listing: &ObservedListing, wanted: &str| {
             listing.zone == wanted || listing.zone_id.eq_ignore_ascii_case(wanted)
         };
-        let missing: Vec<_> =
-            wanted.iter().filter(|wanted| !self.listings.iter().any(|listing| is(listing, wanted))).cloned().collect();
+        let unknown = |name: &str, why: &str| ObservedListing {
+            title: name.to_owned(),
+            zone: name.to_owned(),
+            not_fresh: Some(why.to_owned()),
+            ..ObservedListing::default()
+        };
+        let zones = wanted.iter().filter(|wanted| !self.listings.iter().any(|listing| is(listing, wanted)));
+        let zones = zones.map(|zone| unknown(zone, "is none of the daemon's zones"));
+        let missing_kinds = kinds.iter().filter(|kind| !self.listings.iter().any(|listing| listing.kind == **kind));
+        let missing_kinds = missing_kinds.map(|kind| unknown(kind.label(), "is no kind that the daemon lists"));
+        let missing: Vec<_> = zones.chain(missing_kinds).collect();
         let mut places = Vec::new();
         let mut kept = Vec::new();
         for listing in self.listings.drain(..) {
-            let keep = wanted.iter().any(|wanted| is(&listing, wanted));
+            let is_zone = wanted.is_empty() || wanted.iter().any(|wanted| is(&listing, wanted));
+            let keep = is_zone && (kinds.is_empty() || kinds.contains(&listing.kind));
             places.push(keep.then_some(kept.len()));
             if keep {
                 kept.push(listing);
@@ -185,12 +192,7 @@ impl Observations {
                 Some(ObservedCertificate { listing: places[certificate.listing]?, ..certificate })
             })
             .collect();
-        self.listings.extend(missing.into_iter().map(|zone| ObservedListing {
-            title: zone.clone(),
-            zone,
-            not_fresh: Some("is none of the daemon's zones".to_owned()),
-            ..ObservedListing::default()
-        }));
+        self.listings.extend(missing);
     }
 }
 
@@ -324,11 +326,11 @@ mod tests {
         let mut observed = Observations::from_status(status(NOW, NOW, &zones), NOW).unwrap();
         assert_eq!(observed.listings.iter().map(|listing| listing.active + listing.hidden).sum::<u64>(), 18);
         assert_eq!(observed.listings[0].rejected, 1, "one that is there twice is shown once");
-        observed.keep(&["B2".to_owned()]);
+        observed.keep(&["B2".to_owned()], &[]);
         let [certificate] = &observed.certificates[..] else { panic!("{observed:?}") };
         assert_eq!((certificate.listing, &*certificate.id, certificate.is_suppressed), (0, "of-b2", true));
         assert_eq!((observed.listings.len(), &*observed.listings[0].zone_id), (1, "b2"));
-        observed.keep(&["x".to_owned(), "y".to_owned()]);
+        observed.keep(&["x".to_owned(), "y".to_owned()], &[]);
         assert_eq!((observed.listings.len(), observed.certificates.len()), (2, 1));
         assert!(observed.listings[1].not_fresh.is_some());
     }

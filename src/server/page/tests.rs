@@ -138,7 +138,7 @@ fn a_page_of_old_listings_says_how_old_they_are() {
 fn zones_that_need_somebody_come_first() {
     let restored = |n, age| {
         let zone = zone(n, &format!("{n}.example")).zone;
-        ZoneState::restored(zone, Arc::new(Listing::new(vec![active("x", 100 * DAY)])), NOW - age, None)
+        ZoneState::restored(zone, Some((Arc::new(Listing::new(vec![active("x", 100 * DAY)])), NOW - age)), None)
     };
     let page = page(vec![
         listed(&zone(1, "1.example"), 2 * HOUR, Vec::new()),

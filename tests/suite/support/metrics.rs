@@ -75,6 +75,7 @@ impl Metrics {
         let is_of_a_poll = |name: &str| {
             let others = [
                 "cloudflare_certificates_up",
+                "cloudflare_certificates_available",
                 "cloudflare_certificates_last_success_timestamp_seconds",
                 // Days go by at a scrape, whatever was listed.
                 "cloudflare_certificate_days_until_expiry",

@@ -1,0 +1,200 @@
+//! What is polled: the kinds and intervals of `[poll]`, the zones and the accounts.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use toml::de::DeValue;
+
+use super::{
+    Context, check_name,
+    credentials::DEFAULT,
+    document::{Entry, Place, Reading, Section, duration, key_text, parsed, quoted, text_as},
+};
+use crate::model::{Kind, Scope, Zone, ZoneId};
+
+/// What `[poll]` says of every zone and account.
+pub(super) struct PollDefaults {
+    kinds: Vec<Kind>,
+    interval: Duration,
+    /// By kind; beats `interval`.
+    intervals: HashMap<Kind, Duration>,
+}
+
+/// How often kinds are listed in which hardly anything changes.
+const SIX_HOURS: Duration = Duration::from_secs(6 * 3600);
+
+impl PollDefaults {
+    pub(super) fn read(poll: &mut Section<'_>) -> Self {
+        let kinds = poll.take("kinds").and_then(|entry| kinds(&entry)).unwrap_or_else(|| vec![Kind::Client]);
+        let interval = poll.read("interval", duration(Zone::INTERVAL)).unwrap_or(Duration::from_secs(3600));
+        let mut by_kind = poll.section("intervals");
+        let intervals = Kind::ALL
+            .into_iter()
+            .filter_map(|kind| Some((kind, by_kind.read(kind.label(), duration(Zone::INTERVAL))?)))
+            .collect();
+        by_kind.finish();
+        Self { kinds, interval, intervals }
+    }
+
+    fn interval(&self, kind: Kind) -> Duration {
+        let usual = if kind.changes_rarely() { self.interval.max(SIX_HOURS) } else { self.interval };
+        self.intervals.get(&kind).copied().unwrap_or(usual)
+    }
+}
+
+/// Reads which kinds there are to poll: all, or a list.
+fn kinds(entry: &Entry<'_>) -> Option<Vec<Kind>> {
+    let is_all = |value: &DeValue<'_>| value.as_str() == Some("all");
+    if entry.read(|value| Ok(is_all(value)))? {
+        return Some(Kind::ALL.to_vec());
+    }
+    let kinds = entry.list(kind)?;
+    if kinds.is_empty() {
+        return entry.read(|_| Err("it must hold at least one kind, such as \"client\", or be \"all\"".to_owned()));
+    }
+    Some(kinds)
+}
+
+fn kind(value: &DeValue<'_>) -> Reading<Kind> {
+    text_as(|word| {
+        let known = Kind::ALL.map(Kind::label).join(", ");
+        Kind::from_label(word).ok_or_else(|| format!("{} is no kind; the kinds are {known}", quoted(word)))
+    })(value)
+}
+
+impl Context<'_> {
+    /// Reads the sections of one scope: `[[zones]]` or `[[accounts]]`.
+    pub(super) fn read_targets(
+        &self,
+        scope: Scope,
+        entry: Option<Entry<'_>>,
+        defaults: &PollDefaults,
+        names: &BTreeSet<&str>,
+    ) -> Vec<Arc<Zone>> {
+        let rule = match scope {
+            Scope::Zone => "each zone must be a section of its own, [[zones]] in double brackets",
+            Scope::Account => "each account must be a section of its own, [[accounts]] in double brackets",
+        };
+        let Some(entries) = entry.map_or_else(|| Some(Vec::new()), |entry| entry.items(rule)) else {
+            return Vec::new();
+        };
+        let mut first_lines = HashMap::new();
+        let sections = entries.into_iter().map(|entry| entry.section(rule)).filter(Section::is_table);
+        let targets =
+            sections.filter_map(|section| self.read_target(scope, section, defaults, names, &mut first_lines));
+        targets.flatten().collect()
+    }
+
+    /// Reads one zone or account: a target for each of its kinds.
+    fn read_target(
+        &self,
+        scope: Scope,
+        mut section: Section<'_>,
+        defaults: &PollDefaults,
+        names: &BTreeSet<&str>,
+        first_lines: &mut HashMap<ZoneId, usize>,
+    ) -> Option<Vec<Arc<Zone>>> {
+        let id = self.read_id(scope, &mut section, first_lines);
+        let name = section.read("name", text_as(|name| check_name(name).map(|()| Arc::<str>::from(name))));
+        let credential = self.read_credential_name(&mut section, names);
+        let (mut own_kinds, mut own_interval) = (None, None);
+        if scope == Scope::Zone {
+            own_kinds = section.take("kinds").and_then(|entry| self.kinds_of_zone(&entry));
+            own_interval = section.read("interval", duration(Zone::INTERVAL));
+        }
+        section.finish();
+        let (id, credential) = (id?, credential?);
+        let kinds = own_kinds.as_ref().unwrap_or(&defaults.kinds).iter().filter(|kind| kind.scope() == scope);
+        let target = |&kind: &Kind| {
+            let interval = own_interval.unwrap_or_else(|| defaults.interval(kind));
+            Arc::new(Zone { kind, id: id.clone(), name: name.clone(), credential: credential.clone(), interval })
+        };
+        Some(kinds.map(target).collect())
+    }
+
+    fn read_id(
+        &self,
+        scope: Scope,
+        section: &mut Section<'_>,
+        first_lines: &mut HashMap<ZoneId, usize>,
+    ) -> Option<ZoneId> {
+        let Some(entry) = section.take("id") else {
+            let text = match scope {
+                Scope::Zone => "a zone needs its id, id = \"...\", as on the zone's overview page in the dashboard",
+                Scope::Account => "an account needs its id, id = \"...\", as in the dashboard's address",
+            };
+            self.report.missing(&section.place, text);
+            return None;
+        };
+        let id: ZoneId = entry.read(parsed)?;
+        let line = self.report.line(&entry.place)?;
+        if let Some(first) = first_lines.get(&id) {
+            let text = format!("{id} is there already, in line {first}; remove one of the two");
+            self.report.mistake(&entry.place, text);
+        }
+        first_lines.entry(id.clone()).or_insert(line);
+        Some(id)
+    }
+
+    /// Which kinds a zone has, in place of those of `[poll]`.
+    fn kinds_of_zone(&self, entry: &Entry<'_>) -> Option<Vec<Kind>> {
+        let kinds = kinds(entry)?;
+        let of_account = kinds.iter().find(|kind| kind.scope() == Scope::Account);
+        if let (Some(kind), false) = (of_account, kinds.len() == Kind::ALL.len()) {
+            let text = format!(
+                "{} is listed in accounts and not in zones; name it in poll.kinds, and the account in [[accounts]]",
+                kind.label()
+            );
+            self.report.mistake(&entry.place, text);
+            return None;
+        }
+        Some(kinds)
+    }
+
+    /// Reports a configuration that polls nothing.
+    ///
+    /// `is_given` says whether there are zones or accounts, which may have mistakes of their own.
+    pub(super) fn report_no_targets(&self, zones: &Place, is_given: bool, defaults: &PollDefaults) {
+        if is_given {
+            if self.report.is_empty() {
+                let text = "it holds no kind of the zones or accounts that are there, so that nothing would be listed";
+                self.report.missing(&Place::absent("poll.kinds"), text);
+            }
+        } else if defaults.kinds.iter().all(|kind| kind.scope() == Scope::Account) {
+            self.report.missing(&Place::absent("accounts"), NO_ACCOUNTS);
+        } else {
+            self.report.missing(zones, NO_ZONES);
+        }
+    }
+
+    /// Which credential a zone or account has; there must be one of that name.
+    fn read_credential_name(&self, section: &mut Section<'_>, names: &BTreeSet<&str>) -> Option<Arc<str>> {
+        let entry = section.take("credentials");
+        let name = entry.as_ref().map_or_else(|| Some(DEFAULT.to_owned()), |entry| entry.read(parsed))?;
+        // Where no section has a name, the report says so already.
+        if !names.is_empty() && !names.contains(&*name) {
+            let known = names.iter().map(|name| key_text(name)).collect::<Vec<_>>().join(", ");
+            let place = entry.as_ref().map_or(&section.place, |entry| &entry.place);
+            let text = format!(
+                "there is no section [credentials.{}]; say credentials = \"...\" with one of {known}",
+                key_text(&name)
+            );
+            self.report.missing(place, text);
+        }
+        Some(name.into())
+    }
+}
+
+pub(super) const NO_ZONES: &str = "\
+there is none; add these three lines for each, with the id from the zone's overview page in the dashboard:
+    [[zones]]
+    id = \"023e105f4ecef8ad9ca31a8372d0c353\"
+    name = \"example.com\"";
+
+const NO_ACCOUNTS: &str = "\
+there is none, and poll.kinds holds only kinds that are listed in accounts; add these two lines for each:
+    [[accounts]]
+    id = \"11cbe197c050c9e422aaa103cfe30ed8\"";
