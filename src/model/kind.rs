@@ -24,7 +24,7 @@ pub enum Kind {
     AopHostname,
     /// Authorities that the edge trusts at the origin.
     TrustStore,
-    /// Certificates of custom host names (SSL for SaaS).
+    /// Certificates of custom host names (SSL for `SaaS`).
     CustomHostname,
     /// Uploaded authorities of client certificates.
     MtlsCa,

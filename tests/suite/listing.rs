@@ -120,18 +120,8 @@ async fn a_small_answer_costs_little_memory_whatever_is_in_it() {
     let many = |item: &str| vec![item; COUNT].join(",");
     let deep = "{\"error_chain\":[".repeat(400_000) + &"]}".repeat(400_000);
     for (name, body, reason, word) in [
-        (
-            "entries",
-            format!(r#"{{"success":true,"result":[{}]}}"#, many("{}")),
-            "too_large",
-            "more than 200 entries",
-        ),
-        (
-            "numbers",
-            format!(r#"{{"success":true,"result":[{}]}}"#, many("1")),
-            "too_large",
-            "more than 200 entries",
-        ),
+        ("entries", format!(r#"{{"success":true,"result":[{}]}}"#, many("{}")), "too_large", "more than 200 entries"),
+        ("numbers", format!(r#"{{"success":true,"result":[{}]}}"#, many("1")), "too_large", "more than 200 entries"),
         ("errors", format!(r#"{{"success":false,"errors":[{}]}}"#, many("{}")), "api_error", "success: false"),
         (
             "chained",

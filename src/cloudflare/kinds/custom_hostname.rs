@@ -1,4 +1,4 @@
-//! Certificates of custom host names (SSL for SaaS): issued by Cloudflare, or uploaded.
+//! Certificates of custom host names (SSL for `SaaS`): issued by Cloudflare, or uploaded.
 
 use super::{Draft, Entries, Source, expiry, page, text, time};
 use crate::{

@@ -7,7 +7,7 @@ use super::*;
 use crate::model::Listing;
 
 /// A good page with these entries.
-fn listing(kind: Kind, entries: Value) -> Listing {
+fn listing(kind: Kind, entries: &Value) -> Listing {
     let body = json!({"success": true, "errors": [], "messages": [], "result": entries});
     match (source(kind).read_page)(body.to_string().as_bytes()) {
         Body::Good(page) => Listing::of(kind, page.certificates),
@@ -67,7 +67,7 @@ fn packs_hold_several_certificates_or_none() {
     let two = json!([certificate("rsa", "2026-01-11T00:00:00.000000Z"), certificate("ecdsa", "2026-01-12T00:00:00Z")]);
     let listing = listing(
         Kind::Edge,
-        json!([
+        &json!([
             pack("p1", "active", &["shop.example", "*.shop.example"], two),
             pack("p2", "pending_validation", &["api.example"], json!([])),
             pack("p3", "pending_validation", &["old.example"], json!([certificate("serving", "2026-01-03T00:00:00Z")])),
@@ -114,7 +114,7 @@ fn origin_ca_certificates_are_revoked_by_a_date_and_expire_at_one_that_go_wrote(
     let key = KeyPair::generate().unwrap();
     let listing = listing(
         Kind::OriginCa,
-        json!([
+        &json!([
             {"id": "328578533902268680212849205732770752308931942346", "hostnames": ["shop.example", "*.shop.example"],
              "expires_on": "2026-02-03 06:27:00 +0000 UTC", "certificate": pem_of(&key, "CloudFlare Origin Certificate", 2026)},
             {"id": "71", "hostnames": ["old.example"], "expires_on": "2040-01-01T00:00:00Z", "revoked_at": "2026-01-05T10:11:12Z"},
@@ -144,7 +144,7 @@ fn origin_pull_certificates_stay_active_and_the_last_one_uploaded_is_in_use() {
         {"id": "latest", "status": "active", "uploaded_on": "2025-06-01T00:00:00Z", "expires_on": "2025-12-31T00:00:00Z", "private_key": "simulated private key"},
         {"id": "going", "status": "pending_deletion", "uploaded_on": "2025-07-01T00:00:00Z", "expires_on": "2030-01-01T00:00:00Z"},
     ]);
-    let listing_of = |kind| listing(kind, entries.clone());
+    let listing_of = |kind| listing(kind, &entries);
     let zone = listing_of(Kind::AopZone);
     let expected =
         ["latest  active -1 owner", "going  pending_deletion 1461 owner", "long  active 1461 owner superseded"];
@@ -159,7 +159,7 @@ fn origin_pull_certificates_stay_active_and_the_last_one_uploaded_is_in_use() {
 fn custom_host_names_have_their_certificates_in_ssl() {
     let listing = listing(
         Kind::CustomHostname,
-        json!([
+        &json!([
             {"id": "h1", "hostname": "app.customer.example", "status": "active", "ssl": {"id": "s1", "status": "active",
              "hosts": ["app.customer.example", "*.app.customer.example"], "certificate_authority": "google", "custom_key": "secret",
              "certificates": [{"id": "c1", "issuer": "GoogleTrustServices", "serial_number": "5", "issued_on": "2025-10-22T00:00:00Z", "expires_on": "2026-01-20T23:59:59Z", "fingerprint_sha256": "ab"}]}},
@@ -203,9 +203,9 @@ fn authorities_with_one_key_and_subject_take_each_others_place() {
         "old pos_fleet active 365 owner superseded",
         "new pos_fleet active 1096 owner",
     ];
-    assert_eq!(rows(&listing(Kind::MtlsCa, entries.clone())), expected);
+    assert_eq!(rows(&listing(Kind::MtlsCa, &entries)), expected);
     // A trust store has no names, and does not say what is of another kind.
-    let stored = rows(&listing(Kind::TrustStore, entries));
+    let stored = rows(&listing(Kind::TrustStore, &entries));
     assert_eq!(stored[2], "old POS_Root active 365 owner superseded");
 }
 
@@ -218,7 +218,7 @@ fn of_gateways_authorities_one_is_in_use() {
     };
     let listing = listing(
         Kind::GatewayCa,
-        json!([ca("idle", false, "available"), ca("used", true, "available"), ca("off", false, "inactive")]),
+        &json!([ca("idle", false, "available"), ca("used", true, "available"), ca("off", false, "inactive")]),
     );
     assert_eq!(
         rows(&listing),
@@ -236,13 +236,13 @@ fn of_gateways_authorities_one_is_in_use() {
 fn custom_and_access_certificates_have_no_date_of_issue() {
     let custom = listing(
         Kind::Custom,
-        json!([{"id": "c", "hosts": ["shop.example"], "issuer": "GlobalSign", "signature": "SHA256WithRSA", "status": "holding_deployment",
+        &json!([{"id": "c", "hosts": ["shop.example"], "issuer": "GlobalSign", "signature": "SHA256WithRSA", "status": "holding_deployment",
             "uploaded_on": "2025-01-01T00:00:00Z", "expires_on": "2026-01-02T00:00:00Z"}]),
     );
     assert_eq!(rows(&custom), ["c shop.example holding_deployment 1 owner"]);
     let access = listing(
         Kind::AccessCa,
-        json!([{"id": "a", "name": "Allow devs", "associated_hostnames": null, "fingerprint": "MD5 Fingerprint=2C:1E",
+        &json!([{"id": "a", "name": "Allow devs", "associated_hostnames": null, "fingerprint": "MD5 Fingerprint=2C:1E",
             "created_at": "2025-03-20T15:52:00Z", "expires_on": "2026-01-02T00:00:00Z"}]),
     );
     assert_eq!(rows(&access), ["a Allow_devs active 1 owner"]);
@@ -260,7 +260,7 @@ fn an_odd_entry_of_any_kind_is_counted_and_hides_no_other() {
             json!({}),
             json!({"ssl": 1, "certificates": "x", "hosts": {}}),
         ] {
-            let page = listing(kind, json!([odd, {"id": "good", "expires_on": "2026-01-02T00:00:00Z"}]));
+            let page = listing(kind, &json!([odd, {"id": "good", "expires_on": "2026-01-02T00:00:00Z"}]));
             let total: u64 = kind.statuses().iter().map(|&status| page.count(status)).sum();
             assert_eq!(total, 2, "{kind:?}: {odd}");
             assert!(page.certificates().iter().any(|certificate| certificate.entry_id() == "good"), "{kind:?}: {odd}");
@@ -289,6 +289,6 @@ fn a_certificate_that_cannot_be_read_costs_nothing_but_its_details() {
     {
         assert!(Pem::read(pem).is_none(), "{pem}");
         let entry = json!([{"id": "a", "status": "active", "certificate": pem, "expires_on": "2026-01-02T00:00:00Z"}]);
-        assert_eq!(rows(&listing(Kind::TrustStore, entry)), ["a  active 1 owner"]);
+        assert_eq!(rows(&listing(Kind::TrustStore, &entry)), ["a  active 1 owner"]);
     }
 }
