@@ -174,11 +174,12 @@ impl Exposition {
 pub fn render_program(now: i64) -> String {
     let mut text = String::new();
     let name = "cloudflare_cert_exporter_clock_timestamp_seconds";
-    let help = "The exporter's own time at the scrape, as Unix time. Its other times are by this clock.";
+    let help =
+        "The exporter's own clock at the scrape, as Unix time in seconds. Its other times are read from this clock.";
     text::head(&mut text, name, help);
     text::sample(&mut text, name, "", now);
     let name = "cloudflare_cert_exporter_build_info";
-    text::head(&mut text, name, "Always 1; the labels say which build this is.");
+    text::head(&mut text, name, "Always 1. The labels identify the build.");
     let mut labels = String::new();
     label(&mut labels, "version", env!("CARGO_PKG_VERSION"));
     label(&mut labels, "revision", env!("BUILD_REVISION"));

@@ -256,12 +256,12 @@ impl ReloadMetrics {
         Ok(Self {
             successful: gauge(
                 "cloudflare_cert_exporter_config_last_reload_successful",
-                "1 if the configuration that was read last is in use. If not, the one before it stays.",
+                "1 if the last reload of the configuration succeeded, 0 if it failed. After a failure, the previous configuration stays in use.",
                 1,
             )?,
             succeeded_at: gauge(
                 "cloudflare_cert_exporter_config_last_reload_success_timestamp_seconds",
-                "When the configuration in use was read, as Unix time.",
+                "When the configuration in use was loaded, as Unix time in seconds.",
                 now.timestamp(),
             )?,
         })

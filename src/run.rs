@@ -174,7 +174,7 @@ fn register_counters(registry: &Registry, log_lines_dropped: IntCounter) -> prom
     registry.register(Box::new(log_lines_dropped))?;
     let write_failures = IntCounter::new(
         "cloudflare_cert_exporter_state_write_failures_total",
-        "Writes to the state directory that failed; what they held would not survive a restart.",
+        "Number of failed writes to the state directory. Data that was not written does not survive a restart.",
     )?;
     registry.register(Box::new(write_failures.clone()))?;
     Ok(write_failures)

@@ -101,7 +101,7 @@ impl Queue {
     fn new(max_bytes: usize) -> Self {
         let dropped = IntCounter::new(
             "cloudflare_cert_exporter_log_lines_dropped_total",
-            "Log lines that were lost because stderr was not read in time, or could not be written.",
+            "Number of log lines lost because stderr was not read in time or could not be written.",
         );
         Self {
             lines: Mutex::default(),

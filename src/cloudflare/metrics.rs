@@ -84,7 +84,7 @@ impl ApiMetrics {
         let buckets = vec![0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
         let duration = HistogramOpts::new(
             "cloudflare_api_request_duration_seconds",
-            "How long requests to the Cloudflare API took, body included.",
+            "Duration of requests to the Cloudflare API in seconds, including the body.",
         );
         let metrics = Self {
             registry: registry.clone(),
@@ -92,14 +92,14 @@ impl ApiMetrics {
             token_expires: GaugeVec::new(
                 opts(
                     "cloudflare_api_token_expires_timestamp_seconds",
-                    "When the token that this exporter itself uses expires, as Unix time, where Cloudflare tells. Asked once a day.",
+                    "When the exporter's own API token expires, as Unix time in seconds, if Cloudflare reports it. Polled once a day and cached.",
                 ),
                 &[],
             )?,
             requests: IntCounterVec::new(
                 opts(
                     "cloudflare_api_requests_total",
-                    "Requests sent to the Cloudflare API, by HTTP status; code is none where no answer came.",
+                    "Number of requests sent to the Cloudflare API, by HTTP status. The code is none if no response arrived.",
                 ),
                 &["endpoint", "code"],
             )?,
@@ -109,23 +109,23 @@ impl ApiMetrics {
             )?,
             retries: IntCounter::with_opts(opts(
                 "cloudflare_api_retries_total",
-                "Requests that were sent again after a failure.",
+                "Number of requests to the Cloudflare API that were retries of a failed one.",
             ))?,
             throttled: Counter::with_opts(opts(
                 "cloudflare_api_throttled_seconds_total",
-                "Time for which the next request waited for the request budget.",
+                "Time in seconds that the next request waited for the request budget.",
             ))?,
             quota: GaugeVec::new(
                 opts(
                     "cloudflare_api_rate_limit_quota",
-                    "Requests that Cloudflare allows in a window, from the last answer's Ratelimit-Policy header.",
+                    "Number of requests that Cloudflare allows in one window, from the Ratelimit-Policy header of the last response.",
                 ),
                 &["policy"],
             )?,
             remaining: GaugeVec::new(
                 opts(
                     "cloudflare_api_rate_limit_remaining",
-                    "Requests that Cloudflare still allows, from the last answer's Ratelimit header.",
+                    "Number of requests that Cloudflare still allows in the window, from the Ratelimit header of the last response.",
                 ),
                 &["policy"],
             )?,

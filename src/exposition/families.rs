@@ -61,32 +61,32 @@ impl<'a> ZoneSamples<'a> {
 pub(super) const FAMILIES: &[Family] = &[
     Family {
         name: "cloudflare_certificate_not_after_timestamp_seconds",
-        help: "When the certificate expires, as Unix time. Polled and cached.",
+        help: "When the certificate expires, as Unix time in seconds. Polled and cached.",
         subject: Subject::Certificate(|_, certificate, _| certificate.not_after()),
     },
     Family {
         name: "cloudflare_certificate_not_before_timestamp_seconds",
-        help: "When the certificate was issued, as Unix time. Polled and cached.",
+        help: "When the certificate was issued, as Unix time in seconds. Polled and cached.",
         subject: Subject::Certificate(|_, certificate, _| certificate.not_before),
     },
     Family {
         name: "cloudflare_certificate_days_until_expiry",
-        help: "Whole days until the certificate expires, rounded down, negative once it expired. Computed at the scrape from polled and cached data.",
+        help: "Whole days until the certificate expires, rounded down, and negative after expiry. Computed at each scrape from polled and cached data.",
         subject: Subject::Certificate(|_, certificate, now| certificate.days_until_expiry(now)),
     },
     Family {
         name: "cloudflare_certificate_superseded",
-        help: "1 if another active certificate of the same zone and common name expires later and was issued after half of this one's life. Never where more than two of the name were ever valid at once. Polled and cached.",
+        help: "1 if the certificate is superseded, otherwise 0: another active certificate of the same zone and common name expires later and was issued after half of this one's lifetime. Always 0 in a fleet, where more than two active certificates of the name were ever valid at once. Polled and cached.",
         subject: Subject::Certificate(|listing, certificate, _| Some(listing.is_superseded(certificate).into())),
     },
     Family {
         name: "cloudflare_certificate_info",
-        help: "Always 1; the labels say what Cloudflare knows about the certificate. Polled and cached.",
+        help: "Always 1. The labels hold what Cloudflare reports about the certificate. Polled and cached.",
         subject: Subject::CertificateInfo,
     },
     Family {
         name: "cloudflare_certificates",
-        help: "Certificates of the zone by status, those without a usable date included. Polled and cached.",
+        help: "Number of certificates in the zone by status, including those without a readable expiry. Polled and cached.",
         subject: Subject::Zone(|zone| {
             if let Some(listing) = zone.listing() {
                 for status in listing.kind().statuses() {
@@ -97,12 +97,12 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "cloudflare_certificates_expired",
-        help: "Certificates that have expired and are not revoked, at the scrape. Polled and cached.",
+        help: "Number of certificates that have expired and are not revoked. Counted at each scrape from polled and cached data.",
         subject: Subject::Zone(|zone| zone.sample_if(zone.listing().map(|listing| listing.expired(zone.context.now)))),
     },
     Family {
         name: "cloudflare_certificates_expiring",
-        help: "Certificates that are neither revoked nor expired and expire within so many days, at the scrape. Polled and cached.",
+        help: "Number of certificates that are not revoked, have not expired and expire within within_days days. Counted at each scrape from polled and cached data.",
         subject: Subject::Zone(|zone| {
             if let Some(listing) = zone.listing() {
                 for &days in &zone.context.settings.expiring_within_days {
@@ -113,14 +113,14 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "cloudflare_certificates_next_expiry_timestamp_seconds",
-        help: "The soonest expiry still ahead among certificates that are not revoked, as Unix time. Polled and cached.",
+        help: "When the next certificate expires that is not revoked, as Unix time in seconds. Chosen at each scrape from polled and cached data.",
         subject: Subject::Zone(|zone| {
             zone.sample_if(zone.listing().and_then(|listing| listing.next_expiry(zone.context.now)));
         }),
     },
     Family {
         name: "cloudflare_certificates_rejected",
-        help: "Entries of the last good listing that could not be used, by reason. Polled and cached.",
+        help: "Number of entries in the last good listing that could not be read, by reason. Polled and cached.",
         subject: Subject::Zone(|zone| {
             if let Some(listing) = zone.listing() {
                 for reason in Rejection::ALL {
@@ -131,12 +131,12 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "cloudflare_certificates_hidden",
-        help: "Certificates that are counted but have no series of their own because of the cap. Polled and cached.",
+        help: "Number of certificates that are counted but have no series of their own, because the zone exceeds metrics.max_certificates_per_zone. Polled and cached.",
         subject: Subject::Zone(|zone| zone.sample_if(zone.listing().map(|_| zone.view.selection.hidden))),
     },
     Family {
         name: "cloudflare_certificates_vanished_total",
-        help: "Certificates that were not revoked, and were missing from two listings in a row. Polled and cached.",
+        help: "Number of certificates that disappeared without being revoked: they were missing from two listings in a row. Polled and cached.",
         subject: Subject::Zone(|zone| zone.sample_if(zone.listing().map(|_| zone.state().vanished))),
     },
     Family {
@@ -146,7 +146,7 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "cloudflare_certificates_up",
-        help: "1 if the last poll of the zone succeeded. If not, the last good listing stays.",
+        help: "1 if the last poll of the zone succeeded, 0 if it failed. After a failure, the last good listing stays.",
         subject: Subject::Zone(|zone| {
             let poll = zone.state().last_poll.as_ref().filter(|_| zone.state().available != Some(false));
             zone.sample_if(poll.map(|poll| u8::from(poll.failure.is_none())));
@@ -154,12 +154,12 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "cloudflare_certificates_last_success_timestamp_seconds",
-        help: "When the last good listing of the zone was completed, as Unix time.",
+        help: "When the last good listing of the zone was completed, as Unix time in seconds. All polled and cached data of the zone is from then.",
         subject: Subject::Zone(|zone| zone.sample_if(zone.state().listing.as_ref().map(|(_, completed)| completed))),
     },
     Family {
         name: "cloudflare_certificates_poll_duration_seconds",
-        help: "How long the last poll of the zone took, waiting for the request budget included.",
+        help: "How long the last poll of the zone took, in seconds, including the wait for the request budget.",
         subject: Subject::Zone(|zone| {
             let poll = zone.state().last_poll.as_ref();
             zone.sample_if(poll.map(|poll| poll.duration.as_secs_f64()));
@@ -167,17 +167,17 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "cloudflare_certificates_poll_interval_seconds",
-        help: "How often the zone is due to be polled.",
+        help: "Time between two polls of the zone, in seconds, as configured.",
         subject: Subject::Zone(|zone| zone.sample(zone.state().zone.interval.as_secs_f64())),
     },
     Family {
         name: "cloudflare_certificates_polls_total",
-        help: "Polls of the zone that ended.",
+        help: "Number of completed polls of the zone, successful or not.",
         subject: Subject::Zone(|zone| zone.sample(zone.state().polls)),
     },
     Family {
         name: "cloudflare_certificates_poll_failures_total",
-        help: "Polls of the zone that failed, by reason.",
+        help: "Number of failed polls of the zone, by reason.",
         subject: Subject::Zone(|zone| {
             for reason in Reason::ALL {
                 zone.labelled("reason", reason.label(), zone.state().failures(reason));
