@@ -15,8 +15,8 @@ use std::{
 
 use crate::support::{
     self, DEADLINE, Daemon,
-    gate::{Authority, Identity},
-    obstacle::{self, Obstacle},
+    authority::{Authority, Identity},
+    bad_files::{self, NonRegularFile},
     until, until_ok,
     web::{ALICE, BOB, Directory, basic, connect, corpus, get, get_plain},
 };
@@ -87,7 +87,7 @@ fn status(answer: &str) -> &str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_that_is_taken_is_told_with_its_setting() {
+async fn a_bind_error_names_the_setting() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap();
     let world = World::of([SimulatedZone::of_size("a.example", 1)]);
@@ -106,7 +106,7 @@ async fn an_address_that_is_taken_is_told_with_its_setting() {
 }
 
 #[tokio::test]
-async fn tls_is_for_those_who_speak_it() {
+async fn a_tls_port_serves_tls_clients_only() {
     let directory = Directory::new();
     let (_api, daemon) = start(&directory, "tls.yml").await;
     assert!(is_scrape(&get(&daemon, directory.tls(None), "/metrics", "").await));
@@ -157,10 +157,10 @@ async fn answer_to_tls_1_1(daemon: &Daemon) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn clients_with_and_without_certificates_get_what_the_policy_says() {
+async fn the_client_auth_policy_decides_which_clients_connect() {
     let directory = Directory::new();
     let (stranger, own) = (Authority::new("A stranger").issue(Vec::new()), Identity::self_signed("client.example"));
-    let nobody = None;
+    let anonymous = None;
     let ours = Some(&directory.client);
     let (strange, own_authority) = (Some(&stranger), Some(&own));
     let (_api, daemon) = start(&directory, "tls.yml").await;
@@ -179,7 +179,7 @@ async fn clients_with_and_without_certificates_get_what_the_policy_says() {
     ] {
         put(&daemon, &directory, file).await;
         for version in rustls::ALL_VERSIONS {
-            for (who, lets_in) in [nobody, ours, strange, own_authority].into_iter().zip(policy) {
+            for (who, lets_in) in [anonymous, ours, strange, own_authority].into_iter().zip(policy) {
                 let tls = directory.tls_of(who, aws_lc_rs::default_provider(), &[version]);
                 let answer = get(&daemon, tls, "/metrics", "").await;
                 let who = who.map(|identity| &identity.certificate);
@@ -187,7 +187,7 @@ async fn clients_with_and_without_certificates_get_what_the_policy_says() {
             }
         }
     }
-    // Every sort of name is compared, and clients are told what their certificate is.
+    // Every sort of name is compared, and clients learn what their certificate is.
     for (name, lets_in) in [
         ("prometheus.example", true),
         ("prometheus@example.com", true),
@@ -217,7 +217,7 @@ async fn clients_with_and_without_certificates_get_what_the_policy_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_that_are_refused_are_told_why_every_time() {
+async fn refused_clients_always_receive_the_tls_alert() {
     let directory = Directory::new();
     let stranger = Authority::new("A stranger").issue(Vec::new());
     let (_api, daemon) = start(&directory, "client-require-and-verify.yml").await;
@@ -255,9 +255,9 @@ async fn clients_that_are_refused_are_told_why_every_time() {
     }
 }
 
-/// What clients send as the name of the server; OpenSSL's sends whatever it is told to.
+/// What clients send as the name of the server; OpenSSL's sends any name.
 #[tokio::test]
-async fn server_names_that_are_none_are_served_where_the_library_lets_them() {
+async fn invalid_server_names_are_served_where_the_tls_library_allows_it() {
     if !support::is_there("openssl", "openssl", Command::new("openssl").arg("version").output().is_ok()) {
         return;
     }
@@ -300,7 +300,7 @@ async fn server_names_that_are_none_are_served_where_the_library_lets_them() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_looked_at_in_every_handshake() {
+async fn a_client_certificate_is_verified_in_every_handshake() {
     let directory = Directory::new();
     let (_api, daemon) = start(&directory, "tls.yml").await;
     for (file, expected) in [
@@ -329,7 +329,7 @@ async fn a_client_certificate_is_looked_at_in_every_handshake() {
 }
 
 #[tokio::test]
-async fn cipher_suites_and_curves_are_those_that_are_named() {
+async fn only_configured_cipher_suites_and_curves_are_used() {
     let directory = Directory::new();
     let (_api, daemon) = start(&directory, "some-ciphers.yml").await;
     let with = |suites: &[CipherSuite]| {
@@ -375,12 +375,12 @@ async fn cipher_suites_and_curves_are_those_that_are_named() {
 }
 
 #[tokio::test]
-async fn clients_are_told_the_authorities_that_are_named_and_not_those_of_the_system() {
+async fn clients_receive_the_names_of_configured_authorities_but_not_those_of_the_system() {
     if !support::is_there("openssl", "openssl", Command::new("openssl").arg("version").output().is_ok()) {
         return;
     }
     let directory = Directory::new();
-    for (file, told) in [
+    for (file, sent) in [
         ("client-verify-if-given.yml", "Acceptable client certificate CA names\nCN = The authority of a test\n"),
         ("client-verify-if-given-by-the-system.yml", "No client certificate CA names sent\n"),
     ] {
@@ -388,12 +388,12 @@ async fn clients_are_told_the_authorities_that_are_named_and_not_those_of_the_sy
         let mut client = Command::new("openssl");
         let client = client.args(["s_client", "-connect", daemon.address()]).stdin(Stdio::null()).output().unwrap();
         let said = String::from_utf8_lossy(&client.stdout);
-        assert!(said.contains(told), "{file} {said}");
+        assert!(said.contains(sent), "{file} {said}");
     }
 }
 
 /// What each of these gets from a daemon that lets alice and bob in.
-fn knocks() -> Vec<(String, &'static str)> {
+fn password_attempts() -> Vec<(String, &'static str)> {
     let garbage = |value: &str| (format!("authorization: {value}\r\n"), "401");
     vec![
         (String::new(), "401"),
@@ -403,7 +403,7 @@ fn knocks() -> Vec<(String, &'static str)> {
         (basic(("alice", "builder")), "401"),
         (basic(("alice", "")), "401"),
         (basic(("Alice", "wonderland")), "401"),
-        (basic(("nobody", "wonderland")), "401"),
+        (basic(("stranger", "wonderland")), "401"),
         (basic(("", "")), "401"),
         // Only so much of a password counts in bcrypt, and the end of a text is no end of it.
         (basic(("alice", "wonderland\0x")), "401"),
@@ -416,11 +416,11 @@ fn knocks() -> Vec<(String, &'static str)> {
 }
 
 #[tokio::test]
-async fn passwords_are_asked_for_on_every_path() {
+async fn every_path_requires_the_password() {
     let directory = Directory::new();
     let (_api, daemon) = start(&directory, "users-without-tls.yml").await;
     for _ in 0..2 {
-        for (headers, expected) in knocks() {
+        for (headers, expected) in password_attempts() {
             let answer = get_plain(daemon.address(), "/metrics", &headers).await.unwrap();
             assert_eq!(status(&answer), expected, "{headers} {answer}");
             let asks = answer.to_lowercase().contains("\r\nwww-authenticate: basic\r\n");
@@ -432,7 +432,7 @@ async fn passwords_are_asked_for_on_every_path() {
         assert_eq!(status(&get_plain(daemon.address(), path, "").await.unwrap()), "401", "{path}");
         let expected = if path == "/nothing" { "404" } else { "200" };
         assert_eq!(status(&get_plain(daemon.address(), path, &basic(ALICE)).await.unwrap()), expected, "{path}");
-        // Probes are asked for nothing, and told nothing else.
+        // Probes need no password, and get no other response.
         let expected = if matches!(path, "/-/healthy" | "/-/ready") { "200" } else { "404" };
         assert_eq!(status(&get_plain(&daemon.probe_address().await, path, "").await.unwrap()), expected, "{path}");
     }
@@ -444,17 +444,17 @@ async fn passwords_are_asked_for_on_every_path() {
 }
 
 #[tokio::test]
-async fn passwords_are_asked_for_within_tls() {
+async fn passwords_are_required_over_tls() {
     let directory = Directory::new();
     let (_api, daemon) = start(&directory, "users.yml").await;
-    for (headers, expected) in knocks() {
+    for (headers, expected) in password_attempts() {
         let answer = get(&daemon, directory.tls(None), "/metrics", &headers).await.unwrap();
         assert_eq!(status(&answer), expected, "{headers} {answer}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn guessers_keep_no_right_password_waiting() {
+async fn password_guessers_do_not_delay_a_right_password() {
     let directory = Directory::new();
     let hash = |password: &str| bcrypt::hash(password, 8).unwrap();
     let users: String = (0..4).map(|user| format!("  user{user}: {}\n", hash("right"))).collect();
@@ -467,7 +467,7 @@ async fn guessers_keep_no_right_password_waiting() {
         guessing.spawn(async move {
             let mut stream = TcpStream::connect(address).await.unwrap();
             for guess in 0.. {
-                let who = basic((["user0", "nobody"][guess % 2], &format!("{guesser} {guess}")));
+                let who = basic((["user0", "stranger"][guess % 2], &format!("{guesser} {guess}")));
                 let request = format!("GET /metrics HTTP/1.1\r\nhost: a\r\n{who}\r\n");
                 stream.write_all(request.as_bytes()).await.unwrap();
                 let mut answer = [0; 1024];
@@ -512,7 +512,7 @@ async fn users_change_without_a_restart() {
 }
 
 #[tokio::test]
-async fn losing_all_users_is_a_mistake_until_they_are_back_or_the_program_is_restarted() {
+async fn losing_all_users_is_an_error_until_they_return_or_the_program_restarts() {
     // Also where it has begun without.
     let begin = ["users-without-tls.yml", "headers.yml"].map(async |begins_with| {
         let directory = Directory::new();
@@ -553,7 +553,7 @@ async fn losing_all_users_is_a_mistake_until_they_are_back_or_the_program_is_res
 }
 
 #[tokio::test]
-async fn losing_the_rules_for_client_certificates_is_a_mistake() {
+async fn losing_the_rules_for_client_certificates_is_an_error() {
     let directory = Directory::new();
     let knock =
         async |daemon: &Daemon| is_scrape(&get(daemon, directory.tls(Some(&directory.client)), "/metrics", "").await);
@@ -576,14 +576,14 @@ async fn losing_the_rules_for_client_certificates_is_a_mistake() {
         put(&daemon, &directory, before).await;
         assert!(knock(&daemon).await, "{before}");
     }
-    // Whoever names another policy means it.
+    // A configuration that names another policy means it.
     let (_api, daemon) = start(&directory, "client-require-and-verify.yml").await;
     put(&daemon, &directory, "client-request.yml").await;
     assert!(is_scrape(&get(&daemon, directory.tls(None), "/metrics", "").await));
 }
 
 #[tokio::test]
-async fn headers_are_on_every_answer() {
+async fn configured_headers_are_on_every_response() {
     let directory = Directory::new();
     let (_api, daemon) = start(&directory, "headers.yml").await;
     let expected = [
@@ -615,7 +615,7 @@ async fn headers_are_on_every_answer() {
 }
 
 #[tokio::test]
-async fn the_rate_limit_is_that_of_the_start() {
+async fn the_rate_limit_stays_as_it_was_at_the_start() {
     for (file, statuses) in [
         ("rate-limit-zero.yml", ["200", "200", "200"]),
         ("rate-limit-without-burst.yml", ["429", "429", "429"]),
@@ -635,7 +635,7 @@ async fn the_rate_limit_is_that_of_the_start() {
 }
 
 #[tokio::test]
-async fn what_takes_a_restart_is_told_once() {
+async fn a_change_that_needs_a_restart_is_logged_once() {
     let directory = Directory::new();
     for (before, after, expected) in [
         ("empty.yml", "tls.yml", "tls_server_config stays as it was at the start until"),
@@ -664,7 +664,7 @@ async fn what_takes_a_restart_is_told_once() {
 }
 
 #[tokio::test]
-async fn a_certificate_is_exchanged_without_a_restart() {
+async fn a_server_certificate_is_replaced_without_a_restart() {
     let directory = Directory::new();
     let (_api, daemon) = start(&directory, "tls.yml").await;
     let shown = async || {
@@ -677,7 +677,7 @@ async fn a_certificate_is_exchanged_without_a_restart() {
     };
     directory.put_server(&server);
     let after = until("another certificate", async || Some(shown().await?).filter(|after| *after != before)).await;
-    // Between the two files of an exchange nobody gets in, and nothing that is open ends.
+    // Between the two files of an exchange no client gets in, and no open connection ends.
     let mut open = connect(&daemon, directory.tls(None)).await.unwrap();
     change(&daemon, || directory.write("server.pem", &directory.server().certificate)).await;
     assert!(connect(&daemon, directory.tls(None)).await.is_err());
@@ -708,7 +708,7 @@ async fn a_certificate_is_exchanged_without_a_restart() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_admits_nobody_admits_again_without_a_restart() {
+async fn a_daemon_that_admits_no_client_recovers_without_a_restart() {
     let directory = Directory::new();
     let (_api, daemon) = start(&directory, "client-require-and-verify-without-ca.yml").await;
     assert!(!is_scrape(&get(&daemon, directory.tls(Some(&directory.client)), "/metrics", "").await));
@@ -717,7 +717,7 @@ async fn a_daemon_that_admits_nobody_admits_again_without_a_restart() {
 }
 
 #[tokio::test]
-async fn a_broken_file_answers_500_and_recovers() {
+async fn a_broken_web_configuration_answers_500_until_it_is_fixed() {
     let directory = Directory::new();
     let (_api, daemon) = start(&directory, "users-without-tls.yml").await;
     let knock = async || get_plain(daemon.address(), "/metrics", &basic(ALICE)).await.unwrap();
@@ -746,7 +746,7 @@ async fn a_broken_file_answers_500_and_recovers() {
 }
 
 #[tokio::test]
-async fn what_is_no_regular_file_is_an_error_while_it_is_in_the_place_of_one() {
+async fn a_path_that_is_not_a_regular_file_is_an_error_until_it_is_one_again() {
     let names = ["web.yml", "server.pem", "server.key", "ca.pem"];
     futures_util::future::join_all(names.map(no_regular_file_in_the_place_of)).await;
 }
@@ -769,26 +769,26 @@ async fn no_regular_file_in_the_place_of(name: &str) {
     assert_eq!(on_an_open_connection().await, 200);
     let path = directory.path(name);
     let text = std::fs::read_to_string(&path).unwrap();
-    for what in Obstacle::ALL {
+    for what in NonRegularFile::ALL {
         change(&daemon, || what.put(&path)).await;
         assert!(scrape().await.is_err(), "{name} {what:?}");
         // What it says of users is still right while a certificate cannot be read.
         let expected = if name == "web.yml" { 500 } else { 200 };
         assert_eq!(on_an_open_connection().await, expected, "{name} {what:?}");
-        obstacle::remove(&path);
+        bad_files::remove(&path);
         directory.write(name, &text);
         until("a scrape", async || is_scrape(&scrape().await).then_some(())).await;
     }
     let what = if name == "web.yml" { "the web configuration" } else { name };
     daemon.until_logged(&["level=error", what, "it is not a regular file but a pipe"]).await;
     daemon.until_logged(&["level=error", what, "it is not a regular file but a device"]).await;
-    Obstacle::Pipe.put(&directory.path("web.yml"));
+    NonRegularFile::Pipe.put(&directory.path("web.yml"));
     daemon.signal("TERM");
     assert_eq!(daemon.wait(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_daemon_starts_with_something_else_in_the_place_of_a_file() {
+async fn the_daemon_does_not_start_if_a_path_is_not_a_regular_file() {
     let directory = Directory::new();
     let api = SimulatedApi::start(World::of([SimulatedZone::of_size("a.example", 1)])).await.unwrap();
     let token = api.change(|world| world.token().to_owned());
@@ -815,18 +815,18 @@ async fn no_daemon_starts_with_something_else_in_the_place_of_a_file() {
     for name in ["config.toml", "web.yml", "server.pem", "server.key", "ca.pem", "token"] {
         let path = directory.path(name);
         let text = std::fs::read_to_string(&path).unwrap();
-        for what in Obstacle::ALL {
+        for what in NonRegularFile::ALL {
             what.put(&path);
             let (code, said) = start();
             assert!(code == Some(78) && !said.contains(&token), "{name} {what:?} {code:?} {said}");
         }
-        obstacle::remove(&path);
+        bad_files::remove(&path);
         directory.write(name, &text);
     }
 }
 
 #[tokio::test]
-async fn http_2_is_spoken_where_it_is_on_and_wanted() {
+async fn http_2_is_used_if_enabled_and_offered() {
     let directory = Directory::new();
     for (file, on) in [("tls.yml", true), ("no-http2.yml", false)] {
         let (_api, daemon) = start(&directory, file).await;
@@ -848,7 +848,7 @@ async fn http_2_is_spoken_where_it_is_on_and_wanted() {
 }
 
 #[tokio::test]
-async fn many_requests_on_one_http_2_connection_get_the_same() {
+async fn many_requests_on_one_http_2_connection_get_the_same_response() {
     let directory = Directory::new();
     let (_api, daemon) = start_with(directory.put("users.yml"), 2000).await;
     let authority = reqwest::Certificate::from_pem(directory.authority().pem().as_bytes()).unwrap();
@@ -865,7 +865,7 @@ async fn many_requests_on_one_http_2_connection_get_the_same() {
 }
 
 #[tokio::test]
-async fn half_a_handshake_keeps_nobody_out_and_delays_no_end() {
+async fn an_unfinished_handshake_blocks_neither_other_clients_nor_shutdown() {
     let directory = Directory::new();
     let (_api, mut daemon) = start(&directory, "tls.yml").await;
     let mut stalled = Vec::new();
@@ -895,7 +895,7 @@ async fn half_a_handshake_keeps_nobody_out_and_delays_no_end() {
 }
 
 #[tokio::test]
-async fn only_an_answer_in_flight_delays_the_end_of_http_2() {
+async fn only_a_response_in_flight_delays_shutdown_of_http_2() {
     let directory = Directory::new();
     let (_api, mut daemon) = start_with(directory.put("tls.yml"), 5000).await;
     let authority = reqwest::Certificate::from_pem(directory.authority().pem().as_bytes()).unwrap();
@@ -943,7 +943,7 @@ async fn ask_without_reading(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_of_http_2_that_do_not_read_hold_little() {
+async fn http_2_clients_that_do_not_read_hold_little_memory() {
     let directory = Directory::new();
     let (_api, daemon) = start_with(directory.put("tls.yml"), 5000).await;
     let mut tls = directory.tls(None);

@@ -2,11 +2,7 @@
 
 use std::{collections::BTreeMap, net::TcpListener};
 
-use crate::support::{
-    self, Daemon, Output, config,
-    gate::{Authority, Gate},
-    start, until,
-};
+use crate::support::{self, Daemon, Output, authority::Authority, config, fault_proxy::FaultProxy, start, until};
 use chrono::{Duration, SecondsFormat, Utc};
 use cloudflare_sim::{Fault, SimulatedApi, SimulatedCertificate, SimulatedZone, World};
 
@@ -96,7 +92,7 @@ async fn check(daemon: &Daemon, arguments: &[&str]) -> Verdict {
 }
 
 #[tokio::test]
-async fn each_verdict_has_its_exit_code_and_names_what_is_urgent() {
+async fn each_verdict_has_its_exit_code_and_names_the_urgent_certificates() {
     let zones = [zone("a.example", [("sensor", 20), ("gate", 400)]), zone("b.example", [("meter", 3), ("lapsed", -2)])];
     let (_api, daemon) = start(World::of(zones), "").await;
     daemon.ready().await;
@@ -147,7 +143,7 @@ async fn superseded_and_revoked_certificates_never_alarm() {
 }
 
 #[tokio::test]
-async fn a_zone_that_is_not_fresh_is_unknown_unless_something_is_critical_for_certain() {
+async fn a_stale_zone_is_unknown_unless_a_certificate_is_known_to_be_critical() {
     let zones = [
         zone("critical.example", [("meter", 3)]),
         zone("fine.example", [("sensor", 300)]),
@@ -178,7 +174,7 @@ async fn a_zone_that_is_not_fresh_is_unknown_unless_something_is_critical_for_ce
 }
 
 #[tokio::test]
-async fn hidden_certificates_are_mentioned_and_are_unknown_where_they_could_be_worse() {
+async fn hidden_certificates_are_mentioned_and_are_unknown_if_they_could_be_worse() {
     let zones = [
         zone("many.example", [("a", 100), ("b", 200), ("c", 300)]),
         zone("renewed.example", [("a", 1), ("b", 2), ("a", 400), ("b", 400)]),
@@ -199,7 +195,7 @@ async fn hidden_certificates_are_mentioned_and_are_unknown_where_they_could_be_w
 }
 
 #[tokio::test]
-async fn active_certificates_that_nothing_shows_are_unknown() {
+async fn active_certificates_without_series_are_unknown() {
     let mut undated = zone("undated.example", [("gate", 400), ("meter", 400)]);
     undated.certificates.iter_mut().for_each(|certificate| certificate.set("expires_on", "soon"));
     let mut one_undated = zone("one-undated.example", [("gate", 400), ("meter", 400)]);
@@ -254,7 +250,7 @@ async fn active_certificates_that_nothing_shows_are_unknown() {
 }
 
 #[tokio::test]
-async fn names_written_by_strangers_break_neither_lines_nor_performance_data() {
+async fn hostile_names_break_neither_the_output_line_nor_performance_data() {
     let mut hostile = zone("a.example", []);
     let names =
         ["pipe | x=1;2;3", "line\nCERTIFICATES OK - fine\r\n", "quotes ' \" =;", "back\\slash\\n", "\u{202e}oops"];
@@ -280,7 +276,7 @@ async fn names_written_by_strangers_break_neither_lines_nor_performance_data() {
 }
 
 #[tokio::test]
-async fn the_daemon_is_found_by_its_configuration_without_its_secrets() {
+async fn check_finds_the_daemon_by_its_configuration_without_reading_secrets() {
     let (_api, daemon) = start(World::of([zone("a.example", [("sensor", 300)])]), "").await;
     daemon.ready().await;
     let port = daemon.url("").rsplit_once(':').unwrap().1.to_owned();
@@ -302,7 +298,7 @@ async fn the_daemon_is_found_by_its_configuration_without_its_secrets() {
 }
 
 #[tokio::test]
-async fn a_daemon_of_another_version_and_another_server_are_unknown() {
+async fn check_is_unknown_for_another_version_or_another_server() {
     for (status, body, words) in [
         ("404 Not Found", "404 page not found\n", "answers 404; --url has to be where the daemon answers"),
         (
@@ -357,13 +353,13 @@ async fn start_moved(runtime_directory: &str, flags: &[&str]) -> (SimulatedApi, 
 }
 
 #[tokio::test]
-async fn a_daemon_that_flags_have_moved_is_found_by_its_runtime_directory() {
+async fn check_finds_a_daemon_moved_by_flags_through_its_runtime_directory() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_str().unwrap();
     let (_api, mut daemon) = start_moved(&format!("{path}:/nonexistent"), &["--web.telemetry-path", "/m"]).await;
     daemon.ready().await;
     let healthy = format!("healthy: {} answers.\n", daemon.url("/-/healthy"));
-    // A plugin of Icinga's has the runtime directory of Icinga, and may have others besides.
+    // A plugin of Icinga's has the runtime directory of Icinga, and may have others too.
     for directories in [path, &format!("/nonexistent:{path}")] {
         assert_eq!(verdict(&run_in(directories, &["check"]).await).code, 0, "{directories}");
         assert_eq!(run_in(directories, &["healthcheck"]).await.stdout, healthy, "{directories}");
@@ -390,7 +386,7 @@ async fn a_daemon_that_flags_have_moved_is_found_by_its_runtime_directory() {
 }
 
 #[tokio::test]
-async fn what_a_killed_daemon_has_left_is_not_believed() {
+async fn the_runtime_file_of_a_killed_daemon_is_ignored() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_str().unwrap();
     let (_api, daemon) = start_moved(path, &[]).await;
@@ -410,7 +406,7 @@ async fn what_a_killed_daemon_has_left_is_not_believed() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_flags_have_moved_is_found_by_the_same_flags() {
+async fn check_finds_a_daemon_moved_by_flags_if_given_the_same_flags() {
     let files = support::web::Directory::new();
     let web = files.put("tls.yml");
     let web = ["--web.config.file", web.to_str().unwrap()];
@@ -436,10 +432,10 @@ async fn a_daemon_that_flags_have_moved_is_found_by_the_same_flags() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_is_gone_is_unknown_and_unhealthy() {
+async fn a_stopped_daemon_is_unknown_to_check_and_unhealthy() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", port.local_addr().unwrap());
-    // It listens, and nobody ever answers.
+    // It listens, and never responds.
     let silent = verdict(&run(&["check", "--url", &url, "-t", "200ms"]).await);
     assert_eq!(silent.code, 3);
     assert!(silent.text.ends_with("/-/status.json in 200ms"), "{}", silent.text);
@@ -455,7 +451,7 @@ async fn a_daemon_that_is_gone_is_unknown_and_unhealthy() {
 }
 
 #[tokio::test]
-async fn a_health_check_explains_what_a_web_configuration_asks_for() {
+async fn healthcheck_explains_what_the_web_configuration_requires() {
     for (status, words) in [(401, "asks for a password"), (429, "rate limit"), (503, "answers 503")] {
         let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", server.local_addr().unwrap());
@@ -474,13 +470,13 @@ async fn a_health_check_explains_what_a_web_configuration_asks_for() {
 }
 
 #[tokio::test]
-async fn over_tls_a_loopback_address_is_trusted_with_a_health_check_and_nothing_else() {
+async fn an_unverified_loopback_certificate_is_accepted_by_healthcheck_only() {
     let (_api, daemon) = start(World::of([zone("a.example", [("sensor", 300)])]), "").await;
     daemon.ready().await;
     let authority = Authority::new("Of the daemon");
     let address = daemon.url("").trim_start_matches("http://").parse().unwrap();
-    let gate = Gate::start(address, authority.tls("localhost", [2020, 2100]));
-    let url = gate.base_url().replace("/client/v4", "");
+    let proxy = FaultProxy::start(address, authority.tls("localhost", [2020, 2100]));
+    let url = proxy.base_url().replace("/client/v4", "");
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, text: String| {
         let path = directory.path().join(name);
@@ -608,7 +604,7 @@ async fn wrong_usage_and_unusable_configurations_are_unknown() {
 }
 
 #[tokio::test]
-async fn a_sweep_lists_by_itself() {
+async fn check_with_sweep_lists_without_a_daemon() {
     let mut zones = [
         zone("a.example", [("renewed", 3), ("renewed", 300), ("revoked", 2), ("forgotten", -100), ("sensor", 20)]),
         zone("b.example", [("meter", 5)]),
@@ -632,7 +628,7 @@ async fn a_sweep_lists_by_itself() {
 }
 
 #[tokio::test]
-async fn a_demo_can_be_checked() {
+async fn check_works_against_the_demo() {
     let demo = ["demo", "--web.listen-address", "127.0.0.1:0", "--certificates", "60"];
     let daemon = Daemon::start("", &demo, &[]);
     daemon.ready().await;
@@ -642,7 +638,7 @@ async fn a_demo_can_be_checked() {
 }
 
 #[tokio::test]
-async fn the_status_of_the_daemon_lists_what_list_prints() {
+async fn the_status_json_equals_the_output_of_list() {
     let zones = [
         zone("a.example", (0..250).map(|n| ("\"quoted\"", 10 + n))),
         zone("b.example", [("renewed", 3), ("renewed", 300)]),

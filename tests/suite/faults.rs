@@ -7,10 +7,12 @@ use std::{
 };
 
 use crate::support::{
-    Daemon, config,
-    gate::{Authority, Door, Gate},
+    Daemon,
+    authority::Authority,
+    config,
+    fault_proxy::{FaultProxy, Upstream},
+    freezing_proxy::FreezingProxy,
     metrics::Metrics,
-    relay::Relay,
     start, until, until_ok,
 };
 use cloudflare_sim::{
@@ -139,7 +141,7 @@ fn faults(elsewhere: SocketAddr) -> Vec<Row> {
             "forbidden",
             "the request was blocked at Cloudflare",
         ),
-        // About the credential, in whatever way it is told.
+        // About the credential, in whatever way Cloudflare reports it.
         fails(
             "403-from-here",
             error(403, 9109, "Cannot use the access token from location: 192.0.2.1"),
@@ -260,7 +262,7 @@ fn faults(elsewhere: SocketAddr) -> Vec<Row> {
 const HEALTHY: &str = "healthy.example";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_fault_has_its_reason_disturbs_no_other_zone_and_passes_by_itself() {
+async fn each_fault_has_its_reason_affects_no_other_zone_and_recovers() {
     let (zones, entries, hosts) = tokio::join!(walk_zones(), walk_entries(), walk_hosts());
     let all = zones + entries + hosts;
     println!(
@@ -519,13 +521,13 @@ async fn walk_entries() -> usize {
 }
 
 /// A fault of the host that all zones are asked of: what stands in its place, why polls fail, and a word from the log.
-type HostRow = (&'static str, Door, &'static str, &'static str);
+type HostRow = (&'static str, Upstream, &'static str, &'static str);
 
 fn host_faults(authority: &Authority) -> Vec<HostRow> {
-    let unknown = Authority::new("An authority that nobody knows");
+    let unknown = Authority::new("An unknown authority");
     vec![
-        ("refused", Door::Closed, "connect", "Connection refused"),
-        ("no-tls", Door::NoTls, "tls", "InvalidContentType"),
+        ("refused", Upstream::Closed, "connect", "Connection refused"),
+        ("no-tls", Upstream::PlainText, "tls", "InvalidContentType"),
         ("wrong-name", authority.tls("api.example", [2020, 2099]), "tls", "not valid for name"),
         ("expired", authority.tls("localhost", [2020, 2021]), "tls", "expired"),
         ("not-yet-valid", authority.tls("localhost", [2098, 2099]), "tls", "not valid yet"),
@@ -548,10 +550,10 @@ async fn walk_hosts() -> usize {
 
 const ONLY: &str = "only.example";
 
-async fn walk_host((name, bad, reason, word): HostRow, good: &Door, ca_file: &Path) {
+async fn walk_host((name, bad, reason, word): HostRow, good: &Upstream, ca_file: &Path) {
     let api = SimulatedApi::start(World::of([SimulatedZone::of_size(ONLY, 60)])).await.unwrap();
-    let gate = Gate::start(api.address(), bad.clone());
-    let daemon = poll_host(&api, &gate.base_url(), ca_file, &[]);
+    let proxy = FaultProxy::start(api.address(), bad.clone());
+    let daemon = poll_host(&api, &proxy.base_url(), ca_file, &[]);
     let until_up_is = async |up| {
         until(&format!("{name}: up being {up}"), async || {
             let metrics = Metrics::of(&daemon).await;
@@ -561,9 +563,9 @@ async fn walk_host((name, bad, reason, word): HostRow, good: &Door, ca_file: &Pa
     };
     daemon.ready().await;
     assert_is_unlisted(&daemon, name, reason, word).await;
-    gate.switch(good.clone());
+    proxy.switch_to(good.clone());
     let before = until_up_is(1.0).await;
-    gate.switch(bad);
+    proxy.switch_to(bad);
     let failing = until_up_is(0.0).await;
     sleep(Duration::from_secs(2)).await;
     let after = Metrics::of(&daemon).await;
@@ -572,11 +574,11 @@ async fn walk_host((name, bad, reason, word): HostRow, good: &Door, ca_file: &Pa
     assert_eq!(after.last_success(ONLY), failing.last_success(ONLY), "{name}");
     daemon.until_logged(&["its last good listing stays", &format!("reason={reason} "), word]).await;
     assert_eq!(daemon.get("/-/healthy").await.0, 200, "{name}");
-    gate.switch(good.clone());
+    proxy.switch_to(good.clone());
     until_up_is(1.0).await;
 }
 
-/// A host whose name nobody knows. That this is over cannot be staged without a hand on the machine's resolver.
+/// A host whose name cannot be resolved. Its recovery cannot be tested without changing the resolver of the machine.
 async fn walk_host_without_address(ca_file: &Path) {
     let api = SimulatedApi::start(World::of([SimulatedZone::of_size(ONLY, 60)])).await.unwrap();
     // Where no name server answers, the resolver would wait for long.
@@ -706,7 +708,7 @@ async fn no_secret_is_in_any_log_page_metric_or_error() {
 /// However Cloudflare tells that a token is no good: a hundred zones send a handful of requests, and a new token is
 /// tried at once.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_token_is_not_tried_with_every_zone() {
+async fn a_dead_token_is_tried_with_few_zones_only() {
     let error = |status, code, message: &str| ApiError::new(status, code, message);
     let tellings = [
         (error(403, 9109, "Invalid access token"), 6),
@@ -754,7 +756,7 @@ async fn walk_dead_token(telling: ApiError, most: usize) {
 
 /// Over HTTP/2 every zone uses one connection. Where it is dead while its socket lives, the next try uses another.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_is_dead_while_its_socket_lives_costs_no_more_than_a_timeout() {
+async fn a_dead_connection_with_a_live_socket_costs_at_most_one_timeout() {
     const ZONES: usize = 6;
     let name = |n: usize| format!("zone-{n}.example");
     let api = SimulatedApi::start(World::of((0..ZONES).map(|n| SimulatedZone::of_size(&name(n), 7)))).await.unwrap();
@@ -762,9 +764,9 @@ async fn a_connection_that_is_dead_while_its_socket_lives_costs_no_more_than_a_t
     let directory = tempfile::tempdir().unwrap();
     let ca_file = directory.path().join("ca.pem");
     std::fs::write(&ca_file, authority.pem()).unwrap();
-    let relay = Relay::start(api.address(), authority.acceptor("localhost", [2020, 2099], &["h2"])).await;
+    let proxy = FreezingProxy::start(api.address(), authority.acceptor("localhost", [2020, 2099], &["h2"])).await;
     let settings = format!("timeout = \"2s\"\nca_file = {ca_file:?}\n[poll]\ninterval = \"1s\"");
-    let text = config(&api, &settings).replace(&api.base_url(), &relay.base_url());
+    let text = config(&api, &settings).replace(&api.base_url(), &proxy.base_url());
     let token = api.change(|world| world.token().to_owned());
     let daemon = Daemon::start(&text, &[], &[("CLOUDFLARE_API_TOKEN", &token)]);
     let polls = |metrics: &Metrics| (0..ZONES).map(|n| metrics.polls(&name(n))).fold(f64::INFINITY, f64::min);
@@ -777,20 +779,20 @@ async fn a_connection_that_is_dead_while_its_socket_lives_costs_no_more_than_a_t
         .await
     };
     let before = until_polled(3.0).await;
-    let first = relay.connections();
+    let first = proxy.connections();
     assert!(first <= 4, "{first} connections, more than poll.concurrency");
-    relay.freeze();
+    proxy.freeze();
     let after = until_polled(polls(&before) + 5.0).await;
     for n in 0..ZONES {
         assert_eq!(after.reasons(&name(n)), Vec::<&str>::new(), "{}", daemon.log());
     }
-    let others = relay.connections() - first;
+    let others = proxy.connections() - first;
     assert!((1..=4).contains(&others), "{others} new connections: many timeouts at once renew them once");
 }
 
 /// As a token file is: a proxy that inspects connections gets another authority one day.
 #[tokio::test(flavor = "multi_thread")]
-async fn another_ca_file_is_trusted_without_a_restart() {
+async fn a_changed_ca_file_is_trusted_without_a_restart() {
     let api = SimulatedApi::start(World::of([SimulatedZone::of_size(ONLY, 7)])).await.unwrap();
     let [first, second] = ["The first authority", "The second authority"].map(Authority::new);
     let directory = tempfile::tempdir().unwrap();
@@ -802,8 +804,8 @@ async fn another_ca_file_is_trusted_without_a_restart() {
     };
     let damaged = "-----BEGIN CERTIFICATE-----\nAAAAAAAA\n-----END CERTIFICATE-----\n";
     write(&format!("\u{feff}{}{damaged}", first.pem()));
-    let gate = Gate::start(api.address(), first.tls("localhost", [2020, 2099]));
-    let daemon = poll_host(&api, &gate.base_url(), &ca_file, &[]);
+    let proxy = FaultProxy::start(api.address(), first.tls("localhost", [2020, 2099]));
+    let daemon = poll_host(&api, &proxy.base_url(), &ca_file, &[]);
     daemon.ready().await;
     let line = first.pem().lines().count() + 1;
     daemon
@@ -821,7 +823,7 @@ async fn another_ca_file_is_trusted_without_a_restart() {
     assert_eq!(Metrics::of(&daemon).await.reasons(ONLY), Vec::<&str>::new(), "{}", daemon.log());
     assert_eq!(daemon.log().matches("read before stay in use").count(), 1, "{}", daemon.log());
 
-    gate.switch(second.tls("localhost", [2020, 2099]));
+    proxy.switch_to(second.tls("localhost", [2020, 2099]));
     until("a failure", async || (Metrics::of(&daemon).await.up(ONLY) == Some(0.0)).then_some(())).await;
     write(&format!("{}{}", first.pem(), second.pem()));
     until("trust", async || (Metrics::of(&daemon).await.up(ONLY) == Some(1.0)).then_some(())).await;
@@ -830,7 +832,7 @@ async fn another_ca_file_is_trusted_without_a_restart() {
 
 /// A zone that waits for its next poll after a failure does not wait where a reload names another file.
 #[tokio::test]
-async fn a_reload_that_names_another_ca_file_tries_at_once() {
+async fn a_reload_with_another_ca_file_polls_at_once() {
     let api = SimulatedApi::start(World::of([SimulatedZone::of_size(ONLY, 7)])).await.unwrap();
     let [first, second] = ["The first authority", "The second authority"].map(Authority::new);
     let directory = tempfile::tempdir().unwrap();
@@ -839,8 +841,8 @@ async fn a_reload_that_names_another_ca_file_tries_at_once() {
         std::fs::write(&file, authority.pem()).unwrap();
         file
     });
-    let gate = Gate::start(api.address(), second.tls("localhost", [2020, 2099]));
-    let text = |file: &Path| config(&api, &format!("ca_file = {file:?}")).replace(&api.base_url(), &gate.base_url());
+    let proxy = FaultProxy::start(api.address(), second.tls("localhost", [2020, 2099]));
+    let text = |file: &Path| config(&api, &format!("ca_file = {file:?}")).replace(&api.base_url(), &proxy.base_url());
     let token = api.change(|world| world.token().to_owned());
     let daemon = Daemon::start(&text(&files[0]), &[], &[("CLOUDFLARE_API_TOKEN", &token)]);
     daemon.ready().await;

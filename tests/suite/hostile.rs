@@ -240,7 +240,7 @@ async fn hostile_text_breaks_neither_metrics_nor_page_nor_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_text_breaks_no_list() {
+async fn hostile_text_does_not_break_the_list_command() {
     let api = SimulatedApi::start(world()).await.unwrap();
     let (text, token) = settings(&api);
     let list = |output| {

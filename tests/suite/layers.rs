@@ -102,7 +102,7 @@ fn used_rooms(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn imports_point_down_only() {
+fn imports_point_downwards_only() {
     let rank = |room: &str| ROOMS.iter().position(|other| *other == room);
     for (room, file, text) in sources() {
         for used in used_rooms(&text) {
@@ -114,7 +114,7 @@ fn imports_point_down_only() {
 }
 
 #[test]
-fn each_library_is_known_in_its_rooms_alone() {
+fn each_library_is_used_in_its_rooms_only() {
     for (room, file, text) in sources() {
         for (library, known_in) in KNOWN_IN {
             let named = [format!("use {library}::"), format!("{library}::")];
@@ -145,7 +145,7 @@ fn features_of_the_simulation(edges: &str) -> String {
 }
 
 #[test]
-fn the_program_is_built_without_the_faults_of_the_simulation() {
+fn the_program_is_built_without_the_simulated_faults() {
     assert_eq!(features_of_the_simulation("normal"), "");
     assert_eq!(features_of_the_simulation("normal,dev"), "faults", "the tests have them");
 }

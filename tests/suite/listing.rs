@@ -25,7 +25,7 @@ fn saved(directory: &Path) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn certificates_that_are_missing_are_believed_to_be_gone_when_they_are_missing_twice() {
+async fn certificates_are_removed_once_two_listings_lack_them() {
     for (left, lost_usable, counts) in [(0, 119.0, [0.0; 2]), (1, 119.0, [0.0, 1.0]), (100, 20.0, [99.0, 1.0])] {
         let mut zone = SimulatedZone::of_size(ZONE, 120);
         zone.certificates[0].set("status", "revoked");
@@ -67,7 +67,7 @@ async fn certificates_that_are_missing_are_believed_to_be_gone_when_they_are_mis
 }
 
 #[tokio::test]
-async fn what_is_missing_after_a_restart_or_only_once_is_not_believed_to_be_gone() {
+async fn certificates_missing_once_or_only_after_a_restart_are_kept() {
     let api = SimulatedApi::start(World::of([SimulatedZone::of_size(ZONE, 60)])).await.unwrap();
     let directory = tempfile::tempdir().unwrap();
     let more = format!("[poll]\ninterval = \"1s\"\n[state]\ndirectory = {:?}", directory.path());
@@ -94,7 +94,7 @@ async fn what_is_missing_after_a_restart_or_only_once_is_not_believed_to_be_gone
 }
 
 #[tokio::test]
-async fn a_zone_that_grows_with_every_request_is_listed_by_every_poll() {
+async fn a_zone_that_grows_during_a_poll_is_still_listed() {
     let mut world = World::of([SimulatedZone::of_size(ZONE, 500).with_fault(Fault::grows())]);
     world.quota.requests = 1_000_000;
     let (api, daemon) = start(world, "requests_per_5m = 100000\n[poll]\ninterval = \"1s\"").await;
@@ -115,7 +115,7 @@ async fn a_zone_that_grows_with_every_request_is_listed_by_every_poll() {
 }
 
 #[tokio::test]
-async fn a_small_answer_costs_little_memory_whatever_is_in_it() {
+async fn a_small_response_uses_little_memory_whatever_it_contains() {
     const COUNT: usize = 2_700_000;
     let many = |item: &str| vec![item; COUNT].join(",");
     let deep = "{\"error_chain\":[".repeat(400_000) + &"]}".repeat(400_000);

@@ -1,4 +1,4 @@
-//! The log of the real program: what is written while nobody reads it, and what others can make it write.
+//! The log of the real program: what is written while it is not read, and what others can make it write.
 
 mod frames;
 
@@ -101,7 +101,7 @@ impl Drop for Unread {
 }
 
 #[tokio::test]
-async fn a_log_that_nobody_reads_holds_up_neither_polls_nor_the_end() {
+async fn an_unread_log_blocks_neither_polls_nor_shutdown() {
     let mut daemon = Unread::start().await;
     daemon.flood().await;
     daemon.goes_on_polling().await;
@@ -110,7 +110,7 @@ async fn a_log_that_nobody_reads_holds_up_neither_polls_nor_the_end() {
 }
 
 #[tokio::test]
-async fn a_log_that_is_read_again_says_how_much_is_missing_and_then_goes_on() {
+async fn a_log_that_is_read_again_reports_the_dropped_lines_and_continues() {
     let mut daemon = Unread::start().await;
     daemon.flood().await;
     daemon.goes_on_polling().await;
@@ -136,7 +136,7 @@ async fn a_log_that_is_read_again_says_how_much_is_missing_and_then_goes_on() {
 }
 
 #[tokio::test]
-async fn a_log_whose_reader_is_gone_is_counted_and_no_end() {
+async fn a_log_without_a_reader_is_counted_and_does_not_end_the_program() {
     let mut daemon = Unread::start().await;
     drop(daemon.log.take());
     daemon.signal("HUP");

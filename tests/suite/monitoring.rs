@@ -78,7 +78,7 @@ fn promtool(arguments: &[&str]) {
 }
 
 #[test]
-fn promtool_finds_no_fault_in_the_rules() {
+fn promtool_accepts_the_rules() {
     if is_there("promtool", "prometheus", has_program("promtool")) {
         promtool(&["check", "rules", "--lint=all", "--lint-fatal", "monitoring/alerts.yml"]);
     }
@@ -87,14 +87,14 @@ fn promtool_finds_no_fault_in_the_rules() {
 /// Half a minute of a processor, and nothing in it is of the program: so `just rules` runs it after a change of the
 /// rules, and `./tests/run` always.
 #[test]
-fn every_alert_does_as_the_tests_of_the_rules_say() {
+fn every_alert_passes_its_promtool_tests() {
     if tests_everything() && is_there("promtool", "prometheus", has_program("promtool")) {
         promtool(&["test", "rules", "monitoring/alerts_test.yml"]);
     }
 }
 
 #[test]
-fn every_alert_tells_how_bad_it_is_and_where_its_runbook_is() {
+fn every_alert_has_a_severity_and_a_runbook_section() {
     let runbook = read("monitoring/RUNBOOK.md");
     let mut sections: Vec<_> = runbook.lines().filter_map(|line| line.strip_prefix("## Cloudflare")).collect();
     for alert in alerts() {
@@ -138,7 +138,7 @@ fn every_alert_is_tested_both_firing_and_silent() {
 }
 
 #[tokio::test]
-async fn rules_and_dashboard_find_in_a_real_prometheus_what_they_ask_for() {
+async fn every_query_of_rules_and_dashboard_returns_data_from_a_real_prometheus() {
     if !is_there("prometheus", "prometheus", has_program("prometheus")) {
         return;
     }
@@ -169,7 +169,7 @@ async fn rules_and_dashboard_find_in_a_real_prometheus_what_they_ask_for() {
 }
 
 /// What Grafana puts in for `$__rate_interval`: four of the shortest steps of the query, or of the 15 seconds
-/// that a data source has where nobody has said more. Prometheus scrapes once a minute by default, and 60 times as
+/// that a data source has where no other is set. Prometheus scrapes once a minute by default, and 60 times as
 /// often here, so this is the 60th part of it.
 fn rate_interval(target: &Value) -> String {
     let step = target["interval"].as_str().unwrap_or("15s");

@@ -6,7 +6,7 @@ use crate::support::{self, Daemon, config, metrics::Metrics, start, until};
 use cloudflare_sim::{AcceptedCredential, Delivery, Ending, Fault, SimulatedApi, SimulatedZone, World};
 
 #[tokio::test]
-async fn a_zone_costs_one_request_for_fifty_certificates() {
+async fn a_poll_takes_one_request_per_fifty_certificates() {
     let sizes = [(237, 5), (50, 1), (0, 1), (1, 1), (51, 2)];
     let zones = sizes.map(|(size, _)| SimulatedZone::of_size(&format!("{size}.example"), size));
     let (api, daemon) = start(World::of(zones), "").await;
@@ -61,7 +61,7 @@ async fn a_failed_poll_keeps_the_last_good_listing_and_a_good_one_replaces_it() 
 }
 
 #[tokio::test]
-async fn a_429_stops_its_credential_and_no_other() {
+async fn a_429_pauses_only_its_own_credential() {
     let mut zones: Vec<_> = (0..5).map(|n| SimulatedZone::of_size(&format!("{n}.example"), 1)).collect();
     zones[0].fault = Some(Fault::rate_limited("300"));
     let mut world = World::of(zones);
@@ -86,7 +86,7 @@ async fn a_429_stops_its_credential_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_dead_token_is_not_hammered_by_every_zone_and_a_new_one_is_used_at_once() {
+async fn a_dead_token_is_not_tried_by_every_zone_and_a_new_one_is_used_at_once() {
     let zones = (0..20).map(|n| SimulatedZone::of_size(&format!("{n}.example"), 1));
     let api = SimulatedApi::start(World::of(zones)).await.unwrap();
     let token = api.change(|world| world.token().to_owned());
@@ -115,7 +115,7 @@ async fn a_dead_token_is_not_hammered_by_every_zone_and_a_new_one_is_used_at_onc
 }
 
 #[tokio::test]
-async fn both_of_cloudflares_schemes_sign_requests_and_one_alone_is_sent() {
+async fn tokens_and_api_keys_both_work_and_only_one_is_sent() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("cloudflare-api-token"), "token-from-systemd\n").unwrap();
     let systemd = directory.path().to_str().unwrap();
@@ -148,7 +148,7 @@ async fn both_of_cloudflares_schemes_sign_requests_and_one_alone_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_base_url_of_the_environment_is_asked_and_an_error_names_the_variable() {
+async fn the_base_url_variable_is_used_and_named_in_errors() {
     let api = SimulatedApi::start(World::of([SimulatedZone::of_size("a.example", 1)])).await.unwrap();
     let token = api.change(|world| world.token().to_owned());
     let elsewhere = SimulatedApi::start(World::of([])).await.unwrap();
@@ -166,7 +166,7 @@ async fn the_base_url_of_the_environment_is_asked_and_an_error_names_the_variabl
 }
 
 #[tokio::test]
-async fn the_budget_holds_all_zones_together() {
+async fn the_request_budget_covers_all_zones_together() {
     let zones = (0..20).map(|n| SimulatedZone::of_size(&format!("{n}.example"), 1));
     let (api, daemon) =
         start(World::of(zones), "requests_per_5m = 7\n[poll]\nconcurrency = 3\ninterval = \"1s\"").await;
@@ -185,7 +185,7 @@ async fn the_budget_holds_all_zones_together() {
 }
 
 #[tokio::test]
-async fn what_is_left_for_the_owner_is_left() {
+async fn the_rest_of_cloudflares_quota_is_left_to_the_owner() {
     let zones = (0..50).map(|n| SimulatedZone::of_size(&format!("{n}.example"), 1));
     let mut world = World::of(zones);
     // A fifth of a hundred is twenty, and the owner has used sixty.
@@ -206,10 +206,10 @@ async fn what_is_left_for_the_owner_is_left() {
 }
 
 #[tokio::test]
-async fn names_are_asked_for_once_and_an_id_stands_in_where_none_is_told() {
-    let mut zones = ["told.example", "refused.example"].map(|name| SimulatedZone::of_size(name, 1));
+async fn zone_names_are_requested_once_and_the_id_is_shown_if_that_is_refused() {
+    let mut zones = ["named.example", "refused.example"].map(|name| SimulatedZone::of_size(name, 1));
     zones[1].name_fault = Some(Fault::error(403, 9109, "Unauthorized to access requested resource"));
-    let [told, refused] = zones.clone().map(|zone| zone.id);
+    let [named, refused] = zones.clone().map(|zone| zone.id);
     let api = SimulatedApi::start(World::of(zones)).await.unwrap();
     let token = api.change(|world| world.token().to_owned());
     let text: String = config(&api, "[poll]\ninterval = \"1s\"")
@@ -224,19 +224,19 @@ async fn names_are_asked_for_once_and_an_id_stands_in_where_none_is_told() {
         (metrics.get("cloudflare_certificates_polls_total", &[("zone_id", &refused)]) >= Some(3.0)).then_some(metrics)
     })
     .await;
-    assert_eq!(metrics.up("told.example"), Some(1.0));
+    assert_eq!(metrics.up("named.example"), Some(1.0));
     assert_eq!(metrics.get("cloudflare_certificates_up", &[("zone", &refused), ("zone_id", &refused)]), Some(1.0));
-    for id in [told, refused] {
+    for id in [named, refused] {
         let asked = api.requests().iter().filter(|request| request.path.ends_with(&id)).count();
         assert_eq!(asked, 1, "{id}");
     }
 }
 
 #[tokio::test]
-async fn the_server_answers_as_prometheus_and_people_expect() {
+async fn the_server_responds_as_prometheus_and_browsers_expect() {
     let (_api, daemon) = start(World::of([SimulatedZone::of_size("<b>a.example", 60)]), "").await;
     daemon.ready().await;
-    // It would unpack by itself what it asked for.
+    // It would unpack on its own what it accepts.
     let client = reqwest::Client::builder().no_proxy().no_gzip().build().unwrap();
     let metrics = client.get(daemon.url("/metrics")).send().await.unwrap();
     assert_eq!(metrics.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
@@ -283,7 +283,7 @@ async fn the_server_answers_as_prometheus_and_people_expect() {
 }
 
 #[tokio::test]
-async fn a_signal_ends_it_in_order() {
+async fn a_signal_shuts_the_daemon_down_in_order() {
     for signal in ["TERM", "INT"] {
         let mut zone = SimulatedZone::of_size("a.example", 1);
         zone.fault = Some(Delivery::Unanswered(Ending::Hang).into());
@@ -297,7 +297,7 @@ async fn a_signal_ends_it_in_order() {
 }
 
 #[tokio::test]
-async fn what_cannot_work_ends_before_it_begins() {
+async fn an_unusable_configuration_ends_the_program_at_the_start() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let zone = "[[zones]]\nid = \"023e105f4ecef8ad9ca31a8372d0c353\"\n";
@@ -362,7 +362,7 @@ fn check_config_takes_every_option_of_the_daemon() {
 }
 
 #[tokio::test]
-async fn check_config_shows_what_the_daemon_would_do() {
+async fn check_config_prints_what_the_daemon_would_do() {
     let text = "[credentials.a]\napi_token_env = \"CLOUDFLARE_API_TOKEN\"\n[[zones]]\nid = \"023e105f4ecef8ad9ca31a8372d0c353\"\nname = \"a.example\"\ncredentials = \"a\"\ninterval = \"15m\"\n[[zones]]\nid = \"123e105f4ecef8ad9ca31a8372d0c353\"\ncredentials = \"a\"\n[api]\nrequests_per_5m = 1\n[poll]\ninterval = \"5m\"";
     let output = support::run(text, &["check-config"], &[("CLOUDFLARE_API_TOKEN", "x")]);
     assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""));
@@ -469,7 +469,7 @@ async fn the_demo_needs_neither_an_account_nor_certificate_authorities() {
 }
 
 #[test]
-fn it_says_what_it_is_and_how_it_is_used() {
+fn version_and_help_are_printed() {
     let version = support::run("", &["--version"], &[]);
     assert!(version.stdout.starts_with(concat!(
         "cloudflare-cert-exporter ",

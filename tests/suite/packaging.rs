@@ -1,4 +1,4 @@
-//! What a package holds besides the program: manual pages, completions and units of systemd, and that
+//! What a package holds apart from the program: manual pages, completions and units of systemd, and that
 //! the program starts by the unit's own command line.
 
 use std::{
@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use crate::support::{self, Daemon, has_program, is_there, manager::Manager};
+use crate::support::{self, Daemon, fake_systemd::FakeSystemd, has_program, is_there};
 use cloudflare_sim::{SimulatedApi, World};
 
 const SERVICE: &str = "cloudflare-cert-exporter.service";
@@ -17,7 +17,7 @@ const DROP_IN: &str = "socket-activation.conf";
 const INSTALLED: &str = "/usr/bin/cloudflare-cert-exporter";
 
 #[test]
-fn every_command_has_a_manual_page_and_groff_finds_no_fault_in_it() {
+fn every_command_has_a_manual_page_that_groff_accepts() {
     let directory = tempfile::tempdir().unwrap();
     let written = program(&["man", "--directory", directory.path().to_str().unwrap()]);
     assert_eq!(written.code, Some(0), "{}", written.stderr);
@@ -37,7 +37,7 @@ fn every_command_has_a_manual_page_and_groff_finds_no_fault_in_it() {
 }
 
 #[test]
-fn manual_pages_go_into_no_directory_that_is_not_there() {
+fn manual_pages_are_not_written_to_a_missing_directory() {
     let written = program(&["man", "--directory", "/nowhere/at/all"]);
     assert_eq!(written.code, Some(1));
     assert!(written.stderr.contains("/nowhere/at/all: No such file or directory"), "{}", written.stderr);
@@ -70,7 +70,7 @@ fn bash_completes_commands_options_and_values() {
 }
 
 #[test]
-fn other_shells_get_their_completions_and_an_unknown_one_is_wrong_usage() {
+fn other_shells_have_completions_and_an_unknown_shell_is_a_usage_error() {
     for (shell, sign) in
         [("zsh", "#compdef cloudflare-cert-exporter"), ("fish", "complete -c cloudflare-cert-exporter")]
     {
@@ -84,7 +84,7 @@ fn other_shells_get_their_completions_and_an_unknown_one_is_wrong_usage() {
 }
 
 #[test]
-fn the_service_is_exposed_as_little_as_can_be() {
+fn the_service_has_a_low_exposure_level() {
     if !has_systemd_analyze() {
         return;
     }
@@ -95,12 +95,12 @@ fn the_service_is_exposed_as_little_as_can_be() {
         .output()
         .unwrap();
     assert!(analyze.status.success(), "{}", String::from_utf8_lossy(&analyze.stdout));
-    // It hides /proc/stat, without which no start time can be told.
+    // It hides /proc/stat, without which no start time is known.
     assert!(!service().lines().any(|line| line.starts_with("ProcSubset=pid")));
 }
 
 #[test]
-fn systemd_finds_no_fault_in_the_units_with_and_without_the_drop_in() {
+fn systemd_accepts_the_units_with_and_without_the_drop_in() {
     if !has_systemd_analyze() {
         return;
     }
@@ -128,7 +128,7 @@ fn systemd_finds_no_fault_in_the_units_with_and_without_the_drop_in() {
 }
 
 #[test]
-fn the_socket_listens_where_the_program_would_by_itself() {
+fn the_socket_unit_listens_on_the_default_address() {
     let socket = fs::read_to_string(units().join(SOCKET)).unwrap();
     let example = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config.example.toml")).unwrap();
     assert!(socket.contains("\nListenStream=127.0.0.1:10199\n"));
@@ -136,7 +136,7 @@ fn the_socket_listens_where_the_program_would_by_itself() {
 }
 
 #[tokio::test]
-async fn the_services_command_line_starts_it_and_it_says_that_it_is_ready() {
+async fn the_command_line_of_the_unit_starts_the_daemon_and_it_becomes_ready() {
     let api = SimulatedApi::start(World::demo(now(), 2, 10)).await.unwrap();
     let directory = tempfile::tempdir().unwrap();
     let place = |name: &str| {
@@ -148,7 +148,7 @@ async fn the_services_command_line_starts_it_and_it_says_that_it_is_ready() {
     fs::write(credentials.join("cloudflare-api-token"), api.change(|world| world.token().to_owned())).unwrap();
     let config = directory.path().join("config.toml");
     fs::write(&config, support::config(&api, "")).unwrap();
-    let manager = Manager::new();
+    let systemd = FakeSystemd::new();
 
     let line = service().lines().find_map(|line| line.strip_prefix("ExecStart=").map(str::to_owned)).unwrap();
     let mut words = line.split(' ').filter(|word| *word != "$ARGS");
@@ -161,10 +161,10 @@ async fn the_services_command_line_starts_it_and_it_says_that_it_is_ready() {
         .env("CLOUDFLARE_CERT_EXPORTER_CONFIG_FILE", &config)
         .env("CREDENTIALS_DIRECTORY", &credentials)
         .env("STATE_DIRECTORY", &state)
-        .env("NOTIFY_SOCKET", &manager.path);
+        .env("NOTIFY_SOCKET", &systemd.path);
     let mut daemon = Daemon::wait_until_it_listens(command, directory);
 
-    assert_eq!(manager.next(), "READY=1");
+    assert_eq!(systemd.next(), "READY=1");
     daemon.ready().await;
     let (status, metrics) = daemon.get("/metrics").await;
     assert_eq!(status, 200);
@@ -172,7 +172,7 @@ async fn the_services_command_line_starts_it_and_it_says_that_it_is_ready() {
     assert!(metrics.contains("\ncloudflare_certificates_up{"), "{metrics}");
     assert!(fs::read_dir(&state).unwrap().next().is_some(), "no state was kept");
     daemon.signal("TERM");
-    assert_eq!(manager.next(), "STOPPING=1");
+    assert_eq!(systemd.next(), "STOPPING=1");
     assert_eq!(daemon.wait(), Some(0), "{}", daemon.log());
 }
 

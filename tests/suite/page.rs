@@ -103,7 +103,7 @@ async fn column(browser: &Browser, section: &str, column: usize) -> Vec<String> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_says_what_there_is() {
+async fn the_page_shows_all_zones_and_certificates() {
     let Some((browser, daemon, _api)) = page(small_world()).await else { return };
 
     let zones = rows(&browser, "zones").await;
@@ -145,7 +145,7 @@ async fn the_page_says_what_there_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_are_found_and_sorted() {
+async fn rows_can_be_searched_and_sorted() {
     let Some((browser, daemon, _api)) = page(small_world()).await else { return };
     let ids = async || column(&browser, "certificates", 5).await;
     let status = "return document.querySelector('.certificates [role=status]').innerText";
@@ -188,7 +188,7 @@ async fn rows_are_found_and_sorted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_names_are_text() {
+async fn hostile_names_are_shown_as_text() {
     let names = [
         "<script>window.hacked=1</script>",
         "</script></style><img src=http://evil.example/ onerror=\"window.hacked=1\">",
@@ -260,7 +260,7 @@ async fn the_page_fits_a_phone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_script_everything_is_there() {
+async fn the_page_works_without_script() {
     let Some((browser, daemon, _api)) = page(World::demo(now(), 40, 20)).await else { return };
     let shown = async |section| rows(&browser, section).await.len();
     assert_eq!((shown("zones").await, shown("certificates").await), (25, 100));
@@ -298,7 +298,7 @@ async fn without_script_everything_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everything_has_a_name_for_those_who_do_not_see_it() {
+async fn every_element_has_a_name_for_screen_readers() {
     let Some((browser, daemon, _api)) = page(small_world()).await else { return };
     assert_eq!(browser.label("#search-certificates").await, "Search certificates");
     assert_eq!(browser.role("#search-certificates").await, "searchbox");
@@ -355,7 +355,7 @@ const CONTRAST: &str = "
         getComputedStyle(document.body).backgroundColor]";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn text_stands_out_in_the_light_and_in_the_dark() {
+async fn text_has_enough_contrast_in_light_and_dark_mode() {
     let Some((browser, daemon, _api)) = page(small_world()).await else { return };
     let mut grounds = Vec::new();
     for scheme in ["light", "dark"] {
@@ -377,7 +377,7 @@ async fn text_stands_out_in_the_light_and_in_the_dark() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_urgent_is_marked_by_more_than_its_hue_and_nothing_covers_it() {
+async fn urgency_is_shown_by_more_than_colour_and_nothing_covers_it() {
     let Some((browser, daemon, _api)) = page(small_world()).await else { return };
     for width in [1280, 390] {
         browser.resize(width, 900, width < 500).await;
@@ -396,7 +396,7 @@ async fn what_is_urgent_is_marked_by_more_than_its_hue_and_nothing_covers_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_there_is_nothing_to_search_no_field_asks_for_words() {
+async fn the_search_field_is_hidden_without_rows() {
     let Some((browser, daemon, _api)) = page(World::of([zone("empty.example", Vec::new())])).await else { return };
     assert_eq!(rows(&browser, "certificates").await, [["None."]]);
     assert_eq!(browser.run("return document.querySelector('#search-certificates').checkVisibility()").await, false);
@@ -442,14 +442,14 @@ const REACTIONS: &str = "
     })();";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn five_thousand_certificates_are_no_burden() {
+async fn a_page_of_five_thousand_certificates_is_fast() {
     let Some((browser, daemon, _api)) = page(large_world()).await else { return };
     let number = |value: &Value| value.as_f64().unwrap();
     let is_too_slow = |measured: &Value| {
         number(&measured["paint"]) >= FIRST_PAINT * BUSY
             || measured["results"].as_object().unwrap().values().any(|took| number(&took[0]) >= REACTION * BUSY)
     };
-    // The browser is warm, and the page is rendered anew. What else the machine does passes, and what is slow stays.
+    // The browser is warm, and the page is rendered again. What else the machine does passes, and what is slow stays.
     let mut measured = Value::Null;
     for _ in 0..5 {
         tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
@@ -478,7 +478,7 @@ async fn five_thousand_certificates_are_no_burden() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_search_says_what_it_does_not_look_through() {
+async fn a_search_mentions_certificates_that_it_does_not_cover() {
     let mut world = large_world();
     world.zones.push(zone(
         "more.example",
@@ -495,7 +495,7 @@ async fn a_search_says_what_it_does_not_look_through() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_old_page_says_so() {
+async fn an_old_page_says_how_old_it_is() {
     let Some((browser, daemon, _api)) = page(small_world()).await else { return };
     for (passed, said) in [
         // A busy machine may have needed some of the ten minutes itself.
@@ -519,7 +519,7 @@ async fn an_old_page_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_is_sent_packed_and_kept_by_nobody() {
+async fn the_page_is_compressed_and_not_cached() {
     let (_api, daemon) = support::start(large_world(), "").await;
     daemon.ready().await;
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).gzip(false).build().unwrap();
@@ -553,7 +553,7 @@ async fn the_page_is_sent_packed_and_kept_by_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_that_is_loaded_again_searches_for_the_same() {
+async fn a_reloaded_page_keeps_the_search() {
     let Some((browser, daemon, _api)) = page(small_world()).await else { return };
     for (words, found) in [("bill & <b> #%", 0), ("billing", 2)] {
         browser.write("#search-certificates", words).await;

@@ -18,7 +18,7 @@ use cloudflare_sim::{SimulatedApi, SimulatedCertificate, SimulatedZone, World};
 use serde_json::Value;
 
 #[tokio::test]
-async fn promtool_complains_of_the_one_known_name_only() {
+async fn promtool_complains_about_one_known_name_only() {
     if !is_there("promtool", "prometheus", has_program("promtool")) {
         return;
     }
@@ -44,7 +44,7 @@ async fn promtool_complains_of_the_one_known_name_only() {
 }
 
 #[tokio::test]
-async fn prometheus_gets_the_numbers_of_the_demo_right() {
+async fn prometheus_reads_the_numbers_of_the_demo() {
     if !is_there("prometheus", "prometheus", has_program("prometheus")) {
         return;
     }
@@ -60,7 +60,7 @@ async fn prometheus_gets_the_numbers_of_the_demo_right() {
 }
 
 #[tokio::test]
-async fn prometheus_gets_the_edge_cases_right_and_forgets_what_is_gone() {
+async fn prometheus_reads_edge_cases_and_drops_removed_certificates() {
     if !is_there("prometheus", "prometheus", has_program("prometheus")) {
         return;
     }
@@ -161,7 +161,7 @@ fn changing(world: &mut World) -> &mut SimulatedZone {
     world.zones.iter_mut().find(|zone| zone.name == CHANGING).unwrap()
 }
 
-/// What the demo does not have, or not by itself.
+/// What the demo does not have, or does not do on its own.
 fn world_of_edge_cases(now: DateTime<Utc>) -> World {
     let certificate = |id: &str, common_name: &str, status: &str, days_left: i64| {
         let date = |days| (now + TimeDelta::days(days) + TimeDelta::hours(1)).format("%Y-%m-%dT%H:%M:%SZ").to_string();
@@ -296,7 +296,7 @@ impl Prometheus {
                 assert_eq!(seconds.map(|seconds| seconds.to_string()), Some(expiry.timestamp().to_string()), "{id}");
                 let shown = days.remove(&[zone.name.clone(), id.clone(), common_name]);
                 let shown = shown.unwrap_or_else(|| panic!("{} has no series for {id}", zone.name));
-                // One value, unless a day ended meanwhile.
+                // One value, unless a day ended in between.
                 let days_at = |time: DateTime<Utc>| (expiry.to_utc() - time).as_seconds_f64() / 86_400.0;
                 let (least, most) = (days_at(after).floor(), days_at(before).floor());
                 assert!((least..=most).contains(&shown), "{id}: {shown} days, not {least} to {most}");

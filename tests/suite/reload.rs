@@ -36,7 +36,7 @@ fn world() -> World {
 }
 
 #[tokio::test]
-async fn a_signal_drops_and_starts_zones_and_keeps_the_data_of_those_that_stay() {
+async fn a_reload_adds_and_removes_zones_and_keeps_the_data_of_the_others() {
     let (api, daemon) = start(world(), &["a.example", "b.example"], "").await;
     let before = Metrics::of(&daemon).await;
     assert_eq!((before.get(SUCCESSFUL, &[]), before.up("c.example")), (Some(1.0), None));
@@ -68,7 +68,7 @@ async fn a_signal_drops_and_starts_zones_and_keeps_the_data_of_those_that_stay()
 }
 
 #[tokio::test]
-async fn a_request_tells_what_is_wrong_and_the_configuration_of_before_stays() {
+async fn a_failed_reload_reports_the_mistake_and_keeps_the_previous_configuration() {
     let (api, daemon) = start(world(), &["a.example"], "enable_lifecycle = true").await;
     assert_eq!(daemon.get("/-/reload").await.0, 405);
     let good = config(&api, &["a.example", "b.example"], "enable_lifecycle = true", "");
@@ -92,7 +92,7 @@ async fn a_request_tells_what_is_wrong_and_the_configuration_of_before_stays() {
 }
 
 #[tokio::test]
-async fn what_takes_a_restart_is_said() {
+async fn a_change_that_needs_a_restart_is_logged_at_each_reload() {
     let (api, daemon) = start(world(), &["a.example"], "enable_lifecycle = true").await;
     daemon.configure(&config(&api, &["a.example"], "telemetry_path = \"/other\"", ""));
     assert_eq!(daemon.post("/-/reload").await.0, 200);
@@ -111,7 +111,7 @@ async fn what_takes_a_restart_is_said() {
 }
 
 #[tokio::test]
-async fn many_requests_are_logged_as_one_and_no_change_is_missed() {
+async fn many_reload_requests_are_logged_once_and_no_change_is_missed() {
     let (api, daemon) = start(world(), &["a.example"], "enable_lifecycle = true").await;
     let good = config(&api, &["a.example"], "enable_lifecycle = true\ntelemetry_path = \"/other\"", "");
     let before = daemon.log().lines().count();
@@ -135,7 +135,7 @@ async fn many_requests_are_logged_as_one_and_no_change_is_missed() {
 }
 
 #[tokio::test]
-async fn no_page_of_another_site_reloads() {
+async fn a_page_of_another_site_cannot_trigger_a_reload() {
     let (_api, daemon) = start(world(), &["a.example"], "enable_lifecycle = true").await;
     let own = format!("origin: http://{}", daemon.address());
     for (marks, expected) in [
@@ -166,7 +166,7 @@ async fn no_page_of_another_site_reloads() {
 }
 
 #[tokio::test]
-async fn what_is_no_regular_file_is_no_configuration() {
+async fn a_configuration_must_be_a_regular_file() {
     let (_api, mut daemon) = start(world(), &["a.example"], "enable_lifecycle = true").await;
     daemon.replace_configuration_by_a_pipe();
     let (status, text) = daemon.post("/-/reload").await;
@@ -178,7 +178,7 @@ async fn what_is_no_regular_file_is_no_configuration() {
 
 /// The daemon within this process: its files cannot hang at will, and what reads them can.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reload_that_hangs_keeps_nobody_from_ending_the_program_and_who_asked_is_told() {
+async fn a_hanging_reload_does_not_block_shutdown_and_its_client_gets_an_error() {
     let api = SimulatedApi::start(world()).await.unwrap();
     let token = api.change(|world| world.token().to_owned());
     let text = config(&api, &["a.example"], "enable_lifecycle = true", "");
@@ -224,7 +224,7 @@ fn now() -> chrono::DateTime<chrono::Utc> {
 }
 
 #[tokio::test]
-async fn another_credential_is_used_at_once_and_no_budget_is_given_twice() {
+async fn a_new_credential_is_used_at_once_without_a_second_budget() {
     let (api, daemon) = start(world(), &["a.example"], "enable_lifecycle = true").await;
     api.change(|world| world.credentials = vec![AcceptedCredential::Token("simulated-token-of-another-kind".into())]);
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -245,7 +245,7 @@ async fn another_credential_is_used_at_once_and_no_budget_is_given_twice() {
 }
 
 #[tokio::test]
-async fn polls_that_wait_for_the_budget_ask_with_the_new_secret() {
+async fn polls_that_wait_for_the_budget_use_the_new_secret() {
     let names: Vec<_> = (0..8).map(|zone| format!("{zone}.example")).collect();
     let api = SimulatedApi::start(World::of(names.iter().map(|name| SimulatedZone::of_size(name, 3)))).await.unwrap();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
@@ -273,7 +273,7 @@ async fn polls_that_wait_for_the_budget_ask_with_the_new_secret() {
 }
 
 #[tokio::test]
-async fn another_name_for_the_same_secret_gives_no_second_budget() {
+async fn a_second_name_for_the_same_secret_shares_its_budget() {
     let (api, daemon) = start(world(), &["a.example"], "enable_lifecycle = true").await;
     let more = "requests_per_5m = 1\n[credentials.renamed]\napi_token_env = \"CLOUDFLARE_API_TOKEN\"";
     let file = config(&api, &["a.example", "b.example"], "enable_lifecycle = true", more);
@@ -299,7 +299,7 @@ async fn start_slowly(world: World) -> (SimulatedApi, Daemon, tempfile::NamedTem
 }
 
 #[tokio::test]
-async fn a_refusal_of_the_secret_of_before_is_none_of_the_new_one() {
+async fn a_refusal_of_the_previous_secret_does_not_count_against_the_new_one() {
     let credentials = vec![AcceptedCredential::Token("simulated-token-from-now-on".into())];
     let (api, daemon, file) = start_slowly(World { credentials, ..world() }).await;
     until("three requests", async || (api.requests().len() == 3).then_some(())).await;
@@ -316,7 +316,7 @@ async fn a_refusal_of_the_secret_of_before_is_none_of_the_new_one() {
 }
 
 #[tokio::test]
-async fn an_answer_about_the_token_of_before_is_not_shown() {
+async fn a_response_about_the_previous_token_is_not_shown() {
     let token = |token: &str| AcceptedCredential::Token(token.into());
     let credentials = vec![token("simulated-token-of-before"), token("simulated-token-from-now-on")];
     let tokens_expire = Some("2033-02-20T23:18:00Z".into());
@@ -333,7 +333,7 @@ async fn an_answer_about_the_token_of_before_is_not_shown() {
 }
 
 #[tokio::test]
-async fn a_token_shows_when_it_expires_whoever_owns_it() {
+async fn the_expiry_of_user_and_account_tokens_is_shown() {
     let mut daemons = Vec::new();
     for of_account in [false, true] {
         let world =

@@ -92,25 +92,25 @@ async fn a_file_is_reported_again_when_it_changed_and_others_can_still_read_it()
 /// As root it runs as another user, since to root everything is open.
 #[test]
 #[cfg(target_os = "linux")]
-fn other_processes_of_the_same_user_cannot_look_into_it() {
+fn other_processes_of_the_same_user_cannot_read_its_memory() {
     use std::os::unix::process::CommandExt as _;
 
-    const NOBODY: u32 = 65_534;
+    const UNPRIVILEGED: u32 = 65_534;
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
     let is_root = fs::metadata(directory.path()).unwrap().uid() == 0;
     let file = token_file(directory.path(), 0o600, SECRET);
     let text = config("http://127.0.0.1:1", &file);
     let command = if is_root {
-        std::os::unix::fs::chown(&file, Some(NOBODY), Some(NOBODY)).unwrap();
-        // Nobody may be kept out of the directory that it was built in.
+        std::os::unix::fs::chown(&file, Some(UNPRIVILEGED), Some(UNPRIVILEGED)).unwrap();
+        // That user may not enter the directory in which the program was built.
         let program = directory.path().join("program");
         // By a process of its own: a file that is open for writing, here or in a child, cannot be run.
         let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_cloudflare-cert-exporter")).arg(&program).status();
         assert!(copied.unwrap().success());
         let mut command = Command::new(program);
         let given = support::command(directory.path(), &text, &[], &[]);
-        command.env_clear().args(given.get_args()).uid(NOBODY).gid(NOBODY);
+        command.env_clear().args(given.get_args()).uid(UNPRIVILEGED).gid(UNPRIVILEGED);
         command
     } else {
         support::command(directory.path(), &text, &[], &[])
@@ -152,7 +152,7 @@ fn proxy(answer: &'static str) -> (u16, Arc<Mutex<String>>) {
 }
 
 #[tokio::test]
-async fn the_password_of_a_proxy_stays_between_us_and_the_proxy() {
+async fn the_password_of_a_proxy_is_sent_to_the_proxy_only() {
     let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (asking, asked) = proxy("HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n");
     let (failing, _) = proxy("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
@@ -182,7 +182,7 @@ async fn the_password_of_a_proxy_stays_between_us_and_the_proxy() {
 }
 
 #[test]
-fn a_proxy_that_cannot_be_used_is_reported_without_what_the_variable_says() {
+fn an_unusable_proxy_is_reported_without_the_value_of_the_variable() {
     let directory = tempfile::tempdir().unwrap();
     let text = config("https://127.0.0.1:1", &token_file(directory.path(), 0o600, SECRET));
     for (variable, proxy) in [

@@ -81,7 +81,7 @@ async fn logged(daemon: &Daemon, words: &str) {
 }
 
 #[tokio::test]
-async fn headers_of_64_kb_are_refused_and_said_once() {
+async fn headers_of_64_kb_are_refused_and_logged_once() {
     let (_api, daemon) = start(1).await;
     for _ in 0..3 {
         let mut stream = connect(&daemon).await;
@@ -137,7 +137,7 @@ async fn a_request_of_http_1_1_has_exactly_one_host_on_every_port() {
 }
 
 #[tokio::test]
-async fn pipelined_requests_are_answered_in_their_order() {
+async fn pipelined_requests_are_answered_in_order() {
     let (_api, daemon) = start(1).await;
     let mut stream = connect(&daemon).await;
     let requests: String = ["/-/healthy", "/nothing", "/-/ready"]
@@ -161,7 +161,7 @@ async fn pipelined_requests_are_answered_in_their_order() {
 }
 
 #[tokio::test]
-async fn a_half_closed_client_gets_its_whole_answer() {
+async fn a_half_closed_client_gets_its_whole_response() {
     let (_api, daemon) = start(2000).await;
     let mut stream = connect(&daemon).await;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
@@ -171,7 +171,7 @@ async fn a_half_closed_client_gets_its_whole_answer() {
 }
 
 #[tokio::test]
-async fn two_hundred_scrapes_at_once_get_the_same() {
+async fn two_hundred_concurrent_scrapes_get_the_same_text() {
     let (_api, daemon) = start(1000).await;
     let started = Instant::now();
     let mut scrapes = JoinSet::new();
@@ -209,7 +209,7 @@ async fn two_hundred_scrapes_at_once_get_the_same() {
 }
 
 #[tokio::test]
-async fn no_crowd_of_bad_clients_keeps_a_good_one_out() {
+async fn many_bad_clients_do_not_keep_a_good_one_out() {
     let (_api, daemon) = start(5000).await;
     let (alone, size) = scrape(&daemon).await;
     let before = daemon.peak_memory();
@@ -257,7 +257,7 @@ async fn no_crowd_of_bad_clients_keeps_a_good_one_out() {
 }
 
 #[tokio::test]
-async fn only_a_scrape_in_flight_delays_the_end() {
+async fn only_a_scrape_in_flight_delays_shutdown() {
     let (_api, mut daemon) = start(5000).await;
     let mut waiting = Vec::new();
     for sent in ["", "GET /met", "GET /metrics HTTP/1.1\r\nhost: a\r\n", "GET /-/healthy HTTP/1.1\r\nhost: a\r\n\r\n"] {
@@ -267,7 +267,7 @@ async fn only_a_scrape_in_flight_delays_the_end() {
     }
     let mut in_flight = begin_to_scrape(&daemon).await;
     daemon.signal("TERM");
-    // Nobody reads the scrape meanwhile.
+    // The scrape is not read in the meantime.
     for mut stream in waiting {
         // A reset is an end too: the server may not have read yet what was sent.
         let _ = timeout(DEADLINE, stream.read_to_end(&mut Vec::new())).await.unwrap();
@@ -290,9 +290,9 @@ async fn a_second_signal_does_not_wait_for_a_scrape() {
     drop(never_read);
 }
 
-/// In a network of its own, in which sockets of IPv6 serve IPv6 alone unless they are told otherwise.
+/// In a network of its own, in which sockets of IPv6 serve IPv6 alone unless a program sets it otherwise.
 #[test]
-fn all_interfaces_are_those_of_both_families_whatever_the_system_is_set_to() {
+fn all_interfaces_means_ipv4_and_ipv6_whatever_the_system_default_is() {
     // What is asked, and what comes of it; the daemon ends when the shell does.
     const SCRIPT: &str = r#"
         ip link set lo up && echo 1 > /proc/sys/net/ipv6/bindv6only || exit 99
@@ -341,7 +341,7 @@ fn all_interfaces_are_those_of_both_families_whatever_the_system_is_set_to() {
 }
 
 #[tokio::test]
-async fn a_want_of_descriptors_passes() {
+async fn running_out_of_file_descriptors_is_temporary() {
     let (_api, daemon) = start(1).await;
     let open = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
     let set = Command::new("prlimit")

@@ -9,8 +9,8 @@ use std::{
 
 use crate::support::{
     self, Daemon,
-    manager::Manager,
-    obstacle::with_hanging_disk,
+    bad_files::with_hanging_disk,
+    fake_systemd::FakeSystemd,
     until,
     web::{Directory, get_plain},
 };
@@ -26,67 +26,67 @@ async fn start(environment: &[(&str, &str)]) -> (SimulatedApi, Daemon) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readiness_reload_and_end_are_told() {
-    let manager = Manager::new();
-    let (_api, mut daemon) = start(&[("NOTIFY_SOCKET", &manager.path)]).await;
-    assert_eq!(manager.next(), "READY=1");
-    // What is told is true: scrapes are answered.
+async fn systemd_is_notified_of_readiness_reload_and_stop() {
+    let systemd = FakeSystemd::new();
+    let (_api, mut daemon) = start(&[("NOTIFY_SOCKET", &systemd.path)]).await;
+    assert_eq!(systemd.next(), "READY=1");
+    // The message is true: scrapes work.
     assert_eq!(daemon.get("/metrics").await.0, 200);
     daemon.signal("HUP");
-    let reloading = manager.next();
+    let reloading = systemd.next();
     assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
-    assert_eq!(manager.next(), "READY=1");
+    assert_eq!(systemd.next(), "READY=1");
     daemon.signal("TERM");
-    assert_eq!(manager.next(), "STOPPING=1");
+    assert_eq!(systemd.next(), "STOPPING=1");
     assert_eq!(daemon.wait(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whenever_signals_come_readiness_comes_first_and_the_end_last() {
+async fn readiness_is_notified_first_and_stop_last_whenever_signals_arrive() {
     for signals in [&["TERM"][..], &["HUP", "TERM"], &["HUP", "HUP", "HUP"]] {
-        let manager = Manager::new();
-        let (_api, mut daemon) = start(&[("NOTIFY_SOCKET", &manager.path)]).await;
+        let systemd = FakeSystemd::new();
+        let (_api, mut daemon) = start(&[("NOTIFY_SOCKET", &systemd.path)]).await;
         signals.iter().for_each(|signal| daemon.signal(signal));
-        let mut told = Vec::new();
+        let mut messages = Vec::new();
         if !signals.contains(&"TERM") {
-            told = vec![manager.next(), manager.next(), manager.next()];
+            messages = vec![systemd.next(), systemd.next(), systemd.next()];
             daemon.signal("TERM");
         }
         assert_eq!(daemon.wait(), Some(0));
-        manager.socket.set_nonblocking(true).unwrap();
-        while let Some(message) = manager.if_any() {
-            told.push(message);
+        systemd.socket.set_nonblocking(true).unwrap();
+        while let Some(message) = systemd.if_any() {
+            messages.push(message);
         }
-        let told: Vec<_> = told.iter().map(|message| message.lines().next().unwrap()).collect();
-        assert_eq!(told.last(), Some(&"STOPPING=1"), "{signals:?}: {told:?}");
-        assert_eq!(told.iter().filter(|message| **message == "STOPPING=1").count(), 1, "{signals:?}: {told:?}");
-        assert!(matches!(told[0], "READY=1" | "STOPPING=1"), "{signals:?}: {told:?}");
+        let messages: Vec<_> = messages.iter().map(|message| message.lines().next().unwrap()).collect();
+        assert_eq!(messages.last(), Some(&"STOPPING=1"), "{signals:?}: {messages:?}");
+        assert_eq!(messages.iter().filter(|message| **message == "STOPPING=1").count(), 1, "{signals:?}: {messages:?}");
+        assert!(matches!(messages[0], "READY=1" | "STOPPING=1"), "{signals:?}: {messages:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_watchdog_is_fed_in_time_for_as_long_as_it_is_asked_for() {
-    let manager = Manager::new();
+async fn the_watchdog_is_fed_in_time_while_the_daemon_makes_progress() {
+    let systemd = FakeSystemd::new();
     // What it says waits in the socket for as long as this machine is busy with other things.
     let started = Instant::now();
-    let (_api, daemon) = start(&[("NOTIFY_SOCKET", &manager.path), ("WATCHDOG_USEC", "300000")]).await;
-    let fed = (0..12).filter(|_| manager.any() == "WATCHDOG=1").count();
+    let (_api, daemon) = start(&[("NOTIFY_SOCKET", &systemd.path), ("WATCHDOG_USEC", "300000")]).await;
+    let fed = (0..12).filter(|_| systemd.any() == "WATCHDOG=1").count();
     assert!(fed >= 10, "{fed} of 12 messages");
     // Every 100 ms.
     assert!(started.elapsed() > Duration::from_millis(800), "{:?}", started.elapsed());
     // A process that stands still says nothing more.
     daemon.signal("STOP");
-    manager.socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    systemd.socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     let mut bytes = [0; 4096];
-    while manager.socket.recv(&mut bytes).is_ok() {}
+    while systemd.socket.recv(&mut bytes).is_ok() {}
     daemon.signal("CONT");
-    manager.socket.set_read_timeout(Some(support::DEADLINE)).unwrap();
-    assert_eq!(manager.any(), "WATCHDOG=1");
+    systemd.socket.set_read_timeout(Some(support::DEADLINE)).unwrap();
+    assert_eq!(systemd.any(), "WATCHDOG=1");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_hangs_is_noticed_by_watchdog_and_health_and_delays_no_end() {
-    let (manager, files) = (Manager::new(), Directory::new());
+async fn a_hanging_disk_fails_watchdog_and_health_and_does_not_delay_shutdown() {
+    let (systemd, files) = (FakeSystemd::new(), Directory::new());
     let api = SimulatedApi::start(World::of([SimulatedZone::of_size("a.example", 3)])).await.unwrap();
     let token = api.change(|world| world.token().to_owned());
     let web = files.put("empty.yml");
@@ -97,7 +97,7 @@ async fn a_disk_that_hangs_is_noticed_by_watchdog_and_health_and_delays_no_end()
         ),
     );
     let environment =
-        [("CLOUDFLARE_API_TOKEN", &*token), ("NOTIFY_SOCKET", &manager.path), ("WATCHDOG_USEC", "300000")];
+        [("CLOUDFLARE_API_TOKEN", &*token), ("NOTIFY_SOCKET", &systemd.path), ("WATCHDOG_USEC", "300000")];
     let directory = tempfile::tempdir().unwrap();
     let command = support::command(directory.path(), &config, &[], &environment);
     let Some(command) = with_hanging_disk(&files.path("disk"), &command) else { return };
@@ -105,7 +105,7 @@ async fn a_disk_that_hangs_is_noticed_by_watchdog_and_health_and_delays_no_end()
     daemon.ready().await;
     let probe = daemon.probe_address().await;
     // systemd always listens.
-    let (fed, socket) = (Arc::new(Mutex::new(Instant::now())), manager.socket.try_clone().unwrap());
+    let (fed, socket) = (Arc::new(Mutex::new(Instant::now())), systemd.socket.try_clone().unwrap());
     let last_fed = Arc::clone(&fed);
     std::thread::spawn(move || {
         while socket.recv(&mut [0; 4096]).is_ok() {
@@ -117,7 +117,7 @@ async fn a_disk_that_hangs_is_noticed_by_watchdog_and_health_and_delays_no_end()
     std::fs::remove_file(&web).unwrap();
     std::os::unix::fs::symlink(files.path("disk/web.yml"), &web).unwrap();
     daemon.until_logged(&["level=error", "cannot be read in time"]).await;
-    // Nobody waits, and no answer is made without knowing who may have it.
+    // No client waits, and no answer is made without knowing who may have it.
     let answers = futures_util::future::join_all((0..10).map(|_| daemon.get("/metrics"))).await;
     assert!(answers.iter().all(|(status, _)| *status == 500), "{answers:?}");
     assert_eq!(daemon.log().matches("cannot be read in time").count(), 1, "{}", daemon.log());
@@ -133,7 +133,7 @@ async fn a_disk_that_hangs_is_noticed_by_watchdog_and_health_and_delays_no_end()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_ends_a_start_that_waits_for_a_disk() {
+async fn a_signal_ends_a_start_that_waits_for_a_hanging_disk() {
     let api = SimulatedApi::start(World::of([SimulatedZone::of_size("a.example", 3)])).await.unwrap();
     let token = api.change(|world| world.token().to_owned());
     let directory = tempfile::tempdir().unwrap();
@@ -158,7 +158,7 @@ async fn a_signal_ends_a_start_that_waits_for_a_disk() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_that_is_handed_over_is_listened_on() {
+async fn the_daemon_listens_on_a_socket_from_systemd() {
     let api = SimulatedApi::start(World::of([SimulatedZone::of_size("a.example", 3)])).await.unwrap();
     let token = api.change(|world| world.token().to_owned());
     let directory = tempfile::tempdir().unwrap();
@@ -188,7 +188,7 @@ async fn a_socket_that_is_handed_over_is_listened_on() {
 }
 
 #[test]
-fn without_a_socket_the_option_is_an_error() {
+fn the_systemd_socket_option_without_a_socket_is_an_error() {
     for command in [&["--web.systemd-socket"][..], &["run", "--web.systemd-socket"], &["demo", "--web.systemd-socket"]]
     {
         let output = support::run("", command, &[]);
@@ -200,7 +200,7 @@ fn without_a_socket_the_option_is_an_error() {
 }
 
 #[test]
-fn sockets_and_addresses_exclude_each_other_wherever_they_stand() {
+fn systemd_sockets_and_listen_addresses_exclude_each_other() {
     for command in [
         &["--web.systemd-socket", "--web.listen-address", ":0"][..],
         &["--web.listen-address", ":0", "run", "--web.systemd-socket"],

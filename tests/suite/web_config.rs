@@ -129,7 +129,7 @@ const CORPUS: &[(&str, Expected, Toolkit)] = &[
     (
         "client-ca-empty.yml",
         Bad(&["4: tls_server_config.client_ca_file: the client CA cannot be used: it holds no certificate"]),
-        IsLaxer("it would refuse every client, which is told here before they are"),
+        IsLaxer("it would refuse every client, which this program reports before any is refused"),
     ),
     (
         "client-auth-invented.yml",
@@ -192,7 +192,7 @@ const CORPUS: &[(&str, Expected, Toolkit)] = &[
     (
         "versions-crossed.yml",
         Bad(&["5: tls_server_config.max_version: no TLS version remains"]),
-        IsLaxer("it would refuse every client, which is told here before they are"),
+        IsLaxer("it would refuse every client, which this program reports before any is refused"),
     ),
     ("tls13-only.yml", Good, Agrees),
     ("no-http2.yml", Good, Agrees),
@@ -249,7 +249,7 @@ const CORPUS: &[(&str, Expected, Toolkit)] = &[
 ];
 
 #[test]
-fn every_file_becomes_what_is_expected_of_it() {
+fn every_web_configuration_has_the_expected_outcome() {
     let directory = Directory::new();
     let dir = directory.path("");
     let dir = dir.to_str().unwrap().trim_end_matches('/');
@@ -278,7 +278,7 @@ fn every_file_becomes_what_is_expected_of_it() {
 }
 
 #[test]
-fn promtool_agrees_but_for_differences_that_are_meant() {
+fn promtool_agrees_except_for_intended_differences() {
     if !support::is_there("promtool", "prometheus", Command::new("promtool").arg("--version").output().is_ok()) {
         return;
     }
@@ -307,7 +307,7 @@ fn promtool_agrees_but_for_differences_that_are_meant() {
 }
 
 #[test]
-fn a_file_that_is_not_there_says_so() {
+fn a_missing_file_is_reported() {
     let directory = Directory::new();
     let errors = WebConfig::check(&directory.path("somefile")).unwrap_err().to_string();
     assert!(errors.contains("somefile: the web configuration cannot be read: no such file or directory; "), "{errors}");
@@ -327,7 +327,7 @@ dYehCiPHzKKV/1GYDvJYz0dfPyi7/4qXzg==
 ";
 
 #[test]
-fn a_file_that_cannot_be_used_is_told_with_the_remedy() {
+fn an_unusable_file_is_reported_with_a_remedy() {
     let pem = |what: &str| format!("-----BEGIN {what}-----\nMIHsMFcGCSqGSIb3DQEFDTBK\n-----END {what}-----\n");
     let pkcs1 = pem("RSA PRIVATE KEY").replace("MIH", "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nMIH");
     for (file, content, expected) in [
@@ -357,7 +357,7 @@ fn a_file_that_cannot_be_used_is_told_with_the_remedy() {
 }
 
 #[test]
-fn what_can_be_read_of_the_authorities_is_used_and_what_not_is_told() {
+fn unreadable_authorities_are_reported_and_the_others_are_used() {
     let directory = Directory::new();
     let good = std::fs::read_to_string(directory.path("ca.pem")).unwrap();
     let damaged = "-----BEGIN CERTIFICATE-----\nMIHs\n-----END CERTIFICATE-----\n";
@@ -367,7 +367,7 @@ fn what_can_be_read_of_the_authorities_is_used_and_what_not_is_told() {
 }
 
 #[test]
-fn a_key_that_everybody_can_read_is_told_of() {
+fn a_world_readable_key_causes_a_warning() {
     let directory = Directory::new();
     for (mode, is_open) in [(0o600, false), (0o640, false), (0o644, true), (0o604, true)] {
         std::fs::set_permissions(directory.path("server.key"), Permissions::from_mode(mode)).unwrap();
@@ -388,7 +388,7 @@ async fn config(server: &str) -> (SimulatedApi, String, String) {
 }
 
 #[tokio::test]
-async fn no_daemon_starts_with_a_bad_one_and_it_says_why() {
+async fn the_daemon_does_not_start_with_a_bad_web_configuration() {
     let directory = Directory::new();
     let (_api, config, token) = config(&format!("web_config_file = {:?}\n", directory.path("web.yml"))).await;
     for (name, expected, _) in CORPUS {
@@ -429,7 +429,7 @@ async fn check_config_reports_mistakes_of_both_files_together() {
     for part in ["good.yml is good.\n", "  rate_limit.burst is 0, so every request is answered with 429"] {
         assert!(output.stdout.contains(part), "{}", output.stdout);
     }
-    // What is odd about this machine is told as well.
+    // What is odd about this machine is reported as well.
     directory.put_text(
         "tls_server_config: {cert_file: server.pem, key_file: server.key, client_auth_type: VerifyClientCertIfGiven}\n",
     );

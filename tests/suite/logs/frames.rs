@@ -1,4 +1,4 @@
-//! Frames of HTTP/2 that nobody should send, from clients without a password and from the API.
+//! Frames of HTTP/2 that no peer should send, from clients without a password and from the API.
 
 use std::{
     sync::{
@@ -20,9 +20,9 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::support::{
-    Daemon, config,
-    gate::Authority,
-    until,
+    Daemon,
+    authority::Authority,
+    config, until,
     web::{Directory, connect, ia5},
 };
 use cloudflare_sim::{SimulatedApi, SimulatedZone, World};
@@ -117,7 +117,7 @@ async fn lines_of(daemon: &mut Daemon) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn frames_of_strangers_write_at_most_twenty_lines() {
+async fn frames_from_clients_cause_at_most_twenty_log_lines() {
     let directory = Directory::new();
     for file in ["users.yml", "users-without-tls.yml"] {
         let more =
@@ -187,7 +187,7 @@ async fn frames_of_an_api(authority: &Authority) -> (u16, Arc<[AtomicU32; 2]>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn frames_of_the_api_write_at_most_twenty_lines() {
+async fn frames_from_the_api_cause_at_most_twenty_log_lines() {
     let directory = tempfile::tempdir().unwrap();
     let authority = Authority::new("The authority of a test");
     let ca_file = directory.path().join("ca.pem");

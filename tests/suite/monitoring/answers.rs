@@ -1,4 +1,4 @@
-//! What the dashboard answers where replicas, namesakes and certificates that nobody needs could be counted wrongly.
+//! What the dashboard answers where replicas, namesakes and unneeded certificates could be counted wrongly.
 
 use serde_json::{Value, json};
 

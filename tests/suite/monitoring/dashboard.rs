@@ -88,12 +88,12 @@ pub(crate) fn label_values(query: &str) -> Option<(&str, &str)> {
 }
 
 #[test]
-fn the_dashboard_breaks_no_rule() {
+fn the_dashboard_follows_every_rule() {
     assert_eq!(complaints(&super::dashboard()), [""; 0]);
 }
 
 #[test]
-fn every_rule_is_noticed_when_it_is_broken() {
+fn every_broken_dashboard_rule_is_noticed() {
     let rows = [
         ("uneditable-dashboard", "/editable", Value::from(true)),
         ("template-datasource-rule", "/templating/list/0/name", "DS_PROMETHEUS".into()),

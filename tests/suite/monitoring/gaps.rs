@@ -132,7 +132,7 @@ fn targets() -> Vec<Target> {
 }
 
 #[test]
-fn every_alert_that_should_fire_fires_throughout_while_scrapes_fail() {
+fn alerts_keep_firing_while_scrapes_fail() {
     if !is_there("promtool", "prometheus", has_program("promtool")) {
         return;
     }

@@ -87,7 +87,7 @@ impl Known {
 }
 
 #[tokio::test]
-async fn whatever_is_named_in_rules_dashboard_and_documents_is_shown_by_the_program() {
+async fn metrics_named_in_rules_dashboard_and_documentation_exist() {
     let known = Known::gather().await;
 
     let strange = r#"sum by (zonne) (cloudflare_certificates{statsu="x", reason="unauthorised"}) / cloudflare_certs"#;
@@ -160,7 +160,7 @@ const TABLE: &str = "| metric | type | labels | meaning |\n| --- | --- | --- | -
 
 /// The table is what the program says of its metrics. `INSTA_UPDATE=always` writes it into the document.
 #[tokio::test]
-async fn the_documentation_of_the_metrics_is_what_the_program_says_of_them() {
+async fn the_metrics_table_equals_the_help_texts() {
     let (_, body) = demo().await.get("/metrics").await;
     let known = Known::gather().await;
     let types = body.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));

@@ -9,7 +9,7 @@ use crate::support::{has_program, is_there_or};
 const VERSIONS: [&str; 2] = ["11.1.0", "13.2.3"];
 
 #[test]
-fn the_dashboard_is_of_grafanas_own_types() {
+fn the_dashboard_has_grafanas_types() {
     let directory = Path::new(ROOT).join("target/grafana-types");
     let compiler = directory.join("node_modules/typescript/bin/tsc");
     let packages = VERSIONS.map(|version| directory.join(version));

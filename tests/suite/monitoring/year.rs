@@ -122,7 +122,7 @@ fn expect(lives: &[Life], expected: impl Fn(&Life, i64) -> Option<&'static str>)
 }
 
 #[test]
-fn every_certificate_of_a_fleet_that_is_not_renewed_has_its_alerts_until_it_is_revoked_or_forgotten() {
+fn certificates_that_are_not_renewed_alert_until_they_are_revoked_or_forgotten() {
     if !is_there("promtool", "prometheus", has_program("promtool")) {
         return;
     }
@@ -143,7 +143,7 @@ fn every_certificate_of_a_fleet_that_is_not_renewed_has_its_alerts_until_it_is_r
 }
 
 #[test]
-fn chains_of_renewals_have_no_alert() {
+fn renewed_certificates_have_no_alert() {
     if !is_there("promtool", "prometheus", has_program("promtool")) {
         return;
     }

@@ -3,13 +3,14 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub(crate) mod authority;
+pub(crate) mod bad_files;
 pub(crate) mod browser;
-pub(crate) mod gate;
-pub(crate) mod manager;
+pub(crate) mod fake_systemd;
+pub(crate) mod fault_proxy;
+pub(crate) mod freezing_proxy;
 pub(crate) mod metrics;
-pub(crate) mod obstacle;
 pub(crate) mod prometheus;
-pub(crate) mod relay;
 pub(crate) mod web;
 
 use std::{
@@ -23,7 +24,7 @@ use std::{
 use cloudflare_sim::{SimulatedApi, World};
 use tokio::time::{Instant, sleep};
 
-/// How long anything is waited for that comes by itself; only reached if it never comes.
+/// How long a test waits for anything; only reached if it never comes.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
 
 /// What a file says that polls this world, with `more` at its end.
@@ -89,12 +90,12 @@ pub(crate) fn tests_everything() -> bool {
     std::env::var("CLOUDFLARE_CERT_EXPORTER_TEST_ALL").is_ok_and(|value| value == "1")
 }
 
-/// Waits for something that comes by itself, or says what it was that never came.
+/// Waits for something, or fails with the name of what never came.
 pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     until_ok(async || look().await.ok_or(what)).await
 }
 
-/// The same where a look tells what is still missing.
+/// The same where a look returns what is still missing.
 pub(crate) async fn until_ok<T, E: Display>(mut look: impl AsyncFnMut() -> Result<T, E>) -> T {
     let started = Instant::now();
     loop {
@@ -182,12 +183,12 @@ impl Daemon {
         daemon
     }
 
-    /// Writes another configuration, which is read when it is told to.
+    /// Writes another configuration, which a reload reads.
     pub(crate) fn configure(&self, config: &str) {
         std::fs::write(self.directory.path().join("config.toml"), config).unwrap();
     }
 
-    /// Puts a pipe in its place, which nobody writes to.
+    /// Puts a pipe in its place, which no process writes to.
     pub(crate) fn replace_configuration_by_a_pipe(&self) {
         let file = self.directory.path().join("config.toml");
         std::fs::remove_file(&file).unwrap();

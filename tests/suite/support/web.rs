@@ -22,7 +22,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
     Daemon,
-    gate::{Authority, Identity},
+    authority::{Authority, Identity},
 };
 
 pub(crate) const ALICE: (&str, &str) = ("alice", "wonderland");

@@ -62,8 +62,8 @@ async fn days_follow_the_wall_clock_and_polls_do_not() {
         let metrics = Metrics::of(&daemon).await;
         let shown = metrics.get("cloudflare_certificate_days_until_expiry", &[("zone", "rare.example")]);
         assert_eq!(shown, Some(f64::from(days)), "{set}");
-        let told = metrics.get("cloudflare_cert_exporter_clock_timestamp_seconds", &[]).unwrap();
-        let passed = told - clock.timestamp() as f64;
+        let shown = metrics.get("cloudflare_cert_exporter_clock_timestamp_seconds", &[]).unwrap();
+        let passed = shown - clock.timestamp() as f64;
         assert!((0.0..=running.elapsed().as_secs_f64() + 1.0).contains(&passed), "{set}: {passed} seconds too late");
         let expired = metrics.get("cloudflare_certificates_expired", &[("zone", "rare.example")]);
         assert_eq!(expired, Some(f64::from(u8::from(days < 0))), "{set}");
@@ -94,7 +94,7 @@ fn clock_of<'a>(library: &'a str, clock: &'a str) -> [(&'a str, &'a str); 4] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_before_1970_is_an_error_and_no_panic() {
+async fn a_clock_before_1970_is_an_error_and_not_a_panic() {
     let library = library();
     if !is_there("libfaketime", "faketime", library.is_some()) {
         return;
@@ -122,8 +122,8 @@ async fn a_clock_before_1970_is_an_error_and_no_panic() {
             let said = format!("{}{}", output.stdout, output.stderr);
             assert_eq!(output.code, Some(code), "{set} {command:?}: {said}");
             assert!(!said.contains("panicked"), "{set} {command:?}: {said}");
-            let is_told = said.contains("the clock of this machine says ") && said.contains("; set the clock");
-            assert_eq!(is_told, code != 0, "{set} {command:?}: {said}");
+            let is_named = said.contains("the clock of this machine says ") && said.contains("; set the clock");
+            assert_eq!(is_named, code != 0, "{set} {command:?}: {said}");
         }
     }
     // While it runs.
@@ -138,7 +138,7 @@ async fn a_clock_before_1970_is_an_error_and_no_panic() {
 }
 
 #[tokio::test]
-async fn a_clock_of_the_far_future_is_one_like_any_other() {
+async fn a_clock_in_the_far_future_works() {
     let library = library();
     if !is_there("libfaketime", "faketime", library.is_some()) {
         return;

@@ -59,7 +59,7 @@ const LAST_SUCCESS: &str = "cloudflare_certificates_last_success_timestamp_secon
 const WRITE_FAILURES: &str = "cloudflare_cert_exporter_state_write_failures_total";
 
 #[tokio::test]
-async fn a_restart_shows_the_last_good_listings_with_their_age_at_once_and_asks_for_nothing() {
+async fn a_restart_shows_the_last_good_listings_at_once_without_requests() {
     let names = ["a.example", "b.example", "c.example"];
     let stage = Stage::new(zones(&names, 60), "").await;
     let mut daemon = stage.start();
@@ -86,7 +86,7 @@ async fn a_restart_shows_the_last_good_listings_with_their_age_at_once_and_asks_
 }
 
 #[tokio::test]
-async fn a_zone_is_due_when_it_would_have_been_and_its_name_is_not_asked_again() {
+async fn a_restart_keeps_the_schedule_and_the_names_of_zones() {
     let stage = Stage::new(zones(&["named-by-the-api.example"], 1), "[poll]\ninterval = \"10s\"").await;
     let text = config(&stage.api, &stage.more).replace("name = \"named-by-the-api.example\"\n", "");
     let mut daemon = stage.start_with(&text);
@@ -106,7 +106,7 @@ async fn a_zone_is_due_when_it_would_have_been_and_its_name_is_not_asked_again()
 }
 
 #[tokio::test]
-async fn all_processes_together_keep_to_the_budget() {
+async fn restarts_do_not_reset_the_request_budget() {
     const BUDGET: usize = 40;
     const CONCURRENCY: usize = 3;
     const KILLS: usize = 5;
@@ -137,7 +137,7 @@ async fn all_processes_together_keep_to_the_budget() {
 }
 
 #[tokio::test]
-async fn a_restart_forgets_no_block() {
+async fn a_rate_limit_block_survives_a_restart() {
     let mut world = zones(&["a.example", "b.example"], 1);
     world.zones[0].fault = Some(Fault::rate_limited("300"));
     let stage = Stage::new(world, "[poll]\nconcurrency = 1\ninterval = \"1s\"").await;
@@ -157,7 +157,7 @@ async fn a_restart_forgets_no_block() {
 }
 
 #[tokio::test]
-async fn a_damaged_file_costs_its_own_zone_alone() {
+async fn a_damaged_state_file_affects_only_its_own_zone() {
     let names = ["torn.example", "newer.example", "foreign.example", "whole.example"];
     let stage = Stage::new(zones(&names, 1), "").await;
     let mut daemon = stage.start();
@@ -189,7 +189,7 @@ async fn a_damaged_file_costs_its_own_zone_alone() {
 }
 
 #[tokio::test]
-async fn a_zone_that_is_no_longer_configured_leaves_the_directory() {
+async fn the_state_of_a_removed_zone_is_deleted() {
     let stage = Stage::new(zones(&["stays.example", "goes.example"], 1), "").await;
     let mut daemon = stage.start();
     daemon.ready().await;
@@ -245,7 +245,7 @@ async fn a_disk_that_is_full_fails_no_poll() {
 }
 
 #[tokio::test]
-async fn a_huge_file_that_is_none_of_ours_is_told_by_its_ends() {
+async fn a_huge_foreign_file_is_recognised_by_its_ends() {
     let names = ["foreign.example", "torn.example", "good.example"];
     let stage = Stage::new(zones(&names, 1), "").await;
     let mut daemon = stage.start();
@@ -271,7 +271,7 @@ async fn a_huge_file_that_is_none_of_ours_is_told_by_its_ends() {
 }
 
 #[tokio::test]
-async fn a_state_directory_that_others_can_write_to_is_warned_of() {
+async fn a_state_directory_that_others_can_write_to_causes_a_warning() {
     let stage = Stage::new(zones(&["a.example"], 1), "").await;
     for (mode, remedy) in [
         (0o700, None),
@@ -293,7 +293,7 @@ async fn a_state_directory_that_others_can_write_to_is_warned_of() {
 }
 
 #[tokio::test]
-async fn a_file_system_without_locks_is_named_with_what_to_do() {
+async fn a_file_system_without_locks_is_reported_with_a_remedy() {
     if !is_there("strace", "strace", has_program("strace")) {
         return;
     }
@@ -323,7 +323,7 @@ fn kills() -> usize {
 
 /// Each listing is all of one generation, which stands in every certificate: what is torn has two.
 #[tokio::test]
-async fn whenever_it_is_killed_the_last_good_listing_of_every_zone_is_there_and_whole() {
+async fn the_last_good_listing_of_every_zone_survives_a_kill_at_any_moment() {
     const ZONES: usize = 10;
     const SIZE: usize = 50;
     let names: Vec<_> = (0..ZONES).map(|n| format!("{n}.example")).collect();

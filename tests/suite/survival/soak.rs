@@ -121,7 +121,7 @@ impl Shown {
 
 /// The fault that a zone has for a while.
 fn draw_fault(random: &mut Rng) -> Fault {
-    let passes_by_itself = [
+    let temporary = [
         Fault::error(500, 1000, "Internal Server Error"),
         Fault::html(522),
         Fault::rate_limited("1"),
@@ -155,7 +155,7 @@ fn draw_fault(random: &mut Rng) -> Fault {
     ];
     // Of those that make a zone wait ever longer there are few at a time, so that a quiet moment comes soon.
     if random.bool() {
-        random.choice(passes_by_itself).unwrap().times(random.usize(1..8))
+        random.choice(temporary).unwrap().times(random.usize(1..8))
     } else {
         random.choice(needs_a_person).unwrap().times(random.usize(1..3))
     }
@@ -213,7 +213,7 @@ fn costs(daemon: &Daemon) -> (u64, usize) {
 }
 
 #[tokio::test]
-async fn weeks_of_changes_and_faults_end_with_the_truth_and_show_no_lie_meanwhile() {
+async fn weeks_of_changes_and_faults_never_show_wrong_data() {
     let seed = std::env::var("CLOUDFLARE_CERT_EXPORTER_SOAK_SEED")
         .map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
     println!("CLOUDFLARE_CERT_EXPORTER_SOAK_SEED={seed}");
@@ -255,7 +255,7 @@ async fn weeks_of_changes_and_faults_end_with_the_truth_and_show_no_lie_meanwhil
                 let zone = random.usize(..ZONES);
                 let mut listing = histories[zone].last().clone();
                 change(&mut random, &mut listing, of_pages(zone));
-                // The new version counts from before it is there, so that nobody can see it too early.
+                // The new version counts from before it is there, so that no scrape can show it too early.
                 histories[zone].0.push((now(), listing.clone()));
                 api.change(|world| world.zones[zone].certificates = simulated(&listing));
             }

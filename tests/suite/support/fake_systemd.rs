@@ -4,15 +4,15 @@ use std::os::unix::net::UnixDatagram;
 
 use super::DEADLINE;
 
-/// Hears what a program tells systemd.
-pub(crate) struct Manager {
+/// Receives what a program sends to systemd.
+pub(crate) struct FakeSystemd {
     pub(crate) socket: UnixDatagram,
     /// The value of `$NOTIFY_SOCKET`.
     pub(crate) path: String,
     _directory: tempfile::TempDir,
 }
 
-impl Manager {
+impl FakeSystemd {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");

@@ -1,4 +1,4 @@
-//! What can be in the place of a file, and disks that do not answer.
+//! What can be in the place of a regular file, and disks that hang.
 
 use std::{
     os::unix::{fs::symlink, net::UnixListener},
@@ -8,7 +8,7 @@ use std::{
 
 /// Something that is no regular file.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Obstacle {
+pub(crate) enum NonRegularFile {
     Pipe,
     ToAPipe,
     Directory,
@@ -19,7 +19,7 @@ pub(crate) enum Obstacle {
     Loop,
 }
 
-impl Obstacle {
+impl NonRegularFile {
     pub(crate) const ALL: [Self; 8] =
         [Self::Pipe, Self::ToAPipe, Self::Directory, Self::Socket, Self::Zeros, Self::Full, Self::Dangling, Self::Loop];
 
@@ -55,8 +55,8 @@ pub(crate) fn remove(path: &Path) {
     }
 }
 
-/// The same command, for which this directory is a file system that never answers: it is one of FUSE, and nobody
-/// serves it. `None`, with a notice, where this cannot be had.
+/// The same command, for which this directory is a file system that never responds: it is one of FUSE without
+/// a server. `None`, with a notice, where this cannot be had.
 pub(crate) fn with_hanging_disk(directory: &Path, command: &Command) -> Option<Command> {
     const MOUNT: &str =
         "exec 3<>/dev/fuse && mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 hang \"$0\" && exec \"$@\"";

@@ -1,4 +1,4 @@
-//! The simulated API over HTTP/2 and TLS, behind a relay that can go dead while its sockets live.
+//! The simulated API over HTTP/2 and TLS, behind a proxy that can go dead while its sockets live.
 
 use std::{
     net::SocketAddr,
@@ -19,7 +19,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 /// Dropping it closes it, and every connection.
-pub(crate) struct Relay {
+pub(crate) struct FreezingProxy {
     address: SocketAddr,
     accepted: Arc<AtomicU64>,
     /// Connections of a lower number pass nothing on.
@@ -27,7 +27,7 @@ pub(crate) struct Relay {
     serving: AbortHandle,
 }
 
-impl Relay {
+impl FreezingProxy {
     /// Stands before `api`, which speaks HTTP/1.1 in plain text.
     pub(crate) async fn start(api: SocketAddr, acceptor: TlsAcceptor) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -53,7 +53,7 @@ impl Relay {
     }
 }
 
-impl Drop for Relay {
+impl Drop for FreezingProxy {
     fn drop(&mut self) {
         self.serving.abort();
     }
