@@ -19,6 +19,11 @@ lint:
     cargo clippy --quiet --locked --package cloudflare-sim -- -D warnings
     tests/size
 
+# Spelling, words to avoid, long sentences (typos)
+prose:
+    typos
+    tests/words
+
 # Test the alert rules with promtool
 rules:
     promtool check rules --lint=all --lint-fatal monitoring/alerts.yml
