@@ -499,16 +499,19 @@ async fn users_change_without_a_restart() {
     let (_api, daemon) = start(&directory, "users-without-tls.yml").await;
     // All on one connection.
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
-    let knock = async |(user, password): (&str, &str)| {
+    let status_for = async |(user, password): (&str, &str)| {
         let request = client.get(daemon.url("/-/healthy")).basic_auth(user, Some(password));
         request.send().await.unwrap().status().as_u16()
     };
-    assert_eq!((knock(ALICE).await, knock(BOB).await), (200, 200));
+    assert_eq!(status_for(ALICE).await, 200);
+    assert_eq!(status_for(BOB).await, 200);
     put_text(&daemon, &directory, "basic_auth_users:\n  bob: HASH_OF_BOB\n").await;
-    assert_eq!((knock(ALICE).await, knock(BOB).await), (401, 200));
+    assert_eq!(status_for(ALICE).await, 401);
+    assert_eq!(status_for(BOB).await, 200);
     // A password that was right once is not right for another hash.
     put_text(&daemon, &directory, "basic_auth_users:\n  alice: HASH_OF_BOB\n").await;
-    assert_eq!((knock(ALICE).await, knock(("alice", "builder")).await), (401, 200));
+    assert_eq!(status_for(ALICE).await, 401);
+    assert_eq!(status_for(("alice", "builder")).await, 200);
 }
 
 #[tokio::test]
@@ -517,29 +520,32 @@ async fn losing_all_users_is_an_error_until_they_return_or_the_program_restarts(
     let begin = ["users-without-tls.yml", "headers.yml"].map(async |begins_with| {
         let directory = Directory::new();
         let (_api, mut daemon) = start(&directory, begins_with).await;
-        let knock = async |headers: &str| {
+        let status_for = async |headers: &str| {
             let answer = get_plain(daemon.address(), "/metrics", headers).await.unwrap();
             status(&answer).to_owned()
         };
         let expected = if begins_with == "headers.yml" { "200" } else { "401" };
-        assert_eq!(knock("").await, expected);
+        assert_eq!(status_for("").await, expected);
         put(&daemon, &directory, "users-without-tls.yml").await;
-        assert_eq!((knock("").await, knock(&basic(ALICE)).await), ("401".to_owned(), "200".to_owned()));
+        assert_eq!(status_for("").await, "401");
+        assert_eq!(status_for(&basic(ALICE)).await, "200");
         for lost in ["", "basic_auth_users:\n", "basic_auth_users: {}\n", "# Nothing.\n", "rate_limit: {}\n"] {
             put_text(&daemon, &directory, lost).await;
-            assert_eq!((knock("").await, knock(&basic(ALICE)).await), ("500".to_owned(), "500".to_owned()), "{lost:?}");
+            assert_eq!(status_for("").await, "500", "{lost:?}");
+            assert_eq!(status_for(&basic(ALICE)).await, "500", "{lost:?}");
             put(&daemon, &directory, "users-without-tls.yml").await;
-            assert_eq!((knock("").await, knock(&basic(ALICE)).await), ("401".to_owned(), "200".to_owned()), "{lost:?}");
+            assert_eq!(status_for("").await, "401", "{lost:?}");
+            assert_eq!(status_for(&basic(ALICE)).await, "200", "{lost:?}");
         }
         let before = daemon.log().matches("there is no user any more").count();
         put(&daemon, &directory, "empty.yml").await;
         for _ in 0..5 {
-            assert_eq!(knock("").await, "500");
+            assert_eq!(status_for("").await, "500");
         }
         // Reading the configuration again does not help.
         daemon.signal("HUP");
         daemon.until_logged(&["was read again and is in use"]).await;
-        assert_eq!(knock("").await, "500");
+        assert_eq!(status_for("").await, "500");
         daemon
             .until_logged(&["level=error", "basic_auth_users: there is no user any more", "restart the program"])
             .await;
@@ -555,7 +561,7 @@ async fn losing_all_users_is_an_error_until_they_return_or_the_program_restarts(
 #[tokio::test]
 async fn losing_the_rules_for_client_certificates_is_an_error() {
     let directory = Directory::new();
-    let knock =
+    let is_admitted =
         async |daemon: &Daemon| is_scrape(&get(daemon, directory.tls(Some(&directory.client)), "/metrics", "").await);
     for (before, lost, said) in [
         ("client-require-and-verify.yml", "tls.yml", "client_auth_type: clients are not asked for certificates"),
@@ -569,12 +575,12 @@ async fn losing_the_rules_for_client_certificates_is_an_error() {
         ),
     ] {
         let (_api, daemon) = start(&directory, before).await;
-        assert!(knock(&daemon).await, "{before}");
+        assert!(is_admitted(&daemon).await, "{before}");
         put(&daemon, &directory, lost).await;
-        assert!(!knock(&daemon).await, "{before}");
+        assert!(!is_admitted(&daemon).await, "{before}");
         daemon.until_logged(&["level=error", said]).await;
         put(&daemon, &directory, before).await;
-        assert!(knock(&daemon).await, "{before}");
+        assert!(is_admitted(&daemon).await, "{before}");
     }
     // A configuration that names another policy means it.
     let (_api, daemon) = start(&directory, "client-require-and-verify.yml").await;
@@ -720,8 +726,8 @@ async fn a_daemon_that_admits_no_client_recovers_without_a_restart() {
 async fn a_broken_web_configuration_answers_500_until_it_is_fixed() {
     let directory = Directory::new();
     let (_api, daemon) = start(&directory, "users-without-tls.yml").await;
-    let knock = async || get_plain(daemon.address(), "/metrics", &basic(ALICE)).await.unwrap();
-    assert_eq!(status(&knock().await), "200");
+    let response = async || get_plain(daemon.address(), "/metrics", &basic(ALICE)).await.unwrap();
+    assert_eq!(status(&response().await), "200");
     for (broken, words) in [
         ("no-yaml.yml", "cannot unmarshal"),
         ("headers-another.yml", "can not be configured"),
@@ -729,7 +735,7 @@ async fn a_broken_web_configuration_answers_500_until_it_is_fixed() {
     ] {
         put(&daemon, &directory, broken).await;
         for _ in 0..3 {
-            let answer = knock().await;
+            let answer = response().await;
             assert!(status(&answer) == "500" && answer.ends_with("\r\n\r\nInternal Server Error\n"), "{answer}");
         }
         daemon.until_logged(&[words, "level=error"]).await;
@@ -738,10 +744,10 @@ async fn a_broken_web_configuration_answers_500_until_it_is_fixed() {
         assert_eq!(status(&get_plain(&daemon.probe_address().await, "/-/healthy", "").await.unwrap()), "200");
     }
     change(&daemon, || std::fs::remove_file(directory.path("web.yml")).unwrap()).await;
-    assert_eq!(status(&knock().await), "500");
+    assert_eq!(status(&response().await), "500");
     daemon.until_logged(&["no such file or directory"]).await;
     put(&daemon, &directory, "users-without-tls.yml").await;
-    assert_eq!(status(&knock().await), "200");
+    assert_eq!(status(&response().await), "200");
     daemon.until_logged(&["The web configuration can be used again"]).await;
 }
 
@@ -839,11 +845,13 @@ async fn http_2_is_used_if_enabled_and_offered() {
         let url = format!("https://{}/metrics", daemon.address());
         let answer = client().build().unwrap().get(&url).send().await.unwrap();
         let expected = if on { reqwest::Version::HTTP_2 } else { reqwest::Version::HTTP_11 };
-        assert_eq!((answer.version(), answer.status().as_u16()), (expected, 200));
+        assert_eq!(answer.version(), expected);
+        assert_eq!(answer.status().as_u16(), 200);
         let length = answer.content_length();
         assert_eq!(length, Some(answer.text().await.unwrap().len() as u64));
         let answer = client().http1_only().build().unwrap().get(&url).send().await.unwrap();
-        assert_eq!((answer.version(), answer.status().as_u16()), (reqwest::Version::HTTP_11, 200));
+        assert_eq!(answer.version(), reqwest::Version::HTTP_11);
+        assert_eq!(answer.status().as_u16(), 200);
     }
 }
 

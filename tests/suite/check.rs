@@ -115,18 +115,22 @@ async fn each_verdict_has_its_exit_code_and_names_the_urgent_certificates() {
     );
 
     let warning = check(&daemon, &["--zone", "a.example"]).await;
-    assert_eq!((warning.code, warning.numbers()), (1, ["20", "0", "0", "1", "2", "1", "0"]));
+    assert_eq!(warning.code, 1);
+    assert_eq!(warning.numbers(), ["20", "0", "0", "1", "2", "1", "0"]);
     let id = SimulatedZone::new("a.example").id.to_uppercase();
     let ok = check(&daemon, &["--zone", &id, "-w", "20:", "-c", "0"]).await;
-    assert_eq!((ok.code, ok.numbers()), (0, ["20", "0", "0", "0", "2", "1", "0"]));
+    assert_eq!(ok.code, 0);
+    assert_eq!(ok.numbers(), ["20", "0", "0", "0", "2", "1", "0"]);
     assert_eq!(ok.data["soonest_days"][1..3], ["20:", "0:"]);
     assert_eq!(ok.lines, [""; 0]);
     let both = check(&daemon, &["--zone", &id, "--zone", "b.example", "--warning", "1", "--critical", "1"]).await;
-    assert_eq!((both.code, both.numbers()), (2, ["-2", "1", "0", "0", "4", "2", "0"]));
+    assert_eq!(both.code, 2);
+    assert_eq!(both.numbers(), ["-2", "1", "0", "0", "4", "2", "0"]);
 
     // A zone that is not there any more is one of which nothing is known.
     let unknown = check(&daemon, &["--zone", "a.example", "--zone", "c.example"]).await;
-    assert_eq!((unknown.code, unknown.data["zones_not_fresh"][0].as_str()), (3, "1"));
+    assert_eq!(unknown.code, 3);
+    assert_eq!(unknown.data["zones_not_fresh"][0], "1");
     assert_eq!(unknown.lines[1], "not fresh: c.example is none of the daemon's zones");
 }
 
@@ -139,7 +143,8 @@ async fn superseded_and_revoked_certificates_never_alarm() {
     daemon.ready().await;
     assert!(daemon.get("/metrics").await.1.contains("status=\"revoked\",serial"), "there to be passed over");
     let verdict = check(&daemon, &[]).await;
-    assert_eq!((verdict.code, verdict.numbers()), (0, ["40", "0", "0", "0", "3", "1", "0"]));
+    assert_eq!(verdict.code, 0);
+    assert_eq!(verdict.numbers(), ["40", "0", "0", "0", "3", "1", "0"]);
 }
 
 #[tokio::test]
@@ -168,7 +173,8 @@ async fn a_stale_zone_is_unknown_unless_a_certificate_is_known_to_be_critical() 
     assert!(stale.lines[1].starts_with("not fresh: stale.example was last listed "), "{:?}", stale.lines);
     assert!(stale.lines[1].ends_with(" ago, and is due every 1s"), "{:?}", stale.lines);
     let all = check(&daemon, &[]).await;
-    assert_eq!((all.code, all.data["zones_not_fresh"][0].as_str()), (2, "2"));
+    assert_eq!(all.code, 2);
+    assert_eq!(all.data["zones_not_fresh"][0], "2");
     let itself = check(&daemon, &["--zone", "stale.example", "-c", "21"]).await;
     assert_eq!(itself.code, 2, "days go on counting while polls fail");
 }
@@ -186,7 +192,8 @@ async fn hidden_certificates_are_mentioned_and_are_unknown_if_they_could_be_wors
     assert!(many.text.contains("1 later or expired ones hidden by metrics.max_certificates_per_zone"), "{}", many.text);
     // Both that are shown are superseded; what is behind them could be two days old.
     let renewed = check(&daemon, &["--zone", "renewed.example"]).await;
-    assert_eq!((renewed.code, renewed.data["soonest_days"][0].as_str()), (3, "U"));
+    assert_eq!(renewed.code, 3);
+    assert_eq!(renewed.data["soonest_days"][0], "U");
     assert!(
         renewed.text.contains("1 of 1 zones hide certificates that could be worse: renewed.example"),
         "{}",
@@ -263,7 +270,8 @@ async fn hostile_names_break_neither_the_output_line_nor_performance_data() {
     let (_api, daemon) = start(World::of([hostile]), "").await;
     daemon.ready().await;
     let verdict = check(&daemon, &[]).await;
-    assert_eq!((verdict.code, verdict.numbers()), (2, ["3", "0", "35", "0", "35", "1", "0"]));
+    assert_eq!(verdict.code, 2);
+    assert_eq!(verdict.numbers(), ["3", "0", "35", "0", "35", "1", "0"]);
     let lines = &verdict.lines;
     assert_eq!(lines.len(), 11, "{lines:?}");
     assert_eq!(lines[0], "a.example: pipe   x=1;2;3 (0 \u{fffd}), 3 days");
@@ -287,7 +295,9 @@ async fn check_finds_the_daemon_by_its_configuration_without_reading_secrets() {
         assert_eq!(verdict(&run_with(&text, &["check"]).await).code, 0, "{address}");
         let output = run_with(&text, &["healthcheck"]).await;
         let line = format!("healthy: http://127.0.0.1:{port}/-/healthy answers.\n");
-        assert_eq!((output.code, output.stdout, output.stderr), (Some(0), line, String::new()));
+        assert_eq!(output.code, Some(0));
+        assert_eq!(output.stdout, line);
+        assert_eq!(output.stderr, String::new());
     }
     // Wherever its metrics are.
     let text = format!("[server]\nlisten_addresses = [\":{port}\"]\ntelemetry_path = \"/other\"\n");
@@ -600,7 +610,8 @@ async fn wrong_usage_and_unusable_configurations_are_unknown() {
     let said = "/-/ready answers 503: 1 of 1 zones were not polled yet.\n";
     assert!(unready.code == Some(1) && unready.stdout.ends_with(said), "{}", unready.stdout);
     let unhealthy = run_with("[server\n", &["healthcheck"]).await;
-    assert_eq!((unhealthy.code, unhealthy.stdout.lines().count()), (Some(1), 1), "{}", unhealthy.stdout);
+    assert_eq!(unhealthy.code, Some(1), "{}", unhealthy.stdout);
+    assert_eq!(unhealthy.stdout.lines().count(), 1, "{}", unhealthy.stdout);
 }
 
 #[tokio::test]
@@ -615,7 +626,8 @@ async fn check_with_sweep_lists_without_a_daemon() {
     let sweep =
         async |arguments: &[&str]| verdict(&run_with(&text, &[&["check", "--sweep"], arguments].concat()).await);
     let all = sweep(&[]).await;
-    assert_eq!((all.code, all.numbers()), (2, ["5", "0", "1", "1", "5", "2", "0"]));
+    assert_eq!(all.code, 2);
+    assert_eq!(all.numbers(), ["5", "0", "1", "1", "5", "2", "0"]);
     assert_eq!(all.lines, ["b.example: meter (b.example-0), 5 days", "a.example: sensor (a.example-4), 20 days"]);
     assert_eq!(sweep(&["--zone", "a.example"]).await.code, 1);
     assert_eq!(sweep(&["--zone", "a.example", "-w", "20"]).await.code, 0);
@@ -633,7 +645,8 @@ async fn check_works_against_the_demo() {
     let daemon = Daemon::start("", &demo, &[]);
     daemon.ready().await;
     let verdict = check(&daemon, &[]).await;
-    assert_eq!((verdict.code, verdict.data["zones"][0].as_str()), (2, "5"));
+    assert_eq!(verdict.code, 2);
+    assert_eq!(verdict.data["zones"][0], "5");
     assert_eq!(run(&["healthcheck", "--url", &daemon.url("")]).await.code, Some(0));
 }
 
@@ -669,7 +682,8 @@ async fn the_status_json_equals_the_output_of_list() {
     assert!(listed.len() == 252 && listed.iter().all(|certificate| shown.contains(certificate)), "{shown:?}");
     assert_eq!(shown.len(), listed.len());
     let refused = &status["listings"][2];
-    assert_eq!((&refused["zone"], &refused["last_success"]), (&"c.example".into(), &serde_json::Value::Null));
+    assert_eq!(refused["zone"], "c.example");
+    assert_eq!(refused["last_success"], serde_json::Value::Null);
     assert_eq!(refused["last_poll"]["failure"]["reason"], "forbidden");
     assert!(!body.contains(World::default().token()));
 }

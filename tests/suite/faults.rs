@@ -372,7 +372,7 @@ async fn walk_zones() -> usize {
     for (row, zone) in both() {
         let mut lines = log.lines().filter(|line| line.contains(&format!("zone={zone} ")));
         let Some(reason) = row.reason else {
-            assert_eq!((after.up(&zone), after.reasons(&zone)), (Some(1.0), vec![]), "{zone}");
+            after.assert_polled(&zone);
             assert!(
                 lines.any(|line| line.contains(row.word)) || row.word.is_empty(),
                 "{zone}: no {:?} in\n{log}",
@@ -400,12 +400,13 @@ async fn walk_zones() -> usize {
         assert_eq!(after.up(&zone), Some(0.0), "{zone}");
         assert_eq!(after.last_success(&zone), counted.last_success(&zone), "{zone}");
         if is_new(&zone) {
-            assert_eq!((after.listing(&zone), after.last_success(&zone)), (vec![], None), "{zone}");
+            assert_eq!(after.listing(&zone), [], "{zone}");
+            assert_eq!(after.last_success(&zone), None, "{zone}");
         } else {
             assert_eq!(after.listing(&zone), before.listing(&zone), "{zone}");
         }
     }
-    assert_eq!((after.up(HEALTHY), after.reasons(HEALTHY)), (Some(1.0), vec![]));
+    after.assert_polled(HEALTHY);
     let polls = after.polls(HEALTHY) - before.polls(HEALTHY);
     assert!(polls >= due / 2.0, "{polls} polls of a healthy zone in {due} s");
     assert_eq!(elsewhere.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "a redirect was followed");
@@ -569,7 +570,8 @@ async fn walk_host((name, bad, reason, word): HostRow, good: &Upstream, ca_file:
     let failing = until_up_is(0.0).await;
     sleep(Duration::from_secs(2)).await;
     let after = Metrics::of(&daemon).await;
-    assert_eq!((after.up(ONLY), after.reasons(ONLY)), (Some(0.0), vec![reason]), "{name}");
+    assert_eq!(after.up(ONLY), Some(0.0), "{name}");
+    assert_eq!(after.reasons(ONLY), [reason], "{name}");
     assert_eq!(after.listing(ONLY), before.listing(ONLY), "{name}");
     assert_eq!(after.last_success(ONLY), failing.last_success(ONLY), "{name}");
     daemon.until_logged(&["its last good listing stays", &format!("reason={reason} "), word]).await;
@@ -598,8 +600,10 @@ fn poll_host(api: &SimulatedApi, base_url: &str, ca_file: &Path, environment: &[
 
 async fn assert_is_unlisted(daemon: &Daemon, name: &str, reason: &str, word: &str) {
     let metrics = Metrics::of(daemon).await;
-    assert_eq!((metrics.up(ONLY), metrics.reasons(ONLY)), (Some(0.0), vec![reason]), "{name}: {}", daemon.log());
-    assert_eq!((metrics.listing(ONLY), metrics.last_success(ONLY)), (vec![], None), "{name}");
+    assert_eq!(metrics.up(ONLY), Some(0.0), "{name}: {}", daemon.log());
+    assert_eq!(metrics.reasons(ONLY), [reason], "{name}: {}", daemon.log());
+    assert_eq!(metrics.listing(ONLY), [], "{name}");
+    assert_eq!(metrics.last_success(ONLY), None, "{name}");
     daemon.until_logged(&["nothing is known of it yet", &format!("reason={reason} "), word]).await;
 }
 
@@ -649,7 +653,7 @@ async fn twenty_faults_at_once_cost_no_data_little_memory_and_no_other_zone() {
     let polls = after.polls(HEALTHY) - failing.polls(HEALTHY);
     let [now, most] = memory(&daemon);
     println!("20 faults at once: {polls} of {due:.0} polls of the healthy zone, {now} kB of memory, {most} kB at most");
-    assert_eq!((after.up(HEALTHY), after.reasons(HEALTHY)), (Some(1.0), vec![]));
+    after.assert_polled(HEALTHY);
     // As many as were due, but for a machine that is busy with other things.
     assert!(polls >= due / 2.0, "{polls} polls of the healthy zone in {due} s");
     assert!(now < 100_000, "{now} kB of memory");

@@ -255,7 +255,8 @@ async fn hostile_text_does_not_break_the_list_command() {
     assert_eq!(csv.lines().count(), count + 1, "{csv}");
     let records: Vec<_> = csv::Reader::from_reader(csv.as_bytes()).into_records().map(Result::unwrap).collect();
     let rows: Vec<BTreeMap<String, Value>> = serde_json::from_str(&json).unwrap();
-    assert_eq!((records.len(), rows.len()), (count, count));
+    assert_eq!(records.len(), count);
+    assert_eq!(rows.len(), count);
     for (record, row) in records.iter().zip(&rows) {
         let texts: Vec<_> = FIELDS.iter().filter_map(|field| row[*field].as_str()).collect();
         assert_eq!(texts.len(), FIELDS.len(), "{row:?}");

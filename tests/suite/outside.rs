@@ -18,7 +18,8 @@ async fn a_poll_takes_one_request_per_fifty_certificates() {
         let made: Vec<_> = api.requests().into_iter().filter(|request| request.path.contains(&id)).collect();
         assert_eq!(made.len(), requests, "{zone}");
         for request in made {
-            assert_eq!((request.parameter("status"), request.parameter("per_page")), (Some("all"), Some("50")));
+            assert_eq!(request.parameter("status"), Some("all"));
+            assert_eq!(request.parameter("per_page"), Some("50"));
             assert!(request.path.ends_with("/client_certificates"));
         }
         assert_eq!(metrics.counts(&zone)[0], Some(size as f64), "{zone}");
@@ -57,7 +58,7 @@ async fn a_failed_poll_keeps_the_last_good_listing_and_a_good_one_replaces_it() 
     assert_eq!(ids(&metrics, "a.example"), ids(&first, "a.example"));
     assert_eq!(metrics.counts("b.example"), [10.0, 0.0, 0.0, 50.0, 0.0].map(Some));
     assert_eq!(ids(&metrics, "b.example").len(), 10);
-    assert_eq!((metrics.up("b.example"), metrics.reasons("b.example")), (Some(1.0), vec![]));
+    metrics.assert_polled("b.example");
 }
 
 #[tokio::test]
@@ -365,7 +366,8 @@ fn check_config_takes_every_option_of_the_daemon() {
 async fn check_config_prints_what_the_daemon_would_do() {
     let text = "[credentials.a]\napi_token_env = \"CLOUDFLARE_API_TOKEN\"\n[[zones]]\nid = \"023e105f4ecef8ad9ca31a8372d0c353\"\nname = \"a.example\"\ncredentials = \"a\"\ninterval = \"15m\"\n[[zones]]\nid = \"123e105f4ecef8ad9ca31a8372d0c353\"\ncredentials = \"a\"\n[api]\nrequests_per_5m = 1\n[poll]\ninterval = \"5m\"";
     let output = support::run(text, &["check-config"], &[("CLOUDFLARE_API_TOKEN", "x")]);
-    assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""));
+    assert_eq!(output.code, Some(0));
+    assert_eq!(output.stderr, "");
     insta::assert_snapshot!(output.stdout, @"
     The configuration is good.
 
@@ -401,7 +403,8 @@ async fn list_prints_every_certificate_once() {
     assert!(json.stderr.contains("2 of 2 zones listed with 3 requests, 61 certificates shown."), "{}", json.stderr);
     let rows: Vec<serde_json::Value> = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(rows.len(), 61);
-    assert_eq!((&rows[0]["expires_on"], &rows[0]["status"]), (&"2026-01-01T00:00:00Z".into(), &"active".into()));
+    assert_eq!(rows[0]["expires_on"], "2026-01-01T00:00:00Z");
+    assert_eq!(rows[0]["status"], "active");
     assert!(rows[0]["days_until_expiry"].as_i64().unwrap() < 0);
     assert_eq!(
         (&rows[60]["expires_on"], &rows[60]["days_until_expiry"]),
@@ -441,12 +444,14 @@ async fn list_prints_every_certificate_once() {
     let table = list(&["--expiring-within", "30d"]).await.unwrap();
     assert_eq!(table.stdout.lines().count(), 2, "{}", table.stdout);
     let nothing = list(&["--output", "csv", "--expiring-within", "0s", "--zone", "b.example"]).await.unwrap();
-    assert_eq!((nothing.code, nothing.stdout.lines().count()), (Some(0), 1));
+    assert_eq!(nothing.code, Some(0));
+    assert_eq!(nothing.stdout.lines().count(), 1);
     assert_eq!(nothing.stdout.lines().next(), csv.stdout.lines().next());
     // One zone that fails fails the command, and hides no other.
     api.change(|world| world.zones[1].denied = true);
     let failed = list(&[]).await.unwrap();
-    assert_eq!((failed.code, failed.stdout.lines().count()), (Some(1), 61));
+    assert_eq!(failed.code, Some(1));
+    assert_eq!(failed.stdout.lines().count(), 61);
     assert!(
         failed.stderr.contains("b.example: forbidden: ") && failed.stderr.contains("1 of 2 zones listed"),
         "{}",

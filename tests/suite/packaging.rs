@@ -32,7 +32,8 @@ fn every_command_has_a_manual_page_that_groff_accepts() {
 
     if is_there("groff", "groff-base", has_program("groff")) {
         let groff = Command::new("groff").args(["-man", "-ww", "-Tutf8", "-z"]).args(&pages).output().unwrap();
-        assert_eq!((groff.status.code(), String::from_utf8_lossy(&groff.stderr)), (Some(0), "".into()));
+        assert_eq!(groff.status.code(), Some(0));
+        assert_eq!(String::from_utf8_lossy(&groff.stderr), "");
     }
 }
 
@@ -118,7 +119,8 @@ fn systemd_accepts_the_units_with_and_without_the_drop_in() {
         // The manual page is there once the package is.
         command.args(["verify", "--man=no"]).args([SERVICE, SOCKET].map(|name| directory.path().join(name)));
         let output = command.output().unwrap();
-        assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr)), (Some(0), "".into()));
+        assert_eq!(output.status.code(), Some(0));
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     };
     verify();
     let drop_ins = directory.path().join(format!("{SERVICE}.d"));

@@ -39,7 +39,8 @@ fn world() -> World {
 async fn a_reload_adds_and_removes_zones_and_keeps_the_data_of_the_others() {
     let (api, daemon) = start(world(), &["a.example", "b.example"], "").await;
     let before = Metrics::of(&daemon).await;
-    assert_eq!((before.get(SUCCESSFUL, &[]), before.up("c.example")), (Some(1.0), None));
+    assert_eq!(before.get(SUCCESSFUL, &[]), Some(1.0));
+    assert_eq!(before.up("c.example"), None);
     let asked = |name: &str| {
         let id = api.change(|world| world.zones.iter().find(|zone| zone.name == name).unwrap().id.clone());
         api.requests().iter().filter(|request| request.path.contains(&id)).count()
@@ -53,11 +54,14 @@ async fn a_reload_adds_and_removes_zones_and_keeps_the_data_of_the_others() {
         metrics.up("c.example").is_some().then_some(metrics)
     })
     .await;
-    assert_eq!((after.up("a.example"), after.up("b.example"), after.up("c.example")), (None, Some(1.0), Some(1.0)));
+    assert_eq!(after.up("a.example"), None);
+    assert_eq!(after.up("b.example"), Some(1.0));
+    assert_eq!(after.up("c.example"), Some(1.0));
     // It was not listed again, and nothing that was known of it is lost.
     assert_eq!(asked("b.example"), of_b);
     assert_eq!(after.last_success("b.example"), before.last_success("b.example"));
-    assert_eq!((before.polls("b.example"), after.polls("b.example")), (1.0, 1.0));
+    assert_eq!(before.polls("b.example"), 1.0);
+    assert_eq!(after.polls("b.example"), 1.0);
     assert_eq!(after.all("cloudflare_certificates_expiring", &[("zone", "b.example")]).count(), 1);
     assert!(after.get(SUCCEEDED_AT, &[]) >= before.get(SUCCEEDED_AT, &[]));
     // Requests that were counted before are counted still.
@@ -79,7 +83,8 @@ async fn a_failed_reload_reports_the_mistake_and_keeps_the_previous_configuratio
         assert!(text.contains(part), "{part} is missing in {text}");
     }
     let metrics = Metrics::of(&daemon).await;
-    assert_eq!((metrics.get(SUCCESSFUL, &[]), metrics.up("a.example")), (Some(0.0), Some(1.0)));
+    assert_eq!(metrics.get(SUCCESSFUL, &[]), Some(0.0));
+    assert_eq!(metrics.up("a.example"), Some(1.0));
     daemon.until_logged(&["level=error", "stays in use", "nonsense"]).await;
     daemon.configure(&good);
     assert_eq!(daemon.post("/-/reload").await.0, 200);
@@ -98,7 +103,8 @@ async fn a_change_that_needs_a_restart_is_logged_at_each_reload() {
     assert_eq!(daemon.post("/-/reload").await.0, 200);
     daemon.until_logged(&["level=warn", "takes a restart", "server.telemetry_path"]).await;
     daemon.until_logged(&["level=warn", "takes a restart", "server.enable_lifecycle"]).await;
-    assert_eq!((daemon.get("/metrics").await.0, daemon.get("/other").await.0), (200, 404));
+    assert_eq!(daemon.get("/metrics").await.0, 200);
+    assert_eq!(daemon.get("/other").await.0, 404);
     // It is compared with what is in use, and not with what was read last. What a signal asks for is always logged.
     let warnings = || daemon.log().lines().filter(|line| line.contains("takes a restart")).count();
     daemon.signal("HUP");
@@ -241,7 +247,8 @@ async fn a_new_credential_is_used_at_once_without_a_second_budget() {
     sleep(Duration::from_secs(2)).await;
     let metrics = Metrics::of(&daemon).await;
     let tried = ["b.example", "c.example"].iter().filter(|zone| metrics.up(zone).is_some()).count();
-    assert_eq!((tried, api.requests().len()), (1, 2));
+    assert_eq!(tried, 1);
+    assert_eq!(api.requests().len(), 2);
 }
 
 #[tokio::test]
@@ -285,7 +292,8 @@ async fn a_second_name_for_the_same_secret_shares_its_budget() {
     assert_eq!(asked, 1);
     let metrics = Metrics::of(&daemon).await;
     let throttled = |name| metrics.get("cloudflare_api_throttled_seconds_total", &[("credentials", name)]);
-    assert_eq!((throttled("default"), throttled("renamed").is_some()), (None, true));
+    assert_eq!(throttled("default"), None);
+    assert!(throttled("renamed").is_some());
 }
 
 /// A daemon whose token is in a file, and answers that take five seconds, in which it finds out that the file changed.

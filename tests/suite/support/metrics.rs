@@ -45,6 +45,13 @@ impl Metrics {
         self.get("cloudflare_certificates_up", &[("zone", zone)])
     }
 
+    /// The last poll of this zone succeeded, and none failed before it.
+    #[track_caller]
+    pub(crate) fn assert_polled(&self, zone: &str) {
+        assert_eq!(self.up(zone), Some(1.0), "{zone}");
+        assert_eq!(self.reasons(zone), [""; 0], "{zone}");
+    }
+
     pub(crate) fn last_success(&self, zone: &str) -> Option<f64> {
         self.get("cloudflare_certificates_last_success_timestamp_seconds", &[("zone", zone)])
     }
