@@ -76,7 +76,7 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "cloudflare_certificate_superseded",
-        help: "1 if the certificate is superseded, otherwise 0: another active certificate of the same zone and common name expires later and was issued after half of this one's lifetime. Always 0 in a fleet, where more than two active certificates of the name were ever valid at once. Polled and cached.",
+        help: "1 if another certificate has taken the place of this one, otherwise 0. For kind client: another active certificate of the same zone and common name expires later and was issued after half of this one's lifetime; always 0 in a fleet, where more than two active certificates of a common name were ever valid at the same time. Polled and cached.",
         subject: Subject::Certificate(|listing, certificate, _| Some(listing.is_superseded(certificate).into())),
     },
     Family {
@@ -86,7 +86,7 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "cloudflare_certificates",
-        help: "Number of certificates in the zone by status, including those without a readable expiry. Polled and cached.",
+        help: "Number of entries in the listing by status, including those without a readable expiry. An entry of kind edge or custom_hostname can hold several certificates or none. Polled and cached.",
         subject: Subject::Zone(|zone| {
             if let Some(listing) = zone.listing() {
                 for status in listing.kind().statuses() {
@@ -97,12 +97,12 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "cloudflare_certificates_expired",
-        help: "Number of certificates that have expired and are not revoked. Counted at each scrape from polled and cached data.",
+        help: "Number of usable certificates that have expired. Counted at each scrape from polled and cached data.",
         subject: Subject::Zone(|zone| zone.sample_if(zone.listing().map(|listing| listing.expired(zone.context.now)))),
     },
     Family {
         name: "cloudflare_certificates_expiring",
-        help: "Number of certificates that are not revoked, have not expired and expire within within_days days. Counted at each scrape from polled and cached data.",
+        help: "Number of usable certificates that have not expired and expire within within_days days. Counted at each scrape from polled and cached data.",
         subject: Subject::Zone(|zone| {
             if let Some(listing) = zone.listing() {
                 for &days in &zone.context.settings.expiring_within_days {
@@ -113,7 +113,7 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "cloudflare_certificates_next_expiry_timestamp_seconds",
-        help: "When the next certificate expires that is not revoked, as Unix time in seconds. Chosen at each scrape from polled and cached data.",
+        help: "When the next usable certificate expires, as Unix time in seconds. Chosen at each scrape from polled and cached data.",
         subject: Subject::Zone(|zone| {
             zone.sample_if(zone.listing().and_then(|listing| listing.next_expiry(zone.context.now)));
         }),
@@ -131,22 +131,22 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "cloudflare_certificates_hidden",
-        help: "Number of certificates that are counted but have no series of their own, because the zone exceeds metrics.max_certificates_per_zone. Polled and cached.",
+        help: "Number of certificates that are counted but have no series of their own, because the listing exceeds metrics.max_certificates_per_zone. Polled and cached.",
         subject: Subject::Zone(|zone| zone.sample_if(zone.listing().map(|_| zone.view.selection.hidden))),
     },
     Family {
         name: "cloudflare_certificates_vanished_total",
-        help: "Number of certificates that disappeared without being revoked: they were missing from two listings in a row. Polled and cached.",
+        help: "Number of usable certificates that disappeared: client certificates that were missing from two listings in a row, and certificates of other kinds that had 30 days or less left, or had expired less than 7 days before. Polled and cached.",
         subject: Subject::Zone(|zone| zone.sample_if(zone.listing().map(|_| zone.state().vanished))),
     },
     Family {
         name: "cloudflare_certificates_available",
-        help: "0 if Cloudflare says that the plan does not include this kind of certificate, else 1. Polled and cached.",
+        help: "0 if Cloudflare reports that the plan does not include this kind of certificate, otherwise 1. Polled and cached.",
         subject: Subject::Zone(|zone| zone.sample_if(zone.state().available.map(u8::from))),
     },
     Family {
         name: "cloudflare_certificates_up",
-        help: "1 if the last poll of the zone succeeded, 0 if it failed. After a failure, the last good listing stays.",
+        help: "1 if the last poll of the listing succeeded, 0 if it failed. After a failure, the last good listing stays.",
         subject: Subject::Zone(|zone| {
             let poll = zone.state().last_poll.as_ref().filter(|_| zone.state().available != Some(false));
             zone.sample_if(poll.map(|poll| u8::from(poll.failure.is_none())));
@@ -154,12 +154,12 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "cloudflare_certificates_last_success_timestamp_seconds",
-        help: "When the last good listing of the zone was completed, as Unix time in seconds. All polled and cached data of the zone is from then.",
+        help: "When the last good listing was completed, as Unix time in seconds. All polled and cached data of the listing is from then.",
         subject: Subject::Zone(|zone| zone.sample_if(zone.state().listing.as_ref().map(|(_, completed)| completed))),
     },
     Family {
         name: "cloudflare_certificates_poll_duration_seconds",
-        help: "How long the last poll of the zone took, in seconds, including the wait for the request budget.",
+        help: "How long the last poll of the listing took, in seconds, including the wait for the request budget.",
         subject: Subject::Zone(|zone| {
             let poll = zone.state().last_poll.as_ref();
             zone.sample_if(poll.map(|poll| poll.duration.as_secs_f64()));
@@ -167,17 +167,17 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "cloudflare_certificates_poll_interval_seconds",
-        help: "Time between two polls of the zone, in seconds, as configured.",
+        help: "Time between two polls of the listing, in seconds, as configured.",
         subject: Subject::Zone(|zone| zone.sample(zone.state().zone.interval.as_secs_f64())),
     },
     Family {
         name: "cloudflare_certificates_polls_total",
-        help: "Number of completed polls of the zone, successful or not.",
+        help: "Number of completed polls of the listing, successful or not.",
         subject: Subject::Zone(|zone| zone.sample(zone.state().polls)),
     },
     Family {
         name: "cloudflare_certificates_poll_failures_total",
-        help: "Number of failed polls of the zone, by reason.",
+        help: "Number of failed polls of the listing, by reason.",
         subject: Subject::Zone(|zone| {
             for reason in Reason::ALL {
                 zone.labelled("reason", reason.label(), zone.state().failures(reason));
