@@ -48,10 +48,10 @@ def check(condition, message):
 
 def changed(values, path, value):
     values = copy.deepcopy(values)
-    *folders, name = path.split(".")
+    *sections, name = path.split(".")
     at = values
-    for folder in folders:
-        at = at.setdefault(folder, {})
+    for section in sections:
+        at = at.setdefault(section, {})
     at[name] = value
     return values
 
@@ -116,19 +116,19 @@ def check_restricted(documents):
 
 
 def check_understood(documents):
-    """The program reads what the chart has written, with a folder in place of each that the pod has."""
-    with tempfile.TemporaryDirectory() as folder:
+    """The program reads what the chart has written, with a directory in place of each that the pod has."""
+    with tempfile.TemporaryDirectory() as directory:
         config = config_of(documents)
         secrets, state = "/run/secrets/", "/var/lib/cloudflare-cert-exporter"
-        config = config.replace(secrets, folder + secrets).replace(state, folder + state)
-        os.makedirs(folder + state)
+        config = config.replace(secrets, directory + secrets).replace(state, directory + state)
+        os.makedirs(directory + state)
         for file, text in {"cloudflare-cert-exporter/token": "not-a-token", "other/token": "not-a-token",
                            "cloudflare-cert-exporter-web/web-config.yml": "basic_auth_users: {}"}.items():
-            file = pathlib.Path(folder + secrets, file)
+            file = pathlib.Path(directory + secrets, file)
             file.parent.mkdir(parents=True)
             file.write_text(text)
             file.chmod(0o600)
-        file = pathlib.Path(folder, "config.toml")
+        file = pathlib.Path(directory, "config.toml")
         file.write_text(config)
         command = [PROGRAM, "check-config", "--config.file", file]
         done = subprocess.run(command, env={}, capture_output=True, text=True)
