@@ -58,12 +58,12 @@ pub struct Fetched {
     /// When it was completed, in Unix seconds.
     pub completed: i64,
     /// What was found out of the zone's name.
-    pub name: Name,
+    pub name: ZoneNameLookup,
 }
 
 /// What was found out of a zone's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Name {
+pub enum ZoneNameLookup {
     /// Not asked, or no answer: to be asked again if it is wanted.
     Unknown,
     /// This is it.
@@ -162,7 +162,7 @@ impl<C: PartialEq> Poller<C> {
                 () = zones.schedule.wait() => {}
                 _ = pulse.tick() => {
                     self.pulse.send_replace(Instant::now());
-                    zones.demand.say_changes();
+                    zones.demand.log_changes();
                     zones.follow_clock(now(), &save);
                 }
             }
@@ -292,18 +292,18 @@ impl<C: PartialEq> Zones<C> {
             Ok(Fetched { listing, vanished, completed, name }) => {
                 self.schedule.succeeded(index, Instant::now());
                 self.demand.sized(index, requests(&listing));
-                memory.wants_name &= name == Name::Unknown;
+                memory.wants_name &= name == ZoneNameLookup::Unknown;
                 memory.listed = Instant::now();
                 memory.missing = None;
                 let mut state = before.succeeded(listing, completed, duration);
                 state.vanished += vanished;
                 // The configuration may have named it while it was polled, and knows better.
-                if let Name::Known(name) = name
+                if let ZoneNameLookup::Known(name) = name
                     && before.zone.name.is_none()
                 {
                     state.name = name.into();
                 }
-                memory.say_success(&before, &state);
+                memory.log_success(&before, &state);
                 if vanished > 0 {
                     tracing::warn!(zone = %state.name, zone_id = %state.zone.id, vanished, "Certificates that were usable have vanished from two listings in a row. Their alerts end; see cloudflare_certificates_vanished_total.");
                 }
@@ -328,7 +328,7 @@ impl<C: PartialEq> Zones<C> {
                     self.choose_prober(&before.zone.credential, wait);
                 }
                 let memory = &mut self.memories[index];
-                memory.say_failure(&before, &failure);
+                memory.log_failure(&before, &failure);
                 before.failed(failure, now, duration)
             }
         };
@@ -336,7 +336,7 @@ impl<C: PartialEq> Zones<C> {
         if before.last_poll.is_none() {
             self.untried -= 1;
             if self.untried == 0 {
-                self.say_first_round();
+                self.log_first_round();
             }
         }
     }
@@ -391,7 +391,7 @@ impl<C: PartialEq> Zones<C> {
         });
     }
 
-    fn say_first_round(&self) {
+    fn log_first_round(&self) {
         let snapshot = self.snapshots.borrow();
         let listed = snapshot.zones.iter().filter(|zone| zone.listing.is_some()).count();
         let failed = snapshot.zones.len() - listed;
@@ -427,7 +427,7 @@ impl Memory {
         }
     }
 
-    fn say_success(&mut self, before: &ZoneState, state: &ZoneState) {
+    fn log_success(&mut self, before: &ZoneState, state: &ZoneState) {
         let promised_less =
             |state: &ZoneState| state.listing.as_ref().is_some_and(|(listing, _)| listing.more_than_promised);
         if promised_less(state) && !promised_less(before) {
@@ -441,7 +441,7 @@ impl Memory {
         }
     }
 
-    fn say_failure(&mut self, state: &ZoneState, failure: &Failure) {
+    fn log_failure(&mut self, state: &ZoneState, failure: &Failure) {
         if self.failure_log.happened((failure.reason, failure.message.clone())).is_none() {
             return;
         }

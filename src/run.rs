@@ -20,7 +20,7 @@ use crate::{
     cloudflare::{Client, ClientError, ClientMaker, Clients, Listed, Priority},
     config::{Config, Listening},
     model::{Baseline, Failure, Reason, Snapshot, UnusableClock, Zone, ZoneState, usable_time},
-    poller::{Fetched, Job, Name, Poller},
+    poller::{Fetched, Job, Poller, ZoneNameLookup},
     reload::{AskedBy, FileChange, Load, ReloadMetrics, Reloader},
     restart::{Restored, restore, save},
     runtime_file::RuntimeFile,
@@ -356,8 +356,8 @@ async fn poll_and_save(
     let fetched = fetch(job.client, &job.zone, job.priority, job.baseline, job.wants_name, now).await?;
     if let Some(directory) = directory {
         let name = match &fetched.name {
-            Name::Known(name) => name.clone().into(),
-            Name::Unknown | Name::Refused => job.name,
+            ZoneNameLookup::Known(name) => name.clone().into(),
+            ZoneNameLookup::Unknown | ZoneNameLookup::Refused => job.name,
         };
         let mut state = ZoneState::restored(job.zone, Some((fetched.listing.clone(), fetched.completed)), None);
         state.name = name;
@@ -407,16 +407,16 @@ pub async fn fetch(
     let completed = now().timestamp();
     let name = if wants_name {
         let named = timeout(NAME_PATIENCE, client.zone_name(&zone.id, ticket, priority)).await;
-        named.map_or(Name::Unknown, |named| match named {
-            Ok(name) => Name::Known(name),
+        named.map_or(ZoneNameLookup::Unknown, |named| match named {
+            Ok(name) => ZoneNameLookup::Known(name),
             Err(failure) => {
                 tracing::debug!(zone_id = %zone.id, error = %failure, "The name of the zone is not known; its id stands in.");
                 let told = matches!(failure.reason, Reason::Unauthorized | Reason::Forbidden | Reason::NotFound);
-                if told && failure.dead_token.is_none() { Name::Refused } else { Name::Unknown }
+                if told && failure.dead_token.is_none() { ZoneNameLookup::Refused } else { ZoneNameLookup::Unknown }
             }
         })
     } else {
-        Name::Unknown
+        ZoneNameLookup::Unknown
     };
     Ok(Fetched { listing: Arc::new(listing), vanished, completed, name })
 }

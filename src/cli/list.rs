@@ -21,7 +21,7 @@ use crate::{
     exposition::json::{CertificateRow, Column, DAYS_UNTIL_EXPIRY},
     fetch,
     model::{Baseline, Cause, Failure, Field, Kind, Listing, Scope, Zone},
-    poller::Name,
+    poller::ZoneNameLookup,
 };
 
 /// Options of `list`.
@@ -199,11 +199,11 @@ pub(super) async fn sweep(
 }
 
 /// What a zone is called: as the configuration says, or else the API, or else by its id.
-fn name(zone: &Zone, found: Name) -> Arc<str> {
+fn name(zone: &Zone, found: ZoneNameLookup) -> Arc<str> {
     match (&zone.name, found) {
         (Some(name), _) => name.clone(),
-        (None, Name::Known(name)) => name.into(),
-        (None, Name::Unknown | Name::Refused) => zone.id.as_str().into(),
+        (None, ZoneNameLookup::Known(name)) => name.into(),
+        (None, ZoneNameLookup::Unknown | ZoneNameLookup::Refused) => zone.id.as_str().into(),
     }
 }
 

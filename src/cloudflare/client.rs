@@ -43,7 +43,7 @@ pub struct Client {
     pub(super) throttle: Throttle,
     pub(super) metrics: Arc<ApiMetrics>,
     /// How the credential was refused the last time: zones that are not polled because of it say the same.
-    pub(super) last_refusal: Mutex<Refusal>,
+    pub(super) last_refusal: Mutex<LastRefusal>,
     /// Each zone's name is requested once, whatever is listed of the zone.
     zone_names: Mutex<HashMap<ZoneId, Arc<OnceCell<Box<str>>>>>,
     /// When it is requested next when the token expires.
@@ -59,7 +59,7 @@ pub struct Client {
 
 /// How a credential was refused.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Refusal {
+pub(super) struct LastRefusal {
     pub(super) reason: Reason,
     pub(super) cause: Option<Cause>,
 }
@@ -128,7 +128,7 @@ impl Client {
             Some(before) => Arc::clone(&before.metrics),
             None => Arc::new(ApiMetrics::register(&maker.registry, credential.name())?),
         };
-        let unknown = Refusal { reason: Reason::Unauthorized, cause: None };
+        let unknown = LastRefusal { reason: Reason::Unauthorized, cause: None };
         Ok(Self {
             throttle,
             transport,
@@ -151,7 +151,7 @@ impl Client {
     pub fn take_over(&self) {
         if self.throttle.take_over() {
             tracing::info!(credential = %self.credential.name(), "The secret changed and is used from now on.");
-            self.metrics.token_expires(None);
+            self.metrics.set_token_expiry(None);
         }
     }
 

@@ -24,7 +24,7 @@ use crate::files::{
 const MAX_SECRET_BYTES: u64 = 8 * 1024;
 
 /// So many characters of a secret in a row are worth hiding: five say only what sort of token it is.
-const TELLING: usize = 8;
+const SHORTEST_HIDDEN: usize = 8;
 
 /// One of Cloudflare's two ways to sign in, with where its secret comes from.
 #[derive(Debug, Clone)]
@@ -128,7 +128,7 @@ impl Credential {
     /// are taken out too.
     #[must_use]
     pub fn redact(&self, text: &str) -> String {
-        without(text, self.secret.expose_secret())
+        redacted(text, self.secret.expose_secret())
     }
 
     /// Whether it is a token, which can expire.
@@ -163,14 +163,14 @@ impl Credential {
 }
 
 /// The text without this secret, and without any part of it that tells something. A secret is ASCII.
-fn without(text: &str, secret: &str) -> String {
-    let length = secret.len().min(TELLING);
-    let telling: HashSet<&[u8]> = secret.as_bytes().windows(length.max(1)).collect();
+fn redacted(text: &str, secret: &str) -> String {
+    let length = secret.len().min(SHORTEST_HIDDEN);
+    let hidden: HashSet<&[u8]> = secret.as_bytes().windows(length.max(1)).collect();
     let mut redacted = String::new();
     let mut kept_to = 0;
     let mut hidden_to = 0;
     for (at, part) in text.as_bytes().windows(length.max(1)).enumerate() {
-        if !telling.contains(part) {
+        if !hidden.contains(part) {
             continue;
         }
         if at > hidden_to || hidden_to == 0 {
@@ -321,7 +321,7 @@ mod tests {
             let text = format!("{before}{}{before}{secret}", &secret[from.min(to)..from.max(to)]);
             let scheme = Scheme::Token(SecretSource::Fixed(secret.clone().into()));
             let redacted = Credential::load("default", scheme).unwrap().redact(&text);
-            for part in secret.as_bytes().windows(secret.len().min(TELLING)) {
+            for part in secret.as_bytes().windows(secret.len().min(SHORTEST_HIDDEN)) {
                 let part = std::str::from_utf8(part).unwrap();
                 prop_assert!(!redacted.replace("[secret]", "\n").contains(part), "{} in {}", part, redacted);
             }

@@ -149,20 +149,20 @@ impl ApiMetrics {
     }
 
     /// Counts a request when it is dropped, so that one that is given up under way counts too.
-    pub(super) fn request(&self, endpoint: Endpoint) -> Request<'_> {
-        Request { metrics: self, endpoint, started: Instant::now(), status: None }
+    pub(super) fn start_request(&self, endpoint: Endpoint) -> RequestTimer<'_> {
+        RequestTimer { metrics: self, endpoint, started: Instant::now(), status: None }
     }
 
-    pub(super) fn retried(&self) {
+    pub(super) fn count_retry(&self) {
         self.retries.inc();
     }
 
-    pub(super) fn throttled(&self, waited: Duration) {
+    pub(super) fn add_throttled(&self, waited: Duration) {
         self.throttled.inc_by(waited.as_secs_f64());
     }
 
     /// Shows when the token expires, or that nothing is known of it.
-    pub(super) fn token_expires(&self, at: Option<i64>) {
+    pub(super) fn set_token_expiry(&self, at: Option<i64>) {
         self.token_expires.reset();
         if let Some(at) = at {
             #[expect(clippy::cast_precision_loss, reason = "a date is far below 2^53 seconds")]
@@ -171,7 +171,7 @@ impl ApiMetrics {
     }
 
     /// Shows these limits, and no longer those that are not among them.
-    pub(super) fn limited(&self, limits: &[RateLimit]) {
+    pub(super) fn set_limits(&self, limits: &[RateLimit]) {
         let mut before = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         for (gauge, value) in [
             (&self.quota, (|limit: &RateLimit| limit.quota) as fn(&RateLimit) -> Option<u64>),
@@ -198,7 +198,7 @@ impl ApiMetrics {
 
 /// A request under way.
 #[derive(Debug)]
-pub(super) struct Request<'a> {
+pub(super) struct RequestTimer<'a> {
     metrics: &'a ApiMetrics,
     endpoint: Endpoint,
     started: Instant,
@@ -206,7 +206,7 @@ pub(super) struct Request<'a> {
     pub(super) status: Option<u16>,
 }
 
-impl Drop for Request<'_> {
+impl Drop for RequestTimer<'_> {
     fn drop(&mut self) {
         let (endpoint, code) = (self.endpoint.label(), self.status.map(|status| status.to_string()));
         self.metrics.requests.with_label_values(&[endpoint, code.as_deref().unwrap_or("none")]).inc();

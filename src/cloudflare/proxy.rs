@@ -16,14 +16,14 @@ use crate::model::{Failure, Reason};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is behind an error of a connection that a proxy refused, as the library puts it.
-pub(super) enum Refusal {
+pub(super) enum ProxyRefusal {
     /// 407.
     NoPassword,
     /// Any other status, or something that is no HTTP.
     Other,
 }
 
-impl Refusal {
+impl ProxyRefusal {
     /// Finds it in the text of an error.
     pub(super) fn find(error: &str) -> Option<Self> {
         match error {
@@ -37,7 +37,7 @@ impl Refusal {
     pub(super) async fn failure(self, url: Option<&Url>) -> Failure {
         let status = match (self, url) {
             (Self::NoPassword, _) => Some(StatusCode::PROXY_AUTHENTICATION_REQUIRED),
-            (Self::Other, Some(url)) => timeout(PATIENCE, ask(url)).await.ok().flatten(),
+            (Self::Other, Some(url)) => timeout(PATIENCE, connect_status(url)).await.ok().flatten(),
             (Self::Other, None) => None,
         };
         let message = match status {
@@ -54,7 +54,7 @@ impl Refusal {
 }
 
 /// Asks the proxy of the environment for a connection, and returns the status with which it refuses.
-async fn ask(url: &Url) -> Option<StatusCode> {
+async fn connect_status(url: &Url) -> Option<StatusCode> {
     let proxy = Matcher::from_env().intercept(&url.as_str().parse().ok()?)?;
     if proxy.uri().scheme_str() != Some("http") {
         return None;

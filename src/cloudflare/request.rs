@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     cause,
-    client::{Client, Refusal, lock},
+    client::{Client, LastRefusal, lock},
     headers::{lowest_reset, rate_limits, retry_after},
     metrics::Endpoint,
     response::{Read, into_result},
@@ -34,7 +34,7 @@ pub(super) struct ApiRequest<T> {
 }
 
 /// What came of sending a request once.
-struct Exchange<T> {
+struct Attempt<T> {
     result: Result<T, Failure>,
     summary: ResponseSummary,
 }
@@ -55,12 +55,12 @@ impl Client {
         loop {
             let acquired = self.throttle.acquire(request.ticket, request.priority).await;
             let permit = acquired.map_err(|paused| self.not_sent(paused))?;
-            self.metrics.throttled(permit.waited);
+            self.metrics.add_throttled(permit.waited);
             // On record before it goes out: whatever happens to this process, the next one knows of it.
             self.save_throttle(false).await;
             let started = Instant::now();
             // Boxed, since thousands of zones may wait for their permit and few hold one.
-            let Exchange { result, summary } = Box::pin(self.exchange(&request)).await;
+            let Attempt { result, summary } = Box::pin(self.attempt(&request)).await;
             tried += 1;
             spent += started.elapsed();
             let transition = permit.record_response(&summary);
@@ -78,7 +78,7 @@ impl Client {
                 return Err(failure);
             };
             tracing::debug!(credential = %self.credential.name(), url = %request.url, %failure, ?wait, "A request failed and will be sent again.");
-            self.metrics.retried();
+            self.metrics.count_retry();
             sleep(wait).await;
             spent += wait;
             request.priority = Priority::Failing;
@@ -86,8 +86,8 @@ impl Client {
     }
 
     /// Sends a request once, and reads the response.
-    async fn exchange<T: Send + 'static>(&self, request: &ApiRequest<T>) -> Exchange<T> {
-        let mut metered = self.metrics.request(request.endpoint);
+    async fn attempt<T: Send + 'static>(&self, request: &ApiRequest<T>) -> Attempt<T> {
+        let mut metered = self.metrics.start_request(request.endpoint);
         let response = self.send(request.url.clone()).await;
         let status = response.as_ref().ok().map(|response| response.status);
         metered.status = status.map(|status| status.as_u16());
@@ -101,9 +101,9 @@ impl Client {
         }
         summary.verdict = verdict(request.endpoint, status, failure);
         if let (Verdict::Refused | Verdict::LockedOut, Some(failure)) = (summary.verdict, failure) {
-            *lock(&self.last_refusal) = Refusal { reason: failure.reason, cause: failure.cause };
+            *lock(&self.last_refusal) = LastRefusal { reason: failure.reason, cause: failure.cause };
         }
-        Exchange { result, summary }
+        Attempt { result, summary }
     }
 
     /// Sends a signed request once.
@@ -121,7 +121,7 @@ impl Client {
         // A policy's name is a label value.
         limits.iter_mut().for_each(|limit| limit.policy = self.credential.redact(&limit.policy).into());
         if !limits.is_empty() {
-            self.metrics.limited(&limits);
+            self.metrics.set_limits(&limits);
         }
         ResponseSummary {
             retry_after: retry_after(&response.headers, (self.now)()),
@@ -156,7 +156,7 @@ impl Client {
     fn not_sent(&self, paused: Paused) -> Failure {
         let credential = self.credential.name();
         if paused.reason == PauseReason::Refused {
-            let Refusal { reason, cause } = *lock(&self.last_refusal);
+            let LastRefusal { reason, cause } = *lock(&self.last_refusal);
             let remedy = cause::remedy(reason, cause, credential, Endpoint::Listing(Kind::Client).permission());
             let message = format!(
                 "Not asked: Cloudflare refuses credential {credential:?}, so a single zone tries it now and then{remedy}"

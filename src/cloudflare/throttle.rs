@@ -21,7 +21,7 @@ use tokio::{
 
 use breaker::{Admission, CircuitBreaker, PauseRecord};
 use budget::SlidingWindow;
-use queue::{Place, Queue};
+use queue::{QueuePlace, RequestQueue};
 
 pub(super) use breaker::{PauseReason, Paused, ResponseSummary, Transition, Verdict};
 pub use queue::{Priority, Ticket};
@@ -44,7 +44,7 @@ struct State {
     limits: Limits,
     /// The secret that is used now.
     secret: u64,
-    queue: Queue,
+    queue: RequestQueue,
     window: SlidingWindow,
     breaker: CircuitBreaker,
     in_flight: usize,
@@ -90,7 +90,7 @@ impl Throttle {
         let state = State {
             limits,
             secret: 0,
-            queue: Queue::default(),
+            queue: RequestQueue::default(),
             window: SlidingWindow::default(),
             breaker: CircuitBreaker::default(),
             in_flight: 0,
@@ -222,7 +222,7 @@ impl State {
     }
 
     /// Whether the request at this place may go out now. If so, it is in flight from here on.
-    fn admission(&mut self, place: Place, priority: Priority, now: Instant) -> Admission {
+    fn admission(&mut self, place: QueuePlace, priority: Priority, now: Instant) -> Admission {
         let by_breaker = self.breaker.admission(now);
         let Admission::Granted { is_probe } = by_breaker else { return by_breaker };
         if !self.queue.is_next(place, self.failing_may_go()) || self.in_flight >= self.max_in_flight() {
@@ -244,7 +244,7 @@ impl State {
 struct QueueGuard<'a> {
     throttle: &'a Throttle,
     priority: Priority,
-    place: Place,
+    place: QueuePlace,
     woken: Arc<Notify>,
 }
 

@@ -34,7 +34,7 @@ impl Client {
             }
             let wait = match self.token_expiry(target).await {
                 Ok(expiry) => {
-                    self.metrics.token_expires(expiry);
+                    self.metrics.set_token_expiry(expiry);
                     REQUEST_EVERY
                 }
                 Err(failure) => {

@@ -14,7 +14,7 @@ use reqwest::{
 };
 use tokio::{task::spawn_blocking, time::timeout};
 
-use super::{ApiSettings, proxy};
+use super::{ApiSettings, proxy::ProxyRefusal};
 use crate::model::{Failure, Reason};
 
 /// A page of 50 certificates with PEM and CSR is about 200 kB; this is the most that is read of one answer, unpacked.
@@ -187,7 +187,7 @@ async fn exchange(request: RequestBuilder) -> Exchange {
     let mut response = match request.send().await {
         Ok(response) => response,
         Err(error) => {
-            let refusal = chain(&error).find_map(|cause| proxy::Refusal::find(&cause.to_string()));
+            let refusal = chain(&error).find_map(|cause| ProxyRefusal::find(&cause.to_string()));
             let failure = match refusal {
                 Some(refusal) => refusal.failure(error.url()).await,
                 None => failure(&error),

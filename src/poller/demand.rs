@@ -6,8 +6,8 @@ use crate::model::Zone;
 
 const FIVE_MINUTES: f64 = 300.0;
 
-/// An outlook is said again when its interval differs this much from what was said.
-const WORTH_SAYING: f64 = 0.25;
+/// An outlook is logged again when its interval differs this much from what was logged.
+const WORTH_LOGGING: f64 = 0.25;
 
 /// What the zones of each credential need, against what each credential is allowed.
 #[derive(Debug)]
@@ -15,8 +15,8 @@ pub struct Demand {
     requests_per_5m: u32,
     zones: Vec<Cost>,
     changed: bool,
-    /// The stretched interval in seconds that was said last of each credential that has one.
-    said: BTreeMap<Arc<str>, f64>,
+    /// The stretched interval in seconds that was logged last of each credential that has one.
+    logged: BTreeMap<Arc<str>, f64>,
 }
 
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Demand {
             requests: 1.0,
         };
         let zones = zones.into_iter().map(cost).collect();
-        Self { requests_per_5m, zones, changed: true, said: BTreeMap::new() }
+        Self { requests_per_5m, zones, changed: true, logged: BTreeMap::new() }
     }
 
     /// The outlook of each credential, by name.
@@ -85,22 +85,22 @@ impl Demand {
     }
 
     /// Says where the budget is not enough, where that changed much, and where it is enough again.
-    pub(super) fn say_changes(&mut self) {
+    pub(super) fn log_changes(&mut self) {
         if !std::mem::take(&mut self.changed) {
             return;
         }
         for Outlook { credential, needed_per_5m, allowed_per_5m, interval_becomes } in self.outlook() {
             let needed_per_5m = needed_per_5m.ceil();
-            let said = self.said.get(&credential).copied();
-            match (interval_becomes, said) {
+            let logged = self.logged.get(&credential).copied();
+            match (interval_becomes, logged) {
                 (None, None) => {}
                 (None, Some(_)) => {
-                    self.said.remove(&credential);
+                    self.logged.remove(&credential);
                     tracing::info!(%credential, %needed_per_5m, allowed_per_5m, "The request budget is enough for the configured intervals again.");
                 }
-                (Some(interval), Some(said)) if (interval.as_secs_f64() / said - 1.0).abs() < WORTH_SAYING => {}
+                (Some(interval), Some(logged)) if (interval.as_secs_f64() / logged - 1.0).abs() < WORTH_LOGGING => {}
                 (Some(interval), _) => {
-                    self.said.insert(credential.clone(), interval.as_secs_f64());
+                    self.logged.insert(credential.clone(), interval.as_secs_f64());
                     let interval_becomes = humantime::format_duration(interval).to_string();
                     tracing::warn!(%credential, %needed_per_5m, allowed_per_5m, interval_becomes, "The request budget cannot carry the zones at their intervals: those with a shorter one are listed this often. Raise the intervals or api.requests_per_5m.");
                 }

@@ -40,7 +40,7 @@ fn zones(count: usize, interval: Duration) -> Vec<Zone> {
 }
 
 fn good() -> Result<Fetched, Failure> {
-    Ok(Fetched { listing: Arc::default(), vanished: 0, completed: 0, name: Name::Unknown })
+    Ok(Fetched { listing: Arc::default(), vanished: 0, completed: 0, name: ZoneNameLookup::Unknown })
 }
 
 /// When each zone was polled, since the start.
@@ -348,9 +348,9 @@ async fn a_name_is_asked_for_until_it_is_known_or_refused() {
         asked.borrow_mut().entry(job.zone.id.clone()).or_default().push(job.wants_name);
         async move {
             let name = match (&job.zone.id, poll) {
-                (_, 0) => Name::Unknown,
-                (id, _) if *id == zone(0, HOUR).id => Name::Known("found.example".into()),
-                _ => Name::Refused,
+                (_, 0) => ZoneNameLookup::Unknown,
+                (id, _) if *id == zone(0, HOUR).id => ZoneNameLookup::Known("found.example".into()),
+                _ => ZoneNameLookup::Refused,
             };
             Ok(Fetched { listing: Arc::default(), vanished: 0, completed: 0, name })
         }
@@ -593,7 +593,7 @@ async fn another_interval_or_credential_takes_effect_at_once() {
 async fn what_a_zone_is_called_follows_the_configuration() {
     let nameless = || Zone { name: None, ..zone(0, HOUR) };
     let fetch = async |job: Job<&'static str>, _| {
-        let name = if job.wants_name { Name::Known("told.example".into()) } else { Name::Unknown };
+        let name = if job.wants_name { ZoneNameLookup::Known("told.example".into()) } else { ZoneNameLookup::Unknown };
         Ok(Fetched { listing: Arc::default(), vanished: 0, completed: 0, name })
     };
     let names = RefCell::new(Vec::new());
@@ -665,7 +665,12 @@ async fn another_name_for_the_same_secret_disturbs_no_poll() {
 async fn a_name_that_the_configuration_gives_during_a_poll_beats_the_one_of_the_api() {
     let fetch = async |_: Job<&'static str>, _| {
         sleep(MINUTE).await;
-        Ok(Fetched { listing: Arc::default(), vanished: 0, completed: 0, name: Name::Known("told.example".into()) })
+        Ok(Fetched {
+            listing: Arc::default(),
+            vanished: 0,
+            completed: 0,
+            name: ZoneNameLookup::Known("told.example".into()),
+        })
     };
     let running = run_with(vec![Zone { name: None, ..zone(0, HOUR) }], 2 * MINUTE, fetch, async |running| {
         sleep(MINUTE / 2).await;

@@ -48,7 +48,7 @@ pub(super) enum Unusable {
 
 /// What a file holds.
 #[derive(Serialize, Deserialize)]
-struct Content<T> {
+struct StateFile<T> {
     format: String,
     content: T,
 }
@@ -84,7 +84,7 @@ fn create(path: &Path, value: &impl Serialize, durable: bool) -> io::Result<()> 
 /// Writes what a file holds.
 pub(super) fn write(mut writer: impl Write, content: &impl Serialize) -> io::Result<()> {
     let format = format!("cloudflare-cert-exporter state, format {FORMAT}");
-    serde_json::to_writer(&mut writer, &Content { format, content })?;
+    serde_json::to_writer(&mut writer, &StateFile { format, content })?;
     writer.write_all(b"\n")
 }
 
@@ -139,7 +139,7 @@ fn check(beginning: &[u8], end: &[u8]) -> Result<(), Unusable> {
 /// Reads the content of a file.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unusable> {
     check(bytes, bytes)?;
-    serde_json::from_slice(bytes).map(|Content { content, .. }| content).map_err(Unusable::Content)
+    serde_json::from_slice(bytes).map(|StateFile { content, .. }| content).map_err(Unusable::Content)
 }
 
 /// Renames a file, so that a person can look at it; one that was kept before makes room.

@@ -28,23 +28,23 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) const TRY_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// Puts a value on disk, at this path.
-pub(super) type Action = Arc<dyn Fn(&Path) -> io::Result<()> + Send + Sync>;
+pub(super) type FileAction = Arc<dyn Fn(&Path) -> io::Result<()> + Send + Sync>;
 
 /// Writes to a directory.
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) directory: LockedDirectory,
     pub(super) write_failures: IntCounter,
-    pub(super) queue: Mutex<Queue>,
+    pub(super) queue: Mutex<WriteQueue>,
     /// Something came that is to be written at once.
     renewed: Notify,
 }
 
 /// What is to be written, and how that goes.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(super) struct WriteQueue {
     /// The newest value of each file that is not on disk.
-    waiting: HashMap<String, Waiting>,
+    waiting: HashMap<String, PendingWrite>,
     /// The task runs; it ends when nothing waits.
     is_served: bool,
     /// The disk did not answer in time, so nothing waits for it until it does.
@@ -55,16 +55,16 @@ pub(super) struct Queue {
 }
 
 /// What is to be done to a file.
-struct Waiting {
-    action: Action,
+struct PendingWrite {
+    action: FileAction,
     due: Instant,
     /// Hear when it was tried, whether it succeeded or not.
     callers: Vec<oneshot::Sender<()>>,
 }
 
-impl fmt::Debug for Waiting {
+impl fmt::Debug for PendingWrite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Waiting").field("due", &self.due).finish_non_exhaustive()
+        f.debug_struct("PendingWrite").field("due", &self.due).finish_non_exhaustive()
     }
 }
 
@@ -75,7 +75,7 @@ impl Writer {
 
     /// Writes a value. Returns when it is on disk, or when it is clear that it will not be soon: that is logged and
     /// counted, and it is tried again until it succeeds or a newer value comes.
-    pub(super) async fn write(self: &Arc<Self>, file: &str, action: Action) {
+    pub(super) async fn write(self: &Arc<Self>, file: &str, action: FileAction) {
         let patience = if lock(&self.queue).is_stuck { Duration::ZERO } else { PATIENCE };
         let tried = self.put(file, action);
         if timeout(patience, tried).await.is_err() {
@@ -85,13 +85,13 @@ impl Writer {
     }
 
     /// Takes the place of what waits to be done to a file. What is returned hears when it was tried.
-    pub(super) fn put(self: &Arc<Self>, file: &str, action: Action) -> oneshot::Receiver<()> {
+    pub(super) fn put(self: &Arc<Self>, file: &str, action: FileAction) -> oneshot::Receiver<()> {
         let (caller, tried) = oneshot::channel();
         let mut queue = lock(&self.queue);
         let before = queue.waiting.remove(file);
         let mut callers = before.map(|before| before.callers).unwrap_or_default();
         callers.push(caller);
-        queue.waiting.insert(file.to_owned(), Waiting { action, due: Instant::now(), callers });
+        queue.waiting.insert(file.to_owned(), PendingWrite { action, due: Instant::now(), callers });
         if std::mem::replace(&mut queue.is_served, true) {
             self.renewed.notify_one();
         } else {
@@ -122,7 +122,7 @@ impl Writer {
     fn next(&self) -> Option<(String, Instant)> {
         let now = Instant::now();
         let mut queue = lock(&self.queue);
-        let turn = |(file, waiting): &(&String, &Waiting)| {
+        let turn = |(file, waiting): &(&String, &PendingWrite)| {
             (waiting.due.max(now), !file.starts_with("credential-"), waiting.due)
         };
         let next = queue.waiting.iter().min_by_key(turn).map(|(file, waiting)| (file.clone(), waiting.due));
@@ -130,14 +130,14 @@ impl Writer {
         next
     }
 
-    fn tried(&self, file: String, waiting: Waiting, written: io::Result<()>) {
+    fn tried(&self, file: String, waiting: PendingWrite, written: io::Result<()>) {
         lock(&self.queue).is_stuck = false;
-        let Waiting { action, callers, .. } = waiting;
+        let PendingWrite { action, callers, .. } = waiting;
         match written {
             Ok(()) => self.succeeded(&file),
             Err(error) => {
                 self.failed(&file, &error);
-                let again = Waiting { action, due: Instant::now() + TRY_AGAIN_AFTER, callers: Vec::new() };
+                let again = PendingWrite { action, due: Instant::now() + TRY_AGAIN_AFTER, callers: Vec::new() };
                 lock(&self.queue).waiting.entry(file).or_insert(again);
             }
         }

@@ -23,24 +23,24 @@ pub enum Priority {
 pub struct Ticket(u64);
 
 /// The place of one request: the ticket of its poll, and a number of its own.
-pub(super) type Place = (Ticket, u64);
+pub(super) type QueuePlace = (Ticket, u64);
 
 /// The requests that wait.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(super) struct RequestQueue {
     drawn: u64,
-    healthy: BTreeMap<Place, Arc<Notify>>,
-    failing: BTreeMap<Place, Arc<Notify>>,
+    healthy: BTreeMap<QueuePlace, Arc<Notify>>,
+    failing: BTreeMap<QueuePlace, Arc<Notify>>,
 }
 
-impl Queue {
+impl RequestQueue {
     /// Draws the ticket of a poll.
     pub(super) fn next_ticket(&mut self) -> Ticket {
         Ticket(self.draw())
     }
 
     /// Adds a request: its place, and what wakes it.
-    pub(super) fn enter(&mut self, ticket: Ticket, priority: Priority) -> (Place, Arc<Notify>) {
+    pub(super) fn enter(&mut self, ticket: Ticket, priority: Priority) -> (QueuePlace, Arc<Notify>) {
         let place = (ticket, self.draw());
         let woken = Arc::new(Notify::new());
         self.waiting(priority).insert(place, Arc::clone(&woken));
@@ -48,12 +48,12 @@ impl Queue {
     }
 
     /// Removes a request.
-    pub(super) fn leave(&mut self, place: Place, priority: Priority) {
+    pub(super) fn leave(&mut self, place: QueuePlace, priority: Priority) {
         self.waiting(priority).remove(&place);
     }
 
     /// Whether this request is the next one.
-    pub(super) fn is_next(&self, place: Place, failing_may_go: bool) -> bool {
+    pub(super) fn is_next(&self, place: QueuePlace, failing_may_go: bool) -> bool {
         self.next(failing_may_go).is_some_and(|(next, _)| *next == place)
     }
 
@@ -70,13 +70,13 @@ impl Queue {
     }
 
     /// The request of the earliest ticket, whatever its priority, unless failing ones have to wait.
-    fn next(&self, failing_may_go: bool) -> Option<(&Place, &Arc<Notify>)> {
+    fn next(&self, failing_may_go: bool) -> Option<(&QueuePlace, &Arc<Notify>)> {
         let healthy = self.healthy.first_key_value();
         let failing = self.failing.first_key_value().filter(|_| failing_may_go);
         [healthy, failing].into_iter().flatten().min_by_key(|(place, _)| **place)
     }
 
-    fn waiting(&mut self, priority: Priority) -> &mut BTreeMap<Place, Arc<Notify>> {
+    fn waiting(&mut self, priority: Priority) -> &mut BTreeMap<QueuePlace, Arc<Notify>> {
         match priority {
             Priority::Healthy => &mut self.healthy,
             Priority::Failing => &mut self.failing,
