@@ -299,6 +299,39 @@ async fn a_disk_that_hangs_is_not_waited_for_long_and_the_newest_value_is_writte
     assert!(!directory.0.queue.lock().unwrap().is_stuck && load(&directory) == Some(saved(vec![])));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_slow_disk_that_answers_in_between_is_not_counted_as_a_failure() {
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = open(&scratch);
+    let slot = directory.zone(&zone(ID));
+    let mut releases = Vec::new();
+    let mut written = Vec::new();
+    for file in ["first", "second"] {
+        let (release, slow) = mpsc::channel::<()>();
+        let slow = Mutex::new(slow);
+        written.push(directory.0.put(file, Arc::new(move |_: &Path| lock(&slow).recv().map_err(io::Error::other))));
+        releases.push(release);
+        tokio::time::advance(Duration::from_millis(1)).await;
+    }
+    let started = Instant::now();
+    let saving = tokio::spawn({
+        let slot = slot.clone();
+        async move { slot.save(saved(vec![]), true).await }
+    });
+    tokio::task::yield_now().await;
+    tokio::time::advance(PATIENCE / 2).await;
+    releases[0].send(()).unwrap();
+    written.remove(0).await.unwrap();
+    tokio::time::advance(PATIENCE / 2).await;
+    saving.await.unwrap();
+    assert_eq!((started.elapsed(), directory.0.write_failures.get(), load(&directory)), (PATIENCE, 0, None));
+    releases[1].send(()).unwrap();
+    while load(&directory).is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((directory.0.write_failures.get(), load(&directory)), (0, Some(saved(vec![]))));
+}
+
 #[tokio::test]
 async fn a_credential_does_not_wait_behind_zones() {
     let scratch = tempfile::tempdir().unwrap();

@@ -49,6 +49,8 @@ pub(super) struct WriteQueue {
     is_served: bool,
     /// The disk did not answer in time, so nothing waits for it until it does.
     pub(super) is_stuck: bool,
+    /// When the disk answered last.
+    answered: Option<Instant>,
     /// The files whose last write failed.
     pub(super) failing: HashSet<String>,
     failure: LogThrottle,
@@ -73,14 +75,19 @@ impl Writer {
         Self { directory, write_failures, queue: Mutex::default(), renewed: Notify::new() }
     }
 
-    /// Writes a value. Returns when it is on disk, or when it is clear that it will not be soon: that is logged and
-    /// counted, and it is tried again until it succeeds or a newer value comes.
+    /// Writes a value. Returns when it is on disk, or when it is clear that it will not be soon: it is tried again until
+    /// it succeeds or a newer value comes. A disk that does not answer is logged and counted, and one that is only slow,
+    /// because many values are written to it, is not.
     pub(super) async fn write(self: &Arc<Self>, file: &str, action: FileAction) {
         let patience = if lock(&self.queue).is_stuck { Duration::ZERO } else { PATIENCE };
         let tried = self.put(file, action);
         if timeout(patience, tried).await.is_err() {
-            lock(&self.queue).is_stuck = true;
-            self.failed(file, &"the disk does not answer");
+            let mut queue = lock(&self.queue);
+            if queue.is_stuck || queue.answered.is_none_or(|answered| answered.elapsed() >= PATIENCE) {
+                queue.is_stuck = true;
+                drop(queue);
+                self.failed(file, &"the disk does not answer");
+            }
         }
     }
 
@@ -131,7 +138,9 @@ impl Writer {
     }
 
     fn tried(&self, file: String, waiting: PendingWrite, written: io::Result<()>) {
-        lock(&self.queue).is_stuck = false;
+        let mut queue = lock(&self.queue);
+        (queue.is_stuck, queue.answered) = (false, Some(Instant::now()));
+        drop(queue);
         let PendingWrite { action, callers, .. } = waiting;
         match written {
             Ok(()) => self.succeeded(&file),
