@@ -27,6 +27,8 @@ mod throttle;
 mod token_expiry;
 mod transport;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 pub use client::{Client, ClientError, Listed};
 pub use clients::{ClientMaker, Clients};
 pub use credential::{Credential, CredentialError, Scheme, SecretSource};
@@ -38,3 +40,8 @@ pub use settings::{ApiSettings, BaseUrl, InvalidBaseUrl};
 pub(crate) use throttle::Throttle;
 pub use throttle::{Priority, Ticket};
 pub use transport::announce_proxy;
+
+/// No change under a lock here can be left half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

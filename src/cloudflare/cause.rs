@@ -48,13 +48,14 @@ impl Interception {
         format!(" with {what} in place of the JSON of the API{details}")
     }
 
-    /// What to do about it where it is a block.
-    fn remedy(&self) -> &'static str {
-        if self.by_cloudflare {
+    /// How the sentence goes on where this is the cause: what to do about the block.
+    pub(super) fn remedy(&self, cause: Option<Cause>) -> Option<&'static str> {
+        let remedy = if self.by_cloudflare {
             ": the request was blocked at Cloudflare's edge, before the API saw it. The token and its permissions have nothing to do with it. Let requests leave from another address, or show Cloudflare's support the cf-ray."
         } else {
             ": it bears no cf-ray, so not Cloudflare but a proxy or firewall on the way has sent it. Let requests to api.cloudflare.com pass there."
-        }
+        };
+        (cause == Some(Cause::Blocked)).then_some(remedy)
     }
 }
 
@@ -188,13 +189,6 @@ pub(super) fn remedy(reason: Reason, cause: Option<Cause>, credential: &str, per
             ": there is no zone with this id; check it on the overview page of the zone in the dashboard.".into()
         }
         (_, Some(Cause::Blocked) | None) => ".".into(),
-    }
-}
-
-impl Interception {
-    /// How the sentence goes on where this is the cause.
-    pub(super) fn ending(&self, cause: Option<Cause>) -> Option<&'static str> {
-        (cause == Some(Cause::Blocked)).then(|| self.remedy())
     }
 }
 

@@ -5,7 +5,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -20,6 +20,7 @@ use tokio::{
 use super::{
     ApiSettings, ClientMaker, Credential, envelope,
     kinds::source,
+    lock,
     metrics::{ApiMetrics, Endpoint},
     paging::{Next, Paging},
     request::{ApiRequest, SavedThrottle},
@@ -247,9 +248,4 @@ impl Client {
         };
         name.get_or_try_init(request).await.cloned()
     }
-}
-
-/// No change under a lock of a client can be left half done.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,10 +3,7 @@
 //! The credential's name is a constant label and no other free text is beside a second label,
 //! because the crate hashes label values without a separator: `("ab", "c")` is `("a", "bc")` to it.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Mutex, time::Duration};
 
 use prometheus::{
     Counter, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, core::Collector,
@@ -14,7 +11,7 @@ use prometheus::{
 
 use tokio::time::Instant;
 
-use super::{headers::RateLimit, kinds::source};
+use super::{headers::RateLimit, kinds::source, lock};
 use crate::model::Kind;
 
 /// An endpoint of the API: the value of the `endpoint` label.
@@ -81,6 +78,7 @@ impl ApiMetrics {
     /// If this credential's metrics are registered already.
     pub(super) fn register(registry: &Registry, credential: &str) -> prometheus::Result<Self> {
         let opts = |name: &str, help: &str| Opts::new(name, help).const_label("credentials", credential);
+        let gauge = |name, help, labels: &[&str]| GaugeVec::new(opts(name, help), labels);
         let buckets = vec![0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
         let duration = HistogramOpts::new(
             "cloudflare_api_request_duration_seconds",
@@ -89,11 +87,9 @@ impl ApiMetrics {
         let metrics = Self {
             registry: registry.clone(),
             limits: Mutex::default(),
-            token_expires: GaugeVec::new(
-                opts(
-                    "cloudflare_api_token_expires_timestamp_seconds",
-                    "When the exporter's own API token expires, as Unix time in seconds, if Cloudflare reports it. Polled once a day and cached.",
-                ),
+            token_expires: gauge(
+                "cloudflare_api_token_expires_timestamp_seconds",
+                "When the exporter's own API token expires, as Unix time in seconds, if Cloudflare reports it. Polled once a day and cached.",
                 &[],
             )?,
             requests: IntCounterVec::new(
@@ -115,18 +111,14 @@ impl ApiMetrics {
                 "cloudflare_api_throttled_seconds_total",
                 "Time in seconds that the next request waited for the request budget.",
             ))?,
-            quota: GaugeVec::new(
-                opts(
-                    "cloudflare_api_rate_limit_quota",
-                    "Number of requests that Cloudflare allows in one window, from the Ratelimit-Policy header of the last response.",
-                ),
+            quota: gauge(
+                "cloudflare_api_rate_limit_quota",
+                "Number of requests that Cloudflare allows in one window, from the Ratelimit-Policy header of the last response.",
                 &["policy"],
             )?,
-            remaining: GaugeVec::new(
-                opts(
-                    "cloudflare_api_rate_limit_remaining",
-                    "Number of requests that Cloudflare still allows in the window, from the Ratelimit header of the last response.",
-                ),
+            remaining: gauge(
+                "cloudflare_api_rate_limit_remaining",
+                "Number of requests that Cloudflare still allows in the window, from the Ratelimit header of the last response.",
                 &["policy"],
             )?,
         };
@@ -172,7 +164,7 @@ impl ApiMetrics {
 
     /// Shows these limits, and no longer those that are not among them.
     pub(super) fn set_limits(&self, limits: &[RateLimit]) {
-        let mut before = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = lock(&self.limits);
         for (gauge, value) in [
             (&self.quota, (|limit: &RateLimit| limit.quota) as fn(&RateLimit) -> Option<u64>),
             (&self.remaining, |limit: &RateLimit| limit.remaining),

@@ -11,8 +11,9 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     cause,
-    client::{Client, LastRefusal, lock},
+    client::{Client, LastRefusal},
     headers::{lowest_reset, rate_limits, retry_after},
+    lock,
     metrics::Endpoint,
     response::{Read, into_result},
     retry::RetryPolicy,

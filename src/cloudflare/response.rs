@@ -65,8 +65,8 @@ pub(super) fn into_result<T>(
     };
     let known = status.canonical_reason().map(|known| format!(" {known}")).unwrap_or_default();
     let but = if status.is_success() { " with success: false" } else { "" };
-    let remedy = match interception.and_then(|page| page.ending(cause)) {
-        Some(ending) => ending.to_owned(),
+    let remedy = match interception.and_then(|page| page.remedy(cause)) {
+        Some(remedy) => remedy.to_owned(),
         None if status.is_redirection() => ": redirects are not followed; check api.base_url.".to_owned(),
         None => cause::remedy(reason, cause, credential, permission),
     };

@@ -9,7 +9,7 @@ mod budget;
 mod queue;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -22,6 +22,8 @@ use tokio::{
 use breaker::{Admission, CircuitBreaker, PauseRecord};
 use budget::SlidingWindow;
 use queue::{QueuePlace, RequestQueue};
+
+use super::lock;
 
 pub(super) use breaker::{PauseReason, Paused, ResponseSummary, Transition, Verdict};
 pub use queue::{Priority, Ticket};
@@ -201,8 +203,7 @@ impl Throttle {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Every change is complete before anything in it could panic.
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared)
     }
 }
 

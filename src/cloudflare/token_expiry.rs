@@ -5,12 +5,7 @@ use std::{convert::Infallible, time::Duration};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    client::{Client, lock},
-    envelope,
-    metrics::Endpoint,
-    request::ApiRequest,
-    response::Read,
-    retry::RetryPolicy,
+    client::Client, envelope, lock, metrics::Endpoint, request::ApiRequest, response::Read, retry::RetryPolicy,
     throttle::Priority,
 };
 use crate::model::{Failure, Reason, Scope, Zone};

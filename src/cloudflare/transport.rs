@@ -1,10 +1,6 @@
 //! Bytes over the network: connections, their security, and limits on what is taken in.
 
-use std::{
-    error::Error as _,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{error::Error as _, sync::Mutex, time::Duration};
 
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{
@@ -14,7 +10,7 @@ use reqwest::{
 };
 use tokio::{task::spawn_blocking, time::timeout};
 
-use super::{ApiSettings, proxy::ProxyRefusal};
+use super::{ApiSettings, lock, proxy::ProxyRefusal};
 use crate::model::{Failure, Reason};
 
 /// A page of 50 certificates with PEM and CSR is about 200 kB; this is the most that is read of one answer, unpacked.
@@ -87,12 +83,7 @@ impl Transport {
     }
 
     fn current(&self) -> Generation {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Generation> {
-        // A value is swapped whole, so a panic elsewhere cannot have left half of one.
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.current).clone()
     }
 
     /// From now on requests use other connections than those of this generation. What is under way on these goes on.
@@ -105,7 +96,7 @@ impl Transport {
             let settings = self.settings.clone();
             // It reads the machine's certificate authorities.
             let http = spawn_blocking(move || http_client(&settings)).await.map_err(|bug| bug.to_string()).flatten()?;
-            *self.lock() = Generation { number: suspect + 1, http };
+            *lock(&self.current) = Generation { number: suspect + 1, http };
             Ok(())
         });
         if let Err(error) = renewed.await.map_err(|late| late.to_string()).flatten() {

@@ -11,6 +11,8 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::files;
+
 /// Ends the name of a file while it is written.
 pub(super) const TEMPORARY: &str = ".tmp";
 
@@ -96,17 +98,15 @@ pub(super) fn with_content(json: &[u8]) -> Vec<u8> {
 
 /// The value in a file; `None` where there is none.
 pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Unusable> {
-    // Looked at before it is opened: opening a pipe would wait for a writer.
-    let metadata = match fs::metadata(path) {
+    let (mut file, metadata) = match files::open(path) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(None);
         }
-        metadata => metadata.map_err(Unusable::Unreadable)?,
+        opened => opened.map_err(Unusable::Unreadable)?,
     };
-    if !metadata.is_file() || metadata.len() > MAX_BYTES {
+    if metadata.len() > MAX_BYTES {
         return Err(Unusable::Foreign);
     }
-    let mut file = File::open(path).map_err(Unusable::Unreadable)?;
     let bytes = read_if_whole(&mut file, metadata.len())?;
     parse(&bytes).map(Some)
 }
