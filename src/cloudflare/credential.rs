@@ -1,7 +1,7 @@
-//! The secrets that Cloudflare is asked with, and nothing that decides when to ask.
+//! The secrets that sign requests to Cloudflare.
 //!
 //! A secret is checked when it is read, redacted wherever it is formatted, and leaves its type
-//! in one function: [`Credential::headers`]. Should an answer echo it, [`Credential::redact`] takes it out again.
+//! in one function: [`Credential::headers`]. If a response echoes it, [`Credential::redact`] removes it.
 
 use std::{
     collections::HashSet,
@@ -23,7 +23,7 @@ use crate::files::{
 /// No token or key of Cloudflare's comes near this size, so a larger file is some other file.
 const MAX_SECRET_BYTES: u64 = 8 * 1024;
 
-/// So many characters of a secret in a row are worth hiding: five say only what sort of token it is.
+/// The shortest part of a secret that is hidden: five characters only tell what sort of token it is.
 const SHORTEST_HIDDEN: usize = 8;
 
 /// One of Cloudflare's two ways to sign in, with where its secret comes from.
@@ -122,7 +122,7 @@ impl Credential {
         &self.headers
     }
 
-    /// The text without the secret, should it be in there: a proxy that is in the way may echo a request.
+    /// The text without the secret: a proxy on the way may echo a request.
     ///
     /// It may echo parts, and a long text is cut before it comes here: any eight characters of the secret in a row
     /// are taken out too.

@@ -1,4 +1,4 @@
-//! What an answer's headers say of how hard the API may still be asked.
+//! The headers of a response that limit further requests: `Ratelimit`, `Ratelimit-Policy` and `Retry-After`.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const MAX_POLICIES: usize = 8;
 pub(super) struct RateLimit {
     /// The policy's name: a label value.
     pub(super) policy: Box<str>,
-    /// Requests that a whole window allows, where told.
+    /// Requests that a whole window allows, where Cloudflare says so.
     pub(super) quota: Option<u64>,
     /// Requests left now, of everything that the user does.
     pub(super) remaining: Option<u64>,
@@ -64,7 +64,7 @@ pub(super) fn rate_limits(headers: &HeaderMap) -> Vec<RateLimit> {
     limits
 }
 
-/// The items of a structured list with their numeric parameters. What is malformed tells nothing.
+/// The items of a structured list with their numeric parameters. What is malformed is ignored.
 fn items(headers: &HeaderMap, name: &str) -> Vec<(Box<str>, impl Fn(&str) -> Option<u64>)> {
     let lines: Vec<_> = headers.get_all(name).iter().map(reqwest::header::HeaderValue::as_bytes).collect();
     let list: List = Parser::new(&lines.join(&b", "[..])).parse().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What a proxy says that refuses to connect to Cloudflare: the library that asks it does not tell.
+//! Why a proxy refuses to connect to Cloudflare: the HTTP library does not pass its status on.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::model::{Failure, Reason};
 /// A proxy that has just refused does so again in no time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What is behind an error of a connection that a proxy refused, as the library puts it.
+/// What the HTTP library tells apart where a proxy refused a connection.
 pub(super) enum ProxyRefusal {
     /// 407.
     NoPassword,
@@ -47,7 +47,7 @@ impl ProxyRefusal {
             Some(status) => format!(
                 "The proxy refused the connection to Cloudflare with {status}: its rules have to allow CONNECT to this host and port, or it cannot reach them itself."
             ),
-            None => "The proxy refused the connection to Cloudflare, and its status is not known: look at the log of the proxy.".to_owned(),
+            None => "The proxy refused the connection to Cloudflare, with a status that is not known. Look at the log of the proxy.".to_owned(),
         };
         Failure::new(Reason::Connect, message)
     }
@@ -80,7 +80,7 @@ async fn connect_status(url: &Url) -> Option<StatusCode> {
     status(&answer[..length])
 }
 
-/// The status in the first line of an answer, unless it is a good one.
+/// The status in the first line of a response, unless it is a success.
 fn status(answer: &[u8]) -> Option<StatusCode> {
     let line = String::from_utf8_lossy(answer);
     let code = line.strip_prefix("HTTP/1.")?.split_ascii_whitespace().nth(1)?;

@@ -141,8 +141,8 @@ impl Client {
         let (read, permission) = (request.read, request.endpoint.permission());
         let result = match response {
             Ok(response) => tokio::spawn(async move { into_result(response, read, &credential, permission) }).await.unwrap_or_else(|bug| {
-                tracing::error!(%bug, "Reading an answer failed in a way that it never should. Please report this.");
-                Err(Failure::new(Reason::Decode, "The answer cannot be read, through a fault of this program."))
+                tracing::error!(%bug, "Reading a response panicked, which is a bug in this program. Please report it.");
+                Err(Failure::new(Reason::Decode, "The response cannot be read because of a bug in this program."))
             }),
             Err(failure) => Err(failure),
         };
@@ -160,7 +160,7 @@ impl Client {
             let LastRefusal { reason, cause } = *lock(&self.last_refusal);
             let remedy = cause::remedy(reason, cause, credential, Endpoint::Listing(Kind::Client).permission());
             let message = format!(
-                "Not asked: Cloudflare refuses credential {credential:?}, so a single zone tries it now and then{remedy}"
+                "Not asked: Cloudflare refuses credential {credential:?}, so only one zone tries it from time to time{remedy}"
             );
             return Failure { cause, dead_token: Some(DeadToken::NotAsked), ..Failure::new(reason, message) };
         }
@@ -180,16 +180,16 @@ impl Client {
         let Some(Paused { reason, wait }) = paused else { return };
         match reason {
             PauseReason::RateLimited => {
-                tracing::warn!(%credential, ?wait, "Cloudflare says that there were too many requests: none is sent with this credential for a while.");
+                tracing::warn!(%credential, ?wait, "Cloudflare reports too many requests. No request is sent with this credential until the wait is over.");
                 self.save_throttle(true).await;
             }
             PauseReason::Refused => {
-                tracing::warn!(%credential, ?wait, "Cloudflare refuses this credential: a single zone tries it again after a while, or when it changes.");
+                tracing::warn!(%credential, ?wait, "Cloudflare refuses this credential. One zone tries it again after the wait, or as soon as the secret changes.");
             }
             PauseReason::Low => {
                 // It comes and goes with each probe.
                 if lock(&self.low_log).count(1).is_some() {
-                    tracing::warn!(%credential, ?wait, "Less than a fifth of the rate limit is left, by whatever else this user runs: waiting, so that the rest stays for the owner.");
+                    tracing::warn!(%credential, ?wait, "Less than a fifth of the rate limit is left. Requests wait, so that the rest stays for the dashboard and other tools of this user.");
                 }
                 self.save_throttle(false).await;
             }

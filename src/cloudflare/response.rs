@@ -1,4 +1,4 @@
-//! What an answer means: a value, or a failure with its reason and a sentence for people.
+//! What a response means: a value, or a failure with its reason and a sentence for people.
 
 use reqwest::header::HeaderMap;
 
@@ -35,7 +35,7 @@ pub(super) fn into_result<T>(
             Body::Unreadable(why) => {
                 let page =
                     if is_web_page(&headers, &body) { ", but a web page: something on the way sent it" } else { "" };
-                let message = format!("The answer cannot be read: {why}{page}.");
+                let message = format!("The response cannot be read: {why}{page}.");
                 return Err(failed(Failure::new(Reason::Decode, message)));
             }
         }

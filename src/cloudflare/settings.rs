@@ -1,4 +1,4 @@
-//! How the API is reached and how hard it may be asked.
+//! Where the API is, and how many requests it may get.
 
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 

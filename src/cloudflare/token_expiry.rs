@@ -33,7 +33,7 @@ impl Client {
                     REQUEST_EVERY
                 }
                 Err(failure) => {
-                    tracing::debug!(credential = %self.credential.name(), error = %failure, "When the token expires is not known.");
+                    tracing::debug!(credential = %self.credential.name(), error = %failure, "Cloudflare does not tell when the token expires.");
                     let is_refused =
                         matches!(failure.reason, Reason::Unauthorized | Reason::Forbidden | Reason::NotFound);
                     if is_refused { REQUEST_EVERY } else { REQUEST_AGAIN }

@@ -13,13 +13,13 @@ use tokio::{task::spawn_blocking, time::timeout};
 use super::{ApiSettings, lock, proxy::ProxyRefusal};
 use crate::model::{Failure, Reason};
 
-/// A page of 50 certificates with PEM and CSR is about 200 kB; this is the most that is read of one answer, unpacked.
+/// A page of 50 certificates with PEM and CSR is about 200 kB; this is the most that is read of one response, decompressed.
 const MAX_BODY: usize = 8 * 1024 * 1024;
 
-/// Of an answer that failed only the error is read.
+/// Only the error is read from a response that reports one.
 const MAX_ERROR_BODY: usize = 64 * 1024;
 
-/// An answer, whatever it says.
+/// A response, whatever it says.
 #[derive(Debug)]
 pub(super) struct Response {
     pub(super) status: StatusCode,
@@ -28,7 +28,7 @@ pub(super) struct Response {
     pub(super) body: Result<Vec<u8>, Failure>,
 }
 
-/// Between requests an HTTP/2 connection is asked so often whether it still lives.
+/// How often an idle HTTP/2 connection is pinged to find out whether it still lives.
 const PING_EVERY: Duration = Duration::from_secs(30);
 
 /// How long new connections are waited for: certificate authorities are read from a disk, which may hang.
@@ -63,7 +63,7 @@ impl Transport {
         Ok(Self { settings: settings.clone(), current: Mutex::new(first), renewing: tokio::sync::Mutex::default() })
     }
 
-    /// Asks for this and takes the answer in, all within `api.timeout`.
+    /// Sends a request and reads the response, all within `api.timeout`.
     pub(super) async fn get(&self, url: Url, headers: HeaderMap) -> Result<Response, Failure> {
         let Generation { number, http } = self.current();
         // Errors made at Cloudflare's edge are JSON too then.
@@ -72,7 +72,7 @@ impl Transport {
             Ok(Exchange { response, broke }) => (response, broke),
             Err(_) => {
                 let limit = humantime::format_duration(self.settings.timeout);
-                let message = format!("No whole answer within {limit} (api.timeout).");
+                let message = format!("Cloudflare did not send a whole response within {limit} (api.timeout).");
                 (Err(Failure::new(Reason::Timeout, message)), true)
             }
         };
@@ -100,7 +100,7 @@ impl Transport {
             Ok(())
         });
         if let Err(error) = renewed.await.map_err(|late| late.to_string()).flatten() {
-            tracing::debug!(%error, "No new connections could be prepared, so those before stay in use.");
+            tracing::debug!(%error, "New connections cannot be prepared, so the old ones stay in use.");
         }
     }
 }
@@ -132,9 +132,9 @@ fn http_client(settings: &ApiSettings) -> Result<reqwest::Client, String> {
     builder.build().map_err(|error| causes(&error).join(": "))
 }
 
-/// Says through which proxy requests go, and which variable names one that cannot be used.
+/// Logs the proxy that requests go through, and each variable that names one that cannot be used.
 ///
-/// reqwest asks the environment in the same way, and says nothing.
+/// reqwest reads the same variables, and logs nothing.
 pub fn announce_proxy(settings: &ApiSettings) {
     if settings.base_url.is_plain() {
         return;
@@ -149,7 +149,7 @@ pub fn announce_proxy(settings: &ApiSettings) {
         if value.to_str().and_then(|value| proxy(&Matcher::builder().all(value).build())).is_none() {
             tracing::warn!(
                 variable,
-                "This variable names no proxy that can be used, so requests go without it or fail: it has to be http://HOST:PORT or https://HOST:PORT. What it says is not shown, since it may hold a password."
+                "This variable names no proxy that can be used, so requests go without it or fail. Set it to http://HOST:PORT or https://HOST:PORT. Its value is not shown, since it may hold a password."
             );
         }
     }
@@ -173,7 +173,7 @@ struct Exchange {
     broke: bool,
 }
 
-/// Sends a request and takes its answer in.
+/// Sends a request and reads its response.
 async fn exchange(request: RequestBuilder) -> Exchange {
     let mut response = match request.send().await {
         Ok(response) => response,
@@ -193,7 +193,7 @@ async fn exchange(request: RequestBuilder) -> Exchange {
     let body = loop {
         match response.chunk().await {
             Ok(Some(chunk)) if body.len() + chunk.len() > limit => {
-                break Err(Failure::new(Reason::TooLarge, format!("The answer is larger than {limit} bytes.")));
+                break Err(Failure::new(Reason::TooLarge, format!("The response is larger than {limit} bytes.")));
             }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => break Ok(body),
@@ -204,7 +204,7 @@ async fn exchange(request: RequestBuilder) -> Exchange {
     Exchange { response: Ok(Response { status, headers, body }), broke }
 }
 
-/// What is behind an error, from the top down.
+/// The errors that caused this one, from the top down.
 fn chain<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
     std::iter::successors(error.source(), |cause| (*cause).source())
 }
@@ -230,9 +230,9 @@ fn failure(error: &reqwest::Error) -> Failure {
         );
         Failure::new(Reason::Tls, message)
     } else if error.is_timeout() {
-        Failure::new(Reason::Timeout, format!("No answer from Cloudflare in time ({causes})."))
+        Failure::new(Reason::Timeout, format!("Cloudflare did not respond in time ({causes})."))
     } else if garbled {
-        Failure::new(Reason::Decode, format!("The answer cannot be unpacked ({causes})."))
+        Failure::new(Reason::Decode, format!("The response cannot be decompressed ({causes})."))
     } else {
         Failure::new(Reason::Connect, format!("No connection to Cloudflare, or it broke ({causes})."))
     }

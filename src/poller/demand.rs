@@ -102,7 +102,7 @@ impl Demand {
                 (Some(interval), _) => {
                     self.logged.insert(credential.clone(), interval.as_secs_f64());
                     let interval_becomes = humantime::format_duration(interval).to_string();
-                    tracing::warn!(%credential, %needed_per_5m, allowed_per_5m, interval_becomes, "The request budget cannot carry the zones at their intervals: those with a shorter one are listed this often. Raise the intervals or api.requests_per_5m.");
+                    tracing::warn!(%credential, %needed_per_5m, allowed_per_5m, interval_becomes, "The request budget cannot carry the zones at their intervals: zones with a shorter interval are polled only this often. Raise the intervals or api.requests_per_5m.");
                 }
             }
         }
