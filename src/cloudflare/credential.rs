@@ -105,7 +105,10 @@ impl Credential {
     }
 
     fn read(name: Arc<str>, scheme: Scheme, mut seen: Fingerprint) -> Result<Self, CredentialError> {
-        let secret = scheme.secret().read(&mut seen)?;
+        let secret = match scheme.secret() {
+            SecretSource::Fixed(secret) => bare(secret.expose_secret())?,
+            SecretSource::File { path, guarded } => read_file(path, *guarded, &mut seen)?,
+        };
         let headers = scheme.sign(&secret)?;
         Ok(Self { name, scheme, secret, headers, seen })
     }
@@ -215,16 +218,7 @@ impl Scheme {
     }
 }
 
-impl SecretSource {
-    /// Reads it, and warns if others can use a file that is not what it was when `seen` was last asked.
-    fn read(&self, seen: &mut Fingerprint) -> Result<SecretString, CredentialError> {
-        match self {
-            Self::Fixed(secret) => bare(secret.expose_secret()),
-            Self::File { path, guarded } => read_file(path, *guarded, seen),
-        }
-    }
-}
-
+/// Reads a secret, and warns if others can use a file that is not what it was when `seen` was last asked.
 fn read_file(path: &Path, guarded: bool, seen: &mut Fingerprint) -> Result<SecretString, CredentialError> {
     let (content, metadata) = files::read_at_most(path, MAX_SECRET_BYTES).map_err(CredentialError::Unreadable)?;
     let is_new = seen.changes(&[&content, &metadata.mode().to_be_bytes()]);
