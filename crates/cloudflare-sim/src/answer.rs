@@ -29,8 +29,27 @@ pub(super) enum Content {
 /// One page of a listing.
 #[derive(Debug)]
 pub(super) struct Listing {
-    pub(super) certificates: Vec<SimulatedCertificate>,
+    pub(super) entries: Entries,
     pub(super) result_info: Option<Map<String, Value>>,
+}
+
+/// Client certificates become text last: there can be very many, and each holds two PEM texts.
+#[derive(Debug)]
+pub(super) enum Entries {
+    Certificates(Vec<SimulatedCertificate>),
+    Values(Vec<Value>),
+}
+
+impl From<Vec<SimulatedCertificate>> for Entries {
+    fn from(certificates: Vec<SimulatedCertificate>) -> Self {
+        Self::Certificates(certificates)
+    }
+}
+
+impl From<Vec<Value>> for Entries {
+    fn from(values: Vec<Value>) -> Self {
+        Self::Values(values)
+    }
 }
 
 impl Answer {
@@ -74,7 +93,12 @@ impl Answer {
 
 impl Listing {
     fn body(self) -> Vec<u8> {
-        let result = self.certificates.iter().map(|entry| Value::Object(entry.fields())).collect();
+        let result = match self.entries {
+            Entries::Certificates(certificates) => {
+                certificates.iter().map(|entry| Value::Object(entry.fields())).collect()
+            }
+            Entries::Values(values) => Value::Array(values),
+        };
         envelope(true, &json!([]), &result, self.result_info.as_ref())
     }
 }
@@ -104,6 +128,14 @@ impl ApiError {
     /// What Cloudflare says to a user who asks too much, in its own words.
     pub(super) fn throttled(status: u16) -> Self {
         Self::new(status, 971, "Please wait and consider throttling your request speed")
+    }
+
+    /// A permission that the credential lacks: the refusal names the documentation of what was asked for.
+    #[must_use]
+    pub fn forbidden(documentation_url: &str) -> Self {
+        let mut error = Self::new(403, 10_000, "Forbidden");
+        error.errors[0]["documentation_url"] = json!(documentation_url);
+        error
     }
 
     /// The same with the undocumented chain that holds the real reason.

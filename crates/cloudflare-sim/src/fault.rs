@@ -3,6 +3,7 @@
 //! A new row is a new constructor here if the parts are there, and else a new variant of [`Fault`]
 //! or [`Delivery`]. This is the feature `faults`; `no_fault.rs` takes its place without it.
 
+mod change;
 mod delivery;
 
 use std::time::Duration;
@@ -11,10 +12,12 @@ use serde_json::{Value, json};
 
 use super::{
     answer::{Answer, ApiError, Content, Listing, envelope},
-    router::Page,
-    world::{SimulatedCertificate, uuid},
+    listing::Page,
+    world::SimulatedCertificate,
 };
 
+pub use change::Change;
+pub(super) use change::Entry;
 pub use delivery::{Delivery, Ending};
 
 /// Something that goes wrong. Those that speak of listings leave other answers alone.
@@ -42,8 +45,10 @@ pub enum Fault {
     PageSize(usize),
     /// Each page begins with the last entry of the one before since no order is guaranteed.
     Overlap,
-    /// The zone's certificates are altered before each listing request is answered.
+    /// The zone's client certificates are altered before each request for them is answered.
     Edit(fn(&mut Vec<SimulatedCertificate>)),
+    /// Any listing is altered before each request for it is answered.
+    Change(Change),
     /// The answer gets onto the wire in another way.
     Sent(Delivery),
     /// The answer comes later.
@@ -116,33 +121,22 @@ impl Fault {
         Self::Instead(Canned::new(200, "application/json", "[".repeat(200_000)))
     }
 
-    /// A certificate is issued before each listing request. It comes first, so that all others move
-    /// on by one and the last of a page is the first of the next.
+    /// An entry is added before each listing request.
     #[must_use]
-    pub fn grows() -> Self {
-        Self::Edit(|certificates| {
-            let name = format!("issued-meanwhile-{}", certificates.len());
-            let id = uuid(&name);
-            let dates = ("2026-01-01T00:00:00Z", "2036-01-01T00:00:00Z");
-            certificates.insert(0, SimulatedCertificate::new(&id, &name, "active", dates.0, dates.1));
-        })
+    pub const fn grows() -> Self {
+        Self::Change(Change::Grows)
     }
 
-    /// The first certificate goes before each listing request, so that the first of a page is on the
-    /// page before.
+    /// The first entry goes before each listing request.
     #[must_use]
-    pub fn shrinks() -> Self {
-        Self::Edit(|certificates| {
-            if !certificates.is_empty() {
-                certificates.remove(0);
-            }
-        })
+    pub const fn shrinks() -> Self {
+        Self::Change(Change::Shrinks)
     }
 
     /// The order is turned round before each listing request.
     #[must_use]
-    pub fn reorders() -> Self {
-        Self::Edit(|certificates| certificates.reverse())
+    pub const fn reorders() -> Self {
+        Self::Change(Change::Reorders)
     }
 
     /// The same, so many times.
@@ -176,14 +170,19 @@ impl Fault {
     }
 
     /// Alters what of a listing is answered with, before it is.
-    pub(super) fn alter_page(&self, page: &mut Page, certificates: &mut Vec<SimulatedCertificate>) {
+    pub(super) fn alter_page<E: Entry>(&self, page: &mut Page, entries: &mut Vec<E>) {
         match self {
             Self::PageSize(size) => page.size = (*size).max(1),
             Self::PageIgnored { admitted: true } => (page.number, page.shown) = (1, 1),
             Self::PageIgnored { admitted: false } => page.number = 1,
             Self::EmptyFrom(first) if page.shown >= *first => page.number = usize::MAX,
             Self::Overlap => page.overlap = 1,
-            Self::Edit(edit) => edit(certificates),
+            Self::Edit(edit) => {
+                if let Some(certificates) = E::certificates(entries) {
+                    edit(certificates);
+                }
+            }
+            Self::Change(change) => change.make(entries),
             _ => {}
         }
     }

@@ -19,8 +19,12 @@ mod fault;
 #[path = "no_fault.rs"]
 mod fault;
 mod inventory;
+mod listing;
 mod router;
+mod sibling;
 mod world;
+mod x509;
+mod zones;
 
 use std::{
     io,
@@ -41,9 +45,10 @@ use tokio::{
 pub use answer::ApiError;
 pub use fault::Fault;
 #[cfg(feature = "faults")]
-pub use fault::{Canned, Delivery, Ending};
+pub use fault::{Canned, Change, Delivery, Ending};
 pub use router::RecordedRequest;
-pub use world::{AcceptedCredential, Quota, SimulatedCertificate, SimulatedZone, World};
+pub use sibling::{PRIVATE_KEY, Sibling, SimulatedListing};
+pub use world::{AcceptedCredential, Quota, SimulatedAccount, SimulatedCertificate, SimulatedZone, World};
 
 use router::State;
 

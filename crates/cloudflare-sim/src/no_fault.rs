@@ -5,7 +5,12 @@ use std::{io, ops::ControlFlow};
 
 use tokio::net::TcpStream;
 
-use super::{answer::Answer, router::Page, world::SimulatedCertificate};
+use super::{answer::Answer, listing::Page};
+
+/// What a listing holds: anything.
+pub(super) trait Entry {}
+
+impl<T> Entry for T {}
 
 /// Something that goes wrong: nothing, without the feature `faults`.
 #[derive(Debug, Clone)]
@@ -16,7 +21,7 @@ impl Fault {
         match *self {}
     }
 
-    pub(super) fn alter_page(&self, _page: &mut Page, _certificates: &mut Vec<SimulatedCertificate>) {
+    pub(super) fn alter_page<E: Entry>(&self, _page: &mut Page, _entries: &mut Vec<E>) {
         match *self {}
     }
 

@@ -5,13 +5,16 @@ use std::{
     time::Duration,
 };
 
-use serde_json::{Map, json};
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
-    answer::{Answer, ApiError, Content, Listing},
+    answer::{Answer, ApiError},
     fault::Fault,
+    listing::Page,
+    sibling::{self, Sibling},
     world::{ACCOUNT, AcceptedCredential, Quota, SimulatedZone, World, dice, hex},
+    zones,
 };
 
 /// A request as it came in.
@@ -42,8 +45,25 @@ impl RecordedRequest {
         self.query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, v)| v)
     }
 
-    fn number(&self, name: &str) -> Option<usize> {
+    /// The same without percent signs.
+    pub(super) fn decoded(&self, name: &str) -> Option<String> {
+        let mut parts = self.parameter(name)?.split('%');
+        let mut bytes = parts.next()?.replace('+', " ").into_bytes();
+        for part in parts {
+            let (digits, rest) = part.split_at_checked(2)?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            bytes.extend(rest.replace('+', " ").bytes());
+        }
+        String::from_utf8(bytes).ok()
+    }
+
+    pub(super) fn number(&self, name: &str) -> Option<usize> {
         self.parameter(name)?.parse().ok()
+    }
+
+    /// The page that is asked for, counted from 1.
+    pub(super) fn page(&self) -> usize {
+        self.number("page").unwrap_or(1).max(1)
     }
 }
 
@@ -67,12 +87,11 @@ impl State {
 
     /// Answers and remembers a request.
     pub(super) fn answer(&mut self, request: RecordedRequest) -> Answer {
-        let page = request.number("page").unwrap_or(1).max(1);
         let mut faults = Vec::new();
         if let Some(fault) = &mut self.world.fault {
-            fault.due(page, &mut faults);
+            fault.due(request.page(), &mut faults);
         }
-        let mut answer = self.answer_user(&request, page, &mut faults);
+        let mut answer = self.answer_user(&request, &mut faults);
         self.answered += 1;
         let ray = hex(&mut dice(&format!("ray {}", self.answered)), 16);
         answer.set_header("cf-ray", format!("{ray}-SIM"));
@@ -90,7 +109,7 @@ impl State {
     }
 
     /// An unknown client has spent nothing: the headers are there all the same.
-    fn answer_user(&mut self, request: &RecordedRequest, page: usize, faults: &mut Vec<Fault>) -> Answer {
+    fn answer_user(&mut self, request: &RecordedRequest, faults: &mut Vec<Fault>) -> Answer {
         let quota = self.world.quota;
         let mut allowance = Allowance { remaining: quota.requests, seconds: 1 };
         let mut answer = match authenticate(&self.world.credentials, request) {
@@ -98,7 +117,7 @@ impl State {
             Ok(user) => match self.usage.entry(user).or_default().spend(&quota, request.at) {
                 Ok(left) => {
                     allowance = left;
-                    self.route(request, page, faults).unwrap_or_else(Answer::from)
+                    self.route(request, faults).unwrap_or_else(Answer::from)
                 }
                 Err(seconds) => {
                     allowance = Allowance { remaining: 0, seconds };
@@ -127,69 +146,60 @@ impl State {
         Ok(Answer::result(&result))
     }
 
-    fn route(&mut self, request: &RecordedRequest, page: usize, faults: &mut Vec<Fault>) -> Result<Answer, ApiError> {
-        let path = request.path.strip_prefix("/client/v4/").unwrap_or_default();
-        let parts: Vec<&str> = path.split('/').collect();
+    fn route(&mut self, request: &RecordedRequest, faults: &mut Vec<Fault>) -> Result<Answer, ApiError> {
+        let unknown = || no_route(&request.path);
+        let path = request.path.strip_prefix("/client/v4").ok_or_else(unknown)?;
+        if let Some((sibling, scope_id)) = Sibling::asked(path, request) {
+            self.admit(sibling, &scope_id).unwrap_or_else(|| Err(unknown()))?;
+            return sibling::list(&mut self.world, (sibling, &scope_id), request, faults);
+        }
+        let parts: Vec<&str> = path.split('/').skip(1).collect();
         let (id, lists) = match *parts {
             ["user", "tokens", "verify"] => return self.verify(!self.world.tokens_of_account),
             ["accounts", account, "tokens", "verify"] => {
                 return self.verify(self.world.tokens_of_account && account == ACCOUNT);
             }
+            ["zones"] => return zones::list(&mut self.world, request, faults),
             ["zones", id] => (id, false),
             ["zones", id, "client_certificates"] => (id, true),
-            _ => return Err(no_route(&request.path)),
+            _ => return Err(unknown()),
         };
-        let zone = self.world.zones.iter_mut().find(|zone| zone.id == id).ok_or_else(|| no_route(&request.path))?;
+        let at = self.world.zones.iter().position(|zone| zone.id == id).ok_or_else(unknown)?;
+        let zone = &mut self.world.zones[at];
         if zone.denied {
-            return Err(ApiError::new(403, 10_000, "Authentication error"));
+            return Err(denied());
         }
         let fault = if lists { &mut zone.fault } else { &mut zone.name_fault };
         if let Some(fault) = fault {
-            fault.due(page, faults);
+            fault.due(request.page(), faults);
         }
-        Ok(if lists { list(zone, request, page, faults) } else { Answer::result(&zone.fields()) })
+        Ok(if lists { list(zone, request, faults) } else { Answer::result(&self.world.zones[at].fields(&self.world)) })
+    }
+
+    /// Whether a listing of this zone or account may be asked for; nothing if there is no such.
+    fn admit(&self, sibling: Sibling, scope_id: &str) -> Option<Result<(), ApiError>> {
+        let is_denied = if sibling.is_of_account() {
+            self.world.accounts.iter().find(|account| account.id == scope_id)?.denied
+        } else {
+            self.world.zones.iter().find(|zone| zone.id == scope_id)?.denied
+        };
+        Some(if is_denied { Err(denied()) } else { Ok(()) })
     }
 }
 
-/// Which part of a listing a request gets. Faults alter it.
-pub(super) struct Page {
-    /// Counted from 1.
-    pub(super) number: usize,
-    /// What `result_info` gives as its number.
-    pub(super) shown: usize,
-    /// Entries of a full page.
-    pub(super) size: usize,
-    /// How many entries of the page before it come first, beyond its size.
-    pub(super) overlap: usize,
-}
-
-/// One page of a zone's certificates.
-fn list(zone: &mut SimulatedZone, request: &RecordedRequest, asked: usize, faults: &[Fault]) -> Answer {
-    let size = request.number("per_page").unwrap_or(20).clamp(5, 50);
-    let mut page = Page { number: asked, shown: asked, size, overlap: 0 };
-    for fault in faults {
-        fault.alter_page(&mut page, &mut zone.certificates);
-    }
-
+/// One page of a zone's client certificates: 5 to 50, 20 unless asked.
+fn list(zone: &mut SimulatedZone, request: &RecordedRequest, faults: &[Fault]) -> Answer {
+    let page = Page::asked(request, (5, 20, 50), &mut zone.certificates, faults);
     // The trap that most clients fall into: without a status only the active ones are listed.
     let status = request.parameter("status").unwrap_or("active");
     let matching: Vec<_> =
         zone.certificates.iter().filter(|certificate| status == "all" || certificate.has_status(status)).collect();
-    let start = (page.number - 1).saturating_mul(page.size).min(matching.len());
-    let end = start.saturating_add(page.size).min(matching.len());
-    let overlap = if start < end { page.overlap.min(start) } else { 0 };
-    let certificates = matching[start - overlap..end].iter().copied().cloned().collect();
-
-    let mut result_info = Map::new();
-    result_info.insert("count".to_owned(), json!(end - start));
-    result_info.insert("page".to_owned(), json!(page.shown));
-    result_info.insert("per_page".to_owned(), json!(page.size));
     // "Total results available without any search parameters", taken at its word.
-    result_info.insert("total_count".to_owned(), json!(zone.certificates.len()));
-    if !matching.is_empty() {
-        result_info.insert("total_pages".to_owned(), json!(matching.len().div_ceil(page.size)));
-    }
-    Answer::new(200, Content::Listing(Listing { certificates, result_info: Some(result_info) }))
+    page.answer(&matching, zone.certificates.len())
+}
+
+fn denied() -> ApiError {
+    ApiError::new(403, 10_000, "Authentication error")
 }
 
 fn no_route(path: &str) -> ApiError {

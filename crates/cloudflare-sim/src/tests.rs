@@ -25,14 +25,14 @@ fn client() -> &'static Client {
     &CLIENT
 }
 
-struct Asked {
-    status: u16,
+pub(super) struct Asked {
+    pub(super) status: u16,
     headers: reqwest::header::HeaderMap,
     text: String,
 }
 
 impl Asked {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap()
     }
 
@@ -40,7 +40,7 @@ impl Asked {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    fn ids(&self) -> Vec<String> {
+    pub(super) fn ids(&self) -> Vec<String> {
         let json = self.json();
         json["result"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
     }
@@ -57,7 +57,7 @@ async fn try_ask(api: &SimulatedApi, path: &str) -> reqwest::Result<Asked> {
     read(client().get(api.base_url() + path).bearer_auth(token).send().await?).await
 }
 
-async fn ask(api: &SimulatedApi, path: &str) -> Asked {
+pub(super) async fn ask(api: &SimulatedApi, path: &str) -> Asked {
     try_ask(api, path).await.unwrap()
 }
 

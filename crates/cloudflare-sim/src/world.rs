@@ -5,13 +5,23 @@ use std::time::Duration;
 use chrono::DateTime;
 use serde_json::{Map, Value, json};
 
-use super::fault::Fault;
+use super::{answer::ApiError, fault::Fault, sibling::SimulatedListing};
 
 /// Everything there is.
 #[derive(Debug, Clone)]
 pub struct World {
-    /// The zones, all of one account.
+    /// The accounts: one, unless a test needs more.
+    pub accounts: Vec<SimulatedAccount>,
+    /// The zones, in the order in which they are listed.
     pub zones: Vec<SimulatedZone>,
+    /// What is refused when the zones are listed.
+    pub zones_refusal: Option<ApiError>,
+    /// What goes wrong when the zones are listed.
+    pub zones_fault: Option<Fault>,
+    /// The certificates of zones and accounts that are no client certificates.
+    pub listings: Vec<SimulatedListing>,
+    /// Origin CA certificates come in pages. Older servers send them all at once, without `result_info`.
+    pub origin_ca_has_pages: bool,
     /// Who may ask. Each is a user of its own, with a quota of its own.
     pub credentials: Vec<AcceptedCredential>,
     /// When every token expires, if it does.
@@ -29,10 +39,15 @@ pub struct World {
 }
 
 impl Default for World {
-    /// No zones, one token, no latency, Cloudflare's quota.
+    /// One account, no zones, one token, no latency, Cloudflare's quota.
     fn default() -> Self {
         Self {
+            accounts: vec![SimulatedAccount::new(ACCOUNT, "Simulated account")],
             zones: Vec::new(),
+            zones_refusal: None,
+            zones_fault: None,
+            listings: Vec::new(),
+            origin_ca_has_pages: false,
             credentials: vec![AcceptedCredential::Token(
                 // Unmistakable where it must not be found, and of no shape that scanners look for.
                 "simulated-token-0123456789-abcdefghijklm".into(),
@@ -54,6 +69,11 @@ impl World {
         Self { zones: zones.into_iter().collect(), ..Self::default() }
     }
 
+    /// The name of an account; empty where it is not known.
+    pub(super) fn account_name(&self, id: &str) -> &str {
+        self.accounts.iter().find(|account| account.id == id).map_or("", |account| &account.name)
+    }
+
     /// The first token that is accepted; empty where none is.
     #[must_use]
     pub fn token(&self) -> &str {
@@ -64,6 +84,25 @@ impl World {
                 AcceptedCredential::Key { .. } => None,
             })
             .unwrap_or_default()
+    }
+}
+
+/// An account, to which zones belong.
+#[derive(Debug, Clone)]
+pub struct SimulatedAccount {
+    /// 32 hexadecimal digits.
+    pub id: String,
+    /// Any text.
+    pub name: String,
+    /// Every credential lacks the permissions for its listings: 403 / 10000.
+    pub denied: bool,
+}
+
+impl SimulatedAccount {
+    /// An account that may be asked.
+    #[must_use]
+    pub fn new(id: &str, name: &str) -> Self {
+        Self { id: id.to_owned(), name: name.to_owned(), denied: false }
     }
 }
 
@@ -108,11 +147,15 @@ pub struct SimulatedZone {
     pub id: String,
     /// Domain.
     pub name: String,
+    /// `active`, `pending`, `moved` and others.
+    pub status: String,
+    /// Whose it is.
+    pub account_id: String,
     /// Of every status.
     pub certificates: Vec<SimulatedCertificate>,
-    /// Every credential lacks the permission: 403 / 10000.
+    /// Every credential lacks the permission: 403 / 10000 for all that is below it, and no list of zones holds it.
     pub denied: bool,
-    /// What goes wrong when the certificates are listed.
+    /// What goes wrong when the client certificates are listed.
     pub fault: Option<Fault>,
     /// What goes wrong when the zone itself is asked for, which is how its name is found.
     pub name_fault: Option<Fault>,
@@ -125,6 +168,8 @@ impl SimulatedZone {
         Self {
             id: hex(&mut dice(name), 32),
             name: name.to_owned(),
+            status: "active".into(),
+            account_id: ACCOUNT.into(),
             certificates: Vec::new(),
             denied: false,
             fault: None,
@@ -149,15 +194,15 @@ impl SimulatedZone {
         Self { fault: Some(fault), ..self }
     }
 
-    /// What `GET /zones/{id}` tells.
-    pub(super) fn fields(&self) -> Value {
+    /// What `GET /zones/{id}` tells, and `GET /zones` of each.
+    pub(super) fn fields(&self, world: &World) -> Value {
         json!({
             "id": self.id,
             "name": self.name,
-            "status": "active",
+            "status": self.status,
             "type": "full",
             "paused": false,
-            "account": { "id": ACCOUNT, "name": "Simulated account" },
+            "account": { "id": self.account_id, "name": world.account_name(&self.account_id) },
         })
     }
 }
