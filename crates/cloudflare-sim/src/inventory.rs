@@ -2,6 +2,8 @@
 //!
 //! The same for the same arguments: nothing is drawn from the operating system.
 
+mod siblings;
+
 use chrono::{DateTime, Duration, SecondsFormat, Utc};
 
 use super::world::{SimulatedCertificate, SimulatedZone, World, dice, uuid};
@@ -70,6 +72,7 @@ impl World {
             }
             zone.certificates = fleet.made;
         }
+        siblings::add(&mut world, now, inhabited);
         world.remembered_requests = 0;
         world
     }
