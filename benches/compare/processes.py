@@ -74,9 +74,11 @@ class Api:
 
 
 @contextmanager
-def api(*zones, latency_ms=0):
+def api(*zones, latency_ms=0, certificate=None):
+    """The simulated API. With a file for its certificate it speaks HTTP/2 over TLS."""
+    tls = ("--certificate", certificate) if certificate else ()
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with running(SIMULATED_API, "--latency-ms", latency_ms, *zones, **pipes) as process:
+    with running(SIMULATED_API, "--latency-ms", latency_ms, *tls, *zones, **pipes) as process:
         yield Api(process)
 
 

@@ -26,12 +26,7 @@ pub(super) async fn serve(stream: &mut TcpStream, state: &Mutex<State>) -> io::R
     let mut received = Vec::new();
     while let Some(request) = read_request(stream, &mut received).await? {
         let keep = request.method == "GET" && !has_token(&request, "connection", "close");
-        let gzip = has_token(&request, "accept-encoding", "gzip");
-        let arrived = request.at;
-        let mut answer = lock(state).answer(request);
-        // Made while the latency passes, so that it does not add to it.
-        let body = answer.body(gzip);
-        sleep_until(arrived + answer.delay).await;
+        let (answer, body) = answer(request, state).await;
         if send(stream, &answer, &body).await?.is_break() {
             return Ok(());
         }
@@ -40,6 +35,17 @@ pub(super) async fn serve(stream: &mut TcpStream, state: &Mutex<State>) -> io::R
         }
     }
     stream.shutdown().await
+}
+
+/// The answer to a request and its body, once the latency has passed.
+pub(super) async fn answer(request: RecordedRequest, state: &Mutex<State>) -> (Answer, Vec<u8>) {
+    let gzip = has_token(&request, "accept-encoding", "gzip");
+    let arrived = request.at;
+    let mut answer = lock(state).answer(request);
+    // Made while the latency passes, so that it does not add to it.
+    let body = answer.body(gzip);
+    sleep_until(arrived + answer.delay).await;
+    (answer, body)
 }
 
 /// Sends an answer. After a break the connection cannot go on.

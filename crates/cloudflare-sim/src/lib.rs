@@ -27,6 +27,7 @@ mod x509;
 mod zones;
 
 use std::{
+    borrow::Cow,
     io,
     net::{Ipv4Addr, SocketAddr},
     sync::{
@@ -98,6 +99,13 @@ impl SimulatedApi {
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// The status, headers and body of the response to a request that reached a server of the caller, after the
+    /// latency. Faults of delivery are left out: they are about a connection.
+    pub async fn respond(&self, request: RecordedRequest) -> (u16, Vec<(Cow<'static, str>, String)>, Vec<u8>) {
+        let (answer, body) = connection::answer(request, &self.state).await;
+        (answer.status, answer.headers, body)
     }
 
     /// Alters or reads the world between two requests.
