@@ -96,7 +96,7 @@ async fn serve_with(
         limit: max_connections(limit, getrlimit(Resource::Nofile).current),
         tasks: JoinSet::new(),
         open: Vec::new(),
-        log: Log::new(),
+        log: ConnectionLog::new(),
     };
     let mut failed = LogThrottle::default();
     let mut close_idle = ticks(CLOSE_IDLE_EVERY);
@@ -158,7 +158,7 @@ struct Connections {
     tasks: JoinSet<CloseReason>,
     /// Some of them may have ended.
     open: Vec<Connection>,
-    log: Log,
+    log: ConnectionLog,
 }
 
 #[derive(Debug)]
@@ -249,7 +249,7 @@ fn ticks(period: Duration) -> Interval {
 
 /// What is logged of connections: once in a while, since a client can cause it.
 #[derive(Debug)]
-struct Log {
+struct ConnectionLog {
     evicted: LogThrottle,
     idle: LogThrottle,
     header_too_large: LogThrottle,
@@ -257,7 +257,7 @@ struct Log {
     handshakes_in_detail: LogThrottle,
 }
 
-impl Log {
+impl ConnectionLog {
     fn new() -> Self {
         Self {
             evicted: LogThrottle::default(),
@@ -329,7 +329,15 @@ mod tests {
             .route("/very-late", get(async || sleep(2 * IDLE_TIMEOUT).await))
             .route("/large", get(async || vec![b'x'; 1 << 20]));
         let stop = stop.subscribe();
-        Connections { router, tls: None, stop, limit, tasks: JoinSet::new(), open: Vec::new(), log: Log::new() }
+        Connections {
+            router,
+            tls: None,
+            stop,
+            limit,
+            tasks: JoinSet::new(),
+            open: Vec::new(),
+            log: ConnectionLog::new(),
+        }
     }
 
     impl Connections {

@@ -16,13 +16,13 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub struct LogThrottle<M = ()> {
     interval: Duration,
     /// `None` before it begins, and after its end.
-    logged: Option<Logged<M>>,
+    logged: Option<LastLogged<M>>,
     /// How often it has happened since.
     unlogged: u64,
 }
 
 #[derive(Debug)]
-struct Logged<M> {
+struct LastLogged<M> {
     message: M,
     at: Instant,
 }
@@ -68,7 +68,7 @@ impl<M: PartialEq> LogThrottle<M> {
                 return None;
             }
         }
-        self.logged = Some(Logged { message, at: Instant::now() });
+        self.logged = Some(LastLogged { message, at: Instant::now() });
         Some(std::mem::take(&mut self.unlogged) + times)
     }
 }

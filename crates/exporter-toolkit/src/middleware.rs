@@ -13,13 +13,13 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-use super::web_config::{Guesser, Unusable, Verdict, Web};
+use super::web_config::{ConfigUnusable, Guesser, Verdict, Web};
 
 /// Answers a request, or refuses it.
 pub(crate) async fn guard(State(web): State<Arc<Web>>, request: Request, next: Next) -> Response {
     let config = match web.now() {
         Ok(config) => config,
-        Err(Unusable) => return refuse(StatusCode::INTERNAL_SERVER_ERROR),
+        Err(ConfigUnusable) => return refuse(StatusCode::INTERNAL_SERVER_ERROR),
     };
     if !web.allows_one() {
         return refuse(StatusCode::TOO_MANY_REQUESTS);

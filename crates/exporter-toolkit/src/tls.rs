@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
-use super::{connection::CloseReason, web_config::Unusable};
+use super::{connection::CloseReason, web_config::ConfigUnusable};
 
 /// How long a handshake may take in all. A client on the other side of the world needs one second.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,7 +23,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const SEND_BUFFER: usize = 32 * 1024;
 
 /// The settings of the moment, if there are any.
-type Settings = Result<Arc<ServerConfig>, Unusable>;
+type Settings = Result<Arc<ServerConfig>, ConfigUnusable>;
 
 /// Shakes hands with a client. `settings` is called once the client has sent something.
 ///
@@ -77,7 +77,7 @@ where
         }
     };
     // The log has the reason already.
-    let settings = settings().map_err(|Unusable| CloseReason::Done)?;
+    let settings = settings().map_err(|ConfigUnusable| CloseReason::Done)?;
     let shaking = begun.into_stream_with(settings, |connection| connection.set_buffer_limit(Some(SEND_BUFFER)));
     match shaking.into_fallible().await {
         Ok(stream) => Ok(stream),
@@ -114,7 +114,7 @@ mod tests {
     use crate::activity::{LINGER, TrackedStream};
 
     fn no_settings() -> Settings {
-        Err(Unusable)
+        Err(ConfigUnusable)
     }
 
     #[tokio::test(start_paused = true)]

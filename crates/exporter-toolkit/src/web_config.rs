@@ -25,6 +25,6 @@ mod tls;
 
 pub(crate) use basic_auth::{Guesser, Verdict};
 pub use config::WebConfig;
-pub(crate) use reload::Unusable;
+pub(crate) use reload::ConfigUnusable;
 pub use reload::Web;
 pub use report::{WebConfigErrors, WebMistake};

@@ -21,7 +21,7 @@ use tokio::{spawn, sync::oneshot, task::spawn_blocking};
 
 use super::{
     document::Secret,
-    report::{Report, line, shown},
+    report::{Findings, line, shown},
 };
 use crate::lock;
 
@@ -42,7 +42,7 @@ const SALT_AND_HASH_OF_NOBODY: &str = "zMiIyLBKx3lVnyPVaHBIQOrepLyK1vQsuBLFjAC99
 
 impl Users {
     /// Reads the section.
-    pub(super) fn read(users: BTreeMap<String, Secret>, report: &mut Report) -> Self {
+    pub(super) fn read(users: BTreeMap<String, Secret>, report: &mut Findings) -> Self {
         let mut read = BTreeMap::new();
         for (user, hash) in users {
             let at = hash.as_ref().and_then(|hash| line(hash.referenced.line()));
@@ -151,7 +151,7 @@ impl Guesser {
 /// A password whose client has gone is compared only if no wrong guess came from its address: it was right perhaps, and
 /// the client asks again. Otherwise those who guess and go would fill the queue.
 pub(super) struct Authenticator {
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<GuessQueue>>,
     /// Results are kept under a code that only this process can make of a password.
     key: hmac::Key,
 }
@@ -166,19 +166,19 @@ const MAX_WAITING: usize = 100;
 const MAX_ADDRESSES: usize = 1000;
 
 #[derive(Default)]
-struct Shared {
-    results: Results,
+struct GuessQueue {
+    results: KnownResults,
     /// By how long they wait.
-    waiting: Vec<Waiting>,
+    waiting: Vec<WaitingGuess>,
     /// Whether somebody compares them.
     is_comparing: bool,
     turns: u64,
-    wrong: Tally,
+    wrong: GuessCounts,
 }
 
 /// Guesses, counted by where they come from.
 #[derive(Default)]
-struct Tally {
+struct GuessCounts {
     /// An address of IPv6 is a network of 64 bits. A site often has one of 48 bits, which is 65,536 of them.
     of_networks: HashMap<IpAddr, u32>,
     of_addresses: HashMap<IpAddr, u32>,
@@ -189,7 +189,7 @@ struct Tally {
 type Rank = (u32, u32, u32);
 
 /// A password that waits to be compared, and those who wait for the result.
-struct Waiting {
+struct WaitingGuess {
     code: Code,
     password: SecretBox<Vec<u8>>,
     hash: SecretString,
@@ -199,7 +199,7 @@ struct Waiting {
 
 /// Whether each was right, and when it was put here.
 #[derive(Default)]
-struct Results {
+struct KnownResults {
     of: HashMap<Code, (bool, u64)>,
     put: u64,
 }
@@ -225,7 +225,7 @@ impl Authenticator {
             if let Some(right) = shared.results.get(&code) {
                 return Verdict::of(right && known.is_some());
             }
-            shared.wait(Waiting { code, password, hash, guesser: Arc::clone(guesser), results: vec![sender] });
+            shared.wait(WaitingGuess { code, password, hash, guesser: Arc::clone(guesser), results: vec![sender] });
             if !std::mem::replace(&mut shared.is_comparing, true) {
                 // Its thread would end it if it were part of this, which ends when the client goes.
                 spawn(compare(Arc::clone(&self.shared)));
@@ -269,7 +269,7 @@ impl Verdict {
 }
 
 /// Compares all that wait. One thread at a time is busy with it.
-async fn compare(shared: Arc<Mutex<Shared>>) {
+async fn compare(shared: Arc<Mutex<GuessQueue>>) {
     loop {
         let next = {
             let mut shared = lock(&shared);
@@ -277,7 +277,7 @@ async fn compare(shared: Arc<Mutex<Shared>>) {
             shared.is_comparing = next.is_some();
             next
         };
-        let Some(Waiting { code, password, hash, guesser, results }) = next else { return };
+        let Some(WaitingGuess { code, password, hash, guesser, results }) = next else { return };
         let compared =
             spawn_blocking(move || bcrypt::verify(password.expose_secret(), hash.expose_secret()).unwrap_or(false));
         let right = compared.await.unwrap_or(false);
@@ -295,10 +295,10 @@ async fn compare(shared: Arc<Mutex<Shared>>) {
     }
 }
 
-impl Shared {
+impl GuessQueue {
     /// Lets one more wait. Of too many, one of the worst goes, and chance says which: were it the latest, guessers at its
     /// address would keep it out.
-    fn wait(&mut self, mut new: Waiting) {
+    fn wait(&mut self, mut new: WaitingGuess) {
         if let Some(same) = self.waiting.iter_mut().find(|waiting| waiting.code == new.code) {
             same.results.retain(|result| !result.is_closed());
             same.results.append(&mut new.results);
@@ -316,7 +316,7 @@ impl Shared {
         }
     }
 
-    fn take_next(&mut self) -> Option<Waiting> {
+    fn take_next(&mut self) -> Option<WaitingGuess> {
         self.drop_those_of_gone_guessers();
         self.turns += 1;
         let next = if self.turns.is_multiple_of(2) {
@@ -331,7 +331,7 @@ impl Shared {
 
     fn drop_those_of_gone_guessers(&mut self) {
         let wrong = &self.wrong;
-        self.waiting.retain(|Waiting { guesser, results, .. }| {
+        self.waiting.retain(|WaitingGuess { guesser, results, .. }| {
             let no_wrong_guess = guesser.wrong.load(Relaxed) == 0 && wrong.of(guesser).1 == 0;
             no_wrong_guess || results.iter().any(|result| !result.is_closed())
         });
@@ -340,11 +340,11 @@ impl Shared {
     /// Of each that waits. Those that wait count like wrong ones, or those who guess once on each of many connections
     /// would be as good as any client until their guesses were compared.
     fn ranks(&self) -> Vec<Rank> {
-        let mut waiting = Tally::default();
-        for Waiting { guesser, .. } in &self.waiting {
+        let mut waiting = GuessCounts::default();
+        for WaitingGuess { guesser, .. } in &self.waiting {
             waiting.add(guesser);
         }
-        let rank = |Waiting { guesser, .. }: &Waiting| {
+        let rank = |WaitingGuess { guesser, .. }: &WaitingGuess| {
             let ((of_network, of_address), more) = (self.wrong.of(guesser), waiting.of(guesser));
             (of_network.saturating_add(more.0), of_address.saturating_add(more.1), guesser.wrong.load(Relaxed))
         };
@@ -357,7 +357,7 @@ impl Shared {
     }
 }
 
-impl Tally {
+impl GuessCounts {
     /// Counts one more. Those with the least make room, so that many addresses do not have those with many forgotten.
     fn add(&mut self, guesser: &Guesser) {
         let Some(address) = guesser.address else { return };
@@ -387,7 +387,7 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-impl Results {
+impl KnownResults {
     fn get(&self, code: &Code) -> Option<bool> {
         self.of.get(code).map(|(right, _)| *right)
     }
@@ -437,10 +437,10 @@ mod tests {
         Users(costs.iter().enumerate().map(|(number, cost)| (number.to_string(), hash(cost))).collect())
     }
 
-    fn waiting(number: u64, guesser: &Arc<Guesser>) -> Waiting {
+    fn waiting(number: u64, guesser: &Arc<Guesser>) -> WaitingGuess {
         let mut code = Code::default();
         code[..8].copy_from_slice(&number.to_be_bytes());
-        Waiting {
+        WaitingGuess {
             code,
             password: SecretBox::new(Box::default()),
             hash: SecretString::from(""),
@@ -450,17 +450,17 @@ mod tests {
     }
 
     /// Lets one wait, and its client with it.
-    fn wait(shared: &mut Shared, number: u64, guesser: &Arc<Guesser>) -> oneshot::Receiver<bool> {
+    fn wait(shared: &mut GuessQueue, number: u64, guesser: &Arc<Guesser>) -> oneshot::Receiver<bool> {
         let (sender, client) = oneshot::channel();
-        shared.wait(Waiting { results: vec![sender], ..waiting(number, guesser) });
+        shared.wait(WaitingGuess { results: vec![sender], ..waiting(number, guesser) });
         client
     }
 
-    fn waits(shared: &Shared, guess: u64) -> bool {
+    fn waits(shared: &GuessQueue, guess: u64) -> bool {
         shared.waiting.iter().any(|waiting| number(waiting) == guess)
     }
 
-    fn number(waiting: &Waiting) -> u64 {
+    fn number(waiting: &WaitingGuess) -> u64 {
         u64::from_be_bytes(*waiting.code.first_chunk().unwrap())
     }
 
@@ -544,7 +544,7 @@ mod tests {
 
     #[test]
     fn one_turn_is_of_who_guessed_wrong_least_and_the_next_of_who_waits_longest() {
-        let mut shared = Shared::default();
+        let mut shared = GuessQueue::default();
         let (near, far) = (guesser("192.0.2.1"), guesser("198.51.100.1"));
         let fresh = guesser("192.0.2.1");
         shared.blame(&near);
@@ -557,7 +557,7 @@ mod tests {
 
     #[test]
     fn guesses_wait_in_a_bounded_number_and_the_same_one_once() {
-        let mut shared = Shared::default();
+        let mut shared = GuessQueue::default();
         let (bad, good) = (guesser("2001:db8::1"), guesser("2001:db8:1::1"));
         let mut clients = Vec::new();
         for number in 0..2 * MAX_WAITING as u64 {
@@ -581,9 +581,9 @@ mod tests {
     /// ten times as fast as one is compared. It gives up after a hundred comparisons and asks again, as often as this.
     fn gets_a_turn(client: &str, tries: u32, mut guesser_of: impl FnMut(u64) -> Arc<Guesser>, they_stay: bool) -> bool {
         const RIGHT: u64 = u64::MAX;
-        let (mut shared, mut clients) = (Shared::default(), Vec::new());
+        let (mut shared, mut clients) = (GuessQueue::default(), Vec::new());
         let mut guesses = 0;
-        let mut guess = |shared: &mut Shared, times| {
+        let mut guess = |shared: &mut GuessQueue, times| {
             for _ in 0..times {
                 guesses += 1;
                 if !they_stay {
@@ -593,7 +593,7 @@ mod tests {
             }
             assert!(shared.waiting.len() <= MAX_WAITING);
         };
-        let compare_one = |shared: &mut Shared| {
+        let compare_one = |shared: &mut GuessQueue| {
             let next = shared.take_next().unwrap();
             if number(&next) != RIGHT {
                 shared.blame(&next.guesser);
@@ -638,7 +638,7 @@ mod tests {
 
     #[test]
     fn many_addresses_that_guess_wrong_have_none_forgotten_that_guessed_wrong_often() {
-        let (mut shared, bad) = (Shared::default(), guesser("2001:db8::1"));
+        let (mut shared, bad) = (GuessQueue::default(), guesser("2001:db8::1"));
         shared.blame(&bad);
         shared.blame(&bad);
         for number in 0..2 * MAX_ADDRESSES {
@@ -653,7 +653,7 @@ mod tests {
 
     #[test]
     fn a_guess_whose_client_has_gone_waits_only_where_no_wrong_guess() {
-        let (mut shared, bad, good) = (Shared::default(), guesser("198.51.100.1"), guesser("192.0.2.1"));
+        let (mut shared, bad, good) = (GuessQueue::default(), guesser("198.51.100.1"), guesser("192.0.2.1"));
         drop((wait(&mut shared, 1, &bad), wait(&mut shared, 2, &good)));
         shared.blame(&guesser("198.51.100.1"));
         let _stays = wait(&mut shared, 3, &bad);

@@ -11,9 +11,9 @@ use super::{
     basic_auth::Users,
     document::{self, Document},
     file::{FileBytes, read_bytes},
-    pem::Material,
+    pem::TlsFiles,
     rate_limit::RateLimit,
-    report::{Report, WebConfigErrors, WebMistake, line, shown},
+    report::{Findings, WebConfigErrors, WebMistake, line, shown},
     tls::TlsSettings,
 };
 
@@ -92,14 +92,14 @@ impl WebConfig {
 
     /// What is right only if there is no mistake, and every mistake in the text.
     fn read_text(text: &str, directory: &Path) -> Result<(Self, Vec<WebMistake>), WebMistake> {
-        let mut report = Report::default();
+        let mut report = Findings::default();
         let config = Self::read(document::parse(text)?, directory, &mut report);
         report.mistakes.sort_by_key(|mistake| mistake.line);
         Ok((Self { warnings: report.warnings, ..config }, report.mistakes))
     }
 
     /// Reads every section. Where one has a mistake something stands in, so that the rest is read too.
-    fn read(document: Document, directory: &Path, report: &mut Report) -> Self {
+    fn read(document: Document, directory: &Path, report: &mut Findings) -> Self {
         let http = document.http_server_config.unwrap_or_default();
         let http2 = http.http2.unwrap_or(true);
         let headers = http.headers.unwrap_or_default();
@@ -119,7 +119,7 @@ impl WebConfig {
 pub(super) struct Loaded {
     pub(super) config: WebConfig,
     pub(super) bytes: FileBytes,
-    pub(super) tls: Option<(Material, ServerConfig)>,
+    pub(super) tls: Option<(TlsFiles, ServerConfig)>,
 }
 
 /// The headers that can be set, and to what, where not to anything.
@@ -131,7 +131,7 @@ const HEADERS: [(&str, &[&str]); 5] = [
     ("X-XSS-Protection", &[]),
 ];
 
-fn read_header(name: &str, value: Option<Spanned<String>>, report: &mut Report) -> Option<(HeaderName, HeaderValue)> {
+fn read_header(name: &str, value: Option<Spanned<String>>, report: &mut Findings) -> Option<(HeaderName, HeaderValue)> {
     let key = format!("http_server_config.headers.{}", shown(name));
     let at = value.as_ref().and_then(|value| line(value.referenced.line()));
     let value = value.map(|value| value.value).unwrap_or_default();

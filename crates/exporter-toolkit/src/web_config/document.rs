@@ -15,15 +15,15 @@ use super::report::{WebMistake, line, shown};
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Document {
-    pub(super) tls_server_config: Option<Tls>,
-    pub(super) http_server_config: Option<Http>,
+    pub(super) tls_server_config: Option<TlsSection>,
+    pub(super) http_server_config: Option<HttpSection>,
     pub(super) basic_auth_users: Option<BTreeMap<String, Secret>>,
-    pub(super) rate_limit: Option<RateLimit>,
+    pub(super) rate_limit: Option<RateLimitSection>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Tls {
+pub(super) struct TlsSection {
     pub(super) cert: Secret,
     pub(super) key: Secret,
     pub(super) client_ca: Secret,
@@ -39,7 +39,7 @@ pub(super) struct Tls {
     pub(super) prefer_server_cipher_suites: Option<bool>,
 }
 
-impl Tls {
+impl TlsSection {
     /// Whether it asks for TLS: one of these is there and not blank.
     pub(super) fn asks_for_tls(&self) -> bool {
         let texts = [&self.cert_file, &self.key_file, &self.client_ca_file, &self.client_auth_type];
@@ -51,14 +51,14 @@ impl Tls {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Http {
+pub(super) struct HttpSection {
     pub(super) http2: Option<bool>,
     pub(super) headers: Option<BTreeMap<String, Text>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RateLimit {
+pub(super) struct RateLimitSection {
     pub(super) interval: Text,
     pub(super) burst: Option<i64>,
 }

@@ -22,14 +22,14 @@ pub(super) const SECTION: &str = "tls_server_config";
 
 /// Something in PEM form and where it is.
 #[derive(Debug)]
-pub(super) struct Pem {
+pub(super) struct PemSetting {
     pub(super) key: &'static str,
     pub(super) line: Option<usize>,
-    source: Source,
+    source: PemSource,
 }
 
 #[derive(Debug)]
-enum Source {
+enum PemSource {
     Inline(SecretString),
     File {
         path: PathBuf,
@@ -40,13 +40,13 @@ enum Source {
 
 /// What the files of the settings hold.
 #[derive(Debug)]
-pub(super) struct Material {
+pub(super) struct TlsFiles {
     pub(super) cert: FileBytes,
     pub(super) key: FileBytes,
     pub(super) client_ca: Option<FileBytes>,
 }
 
-impl Pem {
+impl PemSetting {
     /// What the two keys say; the file wins.
     pub(super) fn of(
         [file_key, inline_key]: [&'static str; 2],
@@ -57,19 +57,19 @@ impl Pem {
         if let Some(file) = file.filter(|file| !file.value.is_empty()) {
             let path = directory.join(&file.value);
             let shown = if may_be_secret(&file.value) { HIDDEN.to_owned() } else { format!("({})", path.display()) };
-            let source = Source::File { path, shown };
+            let source = PemSource::File { path, shown };
             return Some(Self { key: file_key, line: line(file.referenced.line()), source });
         }
         let inline = inline.filter(|inline| !inline.value.expose_secret().is_empty())?;
-        Some(Self { key: inline_key, line: line(inline.referenced.line()), source: Source::Inline(inline.value) })
+        Some(Self { key: inline_key, line: line(inline.referenced.line()), source: PemSource::Inline(inline.value) })
     }
 
     pub(super) fn read(&self) -> Result<FileBytes, WebMistake> {
         match &self.source {
-            Source::Inline(text) => Ok(SecretBox::new(Box::new(text.expose_secret().as_bytes().to_vec()))),
+            PemSource::Inline(text) => Ok(SecretBox::new(Box::new(text.expose_secret().as_bytes().to_vec()))),
             // The usual way to name an empty file; what it lacks says more than that it is a device.
-            Source::File { path, .. } if path == Path::new("/dev/null") => Ok(SecretBox::default()),
-            Source::File { path, shown } => read_bytes(path).map_err(|error| {
+            PemSource::File { path, .. } if path == Path::new("/dev/null") => Ok(SecretBox::default()),
+            PemSource::File { path, shown } => read_bytes(path).map_err(|error| {
                 let remedy = "name a file that this user can read; a path starts at the directory of this file";
                 self.mistake(format!("failed to read {} {shown}: {error}; {remedy}", self.key))
             }),
@@ -78,7 +78,7 @@ impl Pem {
 
     /// What to say if everybody can read the file. A group may be how this program reads it.
     pub(super) fn warning_if_open(&self) -> Option<String> {
-        let Source::File { path, shown } = &self.source else { return None };
+        let PemSource::File { path, shown } = &self.source else { return None };
         let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
         (mode & 0o004 != 0).then(|| {
             format!(
@@ -97,7 +97,7 @@ impl Pem {
     }
 }
 
-impl Material {
+impl TlsFiles {
     /// All of it.
     pub(super) fn parts(&self) -> Vec<&[u8]> {
         let parts = [&self.cert, &self.key].into_iter().chain(&self.client_ca);

@@ -10,7 +10,7 @@ use serde_saphyr::Spanned;
 use super::{
     document::{self, Text},
     pem::SECTION,
-    report::{Report, line, shown},
+    report::{Findings, line, shown},
 };
 
 /// How TLS is spoken.
@@ -61,7 +61,7 @@ const CURVES: [(&str, NamedGroup); 4] = [
 
 impl Protocol {
     /// Reads what the section says of it; `None` without TLS. An unknown name is a mistake also then.
-    pub(super) fn read(section: &document::Tls, http2: bool, report: &mut Report) -> Option<Self> {
+    pub(super) fn read(section: &document::TlsSection, http2: bool, report: &mut Findings) -> Option<Self> {
         let library = aws_lc_rs::default_provider();
         let known = CIPHER_SUITES.map(|name| (name, cipher_suite(&library, name)));
         let wanted = section.cipher_suites.as_deref().unwrap_or_default();
@@ -125,7 +125,7 @@ pub(super) fn read_names<T: Copy>(
     (key, unknown): (&str, &str),
     names: &[Spanned<String>],
     known: &[(&'static str, T)],
-    report: &mut Report,
+    report: &mut Findings,
 ) -> Option<Vec<(&'static str, T)>> {
     let mut found = Vec::new();
     for name in names {
@@ -142,7 +142,7 @@ pub(super) fn read_names<T: Copy>(
 }
 
 /// Leaves out what the library does not have, with a warning.
-fn supported<T>(what: &str, named: Vec<(&'static str, Option<T>)>, report: &mut Report) -> Vec<T> {
+fn supported<T>(what: &str, named: Vec<(&'static str, Option<T>)>, report: &mut Findings) -> Vec<T> {
     let lacking: Vec<_> = named.iter().filter(|(_, found)| found.is_none()).map(|(name, _)| *name).collect();
     if !lacking.is_empty() {
         let lacking = lacking.join(", ");
@@ -157,7 +157,7 @@ fn check_cipher_suites(
     versions: &[&SupportedProtocolVersion],
     http2: bool,
     at: Option<usize>,
-    report: &mut Report,
+    report: &mut Findings,
 ) -> bool {
     let key = "tls_server_config.cipher_suites";
     if suites.is_empty() && versions == ONLY_12 {
@@ -172,7 +172,7 @@ fn check_cipher_suites(
     true
 }
 
-fn read_version(key: &str, text: &Text, report: &mut Report) -> Option<u8> {
+fn read_version(key: &str, text: &Text, report: &mut Findings) -> Option<u8> {
     let names = read_names((key, "unknown TLS version"), text.as_slice(), &VERSIONS, report)?;
     names.first().map(|(_, version)| *version)
 }
@@ -186,7 +186,7 @@ fn served_versions(
     min: Option<u8>,
     max: Option<u8>,
     max_text: Option<&Spanned<String>>,
-    report: &mut Report,
+    report: &mut Findings,
 ) -> &'static [&'static SupportedProtocolVersion] {
     let (min, max) = (min.unwrap_or(12), max.unwrap_or(13));
     let at = max_text.and_then(|text| line(text.referenced.line()));

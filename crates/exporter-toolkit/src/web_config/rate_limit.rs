@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     document,
-    report::{Report, line, shown},
+    report::{Findings, line, shown},
 };
 
 /// One request in each interval, and a number of them at once after a pause.
@@ -18,7 +18,7 @@ pub(super) struct RateLimit {
 
 impl RateLimit {
     /// Reads the section; `None` is no limit.
-    pub(super) fn read(section: document::RateLimit, report: &mut Report) -> Option<Self> {
+    pub(super) fn read(section: document::RateLimitSection, report: &mut Findings) -> Option<Self> {
         let interval = section.interval?;
         let Some(nanoseconds) = parse_duration(&interval.value) else {
             let text = format!(

@@ -30,7 +30,7 @@ use crate::{
 /// A web configuration that is followed while the program runs.
 #[derive(Debug)]
 pub struct Web {
-    shared: Arc<Shared>,
+    shared: Arc<FollowedFiles>,
     /// These are as they were at the start.
     is_tls: bool,
     limiter: Option<Mutex<Limiter>>,
@@ -39,17 +39,17 @@ pub struct Web {
 
 /// The configuration cannot be used now; the log says why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Unusable;
+pub(crate) struct ConfigUnusable;
 
 #[derive(Debug)]
-struct Shared {
-    reloader: Mutex<Reloader>,
-    current: Mutex<Current>,
+struct FollowedFiles {
+    reloader: Mutex<WebConfigReloader>,
+    current: Mutex<CurrentConfig>,
 }
 
 /// What the last look at the files found.
 #[derive(Debug, Clone, Default)]
-struct Current {
+struct CurrentConfig {
     /// They were read in time.
     is_read: bool,
     config: Option<Arc<WebConfig>>,
@@ -58,10 +58,10 @@ struct Current {
 
 /// Looks at the files.
 #[derive(Debug)]
-struct Reloader {
+struct WebConfigReloader {
     file: PathBuf,
-    started: Started,
-    protection: Protection,
+    started: StartSettings,
+    protection: RequiredProtection,
     config: Reloaded<WebConfig>,
     /// `None` if the program was started without TLS.
     tls: Option<Reloaded<ServerConfig>>,
@@ -69,7 +69,7 @@ struct Reloader {
 
 /// What stays as it was at the start.
 #[derive(Debug, Clone, Copy)]
-struct Started {
+struct StartSettings {
     is_tls: bool,
     http2: bool,
     rate_limit: Option<RateLimit>,
@@ -78,7 +78,7 @@ struct Started {
 /// What has kept anybody out so far. A file that is empty, or of which the end is not written yet, lacks it just as one
 /// that is meant to do without, so it takes a restart to do without.
 #[derive(Debug, Clone, Copy, Default)]
-struct Protection {
+struct RequiredProtection {
     users: bool,
     clients: ClientRules,
 }
@@ -111,14 +111,14 @@ impl Web {
             rate_limit = config.rate_limit.is_some(),
             "The web configuration is in use."
         );
-        let started = Started { is_tls: tls.is_some(), http2: config.http2, rate_limit: config.rate_limit };
-        let protection = Protection::of(&config);
+        let started = StartSettings { is_tls: tls.is_some(), http2: config.http2, rate_limit: config.rate_limit };
+        let protection = RequiredProtection::of(&config);
         let config = Reloaded::new("The web configuration", &[bytes.expose_secret()], config);
         let tls = tls.map(|(material, made)| Reloaded::new("The TLS configuration", &material.parts(), made));
-        let reloader = Reloader { file: file.to_owned(), started, protection, config, tls };
+        let reloader = WebConfigReloader { file: file.to_owned(), started, protection, config, tls };
         let current = Mutex::new(reloader.current());
         Ok(Self {
-            shared: Arc::new(Shared { reloader: Mutex::new(reloader), current }),
+            shared: Arc::new(FollowedFiles { reloader: Mutex::new(reloader), current }),
             is_tls: started.is_tls,
             limiter: started.rate_limit.map(|limit| Mutex::new(Limiter::new(limit))),
             authenticator: Authenticator::new(),
@@ -139,7 +139,7 @@ impl Web {
                     }
                 }
                 Look::Unfinished => {
-                    *lock(&self.shared.current) = Current::default();
+                    *lock(&self.shared.current) = CurrentConfig::default();
                     // A slow disk comes and goes, so an end in between does not make it news.
                     if late.count(1).is_some() {
                         is_logged = true;
@@ -164,16 +164,16 @@ impl Web {
     ///
     /// # Errors
     /// If the file holds no configuration at the moment.
-    pub(crate) fn now(&self) -> Result<Arc<WebConfig>, Unusable> {
-        lock(&self.shared.current).config.clone().ok_or(Unusable)
+    pub(crate) fn now(&self) -> Result<Arc<WebConfig>, ConfigUnusable> {
+        lock(&self.shared.current).config.clone().ok_or(ConfigUnusable)
     }
 
     /// What is right for a connection that has come now.
     ///
     /// # Errors
     /// If the files hold no configuration of TLS at the moment.
-    pub(crate) fn tls_now(&self) -> Result<Arc<ServerConfig>, Unusable> {
-        lock(&self.shared.current).tls.clone().ok_or(Unusable)
+    pub(crate) fn tls_now(&self) -> Result<Arc<ServerConfig>, ConfigUnusable> {
+        lock(&self.shared.current).tls.clone().ok_or(ConfigUnusable)
     }
 
     /// Whether the files can be read in time, whatever is in them. A mistake in them does not count: it is over when it
@@ -204,7 +204,7 @@ impl Web {
     }
 }
 
-impl Shared {
+impl FollowedFiles {
     fn look(&self) {
         let mut reloader = lock(&self.reloader);
         reloader.look();
@@ -213,7 +213,7 @@ impl Shared {
     }
 }
 
-impl Reloader {
+impl WebConfigReloader {
     fn look(&mut self) {
         let Self { file, started, protection, config, tls } = self;
         match read_file(file) {
@@ -242,11 +242,11 @@ impl Reloader {
         }
     }
 
-    fn current(&self) -> Current {
+    fn current(&self) -> CurrentConfig {
         let config = self.config.made.as_ref().ok().cloned();
         // A mistake anywhere in the file stops both.
         let tls = self.tls.as_ref().filter(|_| config.is_some()).and_then(|tls| tls.made.as_ref().ok().cloned());
-        Current { is_read: true, config, tls }
+        CurrentConfig { is_read: true, config, tls }
     }
 
     fn log(&mut self) {
@@ -303,7 +303,7 @@ impl<T> Reloaded<T> {
     }
 }
 
-impl Protection {
+impl RequiredProtection {
     fn of(config: &WebConfig) -> Self {
         let clients = config.tls.as_ref().map(TlsSettings::client_rules).unwrap_or_default();
         Self { users: !config.users.is_empty(), clients }
@@ -333,7 +333,7 @@ impl Protection {
     }
 }
 
-impl Started {
+impl StartSettings {
     /// What to say of a configuration that is not in use as a whole.
     fn warning(&self, config: &WebConfig) -> Option<String> {
         // That TLS ends is a mistake.

@@ -55,12 +55,12 @@ impl Error for WebConfigErrors {}
 
 /// Collects mistakes and warnings while a document is read.
 #[derive(Debug, Default)]
-pub(super) struct Report {
+pub(super) struct Findings {
     pub(super) mistakes: Vec<WebMistake>,
     pub(super) warnings: Vec<String>,
 }
 
-impl Report {
+impl Findings {
     pub(super) fn mistake(&mut self, line: Option<usize>, key: &str, text: impl Into<String>) {
         self.mistakes.push(WebMistake { line, key: key.to_owned(), text: text.into() });
     }

@@ -13,17 +13,17 @@ use super::{
     certificate,
     client_auth::{self, Authorities, ClientAuth},
     document::{self, Text},
-    pem::{DAMAGED, Material, NO_CERTIFICATE, Pem, SECTION, certificates, private_key},
+    pem::{DAMAGED, NO_CERTIFICATE, PemSetting, SECTION, TlsFiles, certificates, private_key},
     protocol::{Protocol, read_names},
-    report::{Report, WebMistake},
+    report::{Findings, WebMistake},
 };
 
 /// What TLS is served with; its files are not read yet.
 #[derive(Debug)]
 pub(super) struct TlsSettings {
-    cert: Pem,
-    key: Pem,
-    client_ca: Option<Pem>,
+    cert: PemSetting,
+    key: PemSetting,
+    client_ca: Option<PemSetting>,
     client_auth: ClientAuth,
     allowed_sans: Option<Vec<String>>,
     protocol: Protocol,
@@ -53,10 +53,10 @@ impl TlsSettings {
     /// `None` where the section asks for no TLS, or lacks what TLS needs, which is a mistake. For what is wrong
     /// otherwise something stands in, so that the files are looked at too.
     pub(super) fn read_section(
-        section: document::Tls,
+        section: document::TlsSection,
         directory: &Path,
         http2: bool,
-        report: &mut Report,
+        report: &mut Findings,
     ) -> Option<Self> {
         let protocol = Protocol::read(&section, http2, report);
         if !section.asks_for_tls() {
@@ -65,9 +65,10 @@ impl TlsSettings {
             }
             return None;
         }
-        let cert = Pem::of(["cert_file", "cert"], section.cert_file, section.cert, directory);
-        let key = Pem::of(["key_file", "key"], section.key_file, section.key, directory);
-        let client_ca = Pem::of(["client_ca_file", "client_ca"], section.client_ca_file, section.client_ca, directory);
+        let cert = PemSetting::of(["cert_file", "cert"], section.cert_file, section.cert, directory);
+        let key = PemSetting::of(["key_file", "key"], section.key_file, section.key, directory);
+        let client_ca =
+            PemSetting::of(["client_ca_file", "client_ca"], section.client_ca_file, section.client_ca, directory);
         let client_auth = read_client_auth(section.client_auth_type, report);
         if cert.is_none() {
             report.mistake(None, SECTION, "missing one of cert or cert_file: TLS needs a certificate");
@@ -124,10 +125,10 @@ impl TlsSettings {
     ///
     /// # Errors
     /// With each that cannot be read.
-    pub(super) fn read(&self) -> Result<Material, Vec<WebMistake>> {
-        let client_ca = self.client_ca.as_ref().map(Pem::read).transpose();
+    pub(super) fn read(&self) -> Result<TlsFiles, Vec<WebMistake>> {
+        let client_ca = self.client_ca.as_ref().map(PemSetting::read).transpose();
         let (cert, key, client_ca) = all(self.cert.read(), self.key.read(), client_ca)?;
-        Ok(Material { cert, key, client_ca })
+        Ok(TlsFiles { cert, key, client_ca })
     }
 
     /// What rustls serves with, and what is odd about the files.
@@ -136,7 +137,7 @@ impl TlsSettings {
     /// With each of certificate, key and certificate authorities that cannot be used.
     pub(super) fn build(
         &self,
-        material: &Material,
+        material: &TlsFiles,
         http2: bool,
     ) -> Result<(ServerConfig, Vec<String>), Vec<WebMistake>> {
         let mut warnings = Vec::new();
@@ -181,7 +182,7 @@ impl TlsSettings {
     }
 
     /// The certificate authorities of clients. As in Go, those of the system where none is named.
-    fn authorities(&self, material: &Material, warnings: &mut Vec<String>) -> Result<Authorities, WebMistake> {
+    fn authorities(&self, material: &TlsFiles, warnings: &mut Vec<String>) -> Result<Authorities, WebMistake> {
         let mut store = RootCertStore::empty();
         if !self.client_auth.verifies() {
             return Ok(Authorities { store, are_named: false });
@@ -210,7 +211,7 @@ impl TlsSettings {
 }
 
 /// What is asked of clients. For an unknown policy the strictest stands in.
-fn read_client_auth(text: Text, report: &mut Report) -> ClientAuth {
+fn read_client_auth(text: Text, report: &mut Findings) -> ClientAuth {
     let text = text.filter(|text| !text.value.is_empty());
     let known = read_names(("client_auth_type", "invalid ClientAuth"), text.as_slice(), &ClientAuth::NAMED, report);
     match known.as_deref() {
