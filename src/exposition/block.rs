@@ -9,11 +9,14 @@ use super::{
     target::TargetView,
     text::{self, label},
 };
-use crate::model::Field;
+use crate::model::{Field, Texts};
 
-/// Certificates in a block. Fewer compress worse. With more, a day that is over for one of them costs more, and so does
-/// a client that does not read, as it holds one or two blocks.
-const CERTIFICATES: usize = 128;
+/// Certificates in a block. Fewer compress worse and take more writes to send. With more, a day that is over for one of
+/// them costs more, and so does a client that does not read, as it holds one or two blocks.
+const CERTIFICATES: usize = 512;
+
+/// Of those with everything in the labels. The text is as long as that of a block of the other families.
+const CERTIFICATES_IN_FULL: usize = CERTIFICATES / 4;
 
 /// Targets in a block. One has up to a dozen samples of a family.
 const TARGETS: usize = 32;
@@ -47,8 +50,9 @@ impl Place {
                 cut(targets.len(), TARGETS).for_each(|range| add(range, 0..0));
                 continue;
             }
+            let size = if let Subject::CertificateInfo = subject { CERTIFICATES_IN_FULL } else { CERTIFICATES };
             for (number, view) in targets.iter().enumerate() {
-                cut(view.certificates().len(), CERTIFICATES).for_each(|range| add(number..number + 1, range));
+                cut(view.certificates().len(), size).for_each(|range| add(number..number + 1, range));
             }
         }
         places
@@ -83,6 +87,8 @@ impl Place {
         let Some(listing) = view.listing() else { return i64::MAX };
         let start = format!("{}{{{}", family.name, view.certificate_labels);
         let mut until = i64::MAX;
+        // The last certificate's texts that others have too, as labels: nearly always those of the next one as well.
+        let mut shared: Option<(&Texts, String)> = None;
         for certificate in view.shown(self.certificates.clone()) {
             until = until.min(certificate.days_change_at(now).unwrap_or(i64::MAX));
             let value = match family.subject {
@@ -100,8 +106,17 @@ impl Place {
                 let kind = view.state.zone.kind;
                 label(text, kind.scope().id_label(), view.state.zone.id.as_str());
                 label(text, "status", certificate.status.label());
-                for (field, value) in texts.filter(|(field, _)| kind.details().contains(*field)) {
+                let is_shown = |(field, _): &(Field, &str)| kind.details().contains(*field);
+                for (field, value) in texts.by_ref().take(Field::OWN - Field::KEY.len()).filter(is_shown) {
                     label(text, field.label(), value);
+                }
+                match &shared {
+                    Some((of, labels)) if of.shares_with(&certificate.texts) => text.push_str(labels),
+                    _ => {
+                        let start = text.len();
+                        texts.filter(is_shown).for_each(|(field, value)| label(text, field.label(), value));
+                        shared = Some((&certificate.texts, text[start..].to_owned()));
+                    }
                 }
             }
             // Writing to a string cannot fail.

@@ -98,6 +98,18 @@ fn many_certificates_and_many_targets_are_cut_into_blocks() {
     assert_eq!(parse(&text(&Exposition::new(settings()))).len(), 0);
 }
 
+#[test]
+fn each_certificate_has_its_own_details_and_those_that_it_shares() {
+    let issuers = ["a", "a", "b", "a", "b", "b", "\""];
+    let entries = issuers.iter().enumerate().map(|(n, issuer)| {
+        let certificate = certificate(&format!("{n}"), "x", Status::Active, NOW + 10 * DAY);
+        Certificate { texts: certificate.texts.with(Field::Issuer, issuer), ..certificate }
+    });
+    let series = parse(&render(&snapshot(vec![listed(0, "a.example", entries.collect())]), &settings(), NOW));
+    let found = series.keys().filter(|(name, _)| name == "cloudflare_certificate_info");
+    assert!(found.map(|(_, labels)| &*labels["issuer"]).eq(issuers));
+}
+
 /// The text as a reader understands it: every series once, in well-formed families.
 fn parse(text: &str) -> BTreeMap<(String, BTreeMap<String, String>), f64> {
     let mut series = BTreeMap::new();
