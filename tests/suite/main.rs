@@ -11,6 +11,7 @@ mod check;
 mod docs;
 mod faults;
 mod hostile;
+mod kinds;
 mod layers;
 mod listing;
 mod logs;
