@@ -5,7 +5,7 @@ use std::{
     fmt::Write as _,
     io,
     ops::ControlFlow::{self, Continue},
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 
 use tokio::{
@@ -22,12 +22,14 @@ use super::{
 
 /// Answers requests until one side ends it.
 /// An error is a peer that is gone or does not speak HTTP.
-pub(super) async fn serve(stream: &mut TcpStream, state: &Mutex<State>) -> io::Result<()> {
+pub(super) async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) -> io::Result<()> {
+    // Without it one byte at a time would be gathered by the kernel.
+    stream.set_nodelay(true)?;
     let mut received = Vec::new();
-    while let Some(request) = read_request(stream, &mut received).await? {
+    while let Some(request) = read_request(&mut stream, &mut received).await? {
         let keep = request.method == "GET" && !has_token(&request, "connection", "close");
-        let (answer, body) = answer(request, state).await;
-        if send(stream, &answer, &body).await?.is_break() {
+        let (answer, body) = answer(request, &state).await;
+        if send(&mut stream, &answer, &body).await?.is_break() {
             return Ok(());
         }
         if !keep {

@@ -38,7 +38,7 @@ use std::{
 };
 
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     task::{AbortHandle, JoinSet},
     time::sleep,
 };
@@ -133,7 +133,7 @@ async fn accept(listener: TcpListener, state: Arc<Mutex<State>>, made: Arc<Atomi
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     made.fetch_add(1, Ordering::Relaxed);
-                    connections.spawn(serve_tcp(stream, Arc::clone(&state)));
+                    connections.spawn(connection::serve(stream, Arc::clone(&state)));
                 }
                 // Out of descriptors, most likely: others have to close first.
                 Err(_) => sleep(Duration::from_millis(20)).await,
@@ -141,13 +141,6 @@ async fn accept(listener: TcpListener, state: Arc<Mutex<State>>, made: Arc<Atomi
             Some(_) = connections.join_next() => {}
         }
     }
-}
-
-/// An error here means that the peer is gone.
-async fn serve_tcp(mut stream: TcpStream, state: Arc<Mutex<State>>) {
-    // Without it one byte at a time would be gathered by the kernel.
-    let _ = stream.set_nodelay(true);
-    let _ = connection::serve(&mut stream, &state).await;
 }
 
 #[cfg(test)]

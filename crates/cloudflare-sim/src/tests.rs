@@ -5,7 +5,10 @@ use std::{sync::LazyLock, time::Duration};
 use chrono::{DateTime, Utc};
 use reqwest::{Client, Response, redirect};
 use serde_json::{Value, json};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 
 use super::*;
 

@@ -3,7 +3,7 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -12,6 +12,8 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep},
 };
+
+use crate::lock;
 
 /// How long a client may take to notice that the connection ends, and to take the end of a response before that.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
@@ -92,8 +94,7 @@ impl Activity {
     }
 
     fn traffic(&self) -> MutexGuard<'_, Traffic> {
-        // What is locked here is whole at all times.
-        self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.traffic)
     }
 }
 

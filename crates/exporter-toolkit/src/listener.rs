@@ -248,7 +248,7 @@ fn ticks(period: Duration) -> Interval {
 }
 
 /// What is logged of connections: once in a while, since a client can cause it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct ConnectionLog {
     evicted: LogThrottle,
     idle: LogThrottle,
@@ -259,13 +259,7 @@ struct ConnectionLog {
 
 impl ConnectionLog {
     fn new() -> Self {
-        Self {
-            evicted: LogThrottle::default(),
-            idle: LogThrottle::default(),
-            header_too_large: LogThrottle::default(),
-            handshakes: LogThrottle::default(),
-            handshakes_in_detail: LogThrottle::every(DETAIL_EVERY),
-        }
+        Self { handshakes_in_detail: LogThrottle::every(DETAIL_EVERY), ..Self::default() }
     }
 
     fn evicted(&mut self, limit: usize) {
