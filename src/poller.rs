@@ -20,7 +20,7 @@ use schedule::{Planned, Schedule};
 use crate::{
     cloudflare::{Priority, requests_for},
     log_throttle::LogThrottle,
-    model::{Baseline, Cause, DeadToken, Failure, Listing, MissingIds, Reason, Snapshot, Zone, ZoneState},
+    model::{Baseline, Cause, DeadToken, Failure, Listing, MissingIds, Reason, Scope, Snapshot, Zone, ZoneState},
 };
 
 /// How often the loop shows that it lives, and looks at whether the budget carries the zones.
@@ -28,6 +28,21 @@ pub const PULSE_EVERY: Duration = Duration::from_secs(10);
 
 /// How often a target is asked for that the plan does not include.
 const NOT_ON_PLAN_AGAIN: Duration = Duration::from_secs(86_400);
+
+/// Logs something about a target: its kind, and the zone or account.
+macro_rules! log_target {
+    ($level:ident, $state:expr, $($rest:tt)+) => {{
+        let (state, kind) = (&$state, $state.zone.kind);
+        match kind.scope() {
+            Scope::Zone => {
+                tracing::$level!(kind = kind.label(), zone = %state.name, zone_id = %state.zone.id, $($rest)+);
+            }
+            Scope::Account => {
+                tracing::$level!(kind = kind.label(), account = %state.name, account_id = %state.zone.id, $($rest)+);
+            }
+        }
+    }};
+}
 
 /// What a poll has to do.
 #[derive(Debug, Clone)]
@@ -305,7 +320,12 @@ impl<C: PartialEq> Zones<C> {
                 }
                 memory.log_success(&before, &state);
                 if vanished > 0 {
-                    tracing::warn!(zone = %state.name, zone_id = %state.zone.id, vanished, "Certificates that were usable have vanished from two listings in a row. Their alerts end; see cloudflare_certificates_vanished_total.");
+                    log_target!(
+                        warn,
+                        state,
+                        vanished,
+                        "Usable certificates have vanished from the listing. Their alerts end; see cloudflare_certificates_vanished_total."
+                    );
                 }
                 state
             }
@@ -315,7 +335,7 @@ impl<C: PartialEq> Zones<C> {
                 memory.wants_name = false;
                 memory.failure_log.end();
                 if before.available != Some(false) {
-                    tracing::info!(kind = before.zone.kind.label(), scope = %before.name, reason = %failure, "The plan does not include this kind of certificate. It is asked for again once a day.");
+                    log_target!(info, before, response = %failure, "The plan does not include this kind of certificate. It is requested again once a day.");
                 }
                 before.not_available(now, duration)
             }
@@ -394,8 +414,9 @@ impl<C: PartialEq> Zones<C> {
     fn log_first_round(&self) {
         let snapshot = self.snapshots.borrow();
         let listed = snapshot.zones.iter().filter(|zone| zone.listing.is_some()).count();
-        let failed = snapshot.zones.len() - listed;
-        tracing::info!(zones = snapshot.zones.len(), listed, failed, "Every zone was tried once.");
+        let not_on_plan = snapshot.zones.iter().filter(|zone| zone.available == Some(false)).count();
+        let failed = snapshot.zones.iter().filter(|zone| zone.failure().is_some()).count();
+        tracing::info!(targets = snapshot.zones.len(), listed, not_on_plan, failed, "Every target was tried once.");
     }
 }
 
@@ -431,13 +452,13 @@ impl Memory {
         let promised_less =
             |state: &ZoneState| state.listing.as_ref().is_some_and(|(listing, _)| listing.more_than_promised);
         if promised_less(state) && !promised_less(before) {
-            tracing::warn!(zone = %state.name, zone_id = %state.zone.id, "The listing holds more certificates than it says.");
+            log_target!(warn, state, "The listing holds more certificates than it says.");
         }
         let certificates = state.listing.as_ref().map_or(0, |(listing, _)| listing.certificates().len());
         if self.failure_log.end() {
-            tracing::info!(zone = %state.name, zone_id = %state.zone.id, certificates, "The zone is listed again.");
+            log_target!(info, state, certificates, "Certificates are listed again.");
         } else {
-            tracing::debug!(zone = %state.name, zone_id = %state.zone.id, certificates, "The zone was listed.");
+            log_target!(debug, state, certificates, "Certificates were listed.");
         }
     }
 
@@ -446,9 +467,8 @@ impl Memory {
             return;
         }
         let reason = failure.reason.label();
-        let zone = &state.name;
         let shows = if state.listing.is_some() { "its last good listing stays" } else { "nothing is known of it yet" };
-        tracing::warn!(%zone, zone_id = %state.zone.id, reason, error = %failure, "The zone cannot be listed; {shows}.");
+        log_target!(warn, state, reason, error = %failure, "Certificates cannot be listed; {shows}.");
     }
 }
 

@@ -53,7 +53,7 @@ pub(super) fn demo(options: DemoOptions, web: Web, log: &Log, now: fn() -> DateT
     let sockets = web.sockets()?;
     Ok(block_on(async {
         let mut world = World::demo(now(), zones as usize, certificates as usize);
-        let requests_per_5m = (zones * certificates.div_ceil(50).max(1)).max(600);
+        let requests_per_5m = (zones * (certificates.div_ceil(50).max(1) + 9)).max(600);
         world.quota.requests = world.quota.requests.max(2 * requests_per_5m as usize);
         let started = SimulatedApi::start(world).await.map_err(|error| error.to_string());
         // It runs until it is dropped.
@@ -83,12 +83,15 @@ fn demo_config(
 ) -> impl Fn() -> Result<Config, ConfigErrors> + Send + Sync + use<> {
     let requests_per_5m = requests_per_5m.min(*ApiSettings::REQUESTS_PER_5M.end());
     let mut text = format!(
-        "[api]\nbase_url = {:?}\nrequests_per_5m = {requests_per_5m}\n[poll]\ninterval = \"5m\"\n",
+        "[api]\nbase_url = {:?}\nrequests_per_5m = {requests_per_5m}\n[poll]\nkinds = \"all\"\ninterval = \"5m\"\n",
         api.base_url()
     );
     let token = api.change(|world| {
         for zone in &world.zones {
             text.push_str(&format!("[[zones]]\nid = {:?}\nname = {:?}\n", zone.id, zone.name));
+        }
+        for account in &world.accounts {
+            text.push_str(&format!("[[accounts]]\nid = {:?}\nname = {:?}\n", account.id, account.name));
         }
         world.token().to_owned()
     });
@@ -122,7 +125,7 @@ async fn serve(
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         revision = env!("BUILD_REVISION"),
-        zones = config.zones.len(),
+        targets = config.zones.len(),
         credentials = config.credentials.len(),
         "Starting cloudflare-cert-exporter."
     );

@@ -224,7 +224,7 @@ async fn hostile_text_breaks_neither_metrics_nor_page_nor_log() {
         }
         assert_eq!(page.matches("<script").count(), 1, "the page has one of its own: {page}");
 
-        for said in ["alert(1)", "The zone was listed", "Every zone was tried once"] {
+        for said in ["alert(1)", "Certificates were listed", "Every target was tried once"] {
             daemon.until_logged(&[said]).await;
         }
         let log = daemon.log();

@@ -126,7 +126,7 @@ async fn frames_from_clients_cause_at_most_twenty_log_lines() {
         let token = api.change(|world| world.token().to_owned());
         let arguments = ["--log.level", "debug"];
         let mut daemon = Daemon::start(&config(&api, &more), &arguments, &[("CLOUDFLARE_API_TOKEN", &token)]);
-        daemon.until_logged(&["The zone was listed"]).await;
+        daemon.until_logged(&["Certificates were listed"]).await;
         let before = daemon.log().lines().count();
         for (name, sort) in SORTS {
             // Many of a sort that is put up with, and many connections of one that is not.
