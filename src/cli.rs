@@ -39,7 +39,7 @@ use logging::Log;
 const FAILED: u8 = 1;
 /// Wrong usage; clap uses the same.
 const USAGE: u8 = 2;
-/// `EX_CONFIG` of sysexits: systemd can be told not to restart on it.
+/// `EX_CONFIG` of sysexits: systemd can be set not to restart on it.
 const UNUSABLE_CONFIG: u8 = 78;
 
 const CONFIG_FILE_VARIABLE: &str = "CLOUDFLARE_CERT_EXPORTER_CONFIG_FILE";

@@ -737,7 +737,7 @@ DIR/config.toml:50: state: it must be a section, [state], not an array
     }
 
     #[test]
-    fn one_mistake_is_told_in_one_line() {
+    fn one_mistake_is_one_line() {
         for (text, expected) in [
             ("server = 1", ":1: server: it must be a section, [server], not an integer"),
             (

@@ -10,7 +10,7 @@
 //! - [`config`]: the configuration file; [`server`]: HTTP.
 //! - [`poller`]: which zone is due; [`exposition`]: the text that Prometheus reads.
 //! - [`cloudflare`]: the client of the API.
-//! - [`state`]: files that survive a restart; [`systemd`]: what systemd is told and hands over.
+//! - [`state`]: files that survive a restart; [`systemd`]: what systemd gets and hands over.
 //! - [`model`]: pure data.
 //!
 //! Below all of them is `exporter_toolkit`, with [`files`] that a person names, and [`log_throttle`].

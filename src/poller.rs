@@ -394,7 +394,7 @@ impl<C: PartialEq> Zones<C> {
     /// from the future would pass for a fresh one until the clock is there again.
     ///
     /// A clock that was set forward makes listings seem too old until the next poll. That errs on the
-    /// safe side, and cannot be told from a machine that was asleep.
+    /// safe side, and looks like a machine that was asleep.
     fn follow_clock(&self, now: i64, corrected: impl Fn(&ZoneState, Instant)) {
         let is_ahead = |state: &ZoneState| state.listing.as_ref().is_some_and(|(_, completed)| *completed > now);
         if !self.snapshots.borrow().zones.iter().any(|state| is_ahead(state)) {

@@ -65,7 +65,7 @@ mod tests {
             let seeds = files("seeds", name);
             assert!(!seeds.is_empty(), "{name} has no seeds");
             for (path, bytes) in seeds.into_iter().chain(files("crashes", name)) {
-                // Told before it panics.
+                // Written before it panics.
                 println!("{}", path.display());
                 property(&bytes);
             }

@@ -296,7 +296,7 @@ async fn supervise(
     let mut look_at_clock = interval(CLOCK_EVERY);
     loop {
         let change = tokio::select! {
-            // Once it has to stop, systemd is told so, and nothing else after that.
+            // Once it has to stop, systemd hears of it, and of nothing else after that.
             biased;
             // An error means that the sender is gone, and with it the process.
             _ = stop.wait_for(|&stop| stop) => break,
@@ -411,8 +411,8 @@ pub async fn fetch(
             Ok(name) => ZoneNameLookup::Known(name),
             Err(failure) => {
                 tracing::debug!(zone_id = %zone.id, error = %failure, "The name of the zone is not known; its id stands in.");
-                let told = matches!(failure.reason, Reason::Unauthorized | Reason::Forbidden | Reason::NotFound);
-                if told && failure.dead_token.is_none() { ZoneNameLookup::Refused } else { ZoneNameLookup::Unknown }
+                let is_refused = matches!(failure.reason, Reason::Unauthorized | Reason::Forbidden | Reason::NotFound);
+                if is_refused && failure.dead_token.is_none() { ZoneNameLookup::Refused } else { ZoneNameLookup::Unknown }
             }
         })
     } else {

@@ -66,7 +66,7 @@ pub struct Sources {
     pub beat: watch::Sender<Option<Instant>>,
 }
 
-/// Is told what came of a reload: nothing, or why it failed.
+/// Gets what came of a reload: nothing, or why it failed.
 pub type ReloadReply = oneshot::Sender<Result<(), String>>;
 
 /// An address cannot be listened on.
@@ -137,7 +137,7 @@ pub async fn bind_probe(address: &ListenAddress) -> Result<TcpListener, BindErro
 pub struct Access {
     /// The web configuration; without one, everybody is answered, in plain HTTP.
     pub web: Option<Web>,
-    /// Where health and readiness are told to everybody, in plain HTTP.
+    /// Where anyone gets health and readiness, in plain HTTP.
     pub probe: Option<TcpListener>,
 }
 

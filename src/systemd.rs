@@ -1,4 +1,4 @@
-//! What systemd is told and what it hands over. Without systemd nothing of this does anything.
+//! What systemd gets and what it hands over. Without systemd nothing of this does anything.
 //!
 //! The only place that knows its protocols: readiness and watchdog (`sd_notify(3)`), and sockets that were opened
 //! before the program began (`sd_listen_fds(3)`).
@@ -47,7 +47,7 @@ pub async fn feed_watchdog(is_well: impl Fn() -> bool) -> Infallible {
 
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "systemd cannot be told about the state of this program.");
+        tracing::warn!(%error, "The state of this program cannot be reported to systemd.");
     }
 }
 

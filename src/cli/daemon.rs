@@ -157,7 +157,7 @@ async fn serve(
             }
             name = signals.next() => {
                 if name == HANGUP {
-                    // It listens until it is told to stop.
+                    // It listens until it has to stop.
                     let _ = reload.send(());
                     continue;
                 }

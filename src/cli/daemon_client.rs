@@ -201,7 +201,7 @@ pub(super) async fn get(url: &Url, endpoint: Endpoint, access: &Access, timeout:
     if let Some(roots) = access.roots()? {
         builder = builder.tls_certs_only(roots);
     } else if url.scheme() == "http" || (endpoint == Endpoint::Health && is_loopback(url)) {
-        // Reading this machine's authorities takes long, and some have none. Health holds no secret and is told none,
+        // Reading this machine's authorities takes long, and some have none. Health holds no secret and gets none,
         // and a certificate never names the loopback address.
         builder = builder.tls_certs_only([]).tls_danger_accept_invalid_certs(url.scheme() == "https");
     }

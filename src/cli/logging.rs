@@ -219,26 +219,26 @@ mod tests {
         }
     }
 
-    /// A queue of so many bytes and its thread: what `write` is to do, what was written, and what was told.
+    /// A queue of so many bytes and its thread: what `write` is to do, what was written, and what was reports.
     fn running(
         max_bytes: usize,
     ) -> (Arc<Queue>, std::sync::mpsc::Sender<io::Result<usize>>, Receiver<String>, Receiver<u64>) {
         let queue = Arc::new(Queue::new(max_bytes));
         let (control, does) = channel();
         let (writes, written) = sync_channel(100);
-        let (tells, told) = channel();
+        let (tells, reports) = channel();
         let lines = Arc::clone(&queue);
         thread::spawn(move || {
             let out = || Pipe { does: &does, written: &writes };
             // It ends with a panic when the test is over.
             lines.write_all_to(out, |lines| tells.send(lines).unwrap());
         });
-        (queue, control, written, told)
+        (queue, control, written, reports)
     }
 
     #[test]
-    fn what_is_not_taken_is_dropped_counted_and_told_once_writing_works_again() {
-        let (queue, control, written, told) = running(12);
+    fn what_is_not_taken_is_dropped_counted_and_reported_once_writing_works_again() {
+        let (queue, control, written, reports) = running(12);
         // One is held by the thread, which waits, and two are in the queue.
         queue.push(b"first\n");
         until(|| queue.lock().is_writing);
@@ -251,16 +251,16 @@ mod tests {
         assert_eq!(written.recv().unwrap(), "first\n");
         control.send(Ok(99)).unwrap();
         assert_eq!(written.recv().unwrap(), "line2\n");
-        assert_eq!(told.recv().unwrap(), 2);
+        assert_eq!(reports.recv().unwrap(), 2);
         control.send(Ok(99)).unwrap();
         queue.flush(Duration::from_secs(60));
         assert_eq!(written.recv().unwrap(), "line3\n");
-        assert!(told.try_recv().is_err() && queue.lock().bytes == 0);
+        assert!(reports.try_recv().is_err() && queue.lock().bytes == 0);
     }
 
     #[test]
     fn a_line_that_breaks_off_is_lost_and_does_not_run_into_the_next() {
-        let (queue, control, written, told) = running(1000);
+        let (queue, control, written, reports) = running(1000);
         control.send(Ok(3)).unwrap();
         control.send(Err(ErrorKind::Interrupted.into())).unwrap();
         control.send(Err(ErrorKind::WouldBlock.into())).unwrap();
@@ -270,7 +270,7 @@ mod tests {
         control.send(Ok(99)).unwrap();
         control.send(Ok(99)).unwrap();
         let all: Vec<_> = (0..3).map(|_| written.recv().unwrap()).collect();
-        assert_eq!((all.concat().as_str(), told.recv().unwrap(), queue.dropped.get()), ("bro\nwhole\n", 1, 1));
+        assert_eq!((all.concat().as_str(), reports.recv().unwrap(), queue.dropped.get()), ("bro\nwhole\n", 1, 1));
     }
 
     #[test]

@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_on_the_way_is_told_from_an_answer_of_the_api() {
+    fn a_page_on_the_way_is_distinguished_from_a_response_of_the_api() {
         let find = |headers: &[(&'static str, &'static str)], body: &str| {
             let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
             Interception::find(&headers, body.as_bytes())

@@ -672,15 +672,20 @@ mod tests {
                 Ok(121),
                 6,
             ),
-            ("grows for ever", Box::new(|p, r| page(slice(120 + r, 50, p), Some(120 + r as u64), None)), Ok(126), 6),
             (
-                "grows in front for ever",
+                "never stops growing",
+                Box::new(|p, r| page(slice(120 + r, 50, p), Some(120 + r as u64), None)),
+                Ok(126),
+                6,
+            ),
+            (
+                "never stops growing in front",
                 Box::new(|p, r| page(slice(120 + r, 50, p).map(|i| 119 + r - i), Some(120 + r as u64), None)),
                 Ok(124),
                 7,
             ),
             (
-                "shrinks for ever",
+                "never stops shrinking",
                 Box::new(|p, r| page(slice(120 - r, 50, p), Some(120 - r as u64), None)),
                 Err(Unfit::Changing),
                 6,
@@ -709,7 +714,7 @@ mod tests {
                 40,
             ),
             (
-                "grows for ever, and loses what was there",
+                "never stops growing, and loses what was there",
                 Box::new(|p, r| page(slice(120 + r, 50, p).map(|i| i + r), Some(120 + r as u64), None)),
                 Err(Unfit::Changing),
                 6,
@@ -767,7 +772,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_promised_is_told() {
+    fn more_than_promised_is_reported() {
         for (promised, more) in [(10, true), (120, false)] {
             let (whole, _) = in_order(|p, _| page(slice(120, 50, p), Some(promised), None));
             assert_eq!(whole.map(|whole| whole.more_than_promised), Ok(more), "{promised}");
@@ -812,7 +817,7 @@ mod tests {
             let (whole, asked) = read(concurrency, |n| random.usize(..n), |p, _| {
                 page(slice(n, size, p), tells_count.then_some(n as u64), tells_pages.then(|| n.div_ceil(size) as u64))
             });
-            // A single full page without any total cannot be told from a server that repeats itself.
+            // A single full page without any total looks like a server that repeats itself.
             let mut ids: Vec<_> = whole.unwrap().entries.into_iter().map(|entry| entry.id().parse::<usize>().unwrap()).collect();
             ids.sort_unstable();
             prop_assert_eq!(ids, (0..n).collect::<Vec<_>>());

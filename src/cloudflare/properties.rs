@@ -128,7 +128,7 @@ pub fn listing(bytes: &[u8]) {
     let (mut in_flight, mut asked) = (Vec::new(), 0);
     // Of the reading that is under way.
     let (mut readings, mut last_asked, mut given, mut promised) = (0, 0, HashSet::new(), None);
-    let (mut told, mut given_first, mut looked_again) = (Vec::new(), HashSet::new(), false);
+    let (mut totals, mut given_first, mut looked_again) = (Vec::new(), HashSet::new(), false);
     let whole = loop {
         let step = if in_flight.len() < concurrency { paging.next() } else { Next::Wait };
         match step {
@@ -139,7 +139,7 @@ pub fn listing(bytes: &[u8]) {
                     assert!(in_flight.is_empty(), "a reading begins while another is under way");
                     (readings, last_asked) = (readings + 1, 0);
                     given_first = std::mem::take(&mut given);
-                    told.clear();
+                    totals.clear();
                 }
                 if !looks_again {
                     assert_eq!(number, last_asked + 1, "a page is asked for twice, or left out");
@@ -166,7 +166,7 @@ pub fn listing(bytes: &[u8]) {
                 if number == 1 && !looks_again {
                     promised = count;
                 }
-                told.extend(count);
+                totals.extend(count);
                 let mut entries: Vec<_> = (from..to).map(entry).collect();
                 if deed == 9 {
                     entries.reverse();
@@ -212,11 +212,11 @@ pub fn listing(bytes: &[u8]) {
     let mut ids: Vec<usize> = whole.entries.iter().map(|entry| entry.id().parse().unwrap()).collect();
     ids.sort_unstable();
     // Where totals go up and down, it is not known which of them is right.
-    let least = if told.is_sorted() { told.first() } else { told.iter().max() }.copied();
+    let least = if totals.is_sorted() { totals.first() } else { totals.iter().max() }.copied();
     assert!(least.is_none_or(|least| ids.len() >= least), "{} of {least:?}", ids.len());
-    assert_eq!(whole.more_than_promised, told.last().is_some_and(|&promised| ids.len() > promised));
-    if told.iter().any(|&count| Some(count) != promised) {
-        assert!(readings == 2, "its total changed: {told:?}");
+    assert_eq!(whole.more_than_promised, totals.last().is_some_and(|&promised| ids.len() > promised));
+    if totals.iter().any(|&count| Some(count) != promised) {
+        assert!(readings == 2, "its total changed: {totals:?}");
         assert!(all(&given_first).iter().all(|id| ids.contains(id)), "something that was seen is gone");
         assert_eq!(ids, distinct(all(&given)), "it is not what each page that came held");
         return;

@@ -129,7 +129,7 @@ impl Throttle {
         self.state().queue.next_ticket()
     }
 
-    /// Waits until one more request may go out: for ever, where another secret has taken over.
+    /// Waits until one more request may go out: without end, where another secret has taken over.
     ///
     /// # Errors
     /// If the credential is paused for longer than [`PATIENCE`], or Cloudflare refuses it.

@@ -76,7 +76,7 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "cloudflare_certificate_superseded",
-        help: "1 if another certificate has taken the place of this one, otherwise 0. For kind client: another active certificate of the same zone and common name expires later and was issued after half of this one's lifetime; always 0 in a fleet, where more than two active certificates of a common name were ever valid at the same time. Polled and cached.",
+        help: "1 if another certificate has taken the place of this one, otherwise 0. For kind client: another active one of the same zone and common name expires later and was issued after half of this one's lifetime. Always 0 in a fleet, where more than two active certificates of a common name were ever valid at the same time. Polled and cached.",
         subject: Subject::Certificate(|listing, certificate, _| Some(listing.is_superseded(certificate).into())),
     },
     Family {
@@ -136,7 +136,7 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     Family {
         name: "cloudflare_certificates_vanished_total",
-        help: "Number of usable certificates that disappeared: client certificates that were missing from two listings in a row, and certificates of other kinds that had 30 days or less left, or had expired less than 7 days before. Polled and cached.",
+        help: "Number of usable certificates that disappeared. Of kind client, those missing from two listings in a row. Of other kinds, those that had 30 days or less left, or had expired less than 7 days before. Polled and cached.",
         subject: Subject::Zone(|zone| zone.sample_if(zone.listing().map(|_| zone.state().vanished))),
     },
     Family {

@@ -353,7 +353,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.div_ceil(8), ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_made_of_the_one_before_is_what_is_made_anew(
+    fn an_update_renders_what_a_full_rendering_does(
         steps in proptest::collection::vec(any_step(20), 1..6),
         // Some zones share a name.
         names in proptest::collection::vec(0..18_usize, 20),

@@ -125,7 +125,7 @@ pub struct Failure {
     /// Why Cloudflare refused, where it is known.
     pub cause: Option<Cause>,
     /// What happened, with the remedy where one is known.
-    /// It is the same text each time the same thing happens, so that a change can be told from a repeat.
+    /// It is the same text each time the same thing happens, so that a change differs from a repeat.
     pub message: String,
     /// Cloudflare's id of the answer that failed, to quote to their support.
     pub cf_ray: Option<String>,

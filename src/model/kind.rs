@@ -70,7 +70,7 @@ struct Facts {
     scope: Scope,
     /// The words of the status, in the order of the documentation. `Unknown` is the last.
     statuses: &'static [Status],
-    /// What the info metric has besides the labels of every certificate.
+    /// The labels of the info metric that other metrics of certificates do not have.
     details: Fields,
     /// Hardly anything in its listings changes on its own, so that little is gained by reading them often.
     changes_rarely: bool,

@@ -89,7 +89,7 @@ impl Schedule {
             Some(place) => {
                 let old = self.zones[place].clone();
                 if begins_again {
-                    // Zones that are given up together keep their places, so that they do not come together for ever.
+                    // Zones that are given up together keep their places, so that they do not stay together.
                     let keeps_its_place = old.tick > now && old.tick <= now + interval;
                     let tick = if keeps_its_place { old.tick } else { now + interval };
                     return Timing { interval, due: Some(now), tick, backoff: None, not_before: now };
@@ -142,7 +142,7 @@ impl Schedule {
         self.zones[index].due.unwrap_or(self.zones[index].tick)
     }
 
-    /// Waits until a zone is due, for ever if all are being polled.
+    /// Waits until a zone is due, without end if all are being polled.
     pub(super) async fn wait(&mut self) {
         match self.next() {
             Some(&Reverse((due, _))) => sleep_until(due).await,

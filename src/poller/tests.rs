@@ -98,13 +98,13 @@ async fn run_with<P>(
     zones: Vec<Zone>,
     time: Duration,
     fetch: impl Fn(Job<&'static str>, usize) -> P,
-    meanwhile: impl AsyncFn(&Running),
+    during: impl AsyncFn(&Running),
 ) -> Running
 where
     P: Future<Output = Result<Fetched, Failure>>,
 {
     let states = zones.into_iter().map(|zone| ZoneState::new(Arc::new(zone))).collect();
-    run_from(states, vec![], time, fetch, || WALL, meanwhile).await
+    run_from(states, vec![], time, fetch, || WALL, during).await
 }
 
 /// The same from where another process has left off; `now` is the wall clock.
@@ -114,7 +114,7 @@ async fn run_from<P>(
     time: Duration,
     fetch: impl Fn(Job<&'static str>, usize) -> P,
     now: impl Fn() -> i64,
-    meanwhile: impl AsyncFn(&Running),
+    during: impl AsyncFn(&Running),
 ) -> Running
 where
     P: Future<Output = Result<Fetched, Failure>>,
@@ -141,7 +141,7 @@ where
         fetch(job, polls.len() - 1)
     };
     let polling = poller.run(recorded, now, |state, _| running.corrected.borrow_mut().push(state.zone.id.clone()));
-    let _ = timeout(time, async { tokio::join!(polling, meanwhile(&running)) }).await;
+    let _ = timeout(time, async { tokio::join!(polling, during(&running)) }).await;
     running
 }
 
@@ -490,17 +490,17 @@ async fn a_zone_that_tries_a_refused_credential_before_its_turn_keeps_its_turn()
 
 #[tokio::test(start_paused = true)]
 async fn a_poll_knows_when_the_zone_is_due_after_it() {
-    let told = RefCell::new(Vec::new());
+    let due_times = RefCell::new(Vec::new());
     let started = Instant::now();
     run(zones(2, HOUR), 4 * HOUR, |job, poll| {
         if *job.zone.id.as_str() == *zone(0, HOUR).id.as_str() {
-            told.borrow_mut().push((job.next_due - started).as_secs() / 60);
+            due_times.borrow_mut().push((job.next_due - started).as_secs() / 60);
         }
         async move { if poll == 1 { Err(Failure::new(Reason::Timeout, "no")) } else { good() } }
     })
     .await;
     // Polled at 0, 30 and, since that failed, 35 minutes.
-    assert_eq!(told.into_inner()[..4], [30, 90, 90, 150]);
+    assert_eq!(due_times.into_inner()[..4], [30, 90, 90, 150]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -593,7 +593,7 @@ async fn another_interval_or_credential_takes_effect_at_once() {
 async fn what_a_zone_is_called_follows_the_configuration() {
     let nameless = || Zone { name: None, ..zone(0, HOUR) };
     let fetch = async |job: Job<&'static str>, _| {
-        let name = if job.wants_name { ZoneNameLookup::Known("told.example".into()) } else { ZoneNameLookup::Unknown };
+        let name = if job.wants_name { ZoneNameLookup::Known("named.example".into()) } else { ZoneNameLookup::Unknown };
         Ok(Fetched { listing: Arc::default(), vanished: 0, completed: 0, name })
     };
     let names = RefCell::new(Vec::new());
@@ -612,7 +612,7 @@ async fn what_a_zone_is_called_follows_the_configuration() {
     let id = format!("{:032x}", 0);
     assert_eq!(
         names.into_inner(),
-        [[&*id, "told.example"], ["told.example", "told.example"], ["zone-0.example", "zone-0.example"]]
+        [[&*id, "named.example"], ["named.example", "named.example"], ["zone-0.example", "zone-0.example"]]
     );
 }
 
@@ -669,7 +669,7 @@ async fn a_name_that_the_configuration_gives_during_a_poll_beats_the_one_of_the_
             listing: Arc::default(),
             vanished: 0,
             completed: 0,
-            name: ZoneNameLookup::Known("told.example".into()),
+            name: ZoneNameLookup::Known("named.example".into()),
         })
     };
     let running = run_with(vec![Zone { name: None, ..zone(0, HOUR) }], 2 * MINUTE, fetch, async |running| {

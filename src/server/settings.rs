@@ -102,7 +102,7 @@ impl ListenAddress {
     }
 }
 
-/// Listens on all interfaces, with IPv4 unless it is to be IPv6 alone. What a system does that is told neither is a
+/// Listens on all interfaces, with IPv4 unless it is to be IPv6 alone. What a system does without either is a
 /// setting of it (`net.ipv6.bindv6only`).
 fn listen_on_ipv6(port: u16, alone: bool) -> io::Result<TcpListener> {
     // As tokio's own `bind` has it.

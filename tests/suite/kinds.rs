@@ -13,6 +13,7 @@ const ACCOUNT: &str = "11cbe197c050c9e422aaa103cfe30ed8";
 const SECRET: &str = "simulated-private-key";
 
 /// A date so many days and an hour from now, as the API writes it.
+#[expect(clippy::disallowed_methods, reason = "the daemon has the clock of this machine")]
 fn in_days(days: i64) -> String {
     let time = Utc::now() + TimeDelta::days(days) + TimeDelta::hours(1);
     time.to_rfc3339_opts(SecondsFormat::Secs, true)

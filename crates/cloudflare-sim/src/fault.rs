@@ -33,7 +33,7 @@ pub enum Fault {
     Info(&'static str, Option<Value>),
     /// `result_info` is missing.
     NoInfo,
-    /// `page` is ignored: the first page for ever. The real `GET /accounts` does this for tokens that
+    /// `page` is ignored: always the first page. The real `GET /accounts` does this for tokens that
     /// belong to an account.
     PageIgnored {
         /// `result_info.page` is 1, and not what was asked for.

@@ -282,7 +282,7 @@ impl Usage {
     }
 }
 
-/// Rounded up, so that who waits as told has waited long enough.
+/// Rounded up, so that a client that waits this long has waited long enough.
 fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

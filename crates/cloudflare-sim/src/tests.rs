@@ -204,7 +204,7 @@ async fn a_zone_tells_its_name_and_an_unknown_one_is_not_found() {
 }
 
 #[tokio::test]
-async fn who_cannot_sign_in_is_told_why() {
+async fn a_refused_credential_gets_the_reason() {
     let mut world = World::of([SimulatedZone::new("a.example")]);
     world.credentials.push(AcceptedCredential::Key { email: "me@a.example".into(), key: "0123abc".into() });
     let (token, id) = (world.token().to_owned(), world.zones[0].id.clone());
@@ -412,7 +412,7 @@ async fn faults_of_a_listing_alter_its_pages() {
         (Fault::shrinks(), ["02 03 04 05 06", "08 09 10 11 12", "", ""]),
         (Fault::shrinks().times(1).on_page(2), ["01 02 03 04 05", "07 08 09 10 11", "12", ""]),
         (Fault::reorders(), ["12 11 10 09 08", "06 07 08 09 10", "02 01", ""]),
-        (Fault::grows(), ["issued-meanwhile-12 01 02 03 04", "04 05 06 07 08", "08 09 10 11 12", "12"]),
+        (Fault::grows(), ["issued-while-read-12 01 02 03 04", "04 05 06 07 08", "08 09 10 11 12", "12"]),
         (Fault::grows().times(1).on_page(2), ["01 02 03 04 05", "05 06 07 08 09", "10 11 12", ""]),
     ] {
         let name = format!("{fault:.60?}");

@@ -1,5 +1,5 @@
 //! Certificates in PEM that every parser reads, made by hand: a few lines of DER instead of a library
-//! and its keys. Their signatures are made up, and the key is one that nobody has.
+//! and its keys. Their signatures are made up, and no one has the key.
 
 use chrono::{DateTime, Datelike as _, Utc};
 

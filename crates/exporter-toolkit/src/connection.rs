@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn too_large_a_header_is_told_so() {
+    async fn a_header_that_is_too_large_gets_its_status() {
         let (mut client, _stop, ended) = connect();
         let header = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(2 * usize::from(MAX_HEADER)));
         let (mut reader, mut writer) = tokio::io::split(&mut client);

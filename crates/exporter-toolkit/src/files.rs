@@ -112,7 +112,7 @@ mod tests {
             assert!(error.contains(expected), "{path:?}: {error}");
         }
         assert_eq!(read(&path("to-a-file")).unwrap(), b"text");
-        // Its length is told as 0.
+        // Its length is reported as 0.
         assert!(!read(Path::new("/proc/self/status")).unwrap().is_empty());
     }
 }

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_told_from_what_is_none() {
+    fn hosts_are_distinguished_from_other_texts() {
         for good in [
             "",
             "a",

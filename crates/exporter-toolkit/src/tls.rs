@@ -27,7 +27,7 @@ type Settings = Result<Arc<ServerConfig>, ConfigUnusable>;
 
 /// Shakes hands with a client. `settings` is called once the client has sent something.
 ///
-/// A client that is refused is told why. With TLS 1.3 it has perhaps sent its request already, so the shutdown of
+/// A refused client gets the reason. With TLS 1.3 it has perhaps sent its request already, so the shutdown of
 /// `stream` has to read that: left unread, it would reset the connection and destroy the alert.
 ///
 /// # Errors
@@ -85,7 +85,7 @@ where
     }
 }
 
-/// Ends a connection on which the client was told why.
+/// Ends a connection on which the client got the reason.
 async fn close<S: AsyncWrite + Unpin>(mut stream: S, error: &io::Error) -> CloseReason {
     // It fails if the client is gone.
     let _ = stream.shutdown().await;
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_speaks_something_else_is_told_of_and_who_says_nothing_is_not() {
+    async fn a_client_without_tls_is_logged_and_a_silent_one_is_not() {
         for (sent, failed, answer) in [
             (&b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"[..], true, TO_HTTP),
             (b"SSH-2.0-OpenSSH_9.2p1\r\n", true, &[0x15, 0x03, 0x03, 0x00, 0x02, 2, 50]),
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_is_refused_can_send_its_request_and_is_told_why() {
+    async fn a_refused_client_can_send_its_request_and_gets_the_reason() {
         let (settings, stranger) = strict_settings_and_a_stranger();
         let (client, server) = duplex(64 * 1024);
         let server = TrackedStream::new(server, Arc::default());

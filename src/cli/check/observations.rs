@@ -146,7 +146,7 @@ impl Observations {
         observed.titled()
     }
 
-    /// Names the kind where it has to be told from others.
+    /// Names the kind where there are several.
     fn titled(mut self) -> Self {
         let kinds: HashSet<_> = self.listings.iter().map(|listing| listing.kind).collect();
         for listing in &mut self.listings {

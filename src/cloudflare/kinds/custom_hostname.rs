@@ -77,7 +77,7 @@ fn read(entry: &Json<'_>, entries: &mut Entries) {
     if certificates().next().is_none() {
         let mut draft = draft();
         draft.expiry = Expiry::NoCertificate;
-        // An uploaded one is told by a date beside the list.
+        // An uploaded one has its date beside the list.
         if !matches!(ssl.get("expires_on"), Json::Absent) {
             draft.expiry = expiry(ssl.get("expires_on"));
             draft.set(Field::Id, text(ssl, "id"));

@@ -200,7 +200,7 @@ async fn a_429_stops_the_credential_as_a_whole() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_waits_when_a_long_block_begins_is_told() {
+async fn requests_that_wait_when_a_long_block_begins_fail() {
     let throttle = Throttle::new(1, 2);
     let first = acquire(&throttle).await.unwrap();
     let mut waiting = std::pin::pin!(acquire(&throttle));
@@ -300,7 +300,7 @@ async fn only_a_good_answer_brings_a_dead_token_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_look_does_not_open_what_a_429_closed_meanwhile() {
+async fn a_look_does_not_open_what_a_429_closed_since() {
     let throttle = Throttle::new(600, 4);
     let under_way = acquire(&throttle).await.unwrap();
     send(&throttle, left(100, 1)).await;

@@ -112,7 +112,7 @@ fn what_is_not_known_is_no_number() {
 }
 
 #[test]
-fn zones_that_are_missing_from_the_numbers_are_told() {
+fn zones_that_are_missing_from_the_numbers_are_named() {
     let expired = listed(&zone(1, "a.example"), 60, vec![active("x", -DAY), active("y", 100 * DAY)]);
     let page = page(vec![expired, refused(&zone(2, "b.example"), 60), zone(3, "c.example")]);
     assert_eq!(figures(&page), ["bad 1|", "0|", "0|", "2|", "3|", "bad 1|", "warn 2|"]);
@@ -221,7 +221,7 @@ fn figures_are_what_the_metrics_count() {
 }
 
 #[test]
-fn certificates_that_are_only_counted_are_told() {
+fn certificates_that_are_only_counted_are_mentioned() {
     let undated = Certificate { expiry: Expiry::Missing, ..active("u", 0) };
     let kept = vec![active("a", DAY), certificate("", "x", Status::Active, DAY), undated, active("d", -91 * DAY)];
     let unlisted = certificate("e", "e", Status::Unknown, DAY);
@@ -249,7 +249,7 @@ fn of_too_many_those_are_listed_whose_expiry_is_nearest() {
 }
 
 #[test]
-fn zones_of_one_name_are_told_apart_by_their_ids() {
+fn zones_of_one_name_have_their_ids() {
     let zones = [(1, "a.example"), (2, "a.example"), (3, "b.example")]
         .map(|(n, name)| listed(&zone(n, name), 60, vec![active(&format!("of-{n}"), DAY)]));
     let page = page(zones.into());
@@ -259,7 +259,7 @@ fn zones_of_one_name_are_told_apart_by_their_ids() {
 }
 
 #[test]
-fn times_are_told_in_words() {
+fn times_are_in_words() {
     for (left, words, class) in [
         (-2 * DAY - 23 * HOUR, "expired 2 d 23 h ago", "bad"),
         (-2 * DAY, "expired 2 d 0 h ago", "bad"),

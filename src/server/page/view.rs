@@ -439,7 +439,7 @@ fn age(time: i64, now: i64) -> i64 {
 }
 
 /// How far an expiry is ahead, in whole days as the metrics have them, or behind. There the metrics round the other
-/// way, -3 for two days and a bit, so that the hours are told, too.
+/// way, -3 for two days and a bit, so that the hours are there, too.
 pub(super) fn until(expiry: i64, now: i64) -> String {
     let left = expiry.saturating_sub(now);
     let ago = left.saturating_neg();

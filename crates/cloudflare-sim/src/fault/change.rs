@@ -39,7 +39,7 @@ pub(crate) trait Entry: Sized {
 
 impl Entry for SimulatedCertificate {
     fn another(entries: &[Self]) -> Self {
-        let name = format!("issued-meanwhile-{}", entries.len());
+        let name = format!("issued-while-read-{}", entries.len());
         Self::new(&uuid(&name), &name, "active", "2026-01-01T00:00:00Z", "2036-01-01T00:00:00Z")
     }
 
@@ -50,14 +50,14 @@ impl Entry for SimulatedCertificate {
 
 impl Entry for SimulatedZone {
     fn another(entries: &[Self]) -> Self {
-        Self::new(&format!("added-meanwhile-{}.example", entries.len()))
+        Self::new(&format!("added-while-read-{}.example", entries.len()))
     }
 }
 
 impl Entry for Value {
     fn another(entries: &[Self]) -> Self {
         let mut entry = entries.first().cloned().unwrap_or_else(|| json!({}));
-        entry["id"] = json!(uuid(&format!("issued-meanwhile-{}", entries.len())));
+        entry["id"] = json!(uuid(&format!("issued-while-read-{}", entries.len())));
         entry
     }
 }

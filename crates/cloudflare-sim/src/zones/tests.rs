@@ -24,7 +24,7 @@ fn names(answer: &Asked) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_zone_is_listed_as_it_is_told_alone() {
+async fn a_zone_is_the_same_in_the_list_and_alone() {
     let api = four_zones().await;
     let list = ask(&api, "/zones").await.json();
     let id = list["result"][3]["id"].as_str().unwrap();

@@ -38,7 +38,7 @@ const DEFAULT_COST: u32 = 10;
 const MAX_STAND_IN_COST: u32 = 14;
 
 /// What a password is compared with where there is no such user, behind the cost.
-const SALT_AND_HASH_OF_NOBODY: &str = "zMiIyLBKx3lVnyPVaHBIQOrepLyK1vQsuBLFjAC99yZBmbhIubbvG";
+const DUMMY_SALT_AND_HASH: &str = "zMiIyLBKx3lVnyPVaHBIQOrepLyK1vQsuBLFjAC99yZBmbhIubbvG";
 
 impl Users {
     /// Reads the section.
@@ -247,7 +247,7 @@ impl Authenticator {
         let costs: Vec<_> = users.0.values().map(|hash| cost(hash).min(MAX_STAND_IN_COST)).collect();
         let pick = u32::from_be_bytes(self.code(&[user]).first_chunk().copied().unwrap_or_default());
         let cost = costs.get(pick as usize % costs.len().max(1)).copied().unwrap_or(DEFAULT_COST);
-        format!("$2y${cost:02}${SALT_AND_HASH_OF_NOBODY}").into()
+        format!("$2y${cost:02}${DUMMY_SALT_AND_HASH}").into()
     }
 
     fn code(&self, parts: &[&[u8]]) -> Code {
@@ -433,7 +433,7 @@ mod tests {
 
     /// Of some users, with hashes of these costs.
     fn users_of_costs(costs: &[u32]) -> Users {
-        let hash = |cost: &u32| format!("$2y${cost:02}${SALT_AND_HASH_OF_NOBODY}").into();
+        let hash = |cost: &u32| format!("$2y${cost:02}${DUMMY_SALT_AND_HASH}").into();
         Users(costs.iter().enumerate().map(|(number, cost)| (number.to_string(), hash(cost))).collect())
     }
 
@@ -465,9 +465,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_gets_in_with_the_password_that_stands_in_for_users_that_there_are_not() {
-        let of_nobody = format!("$2y$10${SALT_AND_HASH_OF_NOBODY}");
-        assert!(check_hash(&of_nobody).is_ok() && bcrypt::verify("a password of nobody", &of_nobody).unwrap());
+    async fn the_dummy_hash_for_unknown_users_admits_no_one() {
+        let dummy = format!("$2y$10${DUMMY_SALT_AND_HASH}");
+        assert!(check_hash(&dummy).is_ok() && bcrypt::verify("a password of nobody", &dummy).unwrap());
         let (users, authenticator) = (users(&[("alice", "right"), ("carol", "a:colon")]), Authenticator::new());
         // The second time it is remembered.
         for _ in 0..2 {
@@ -475,7 +475,7 @@ mod tests {
                 ("alice", "right", true),
                 ("carol", "a:colon", true),
                 ("alice", "wrong", false),
-                ("nobody", "a password of nobody", false),
+                ("no one", "a password of nobody", false),
                 ("", "a password of nobody", false),
             ] {
                 assert_eq!(accepts(&authenticator, &users, user, password).await, expected, "{user}");

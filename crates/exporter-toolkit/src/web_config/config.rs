@@ -70,7 +70,7 @@ impl WebConfig {
         let (mut config, mut mistakes) =
             Self::read_text(text, directory(file)).map_err(|mistake| fail(vec![mistake]))?;
         let mut tls = None;
-        // Also where there are mistakes, so that those of the files are told with them.
+        // Also where there are mistakes, so that those of the files are reported with them.
         if let Some(settings) = &config.tls {
             let made = settings.read().and_then(|files| Ok((settings.build(&files, config.http2)?, files)));
             match made {

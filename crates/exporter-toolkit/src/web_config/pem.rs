@@ -82,7 +82,7 @@ impl PemSetting {
         let mode = fs::metadata(path).ok()?.permissions().mode() & 0o7777;
         (mode & 0o004 != 0).then(|| {
             format!(
-                "{SECTION}.{} {shown} can be read by every user of this machine (mode {mode:04o}), and anyone who has it can pose as this server: chmod 600 it, or 640 with a group that holds nobody else",
+                "{SECTION}.{} {shown} can be read by every user of this machine (mode {mode:04o}), and anyone who has it can pose as this server: chmod 600 it, or 640 with a group without other members",
                 self.key
             )
         })

@@ -457,14 +457,14 @@ mod tests {
         let any = "  client_auth_type: RequireAnyClientCert\n";
         let users = users();
         let clients = [None, Some("prometheus.example"), Some("other.example")].map(|name| files.client(name));
-        let [nobody, allowed, other] = &clients;
+        let [without, allowed, other] = &clients;
         for (text, kept_out) in [
-            (users.clone(), &[nobody][..]),
-            (format!("{TLS}{users}"), &[nobody, allowed, other]),
-            (format!("{TLS}{any}"), &[nobody]),
-            (format!("{TLS}{names}"), &[nobody, other]),
-            (format!("{TLS}{authority}"), &[nobody, allowed, other]),
-            (format!("{TLS}{names}{users}"), &[nobody, allowed, other]),
+            (users.clone(), &[without][..]),
+            (format!("{TLS}{users}"), &[without, allowed, other]),
+            (format!("{TLS}{any}"), &[without]),
+            (format!("{TLS}{names}"), &[without, other]),
+            (format!("{TLS}{authority}"), &[without, allowed, other]),
+            (format!("{TLS}{names}{users}"), &[without, allowed, other]),
         ] {
             let web = files.open(&text);
             let admits_any = async || {
