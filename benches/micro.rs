@@ -167,8 +167,8 @@ mod state {
     use std::sync::Arc;
 
     use cloudflare_cert_exporter::{
-        model::{Kind, Listing, Zone, ZoneId},
-        state::{Directory, SavedZone},
+        model::{Kind, Listing, ScopeId, Target},
+        state::{Directory, SavedTarget},
     };
     use divan::Bencher;
     use prometheus::IntCounter;
@@ -180,8 +180,8 @@ mod state {
         let folder = tempfile::tempdir().expect("there is room for files");
         let failures = IntCounter::new("failures", "Of a benchmark.").expect("the name is a name");
         let directory = Directory::open(folder.path(), failures).expect("nobody else knows of it");
-        let id: ZoneId = "023e105f4ecef8ad9ca31a8372d0c353".parse().expect("it is an id");
-        let zone = Zone {
+        let id: ScopeId = "023e105f4ecef8ad9ca31a8372d0c353".parse().expect("it is an id");
+        let zone = Target {
             kind: Kind::Client,
             id: id.clone(),
             name: None,
@@ -189,7 +189,7 @@ mod state {
             interval: std::time::Duration::from_secs(3600),
         };
         let listing = Arc::new(Listing::new(certificates(200)));
-        let saved = SavedZone {
+        let saved = SavedTarget {
             kind: Kind::Client,
             id,
             name: None,
@@ -198,9 +198,9 @@ mod state {
             completed: 1_795_521_600,
             due_ms: 1_795_525_200_000,
         };
-        let slot = directory.zone(&zone);
+        let slot = directory.target(&zone);
         let runtime = tokio::runtime::Runtime::new().expect("there are threads");
         runtime.block_on(slot.save(saved, false));
-        bencher.bench(|| slot.load(|_: &SavedZone| true).expect("it was saved"));
+        bencher.bench(|| slot.load(|_: &SavedTarget| true).expect("it was saved"));
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use cloudflare_cert_exporter::{
     exposition::{Exposition, SeriesSettings},
-    model::{Certificate, Expiry, Field, Kind, Listing, Snapshot, Status, Texts, Zone, ZoneState},
+    model::{Certificate, Expiry, Field, Kind, Listing, Snapshot, Status, Target, TargetState, Texts},
 };
 use divan::{Bencher, black_box};
 
@@ -47,10 +47,10 @@ fn listing(seed: u64, certificates: usize) -> Listing {
     Listing::new((0..certificates).map(|number| certificate(&mut random, number)).collect())
 }
 
-fn zones(zones: u32, certificates: usize) -> Vec<Arc<ZoneState>> {
+fn zones(zones: u32, certificates: usize) -> Vec<Arc<TargetState>> {
     (0..zones)
         .map(|n| {
-            let zone = Zone {
+            let zone = Target {
                 kind: Kind::Client,
                 id: format!("{n:032x}").parse().expect("it is hexadecimal"),
                 name: Some(format!("zone-{n}.example").into()),
@@ -58,7 +58,7 @@ fn zones(zones: u32, certificates: usize) -> Vec<Arc<ZoneState>> {
                 interval: Duration::from_secs(3600),
             };
             let listing = listing(n.into(), certificates);
-            Arc::new(ZoneState::new(Arc::new(zone)).succeeded(listing, NOW, Duration::from_secs(1)))
+            Arc::new(TargetState::new(Arc::new(zone)).succeeded(listing, NOW, Duration::from_secs(1)))
         })
         .collect()
 }
@@ -72,13 +72,13 @@ fn settings() -> SeriesSettings {
     }
 }
 
-fn exposition(zones: Vec<Arc<ZoneState>>) -> Exposition {
-    Exposition::new(settings()).next(Arc::new(Snapshot { zones }), NOW)
+fn exposition(zones: Vec<Arc<TargetState>>) -> Exposition {
+    Exposition::new(settings()).next(Arc::new(Snapshot { targets: zones }), NOW)
 }
 
 #[divan::bench(args = [(1, 10_000), (1, 100_000), (1_000, 100)], max_time = 10)]
 fn everything(bencher: Bencher<'_, '_>, (n, size): (u32, usize)) {
-    let (nothing, snapshot) = (Exposition::new(settings()), Arc::new(Snapshot { zones: zones(n, size) }));
+    let (nothing, snapshot) = (Exposition::new(settings()), Arc::new(Snapshot { targets: zones(n, size) }));
     bencher.bench(|| nothing.next(black_box(snapshot.clone()), NOW));
 }
 
@@ -109,7 +109,7 @@ fn one_zone_of_1_000_was_polled(bencher: Bencher<'_, '_>) {
     let mut zones = zones(1_000, 100);
     let exposition = exposition(zones.clone());
     zones[500] = Arc::new(zones[500].succeeded(listing(0, 100), NOW, Duration::from_secs(1)));
-    let snapshot = Arc::new(Snapshot { zones });
+    let snapshot = Arc::new(Snapshot { targets: zones });
     bencher.bench(|| exposition.next(black_box(snapshot.clone()), NOW));
 }
 

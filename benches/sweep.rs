@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use cloudflare_cert_exporter::{
     cloudflare::{ApiSettings, BaseUrl, ClientMaker, Credential, Priority, Scheme, SecretSource},
-    model::{Baseline, Kind, Zone},
+    model::{Baseline, Kind, Target},
 };
 use cloudflare_sim::{SimulatedApi, SimulatedZone, World};
 use tokio::time::Instant;
@@ -39,8 +39,13 @@ async fn main() {
         .make(&settings, &[Arc::new(credential)])
         .expect("nothing else is registered");
     let client = &clients["default"];
-    let zone =
-        Zone { kind: Kind::Client, id, name: None, credential: "default".into(), interval: Duration::from_secs(3600) };
+    let zone = Target {
+        kind: Kind::Client,
+        id,
+        name: None,
+        credential: "default".into(),
+        interval: Duration::from_secs(3600),
+    };
 
     let pages = u32::try_from(CERTIFICATES.div_ceil(50)).expect("it is small");
     let floor = LATENCY * (1 + (pages - 1).div_ceil(CONCURRENCY));

@@ -23,7 +23,7 @@ use crate::{
     cloudflare::{ApiSettings, BaseUrl, CaFile, Credential},
     exposition::SeriesSettings,
     files,
-    model::{Scope, Status, Zone, clean},
+    model::{Scope, Status, Target, clean},
     server::{ListenAddress, TelemetryPath},
 };
 pub use document::parse_duration;
@@ -55,7 +55,7 @@ pub struct Config {
     pub credentials: Vec<Arc<Credential>>,
     /// What is polled: the kinds of each zone in the order of the file, then those of each account. Each names one of
     /// the credentials.
-    pub zones: Vec<Arc<Zone>>,
+    pub targets: Vec<Arc<Target>>,
 }
 
 /// Where the daemon answers: all that has to be known to ask it.
@@ -252,7 +252,7 @@ impl Context<'_> {
             state_directory,
             runtime_directory: self.first_directory("RUNTIME_DIRECTORY"),
             credentials,
-            zones: targets,
+            targets,
         }
     }
 
@@ -506,19 +506,20 @@ interval = \"1s\"
         assert_eq!(config.credentials.iter().map(|c| &**c.name()).collect::<Vec<_>>(), ["file", "the other one"]);
         let zone = |id: &str, name: Option<&str>, credential: &str, seconds| {
             let (id, name, interval) = (id.parse().unwrap(), name.map(Arc::from), Duration::from_secs(seconds));
-            Arc::new(Zone { kind: Kind::Client, id, name, credential: credential.into(), interval })
+            Arc::new(Target { kind: Kind::Client, id, name, credential: credential.into(), interval })
         };
         let first = zone("023e105f4ecef8ad9ca31a8372d0c353", None, "file", 30 * 86_400);
         let second = zone("123e105f4ecef8ad9ca31a8372d0c353", Some("münchen.example"), "the other one", 1);
-        assert_eq!(config.zones, [first, second]);
+        assert_eq!(config.targets, [first, second]);
     }
 
     /// Every target as `kind scope-id-digit seconds`.
     fn targets(text: &str) -> Vec<String> {
         let config = with_token(text).unwrap();
-        let target =
-            |zone: &Arc<Zone>| format!("{} {} {}", zone.kind.label(), &zone.id.as_str()[..1], zone.interval.as_secs());
-        config.zones.iter().map(target).collect()
+        let target = |zone: &Arc<Target>| {
+            format!("{} {} {}", zone.kind.label(), &zone.id.as_str()[..1], zone.interval.as_secs())
+        };
+        config.targets.iter().map(target).collect()
     }
 
     #[test]
@@ -695,7 +696,7 @@ DIR/config.toml:42: zones: a zone needs its id, id = "...", as on the zone's ove
 DIR/config.toml:42: zones: there is no section [credentials.default]; say credentials = "..." with one of (not shown), both, env, inline, key
 DIR/config.toml:43: zones.name: a name may not be empty
 DIR/config.toml:44: zones.interval: "31d" is outside 1s to 30d
-DIR/config.toml:46: zones.id: "example.com" cannot be used: a zone id is 32 hexadecimal digits, as on the zone's overview page in the dashboard
+DIR/config.toml:46: zones.id: "example.com" cannot be used: an id is 32 hexadecimal digits, as on the overview page of the zone or account in the dashboard
 DIR/config.toml:47: zones.name: a name may hold no control, bidirectional or invisible characters, and at most 256 in all
 DIR/config.toml:48: zones.credentials: it must be text in quotes, not a boolean
 DIR/config.toml:49: zones.plan: unknown key; the known keys here are id, name, credentials, kinds, interval

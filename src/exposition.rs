@@ -19,7 +19,7 @@ mod text;
 use std::{collections::HashMap, hash::RandomState, iter::zip, ops::Range, sync::Arc};
 
 pub use crate::model::SeriesSettings;
-use crate::model::{Certificate, Selection, Snapshot, ZoneState};
+use crate::model::{Certificate, Selection, Snapshot, TargetState};
 use block::{Block, Place};
 use bytes::Bytes;
 use crc32fast::Hasher as Crc;
@@ -109,7 +109,7 @@ impl Exposition {
     }
 
     /// The certificates that have series of their own, each with its target.
-    pub fn certificates(&self) -> impl Iterator<Item = (&ZoneState, &Certificate)> {
+    pub fn certificates(&self) -> impl Iterator<Item = (&TargetState, &Certificate)> {
         self.targets.iter().flat_map(|view| view.shown(0..usize::MAX).map(|certificate| (&*view.state, certificate)))
     }
 

@@ -16,10 +16,10 @@ mod snapshot;
 #[cfg(any(test, fuzzing))]
 mod stand_in;
 mod status;
+mod target;
 mod text;
 #[cfg(test)]
 pub(crate) mod two_kinds;
-mod zone;
 
 pub use baseline::{Baseline, Comparison, MissingIds};
 pub use certificate::{Certificate, Expiry, Rejection, SECONDS_PER_DAY};
@@ -30,9 +30,9 @@ pub use field::{ByField, Field, Fields, Interner, Texts};
 pub use kind::{Kind, Scope};
 pub use listing::Listing;
 pub use selection::{Selection, SeriesSettings, Suppression};
-pub use snapshot::{LastPoll, Snapshot, ZoneState};
+pub use snapshot::{LastPoll, Snapshot, TargetState};
 #[cfg(any(test, fuzzing))]
 pub(crate) use stand_in::StandIn;
 pub use status::{Class, Status};
+pub use target::{InvalidScopeId, ScopeId, Target};
 pub use text::{MAX_TEXT_CHARS, clean};
-pub use zone::{InvalidZoneId, Zone, ZoneId};

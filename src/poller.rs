@@ -20,7 +20,7 @@ use schedule::{Planned, Schedule};
 use crate::{
     cloudflare::{Priority, requests_for},
     log_throttle::LogThrottle,
-    model::{Baseline, Cause, DeadToken, Failure, Listing, MissingIds, Reason, Scope, Snapshot, Zone, ZoneState},
+    model::{Baseline, Cause, DeadToken, Failure, Listing, MissingIds, Reason, Scope, Snapshot, Target, TargetState},
 };
 
 /// How often the loop shows that it lives, and looks at whether the budget carries the zones.
@@ -32,13 +32,13 @@ const NOT_ON_PLAN_AGAIN: Duration = Duration::from_secs(86_400);
 /// Logs something about a target: its kind, and the zone or account.
 macro_rules! log_target {
     ($level:ident, $state:expr, $($rest:tt)+) => {{
-        let (state, kind) = (&$state, $state.zone.kind);
+        let (state, kind) = (&$state, $state.target.kind);
         match kind.scope() {
             Scope::Zone => {
-                tracing::$level!(kind = kind.label(), zone = %state.name, zone_id = %state.zone.id, $($rest)+);
+                tracing::$level!(kind = kind.label(), zone = %state.name, zone_id = %state.target.id, $($rest)+);
             }
             Scope::Account => {
-                tracing::$level!(kind = kind.label(), account = %state.name, account_id = %state.zone.id, $($rest)+);
+                tracing::$level!(kind = kind.label(), account = %state.name, account_id = %state.target.id, $($rest)+);
             }
         }
     }};
@@ -50,7 +50,7 @@ pub struct Job<C> {
     /// What the zone is listed with.
     pub client: Arc<C>,
     /// The zone to list.
-    pub zone: Arc<Zone>,
+    pub target: Arc<Target>,
     /// What it is called so far: its id as long as that is not known.
     pub name: Arc<str>,
     /// How much its answers are trusted to come.
@@ -91,7 +91,7 @@ pub enum ZoneNameLookup {
 #[derive(Debug)]
 pub struct Plan<C> {
     /// All zones there are.
-    pub zones: Vec<Arc<Zone>>,
+    pub targets: Vec<Arc<Target>>,
     /// A client for the credential of each zone, by its name.
     pub clients: HashMap<Arc<str>, Arc<C>>,
     /// The budget of each credential, in requests per five minutes.
@@ -100,7 +100,7 @@ pub struct Plan<C> {
 
 impl<C> Plan<C> {
     /// What a zone of this plan is polled with.
-    fn client(&self, zone: &Zone) -> &Arc<C> {
+    fn client(&self, zone: &Target) -> &Arc<C> {
         // Each zone's credential is one of the configuration, and each of those has a client.
         &self.clients[&zone.credential]
     }
@@ -111,7 +111,7 @@ impl<C> Plan<C> {
 pub struct Poller<C> {
     /// What to poll at first.
     pub plan: Arc<Plan<C>>,
-    /// What to poll from then on. Zones that stay keep what is known of them and their place in the schedule. A poll
+    /// What to poll from then on. Targets that stay keep what is known of them and their place in the schedule. A poll
     /// that runs is given up where its zone is gone or has another client, and begins again with that.
     pub plans: watch::Receiver<Arc<Plan<C>>>,
     /// Where snapshots are published; it starts with a state for each zone of the plan.
@@ -131,12 +131,17 @@ impl<C: PartialEq> Poller<C> {
     ///
     /// Polls run side by side within this one task: the credential's throttle decides how many requests
     /// are out, and lets them go in the order in which the polls started.
-    pub async fn run<F, P>(mut self, fetch: F, now: impl Fn() -> i64, save: impl Fn(&ZoneState, Instant)) -> Infallible
+    pub async fn run<F, P>(
+        mut self,
+        fetch: F,
+        now: impl Fn() -> i64,
+        save: impl Fn(&TargetState, Instant),
+    ) -> Infallible
     where
         F: Fn(Job<C>) -> P,
         P: Future<Output = Result<Fetched, Failure>>,
     {
-        let mut zones = Zones::new(self.snapshots, &self.due_in, self.plan, now());
+        let mut zones = Targets::new(self.snapshots, &self.due_in, self.plan, now());
         let mut running = FuturesUnordered::new();
         // Its first tick is at once, which says at the start whether the budget is enough.
         // A loop that was held up has missed its pulse; beating faster later would hide that.
@@ -145,7 +150,7 @@ impl<C: PartialEq> Poller<C> {
         loop {
             while let Some(index) = zones.schedule.start_due(Instant::now()) {
                 let (job, started) = (zones.job(index), Instant::now());
-                let zone = job.zone.clone();
+                let zone = job.target.clone();
                 let poll = fetch(job);
                 let (guard, given_up) = oneshot::channel::<Infallible>();
                 zones.memories[index].poll = Some(guard);
@@ -186,7 +191,7 @@ impl<C: PartialEq> Poller<C> {
 }
 
 /// The zones, each at the same place in all of these.
-struct Zones<C> {
+struct Targets<C> {
     plan: Arc<Plan<C>>,
     snapshots: watch::Sender<Arc<Snapshot>>,
     memories: Vec<Memory>,
@@ -211,17 +216,17 @@ struct Memory {
     poll: Option<oneshot::Sender<Infallible>>,
 }
 
-impl<C: PartialEq> Zones<C> {
+impl<C: PartialEq> Targets<C> {
     fn new(snapshots: watch::Sender<Arc<Snapshot>>, due_in: &[Option<i64>], plan: Arc<Plan<C>>, now: i64) -> Self {
-        let states = snapshots.borrow().zones.clone();
+        let states = snapshots.borrow().targets.clone();
         let instant = Instant::now();
-        let memory = |state: &Arc<ZoneState>| {
+        let memory = |state: &Arc<TargetState>| {
             let age = state.listing.as_ref().map_or(0, |(_, completed)| now.saturating_sub(*completed));
             let age = Duration::from_secs(age.max(0).unsigned_abs());
             Memory { listed: instant.checked_sub(age).unwrap_or(instant), ..Memory::new(state) }
         };
         let due_in = due_in.iter().copied().chain(std::iter::repeat(None));
-        let timings: Vec<_> = states.iter().map(|state| state.zone.interval).zip(due_in).collect();
+        let timings: Vec<_> = states.iter().map(|state| state.target.interval).zip(due_in).collect();
         Self {
             demand: demand(plan.requests_per_5m, &states),
             plan,
@@ -233,39 +238,41 @@ impl<C: PartialEq> Zones<C> {
     }
 
     /// Where the zone is, if it is still there.
-    fn place(&self, zone: &Zone) -> Option<usize> {
-        self.snapshots.borrow().zones.iter().position(|state| state.zone.key() == zone.key())
+    fn place(&self, zone: &Target) -> Option<usize> {
+        self.snapshots.borrow().targets.iter().position(|state| state.target.key() == zone.key())
     }
 
     fn change(&mut self, plan: Arc<Plan<C>>) {
-        let before = self.snapshots.borrow().zones.clone();
-        let places: HashMap<_, _> = before.iter().enumerate().map(|(place, state)| (state.zone.key(), place)).collect();
+        let before = self.snapshots.borrow().targets.clone();
+        let places: HashMap<_, _> =
+            before.iter().enumerate().map(|(place, state)| (state.target.key(), place)).collect();
         let mut memories: Vec<_> = std::mem::take(&mut self.memories).into_iter().map(Some).collect();
         let mut states = Vec::new();
         let mut timings = Vec::new();
-        for zone in &plan.zones {
+        for zone in &plan.targets {
             let place = places.get(&zone.key()).copied();
             let known = place.and_then(|place| Some((place, memories[place].take()?)));
             let Some((place, mut memory)) = known else {
-                let state = Arc::new(ZoneState::new(Arc::clone(zone)));
+                let state = Arc::new(TargetState::new(Arc::clone(zone)));
                 self.memories.push(Memory::new(&state));
                 timings.push(Planned { interval: zone.interval, place: None, begins_again: false });
                 states.push(state);
                 continue;
             };
             let old = &before[place];
-            let has_other_client = plan.client(zone) != self.plan.client(&old.zone);
+            let has_other_client = plan.client(zone) != self.plan.client(&old.target);
             let is_polled = !self.schedule.is_waiting(place);
             // A zone that failed may do well with another client.
             let is_urgent = is_polled
                 || old.failure().is_some()
                 || old.available == Some(false)
-                || old.zone.credential != zone.credential;
+                || old.target.credential != zone.credential;
             let begins_again = has_other_client && is_urgent;
             if begins_again {
                 memory.poll = None;
             }
-            let state = if old.zone == *zone { Arc::clone(old) } else { Arc::new(old.reconfigured(Arc::clone(zone))) };
+            let state =
+                if old.target == *zone { Arc::clone(old) } else { Arc::new(old.reconfigured(Arc::clone(zone))) };
             memory.wants_name = state.is_nameless() && (memory.wants_name || begins_again || !old.is_nameless());
             self.memories.push(memory);
             timings.push(Planned { interval: zone.interval, place: Some(place), begins_again });
@@ -275,18 +282,18 @@ impl<C: PartialEq> Zones<C> {
         self.demand = demand(plan.requests_per_5m, &states);
         self.untried = states.iter().filter(|state| state.last_poll.is_none()).count();
         self.plan = plan;
-        self.snapshots.send_replace(Arc::new(Snapshot { zones: states }));
+        self.snapshots.send_replace(Arc::new(Snapshot { targets: states }));
     }
 
-    fn state(&self, index: usize) -> Arc<ZoneState> {
-        self.snapshots.borrow().zones[index].clone()
+    fn state(&self, index: usize) -> Arc<TargetState> {
+        self.snapshots.borrow().targets[index].clone()
     }
 
     fn job(&self, index: usize) -> Job<C> {
         let state = self.state(index);
         Job {
-            client: Arc::clone(self.plan.client(&state.zone)),
-            zone: state.zone.clone(),
+            client: Arc::clone(self.plan.client(&state.target)),
+            target: state.target.clone(),
             name: state.name.clone(),
             priority: if state.failure().is_some() { Priority::Failing } else { Priority::Healthy },
             baseline: Baseline {
@@ -314,7 +321,7 @@ impl<C: PartialEq> Zones<C> {
                 state.vanished += vanished;
                 // The configuration may have named it while it was polled, and knows better.
                 if let ZoneNameLookup::Known(name) = name
-                    && before.zone.name.is_none()
+                    && before.target.name.is_none()
                 {
                     state.name = name.into();
                 }
@@ -345,14 +352,14 @@ impl<C: PartialEq> Zones<C> {
                 }
                 self.schedule.failed(index, &failure, Instant::now());
                 if let Some(DeadToken::TryAfter(wait)) = failure.dead_token {
-                    self.choose_prober(&before.zone.credential, wait);
+                    self.choose_prober(&before.target.credential, wait);
                 }
                 let memory = &mut self.memories[index];
                 memory.log_failure(&before, &failure);
                 before.failed(failure, now, duration)
             }
         };
-        self.snapshots.send_modify(|snapshot| Arc::make_mut(snapshot).zones[index] = Arc::new(after));
+        self.snapshots.send_modify(|snapshot| Arc::make_mut(snapshot).targets[index] = Arc::new(after));
         if before.last_poll.is_none() {
             self.untried -= 1;
             if self.untried == 0 {
@@ -367,7 +374,7 @@ impl<C: PartialEq> Zones<C> {
     /// they take turns, so that a single odd zone cannot keep the others from being asked.
     fn choose_prober(&mut self, credential: &str, wait: Duration) {
         let prober = (0..self.memories.len())
-            .filter(|&index| *self.state(index).zone.credential == *credential && self.schedule.is_waiting(index))
+            .filter(|&index| *self.state(index).target.credential == *credential && self.schedule.is_waiting(index))
             .min_by_key(|&index| {
                 let state = self.state(index);
                 let asked = state.failure().is_some_and(|failure| failure.dead_token != Some(DeadToken::NotAsked));
@@ -384,7 +391,7 @@ impl<C: PartialEq> Zones<C> {
         for index in 0..self.memories.len() {
             let state = self.state(index);
             let was_not_asked = state.failure().is_some_and(|failure| failure.dead_token == Some(DeadToken::NotAsked));
-            if was_not_asked && *state.zone.credential == *credential {
+            if was_not_asked && *state.target.credential == *credential {
                 self.schedule.set_due(index, Instant::now());
             }
         }
@@ -395,14 +402,14 @@ impl<C: PartialEq> Zones<C> {
     ///
     /// A clock that was set forward makes listings seem too old until the next poll. That errs on the
     /// safe side, and looks like a machine that was asleep.
-    fn follow_clock(&self, now: i64, corrected: impl Fn(&ZoneState, Instant)) {
-        let is_ahead = |state: &ZoneState| state.listing.as_ref().is_some_and(|(_, completed)| *completed > now);
-        if !self.snapshots.borrow().zones.iter().any(|state| is_ahead(state)) {
+    fn follow_clock(&self, now: i64, corrected: impl Fn(&TargetState, Instant)) {
+        let is_ahead = |state: &TargetState| state.listing.as_ref().is_some_and(|(_, completed)| *completed > now);
+        if !self.snapshots.borrow().targets.iter().any(|state| is_ahead(state)) {
             return;
         }
         tracing::warn!("The clock was set back; the times of listings are set back with it.");
         self.snapshots.send_modify(|snapshot| {
-            for (index, state) in Arc::make_mut(snapshot).zones.iter_mut().enumerate() {
+            for (index, state) in Arc::make_mut(snapshot).targets.iter_mut().enumerate() {
                 if let Some((_, completed)) = is_ahead(state).then(|| Arc::make_mut(state).listing.as_mut()).flatten() {
                     *completed = now.saturating_sub_unsigned(self.memories[index].listed.elapsed().as_secs());
                     corrected(state, self.schedule.next_due(index));
@@ -413,10 +420,10 @@ impl<C: PartialEq> Zones<C> {
 
     fn log_first_round(&self) {
         let snapshot = self.snapshots.borrow();
-        let listed = snapshot.zones.iter().filter(|zone| zone.listing.is_some()).count();
-        let not_on_plan = snapshot.zones.iter().filter(|zone| zone.available == Some(false)).count();
-        let failed = snapshot.zones.iter().filter(|zone| zone.failure().is_some()).count();
-        tracing::info!(targets = snapshot.zones.len(), listed, not_on_plan, failed, "Every target was tried once.");
+        let listed = snapshot.targets.iter().filter(|zone| zone.listing.is_some()).count();
+        let not_on_plan = snapshot.targets.iter().filter(|zone| zone.available == Some(false)).count();
+        let failed = snapshot.targets.iter().filter(|zone| zone.failure().is_some()).count();
+        tracing::info!(targets = snapshot.targets.len(), listed, not_on_plan, failed, "Every target was tried once.");
     }
 }
 
@@ -426,8 +433,8 @@ fn requests(listing: &Listing) -> usize {
 }
 
 /// What the zones need of the budget, by what is known of their size.
-fn demand(requests_per_5m: u32, states: &[Arc<ZoneState>]) -> Demand {
-    let mut demand = Demand::new(requests_per_5m, states.iter().map(|state| &*state.zone));
+fn demand(requests_per_5m: u32, states: &[Arc<TargetState>]) -> Demand {
+    let mut demand = Demand::new(requests_per_5m, states.iter().map(|state| &*state.target));
     for (index, state) in states.iter().enumerate() {
         if let Some((listing, _)) = &state.listing {
             demand.sized(index, requests(listing));
@@ -437,7 +444,7 @@ fn demand(requests_per_5m: u32, states: &[Arc<ZoneState>]) -> Demand {
 }
 
 impl Memory {
-    fn new(state: &ZoneState) -> Self {
+    fn new(state: &TargetState) -> Self {
         Self {
             wants_name: state.is_nameless(),
             listed: Instant::now(),
@@ -448,9 +455,9 @@ impl Memory {
         }
     }
 
-    fn log_success(&mut self, before: &ZoneState, state: &ZoneState) {
+    fn log_success(&mut self, before: &TargetState, state: &TargetState) {
         let promised_less =
-            |state: &ZoneState| state.listing.as_ref().is_some_and(|(listing, _)| listing.more_than_promised);
+            |state: &TargetState| state.listing.as_ref().is_some_and(|(listing, _)| listing.more_than_promised);
         if promised_less(state) && !promised_less(before) {
             log_target!(warn, state, "The listing holds more certificates than it says.");
         }
@@ -462,7 +469,7 @@ impl Memory {
         }
     }
 
-    fn log_failure(&mut self, state: &ZoneState, failure: &Failure) {
+    fn log_failure(&mut self, state: &TargetState, failure: &Failure) {
         if self.failure_log.happened((failure.reason, failure.message.clone())).is_none() {
             return;
         }

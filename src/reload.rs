@@ -138,7 +138,8 @@ impl Reloader {
         self.plan.send_replace(Arc::new(plan(&self.config, clients)));
         // When a snapshot has these zones, no poll of others goes on. An error means that the loop is gone, and with it
         // this daemon, at once.
-        let shown = |snapshot: &Arc<Snapshot>| snapshot.zones.iter().map(|state| &state.zone).eq(&self.config.zones);
+        let shown =
+            |snapshot: &Arc<Snapshot>| snapshot.targets.iter().map(|state| &state.target).eq(&self.config.targets);
         let _ = self.snapshots.wait_for(shown).await;
         self.forget_what_is_gone(&before);
         self.watch();
@@ -192,7 +193,7 @@ impl Reloader {
         }
         for client in self.plan.borrow().clients.values() {
             let credential = client.credential();
-            let zone = self.config.zones.iter().find(|zone| zone.credential == *credential.name());
+            let zone = self.config.targets.iter().find(|zone| zone.credential == *credential.name());
             if let Some(zone) = zone.filter(|_| credential.is_token()) {
                 let (client, zone) = (Arc::clone(client), Arc::clone(zone));
                 self.watchers.spawn(async move { match client.watch_token(&zone).await {} });
@@ -202,8 +203,8 @@ impl Reloader {
 
     fn forget_what_is_gone(&self, before: &Config) {
         let Some(directory) = &self.maker.directory else { return };
-        let zones = before.zones.iter().filter(|old| !self.config.zones.iter().any(|new| new.key() == old.key()));
-        zones.for_each(|zone| directory.zone(zone).forget());
+        let zones = before.targets.iter().filter(|old| !self.config.targets.iter().any(|new| new.key() == old.key()));
+        zones.for_each(|zone| directory.target(zone).forget());
         let is_gone = |old: &&Arc<Credential>| !self.config.credentials.iter().any(|new| new.name() == old.name());
         let credentials = before.credentials.iter().filter(is_gone);
         credentials.for_each(|credential| directory.credential(credential.name()).forget());
@@ -224,7 +225,7 @@ impl Reloader {
 
 /// What is polled with a configuration and its clients.
 fn plan(config: &Config, clients: Clients) -> Plan<Client> {
-    Plan { zones: config.zones.clone(), clients, requests_per_5m: config.api.requests_per_5m }
+    Plan { targets: config.targets.clone(), clients, requests_per_5m: config.api.requests_per_5m }
 }
 
 /// What takes a restart, by its key.

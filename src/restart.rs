@@ -9,14 +9,14 @@ use tokio::time::Instant;
 
 use crate::{
     config::Config,
-    model::{Zone, ZoneState},
-    state::{Directory, SavedZone},
+    model::{Target, TargetState},
+    state::{Directory, SavedTarget},
 };
 
 /// What there is to begin with.
 pub(crate) struct Restored {
     /// A state for each configured zone.
-    pub(crate) zones: Vec<Arc<ZoneState>>,
+    pub(crate) targets: Vec<Arc<TargetState>>,
     /// In how many milliseconds each of them is due, negative if that was before now; `None` if it was never listed.
     pub(crate) due_in: Vec<Option<i64>>,
 }
@@ -24,21 +24,21 @@ pub(crate) struct Restored {
 impl Restored {
     /// For a daemon that keeps no state.
     pub(crate) fn nothing(config: &Config) -> Self {
-        let zones = config.zones.iter().map(|zone| Arc::new(ZoneState::new(zone.clone())));
-        Self { zones: zones.collect(), due_in: Vec::new() }
+        let targets = config.targets.iter().map(|target| Arc::new(TargetState::new(target.clone())));
+        Self { targets: targets.collect(), due_in: Vec::new() }
     }
 }
 
 /// Every zone as the process before left it; what is no longer configured is removed.
 pub(crate) fn restore(directory: &Directory, config: &Config, now: DateTime<Utc>) -> Restored {
-    let zones = config.zones.iter().map(|zone| directory.zone(zone));
+    let zones = config.targets.iter().map(|zone| directory.target(zone));
     let credentials = config.credentials.iter().map(|credential| directory.credential(credential.name()));
     directory.keep_only(zones.chain(credentials));
     let runtime = tokio::runtime::Handle::current();
-    let restored = |zone: &Arc<Zone>| {
-        let slot = directory.zone(zone);
-        let Some(mut saved) = slot.load(|saved: &SavedZone| saved.is_of(zone)) else {
-            return (Arc::new(ZoneState::new(zone.clone())), None);
+    let restored = |zone: &Arc<Target>| {
+        let slot = directory.target(zone);
+        let Some(mut saved) = slot.load(|saved: &SavedTarget| saved.is_of(zone)) else {
+            return (Arc::new(TargetState::new(zone.clone())), None);
         };
         if saved.completed > now.timestamp() {
             tracing::warn!(zone_id = %zone.id, "The saved listing comes from the future, so the clock was wrong then or is now; it counts as completed at this start.");
@@ -49,29 +49,29 @@ pub(crate) fn restore(directory: &Directory, config: &Config, now: DateTime<Utc>
         }
         let due_in = saved.due_ms.saturating_sub(now.timestamp_millis());
         let listing = saved.listing.map(|listing| (listing, saved.completed));
-        let mut state = ZoneState::restored(zone.clone(), listing, saved.name);
+        let mut state = TargetState::restored(zone.clone(), listing, saved.name);
         state.available = if saved.available { None } else { Some(false) };
         (Arc::new(state), Some(due_in))
     };
     // Nothing is shown before all are read, so every processor helps. A share each is not quite fair and good enough.
-    let share = config.zones.len().div_ceil(thread::available_parallelism().map_or(1, NonZero::get)).max(1);
-    let (zones, due_in): (Vec<_>, Vec<_>) = thread::scope(|scope| {
-        let read = |zones: &[Arc<Zone>]| zones.iter().map(&restored).collect::<Vec<_>>();
-        let readers: Vec<_> = config.zones.chunks(share).map(|zones| scope.spawn(move || read(zones))).collect();
+    let share = config.targets.len().div_ceil(thread::available_parallelism().map_or(1, NonZero::get)).max(1);
+    let (targets, due_in): (Vec<_>, Vec<_>) = thread::scope(|scope| {
+        let read = |zones: &[Arc<Target>]| zones.iter().map(&restored).collect::<Vec<_>>();
+        let readers: Vec<_> = config.targets.chunks(share).map(|zones| scope.spawn(move || read(zones))).collect();
         readers.into_iter().flat_map(|reader| reader.join().unwrap_or_else(|panic| resume_unwind(panic))).unzip()
     });
     let restored = due_in.iter().flatten().count();
     if restored > 0 {
-        tracing::info!(restored, zones = zones.len(), "The last good listings were restored.");
+        tracing::info!(restored, targets = targets.len(), "The last good listings were restored.");
     }
-    Restored { zones, due_in }
+    Restored { targets, due_in }
 }
 
 /// Puts on disk what is known of a target that was polled well.
-pub(crate) async fn save(directory: &Directory, state: &ZoneState, next_due: Instant, now: fn() -> DateTime<Utc>) {
+pub(crate) async fn save(directory: &Directory, state: &TargetState, next_due: Instant, now: fn() -> DateTime<Utc>) {
     let due_in = next_due.saturating_duration_since(Instant::now()).as_millis();
-    let zone = &state.zone;
-    let saved = SavedZone {
+    let zone = &state.target;
+    let saved = SavedTarget {
         kind: zone.kind,
         id: zone.id.clone(),
         name: Some(state.name.clone()).filter(|name| zone.name.is_none() && **name != *zone.id.as_str()),
@@ -80,5 +80,5 @@ pub(crate) async fn save(directory: &Directory, state: &ZoneState, next_due: Ins
         available: state.available != Some(false),
         due_ms: now().timestamp_millis().saturating_add(i64::try_from(due_in).unwrap_or(i64::MAX)),
     };
-    directory.zone(zone).save(saved, true).await;
+    directory.target(zone).save(saved, true).await;
 }

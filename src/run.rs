@@ -19,7 +19,7 @@ use tokio::{
 use crate::{
     cloudflare::{Client, ClientError, ClientMaker, Clients, Listed, Priority},
     config::{Config, Listening},
-    model::{Baseline, Failure, Reason, Snapshot, UnusableClock, Zone, ZoneState, usable_time},
+    model::{Baseline, Failure, Reason, Snapshot, Target, TargetState, UnusableClock, usable_time},
     poller::{Fetched, Job, Poller, ZoneNameLookup},
     reload::{AskedBy, FileChange, Load, ReloadMetrics, Reloader},
     restart::{Restored, restore, save},
@@ -234,7 +234,7 @@ fn serve(
     stop: watch::Receiver<bool>,
 ) -> Running {
     let Parts { config, maker, clients, directory, listeners, access, restored, .. } = parts;
-    let (snapshots, latest) = watch::channel(Arc::new(Snapshot { zones: restored.zones }));
+    let (snapshots, latest) = watch::channel(Arc::new(Snapshot { targets: restored.targets }));
     let pulse = watch::Sender::new(Instant::now());
     let beat = watch::Sender::new(None);
     let served = beat.subscribe();
@@ -265,7 +265,7 @@ fn serve(
     let poller = Poller { plan, plans, snapshots, due_in: restored.due_in, recovered: parts.recovered, pulse };
     let saved_in = directory.clone();
     let poll = move |job| poll_and_save(job, saved_in.clone(), now);
-    let save = move |state: &ZoneState, next_due| {
+    let save = move |state: &TargetState, next_due| {
         if let Some(directory) = directory.clone() {
             let state = state.clone();
             tokio::spawn(async move { save(&directory, &state, next_due, now).await });
@@ -353,13 +353,13 @@ async fn poll_and_save(
     directory: Option<Directory>,
     now: fn() -> DateTime<Utc>,
 ) -> Result<Fetched, Failure> {
-    let fetched = fetch(job.client, &job.zone, job.priority, job.baseline, job.wants_name, now).await?;
+    let fetched = fetch(job.client, &job.target, job.priority, job.baseline, job.wants_name, now).await?;
     if let Some(directory) = directory {
         let name = match &fetched.name {
             ZoneNameLookup::Known(name) => name.clone().into(),
             ZoneNameLookup::Unknown | ZoneNameLookup::Refused => job.name,
         };
-        let mut state = ZoneState::restored(job.zone, Some((fetched.listing.clone(), fetched.completed)), None);
+        let mut state = TargetState::restored(job.target, Some((fetched.listing.clone(), fetched.completed)), None);
         state.name = name;
         save(&directory, &state, job.next_due, now).await;
     }
@@ -396,7 +396,7 @@ async fn unless_stopped<T: Send + 'static>(
 /// If the zone cannot be listed, or lacks what was known of it. A name that cannot be had fails nothing, and is not waited for long.
 pub async fn fetch(
     client: Arc<Client>,
-    zone: &Zone,
+    zone: &Target,
     priority: Priority,
     baseline: Baseline,
     wants_name: bool,

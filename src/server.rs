@@ -280,7 +280,7 @@ async fn reload_configuration(sender: &mpsc::UnboundedSender<ReloadReply>) -> Re
 
 async fn ready(State(served): State<Arc<Served>>) -> Response {
     let latest = served.exposition.latest();
-    let (untried, zones) = (latest.snapshot().untried(), latest.snapshot().zones.len());
+    let (untried, zones) = (latest.snapshot().untried(), latest.snapshot().targets.len());
     if untried == 0 {
         return "Ready.\n".into_response();
     }

@@ -9,8 +9,8 @@ mod directory;
 mod file;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
+mod target;
 mod writer;
-mod zone;
 
 use std::{
     collections::HashSet,
@@ -26,10 +26,10 @@ use self::{
     directory::{LockedDirectory, NotReady},
     writer::Writer,
 };
-use crate::model::Zone;
+use crate::model::Target;
 
 pub use directory::InUse;
-pub use zone::SavedZone;
+pub use target::SavedTarget;
 
 /// A directory for the state of this process alone.
 #[derive(Debug, Clone)]
@@ -52,10 +52,13 @@ impl Directory {
         Ok(Self(Arc::new(writer)))
     }
 
-    /// Where one kind of certificate of a zone is kept.
+    /// Where what is known of a target is kept.
     #[must_use]
-    pub fn zone(&self, zone: &Zone) -> Slot {
-        Slot { writer: Arc::clone(&self.0), file: format!("zone-{}-{}.state", zone.kind.label(), zone.id) }
+    pub fn target(&self, target: &Target) -> Slot {
+        Slot {
+            writer: Arc::clone(&self.0),
+            file: format!("{}-{}-{}.state", target.kind.scope().label(), target.kind.label(), target.id),
+        }
     }
 
     /// Where a credential is kept. Its name can be any text, so a part of it and a sum stand for it.
@@ -80,7 +83,8 @@ impl Directory {
                 Some(of) => (of, true),
                 None => (name.strip_suffix(file::KEPT_ASIDE).unwrap_or(&name), false),
             };
-            let ours = (of.starts_with("zone-") || of.starts_with("credential-")) && of.ends_with(".state");
+            let ours = ["zone-", "account-", "credential-"].iter().any(|start| of.starts_with(start))
+                && of.ends_with(".state");
             if !ours || kept.contains(of) && !half_written {
                 continue;
             }

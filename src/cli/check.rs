@@ -21,7 +21,7 @@ use super::{
 use crate::{
     cloudflare::{ClientMaker, announce_proxy},
     config::{Config, ConfigErrors, Listening},
-    model::{Kind, Zone, clean},
+    model::{Kind, Target, clean},
 };
 use observations::{Observations, ObservedCertificate, ObservedListing, count_zones};
 
@@ -219,9 +219,9 @@ async fn sweep(
     announce_proxy(&config.api);
     let clients = ClientMaker::for_one_sweep(now).make(&config.api, &config.credentials);
     let clients = clients.map_err(|error| error.to_string())?;
-    let client = |zone: &Zone| clients[&zone.credential].clone();
+    let client = |zone: &Target| clients[&zone.credential].clone();
     let requests = || clients.values().map(|client| client.requests_sent()).sum::<u64>();
-    let zones = list::chosen(&config.zones, &options.zones, &options.kinds, client).await?;
+    let zones = list::chosen(&config.targets, &options.zones, &options.kinds, client).await?;
     let (listings, failures) = list::sweep(zones, client, requests, now).await;
     Ok(Observations::from_sweep(&config, &listings, &failures, now().timestamp()))
 }

@@ -14,10 +14,10 @@ use crate::{
 /// Prints every zone and what each credential has to bear; returns the exit code.
 pub(super) fn run(config: &Config) -> u8 {
     let mut text = format!("The configuration is good.\n\n{}\n\n", targets(config).trim_fmt());
-    if config.zones.iter().any(|target| target.kind != Kind::Client) {
+    if config.targets.iter().any(|target| target.kind != Kind::Client) {
         text.push_str(&format!("{}\n\n", kinds(config).trim_fmt()));
     }
-    for outlook in Demand::new(config.api.requests_per_5m, config.zones.iter().map(|zone| &**zone)).outlook() {
+    for outlook in Demand::new(config.api.requests_per_5m, config.targets.iter().map(|zone| &**zone)).outlook() {
         text.push_str(&format!(
             "Credential {}: needs at least {:.1} requests in five minutes, one for every 50 certificates of a zone. Its budget is {}.\n",
             outlook.credential, outlook.needed_per_5m, outlook.allowed_per_5m
@@ -48,13 +48,13 @@ pub(super) fn run(config: &Config) -> u8 {
 /// A row for each zone and account, with what is listed in it.
 fn targets(config: &Config) -> Table {
     let mut table = Table::new();
-    let has_kinds = config.zones.iter().any(|target| target.kind != Kind::Client);
+    let has_kinds = config.targets.iter().any(|target| target.kind != Kind::Client);
     let mut header = vec!["ZONE", "ZONE ID", "CREDENTIAL", "INTERVAL"];
     if has_kinds {
         header = vec!["ZONE OR ACCOUNT", "ID", "CREDENTIAL", "KIND", "INTERVAL"];
     }
     table.load_style(NOTHING).set_header(header);
-    for target in &config.zones {
+    for target in &config.targets {
         let interval = humantime::format_duration(target.interval).to_string();
         let nameless = match target.kind.scope() {
             Scope::Zone => "(asked of the API)",
@@ -78,7 +78,7 @@ fn kinds(config: &Config) -> Table {
     #[expect(clippy::cast_precision_loss, reason = "there are far fewer credentials than 2^53")]
     let budget = f64::from(config.api.requests_per_5m) * 12.0 * config.credentials.len().max(1) as f64;
     for kind in Kind::ALL {
-        let targets = || config.zones.iter().filter(|target| target.kind == kind);
+        let targets = || config.targets.iter().filter(|target| target.kind == kind);
         if targets().next().is_none() {
             continue;
         }

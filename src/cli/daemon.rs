@@ -125,7 +125,7 @@ async fn serve(
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         revision = env!("BUILD_REVISION"),
-        targets = config.zones.len(),
+        targets = config.targets.len(),
         credentials = config.credentials.len(),
         "Starting cloudflare-cert-exporter."
     );

@@ -20,7 +20,7 @@ use crate::{
     config::{Config, parse_duration},
     exposition::json::{CertificateRow, Column, DAYS_UNTIL_EXPIRY},
     fetch,
-    model::{Baseline, Cause, Failure, Field, Kind, Listing, Scope, Zone},
+    model::{Baseline, Cause, Failure, Field, Kind, Listing, Scope, Target},
     poller::ZoneNameLookup,
 };
 
@@ -59,9 +59,9 @@ pub(super) fn run(config: &Config, options: &Options, now: fn() -> DateTime<Utc>
                 return FAILED;
             }
         };
-        let client = |zone: &Zone| clients[&zone.credential].clone();
+        let client = |zone: &Target| clients[&zone.credential].clone();
         let requests = || clients.values().map(|client| client.requests_sent()).sum::<u64>();
-        let zones = match chosen(&config.zones, &options.zones, &options.kinds, client).await {
+        let zones = match chosen(&config.targets, &options.zones, &options.kinds, client).await {
             Ok(zones) => zones,
             Err(message) => {
                 complain(&message);
@@ -108,11 +108,11 @@ pub(super) fn parse_kind(word: &str) -> Result<Kind, String> {
 
 /// The targets that were asked for; the API is asked for names only if the configuration does not settle it.
 pub(super) async fn chosen(
-    targets: &[Arc<Zone>],
+    targets: &[Arc<Target>],
     wanted: &[String],
     kinds: &[Kind],
-    client: impl Fn(&Zone) -> Arc<Client>,
-) -> Result<Vec<Arc<Zone>>, String> {
+    client: impl Fn(&Target) -> Arc<Client>,
+) -> Result<Vec<Arc<Target>>, String> {
     let is_polled = |kind: &Kind| targets.iter().any(|target| target.kind == *kind);
     if let Some(kind) = kinds.iter().find(|kind| !is_polled(kind)) {
         let polled: Vec<_> = Kind::ALL.into_iter().filter(is_polled).map(Kind::label).collect();
@@ -127,7 +127,7 @@ pub(super) async fn chosen(
     if wanted.is_empty() {
         return Ok(zones);
     }
-    let is = |zone: &Zone, wanted: &str| {
+    let is = |zone: &Target, wanted: &str| {
         zone.id.as_str().eq_ignore_ascii_case(wanted) || zone.name.as_deref().is_some_and(|name| name == wanted)
     };
     let mut zones = zones;
@@ -135,7 +135,7 @@ pub(super) async fn chosen(
         for zone in zones.iter_mut().filter(|zone| zone.name.is_none() && zone.kind.scope() == Scope::Zone) {
             let client = client(zone);
             if let Ok(name) = client.zone_name(&zone.id, client.next_ticket(), Priority::Healthy).await {
-                *zone = Arc::new(Zone { name: Some(name.into()), ..Zone::clone(zone) });
+                *zone = Arc::new(Target { name: Some(name.into()), ..Target::clone(zone) });
             }
         }
     }
@@ -148,15 +148,15 @@ pub(super) async fn chosen(
     Ok(zones)
 }
 
-pub(super) type Listed = (Arc<Zone>, Arc<str>, Arc<Listing>);
+pub(super) type Listed = (Arc<Target>, Arc<str>, Arc<Listing>);
 
 /// Lists all zones side by side, with a progress bar on a terminal.
 pub(super) async fn sweep(
-    zones: Vec<Arc<Zone>>,
-    client: impl Fn(&Zone) -> Arc<Client>,
+    zones: Vec<Arc<Target>>,
+    client: impl Fn(&Target) -> Arc<Client>,
     requests: impl Fn() -> u64,
     now: fn() -> DateTime<Utc>,
-) -> (Vec<Listed>, Vec<(Arc<Zone>, Failure)>) {
+) -> (Vec<Listed>, Vec<(Arc<Target>, Failure)>) {
     let style = "{bar:30} {pos}/{len}, {msg} requests, {elapsed}";
     // It draws on stderr, and only if that is a terminal.
     let bar = ProgressBar::new(zones.len() as u64)
@@ -199,7 +199,7 @@ pub(super) async fn sweep(
 }
 
 /// What a zone is called: as the configuration says, or else the API, or else by its id.
-fn name(zone: &Zone, found: ZoneNameLookup) -> Arc<str> {
+fn name(zone: &Target, found: ZoneNameLookup) -> Arc<str> {
     match (&zone.name, found) {
         (Some(name), _) => name.clone(),
         (None, ZoneNameLookup::Known(name)) => name.into(),

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     log_throttle::LogThrottle,
-    model::{Baseline, Cause, Failure, Listing, Reason, Zone, ZoneId},
+    model::{Baseline, Cause, Failure, Listing, Reason, ScopeId, Target},
     state::Slot,
 };
 
@@ -46,7 +46,7 @@ pub struct Client {
     /// How the credential was refused the last time: zones that are not polled because of it say the same.
     pub(super) last_refusal: Mutex<LastRefusal>,
     /// Each zone's name is requested once, whatever is listed of the zone.
-    zone_names: Mutex<HashMap<ZoneId, Arc<OnceCell<Box<str>>>>>,
+    zone_names: Mutex<HashMap<ScopeId, Arc<OnceCell<Box<str>>>>>,
     /// When it is requested next when the token expires.
     pub(super) token_expiry_due: Mutex<Instant>,
     pub(super) requests_sent: AtomicU64,
@@ -190,7 +190,7 @@ impl Client {
     /// If not every page could be read, they do not fit together, or certificates of before are missing.
     pub async fn list(
         &self,
-        zone: &Zone,
+        zone: &Target,
         ticket: Ticket,
         priority: Priority,
         baseline: Baseline,
@@ -233,7 +233,7 @@ impl Client {
     ///
     /// # Errors
     /// If the token may not see it, or there was no response.
-    pub async fn zone_name(&self, zone: &ZoneId, ticket: Ticket, priority: Priority) -> Result<Box<str>, Failure> {
+    pub async fn zone_name(&self, zone: &ScopeId, ticket: Ticket, priority: Priority) -> Result<Box<str>, Failure> {
         let name = Arc::clone(lock(&self.zone_names).entry(zone.clone()).or_default());
         let request = || {
             let url = self.settings.base_url.join(&format!("/zones/{zone}"), None);

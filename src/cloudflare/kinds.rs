@@ -28,7 +28,7 @@ use super::{
     lenient::{Json, Shape},
     paging::Paged,
 };
-use crate::model::{ByField, Certificate, Expiry, Field, Interner, Kind, Status, ZoneId};
+use crate::model::{ByField, Certificate, Expiry, Field, Interner, Kind, ScopeId, Status};
 use pem::Pem;
 
 /// Where and how a kind is listed.
@@ -75,7 +75,7 @@ pub fn requests_for(kind: Kind, entries: usize) -> usize {
 
 impl Source {
     /// Path and query of a page of the listing of a zone or account.
-    pub(super) fn location(&self, id: &ZoneId, number: usize) -> (String, String) {
+    pub(super) fn location(&self, id: &ScopeId, number: usize) -> (String, String) {
         let fill = |text: &str| text.replace("{}", id.as_str());
         let mut query = fill(self.query);
         if let Some(per_page) = self.paged.per_page() {

@@ -8,7 +8,7 @@ use super::{
     client::Client, envelope, lock, metrics::Endpoint, request::ApiRequest, response::Read, retry::RetryPolicy,
     throttle::Priority,
 };
-use crate::model::{Failure, Reason, Scope, Zone};
+use crate::model::{Failure, Reason, Scope, Target};
 
 /// How long an answer is good for.
 const REQUEST_EVERY: Duration = Duration::from_secs(24 * 3600);
@@ -21,7 +21,7 @@ const CHECK_EVERY: Duration = Duration::from_secs(10);
 
 impl Client {
     /// Keeps the metric up to date, once a day. `target` is one that the token lists. Never ends.
-    pub async fn watch_token(&self, target: &Zone) -> Infallible {
+    pub async fn watch_token(&self, target: &Target) -> Infallible {
         loop {
             sleep(CHECK_EVERY).await;
             if *lock(&self.token_expiry_due) > Instant::now() {
@@ -43,7 +43,7 @@ impl Client {
         }
     }
 
-    async fn token_expiry(&self, target: &Zone) -> Result<Option<i64>, Failure> {
+    async fn token_expiry(&self, target: &Target) -> Result<Option<i64>, Failure> {
         match self.get_once("/user/tokens/verify", Endpoint::TokenVerify, envelope::token_expiry).await {
             // That is the answer to a token that an account owns.
             Err(failure) if matches!(failure.reason, Reason::Unauthorized | Reason::Forbidden | Reason::ApiError) => {}

@@ -8,7 +8,7 @@ use super::{Config, check_name, targets::NO_ZONES};
 use crate::{
     cloudflare::ApiSettings,
     exposition::SeriesSettings,
-    model::{StandIn, Zone},
+    model::{StandIn, Target},
 };
 
 /// The length of one of Cloudflare's.
@@ -65,10 +65,10 @@ fn assert_in_range(config: &Config) {
     let names: Vec<_> = config.credentials.iter().map(|credential| credential.name()).collect();
     assert_different(&names);
     assert!(names.iter().all(|name| check_name(name).is_ok()));
-    assert!(!config.zones.is_empty());
-    assert_different(&config.zones.iter().map(|zone| zone.key()).collect::<Vec<_>>());
-    for zone in &config.zones {
-        assert!(Zone::INTERVAL.contains(&zone.interval) && names.contains(&&zone.credential), "{zone:?}");
+    assert!(!config.targets.is_empty());
+    assert_different(&config.targets.iter().map(|zone| zone.key()).collect::<Vec<_>>());
+    for zone in &config.targets {
+        assert!(Target::INTERVAL.contains(&zone.interval) && names.contains(&&zone.credential), "{zone:?}");
         assert!(zone.name.as_deref().is_none_or(|name| check_name(name).is_ok()), "{zone:?}");
     }
 }

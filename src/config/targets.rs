@@ -13,7 +13,7 @@ use super::{
     credentials::DEFAULT,
     document::{Entry, Place, Reading, Section, duration, key_text, parsed, quoted, text_as},
 };
-use crate::model::{Kind, Scope, Zone, ZoneId};
+use crate::model::{Kind, Scope, ScopeId, Target};
 
 /// What `[poll]` says of every zone and account.
 pub(super) struct PollDefaults {
@@ -29,11 +29,11 @@ const SIX_HOURS: Duration = Duration::from_secs(6 * 3600);
 impl PollDefaults {
     pub(super) fn read(poll: &mut Section<'_>) -> Self {
         let kinds = poll.take("kinds").and_then(|entry| kinds(&entry)).unwrap_or_else(|| vec![Kind::Client]);
-        let interval = poll.read("interval", duration(Zone::INTERVAL)).unwrap_or(Duration::from_secs(3600));
+        let interval = poll.read("interval", duration(Target::INTERVAL)).unwrap_or(Duration::from_secs(3600));
         let mut by_kind = poll.section("intervals");
         let intervals = Kind::ALL
             .into_iter()
-            .filter_map(|kind| Some((kind, by_kind.read(kind.label(), duration(Zone::INTERVAL))?)))
+            .filter_map(|kind| Some((kind, by_kind.read(kind.label(), duration(Target::INTERVAL))?)))
             .collect();
         by_kind.finish();
         Self { kinds, interval, intervals }
@@ -73,7 +73,7 @@ impl Context<'_> {
         entry: Option<Entry<'_>>,
         defaults: &PollDefaults,
         names: &BTreeSet<&str>,
-    ) -> Vec<Arc<Zone>> {
+    ) -> Vec<Arc<Target>> {
         let rule = match scope {
             Scope::Zone => "each zone must be a section of its own, [[zones]] in double brackets",
             Scope::Account => "each account must be a section of its own, [[accounts]] in double brackets",
@@ -95,22 +95,22 @@ impl Context<'_> {
         mut section: Section<'_>,
         defaults: &PollDefaults,
         names: &BTreeSet<&str>,
-        first_lines: &mut HashMap<ZoneId, usize>,
-    ) -> Option<Vec<Arc<Zone>>> {
+        first_lines: &mut HashMap<ScopeId, usize>,
+    ) -> Option<Vec<Arc<Target>>> {
         let id = self.read_id(scope, &mut section, first_lines);
         let name = section.read("name", text_as(|name| check_name(name).map(|()| Arc::<str>::from(name))));
         let credential = self.read_credential_name(&mut section, names);
         let (mut own_kinds, mut own_interval) = (None, None);
         if scope == Scope::Zone {
             own_kinds = section.take("kinds").and_then(|entry| self.kinds_of_zone(&entry));
-            own_interval = section.read("interval", duration(Zone::INTERVAL));
+            own_interval = section.read("interval", duration(Target::INTERVAL));
         }
         section.finish();
         let (id, credential) = (id?, credential?);
         let kinds = own_kinds.as_ref().unwrap_or(&defaults.kinds).iter().filter(|kind| kind.scope() == scope);
         let target = |&kind: &Kind| {
             let interval = own_interval.unwrap_or_else(|| defaults.interval(kind));
-            Arc::new(Zone { kind, id: id.clone(), name: name.clone(), credential: credential.clone(), interval })
+            Arc::new(Target { kind, id: id.clone(), name: name.clone(), credential: credential.clone(), interval })
         };
         Some(kinds.map(target).collect())
     }
@@ -119,8 +119,8 @@ impl Context<'_> {
         &self,
         scope: Scope,
         section: &mut Section<'_>,
-        first_lines: &mut HashMap<ZoneId, usize>,
-    ) -> Option<ZoneId> {
+        first_lines: &mut HashMap<ScopeId, usize>,
+    ) -> Option<ScopeId> {
         let Some(entry) = section.take("id") else {
             let text = match scope {
                 Scope::Zone => "a zone needs its id, id = \"...\", as on the zone's overview page in the dashboard",
@@ -129,7 +129,7 @@ impl Context<'_> {
             self.report.missing(&section.place, text);
             return None;
         };
-        let id: ZoneId = entry.read(parsed)?;
+        let id: ScopeId = entry.read(parsed)?;
         let line = self.report.line(&entry.place)?;
         if let Some(first) = first_lines.get(&id) {
             let text = format!("{id} is there already, in line {first}; remove one of the two");

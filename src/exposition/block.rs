@@ -4,7 +4,7 @@ use std::{fmt::Write as _, ops::Range, sync::Arc};
 
 use super::{
     RenderContext,
-    families::{FAMILIES, Family, Subject, ZoneSamples},
+    families::{FAMILIES, Family, ListingSamples, Subject},
     gzip::Compressed,
     target::TargetView,
     text::{self, label},
@@ -46,7 +46,7 @@ impl Place {
         for (family, Family { subject, .. }) in FAMILIES.iter().enumerate() {
             let mut add = |targets, certificates| places.push(Self { family, targets, certificates });
             add(0..0, 0..0);
-            if let Subject::Zone(_) = subject {
+            if let Subject::Listing(_) = subject {
                 cut(targets.len(), TARGETS).for_each(|range| add(range, 0..0));
                 continue;
             }
@@ -73,8 +73,8 @@ impl Place {
         let mut until = i64::MAX;
         for view in self.targets(targets) {
             until = until.min(match family.subject {
-                Subject::Zone(add_samples) => {
-                    add_samples(&mut ZoneSamples { text, name: family.name, view, context });
+                Subject::Listing(add_samples) => {
+                    add_samples(&mut ListingSamples { text, name: family.name, view, context });
                     view.counts_change_at(context)
                 }
                 _ => self.render_certificates(family, view, context.now, text),
@@ -94,7 +94,7 @@ impl Place {
             let value = match family.subject {
                 Subject::Certificate(value) => value(listing, certificate, now),
                 Subject::CertificateInfo => Some(1),
-                Subject::Zone(_) => None,
+                Subject::Listing(_) => None,
             };
             let Some(value) = value else { continue };
             text.push_str(&start);
@@ -103,8 +103,8 @@ impl Place {
                 label(text, field.label(), value);
             }
             if let Subject::CertificateInfo = family.subject {
-                let kind = view.state.zone.kind;
-                label(text, kind.scope().id_label(), view.state.zone.id.as_str());
+                let kind = view.state.target.kind;
+                label(text, kind.scope().id_label(), view.state.target.id.as_str());
                 label(text, "status", certificate.status.label());
                 let is_shown = |(field, _): &(Field, &str)| kind.details().contains(*field);
                 for (field, value) in texts.by_ref().take(Field::OWN - Field::KEY.len()).filter(is_shown) {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
 
 use super::Exposition;
 use crate::model::{
-    Certificate, Field, Fields, Kind, Rejection, Scope, SeriesSettings, Suppression, Texts, Zone, ZoneState,
+    Certificate, Field, Fields, Kind, Rejection, Scope, SeriesSettings, Suppression, Target, TargetState, Texts,
 };
 
 /// A certificate as `list` prints it.
@@ -162,7 +162,7 @@ const PART: usize = 100;
 impl StatusParts {
     /// The status at this Unix second.
     pub(crate) fn new(exposition: Arc<Exposition>, now: i64) -> Self {
-        let ends = (0..exposition.snapshot().zones.len()).scan(1, |end, place| {
+        let ends = (0..exposition.snapshot().targets.len()).scan(1, |end, place| {
             *end += exposition.selection(place).shown().len().div_ceil(PART).max(1);
             Some(*end)
         });
@@ -177,7 +177,7 @@ impl StatusParts {
             return Some([b"{\"time\":", &*json(&date(self.now)), b",\"listings\":["].concat());
         }
         let place = self.ends.partition_point(|&end| end <= number);
-        let Some(zone) = self.exposition.snapshot().zones.get(place) else {
+        let Some(zone) = self.exposition.snapshot().targets.get(place) else {
             return (number == self.ends.last().map_or(1, |&end| end)).then(|| b"\n]}\n".into());
         };
         let first = place.checked_sub(1).map_or(1, |before| self.ends[before]);
@@ -197,7 +197,7 @@ impl StatusParts {
             let certificate = &listing.certificates()[shown];
             text.extend(if n == 0 { "\n" } else { ",\n" }.as_bytes());
             text.extend(json(&ShownCertificate {
-                row: CertificateRow::new(&zone.zone, &zone.name, certificate, self.now),
+                row: CertificateRow::new(&zone.target, &zone.name, certificate, self.now),
                 suppressed: listing.suppression(certificate, self.exposition.settings(), self.now),
             }));
         }
@@ -226,13 +226,13 @@ impl<C> ListingStatus<C> {
 
 impl ListingStatus<()> {
     /// Without its certificates.
-    fn new(zone: &ZoneState, hidden: usize, settings: &SeriesSettings, now: i64) -> Self {
+    fn new(zone: &TargetState, hidden: usize, settings: &SeriesSettings, now: i64) -> Self {
         let days = settings.expiring_within_days.iter();
         Self {
-            kind: zone.zone.kind,
-            scope: ListingScope::new(zone.zone.kind.scope(), &zone.name, zone.zone.id.as_str()),
+            kind: zone.target.kind,
+            scope: ListingScope::new(zone.target.kind.scope(), &zone.name, zone.target.id.as_str()),
             available: zone.available,
-            poll_interval_seconds: zone.zone.interval.as_secs_f64(),
+            poll_interval_seconds: zone.target.interval.as_secs_f64(),
             last_success: zone.listing.as_ref().map(|(listing, completed)| LastSuccess {
                 completed_on: date(*completed).unwrap_or_default(),
                 by_status: listing
@@ -295,7 +295,7 @@ impl Column {
 }
 
 impl<'a> CertificateRow<'a> {
-    pub(crate) fn new(zone: &'a Zone, name: &'a str, certificate: &'a Certificate, now: i64) -> Self {
+    pub(crate) fn new(zone: &'a Target, name: &'a str, certificate: &'a Certificate, now: i64) -> Self {
         Self {
             kind: zone.kind,
             scope: name,
@@ -359,8 +359,8 @@ mod tests {
 
     const NOW: i64 = 1_795_521_600;
 
-    fn zone(number: u32, name: &str) -> ZoneState {
-        ZoneState::new(Arc::new(Zone {
+    fn zone(number: u32, name: &str) -> TargetState {
+        TargetState::new(Arc::new(Target {
             kind: Kind::Client,
             id: format!("{number:032x}").parse().unwrap(),
             name: Some(name.into()),
@@ -378,14 +378,14 @@ mod tests {
         }
     }
 
-    fn written(zones: Vec<ZoneState>, max_certificates_per_zone: usize) -> Vec<u8> {
+    fn written(zones: Vec<TargetState>, max_certificates_per_zone: usize) -> Vec<u8> {
         let settings = SeriesSettings {
             statuses: vec![Status::Active, Status::Revoked],
             max_certificates_per_zone,
             expiring_within_days: vec![7, 30],
             forget_expired_after: Duration::from_secs(90 * 86_400),
         };
-        let snapshot = Snapshot { zones: zones.into_iter().map(Arc::new).collect() };
+        let snapshot = Snapshot { targets: zones.into_iter().map(Arc::new).collect() };
         let exposition = Exposition::new(settings).next(Arc::new(snapshot), NOW);
         let parts = StatusParts::new(Arc::new(exposition), NOW);
         let mut number = 0..;
@@ -434,7 +434,7 @@ mod tests {
     fn a_certificate_is_what_list_prints_and_why_no_alert_is_about_it() {
         let (zone, revoked) = (zone(1, "a.example"), certificate("a", Status::Revoked, 3));
         let zone = zone.succeeded(Listing::new(vec![revoked.clone()]), NOW, Duration::ZERO);
-        let mut listed = serde_json::to_value(CertificateRow::new(&zone.zone, &zone.name, &revoked, NOW)).unwrap();
+        let mut listed = serde_json::to_value(CertificateRow::new(&zone.target, &zone.name, &revoked, NOW)).unwrap();
         assert_eq!((&listed["expires_on"], &listed["issued_on"]), (&json!("2026-11-27T12:00:00Z"), &Value::Null));
         let document: Value = serde_json::from_slice(&written(vec![zone], 9)).unwrap();
         listed["suppressed"] = "retired".into();

@@ -3,16 +3,16 @@
 use std::{collections::HashMap, iter::zip, ops::Range, sync::Arc};
 
 use super::{RenderContext, text::label};
-use crate::model::{Certificate, Kind, Listing, Selection, Snapshot, ZoneState};
+use crate::model::{Certificate, Kind, Listing, Selection, Snapshot, TargetState};
 
 /// A target of the snapshot.
 ///
 /// As long as nothing but the time changes what the metrics say about it, it is the same `Arc`.
 #[derive(Debug)]
 pub(super) struct TargetView {
-    pub(super) state: Arc<ZoneState>,
+    pub(super) state: Arc<TargetState>,
     /// Earlier targets of this kind and name.
-    namesakes: Vec<Arc<ZoneState>>,
+    namesakes: Vec<Arc<TargetState>>,
     /// `kind`, `zone` and `zone_id`, or `account` and `account_id`, as they stand between the braces.
     pub(super) labels: String,
     /// `kind` and `zone` or `account`: with the id of a certificate, they identify its series.
@@ -23,10 +23,10 @@ pub(super) struct TargetView {
 impl TargetView {
     /// All targets of the snapshot, in its order. Those that are the same as in `before` are taken from there.
     pub(super) fn all(snapshot: &Snapshot, before: &[Arc<Self>], context: RenderContext<'_>) -> Vec<Arc<Self>> {
-        let mut named: HashMap<(Kind, &str), Vec<Arc<ZoneState>>> = HashMap::with_capacity(snapshot.zones.len());
-        let mut views = Vec::with_capacity(snapshot.zones.len());
-        for (index, state) in snapshot.zones.iter().enumerate() {
-            let namesakes = named.entry((state.zone.kind, &state.name)).or_default();
+        let mut named: HashMap<(Kind, &str), Vec<Arc<TargetState>>> = HashMap::with_capacity(snapshot.targets.len());
+        let mut views = Vec::with_capacity(snapshot.targets.len());
+        for (index, state) in snapshot.targets.iter().enumerate() {
+            let namesakes = named.entry((state.target.kind, &state.name)).or_default();
             views.push(match before.get(index) {
                 Some(view) if view.is_of(state, namesakes) && view.selection.valid.contains(&context.now) => {
                     view.clone()
@@ -40,14 +40,14 @@ impl TargetView {
 
     /// A domain that moved from one account to another is in both. The labels of certificates do not distinguish such
     /// namesakes, so an id is shown only for the first of them.
-    fn new(state: Arc<ZoneState>, namesakes: Vec<Arc<ZoneState>>, context: RenderContext<'_>) -> Self {
+    fn new(state: Arc<TargetState>, namesakes: Vec<Arc<TargetState>>, context: RenderContext<'_>) -> Self {
         let RenderContext { settings, now } = context;
         let mut certificate_labels = String::new();
-        label(&mut certificate_labels, "kind", state.zone.kind.label());
-        let scope = state.zone.kind.scope();
+        label(&mut certificate_labels, "kind", state.target.kind.label());
+        let scope = state.target.kind.scope();
         label(&mut certificate_labels, scope.label(), &state.name);
         let mut labels = certificate_labels.clone();
-        label(&mut labels, scope.id_label(), state.zone.id.as_str());
+        label(&mut labels, scope.id_label(), state.target.id.as_str());
 
         let listings = namesakes.iter().filter_map(|namesake| namesake.listing.as_ref());
         let others = listings.flat_map(|(listing, _)| listing.certificates());
@@ -59,7 +59,7 @@ impl TargetView {
         Self { state, namesakes, labels, certificate_labels, selection }
     }
 
-    fn is_of(&self, state: &Arc<ZoneState>, namesakes: &[Arc<ZoneState>]) -> bool {
+    fn is_of(&self, state: &Arc<TargetState>, namesakes: &[Arc<TargetState>]) -> bool {
         Arc::ptr_eq(&self.state, state)
             && self.namesakes.len() == namesakes.len()
             && zip(&self.namesakes, namesakes).all(|(one, other)| Arc::ptr_eq(one, other))

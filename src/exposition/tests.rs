@@ -10,8 +10,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Certificate, Expiry, Failure, Field, Kind, Listing, Reason, Rejection, SECONDS_PER_DAY, Status, Texts, Zone, clean,
-    two_kinds,
+    Certificate, Expiry, Failure, Field, Kind, Listing, Reason, Rejection, SECONDS_PER_DAY, Status, Target, Texts,
+    clean, two_kinds,
 };
 
 /// 2026-11-24T12:00:00Z
@@ -45,8 +45,8 @@ fn certificate(id: &str, common_name: &str, status: Status, not_after: i64) -> C
     }
 }
 
-fn zone(number: u32, name: Option<&str>) -> ZoneState {
-    ZoneState::new(Arc::new(Zone {
+fn zone(number: u32, name: Option<&str>) -> TargetState {
+    TargetState::new(Arc::new(Target {
         kind: Kind::Client,
         id: format!("{number:032x}").parse().unwrap(),
         name: name.map(Arc::from),
@@ -55,12 +55,12 @@ fn zone(number: u32, name: Option<&str>) -> ZoneState {
     }))
 }
 
-fn listed(number: u32, name: &str, entries: Vec<Certificate>) -> ZoneState {
+fn listed(number: u32, name: &str, entries: Vec<Certificate>) -> TargetState {
     zone(number, Some(name)).succeeded(Listing::new(entries), NOW - 60, Duration::from_millis(250))
 }
 
-fn snapshot(zones: Vec<ZoneState>) -> Snapshot {
-    Snapshot { zones: zones.into_iter().map(Arc::new).collect() }
+fn snapshot(zones: Vec<TargetState>) -> Snapshot {
+    Snapshot { targets: zones.into_iter().map(Arc::new).collect() }
 }
 
 fn render(snapshot: &Snapshot, settings: &SeriesSettings, now: i64) -> String {
@@ -373,7 +373,7 @@ proptest! {
                 },
                 Step::Failed(n) => zones[n] = Arc::new(zones[n].failed(Failure::new(Reason::Timeout, "late"), now, second)),
             }
-            let snapshot = Snapshot { zones: zones.clone() };
+            let snapshot = Snapshot { targets: zones.clone() };
             exposition = exposition.next(Arc::new(snapshot.clone()), now);
             let written = text(&exposition);
             parse(&written);

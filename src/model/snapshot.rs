@@ -2,28 +2,28 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Failure, Listing, Reason, Scope, Zone};
+use super::{Failure, Listing, Reason, Scope, Target};
 
-/// All zones, in the order of the configuration.
+/// All targets, in the order of the configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// Zones are replaced whole, so no reader ever sees half a zone.
-    pub zones: Vec<Arc<ZoneState>>,
+    pub targets: Vec<Arc<TargetState>>,
 }
 
 impl Snapshot {
-    /// How many zones were neither tried nor restored: nothing at all is known of them.
+    /// How many targets were neither tried nor restored: nothing at all is known of them.
     #[must_use]
     pub fn untried(&self) -> usize {
-        self.zones.iter().filter(|zone| zone.last_poll.is_none() && zone.listing.is_none()).count()
+        self.targets.iter().filter(|target| target.last_poll.is_none() && target.listing.is_none()).count()
     }
 }
 
 /// One zone: its last good listing and how its polls went.
 #[derive(Debug, Clone)]
-pub struct ZoneState {
+pub struct TargetState {
     /// What the configuration says.
-    pub zone: Arc<Zone>,
+    pub target: Arc<Target>,
     /// The zone's name; its id while no name is known.
     pub name: Arc<str>,
     /// The last good listing and the Unix time at which it was completed.
@@ -50,13 +50,13 @@ pub struct LastPoll {
     pub failure: Option<Failure>,
 }
 
-impl ZoneState {
+impl TargetState {
     /// A zone that was never polled.
     #[must_use]
-    pub fn new(zone: Arc<Zone>) -> Self {
-        let name = zone.name.clone().unwrap_or_else(|| zone.id.as_str().into());
+    pub fn new(target: Arc<Target>) -> Self {
+        let name = target.name.clone().unwrap_or_else(|| target.id.as_str().into());
         Self {
-            zone,
+            target,
             name,
             listing: None,
             last_poll: None,
@@ -70,27 +70,27 @@ impl ZoneState {
     /// A zone that was not polled yet by this process, with the listing that another one completed at this Unix second,
     /// and the name that it found out, if the configuration gives none.
     #[must_use]
-    pub fn restored(zone: Arc<Zone>, listing: Option<(Arc<Listing>, i64)>, name: Option<Arc<str>>) -> Self {
-        let state = Self::new(zone);
-        let name = name.filter(|_| state.zone.name.is_none()).unwrap_or_else(|| state.name.clone());
+    pub fn restored(target: Arc<Target>, listing: Option<(Arc<Listing>, i64)>, name: Option<Arc<str>>) -> Self {
+        let state = Self::new(target);
+        let name = name.filter(|_| state.target.name.is_none()).unwrap_or_else(|| state.name.clone());
         Self { name, listing, ..state }
     }
 
     /// The same zone as the configuration has it now. A name that the configuration no longer gives is asked for.
     #[must_use]
-    pub fn reconfigured(&self, zone: Arc<Zone>) -> Self {
-        let name = match (&zone.name, &self.zone.name) {
+    pub fn reconfigured(&self, target: Arc<Target>) -> Self {
+        let name = match (&target.name, &self.target.name) {
             (Some(name), _) => name.clone(),
-            (None, Some(_)) => zone.id.as_str().into(),
+            (None, Some(_)) => target.id.as_str().into(),
             (None, None) => self.name.clone(),
         };
-        Self { zone, name, ..self.clone() }
+        Self { target, name, ..self.clone() }
     }
 
     /// Whether the API has yet to be asked for the name of a zone. That of an account takes another permission.
     #[must_use]
     pub fn is_nameless(&self) -> bool {
-        self.zone.kind.scope() == Scope::Zone && self.zone.name.is_none() && *self.name == *self.zone.id.as_str()
+        self.target.kind.scope() == Scope::Zone && self.target.name.is_none() && *self.name == *self.target.id.as_str()
     }
 
     /// Why the last poll failed, if it did.
@@ -161,20 +161,20 @@ mod tests {
             expiry: Expiry::At(1_795_521_600),
             not_before: None,
         };
-        let zone = Zone {
+        let zone = Target {
             kind: Kind::Client,
             id: "023e105f4ecef8ad9ca31a8372d0c353".parse().unwrap(),
             name: None,
             credential: "default".into(),
             interval: Duration::from_secs(3600),
         };
-        let polled = |state: &ZoneState, name, now| {
+        let polled = |state: &TargetState, name, now| {
             let state = state.succeeded(Listing::new(vec![certificate(name)]), now, Duration::ZERO);
             let (listing, completed) = state.listing.clone().unwrap();
             assert_eq!((listing.certificates()[0].common_name(), completed), (name, now));
             (state, listing)
         };
-        let (first, of_first) = polled(&ZoneState::new(Arc::new(zone)), "x", 1);
+        let (first, of_first) = polled(&TargetState::new(Arc::new(zone)), "x", 1);
         let (second, of_second) = polled(&first, "x", 2);
         let (_, of_third) = polled(&second, "y", 3);
         assert!(Arc::ptr_eq(&of_first, &of_second) && !Arc::ptr_eq(&of_second, &of_third));

@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Certificate, Expiry, Failure, Field, Kind, Listing, Reason, SECONDS_PER_DAY, Snapshot, Status, Texts, Zone,
-    ZoneState,
+    Certificate, Expiry, Failure, Field, Kind, Listing, Reason, SECONDS_PER_DAY, Snapshot, Status, Target, TargetState,
+    Texts,
 };
 
 /// The zone that has both.
-pub(crate) fn zone(kind: Kind) -> Zone {
-    Zone {
+pub(crate) fn zone(kind: Kind) -> Target {
+    Target {
         kind,
         id: "023e105f4ecef8ad9ca31a8372d0c353".parse().expect("it is an id"),
         name: Some("a.example".into()),
@@ -33,10 +33,10 @@ pub(crate) fn certificate(days: i64, now: i64) -> Certificate {
 pub(crate) fn snapshot(now: i64) -> Snapshot {
     let listed = |kind, days, age| {
         let listing = Listing::new(vec![certificate(days, now)]);
-        ZoneState::new(Arc::new(zone(kind))).succeeded(listing, now - age, Duration::ZERO)
+        TargetState::new(Arc::new(zone(kind))).succeeded(listing, now - age, Duration::ZERO)
     };
     let fresh = listed(Kind::Client, 40, 0);
     let stale = listed(Kind::OriginCa, 3, 36_000);
     let stale = stale.failed(Failure::new(Reason::Forbidden, "no"), now, Duration::ZERO);
-    Snapshot { zones: vec![Arc::new(fresh), Arc::new(stale)] }
+    Snapshot { targets: vec![Arc::new(fresh), Arc::new(stale)] }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use crate::model::Zone;
+use crate::model::Target;
 
 const FIVE_MINUTES: f64 = 300.0;
 
@@ -43,8 +43,8 @@ pub struct Outlook {
 
 impl Demand {
     /// Takes every zone to cost one request a poll, until it was listed.
-    pub fn new<'a>(requests_per_5m: u32, zones: impl IntoIterator<Item = &'a Zone>) -> Self {
-        let cost = |zone: &Zone| Cost {
+    pub fn new<'a>(requests_per_5m: u32, zones: impl IntoIterator<Item = &'a Target>) -> Self {
+        let cost = |zone: &Target| Cost {
             credential: zone.credential.clone(),
             interval: zone.interval.as_secs_f64(),
             requests: 1.0,

@@ -14,7 +14,7 @@ use tokio::{
 use super::*;
 use crate::{
     cloudflare::Throttle,
-    model::{Kind, Reason, ZoneId},
+    model::{Kind, Reason, ScopeId},
     properties::tests_everything,
 };
 
@@ -25,8 +25,8 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// What the wall clock says at the start.
 const WALL: i64 = 1_795_521_600;
 
-pub(super) fn zone(number: usize, interval: Duration) -> Zone {
-    Zone {
+pub(super) fn zone(number: usize, interval: Duration) -> Target {
+    Target {
         kind: Kind::Client,
         id: format!("{number:032x}").parse().unwrap(),
         name: Some(format!("zone-{number}.example").into()),
@@ -35,7 +35,7 @@ pub(super) fn zone(number: usize, interval: Duration) -> Zone {
     }
 }
 
-fn zones(count: usize, interval: Duration) -> Vec<Zone> {
+fn zones(count: usize, interval: Duration) -> Vec<Target> {
     (0..count).map(|number| zone(number, interval)).collect()
 }
 
@@ -53,7 +53,7 @@ struct Running {
     plans: watch::Sender<Arc<Plan<&'static str>>>,
     polls: Rc<RefCell<Polls>>,
     /// Zones whose listing got another time, in order.
-    corrected: RefCell<Vec<ZoneId>>,
+    corrected: RefCell<Vec<ScopeId>>,
     started: Instant,
 }
 
@@ -66,20 +66,20 @@ impl Running {
         self.polls(zone).iter().map(Duration::as_secs).collect()
     }
 
-    fn state(&self, index: usize) -> Arc<ZoneState> {
-        self.snapshots.borrow().zones[index].clone()
+    fn state(&self, index: usize) -> Arc<TargetState> {
+        self.snapshots.borrow().targets[index].clone()
     }
 
     /// Has these zones polled from now on.
-    async fn change(&self, zones: Vec<Zone>) {
+    async fn change(&self, zones: Vec<Target>) {
         self.change_with(zones, "a secret").await;
     }
 
     /// The same, with another secret of the credential "default".
-    async fn change_with(&self, zones: Vec<Zone>, secret: &'static str) {
+    async fn change_with(&self, zones: Vec<Target>, secret: &'static str) {
         let zones: Vec<_> = zones.into_iter().map(Arc::new).collect();
         self.plans.send_replace(Arc::new(plan(zones.clone(), secret)));
-        let shown = |snapshot: &Arc<Snapshot>| snapshot.zones.iter().map(|state| &state.zone).eq(&zones);
+        let shown = |snapshot: &Arc<Snapshot>| snapshot.targets.iter().map(|state| &state.target).eq(&zones);
         self.snapshots.clone().wait_for(shown).await.unwrap();
         // Even if the zones are the same.
         sleep(Duration::from_millis(1)).await;
@@ -87,15 +87,15 @@ impl Running {
 }
 
 /// A client is the secret that it has.
-fn plan(zones: Vec<Arc<Zone>>, secret: &'static str) -> Plan<&'static str> {
+fn plan(zones: Vec<Arc<Target>>, secret: &'static str) -> Plan<&'static str> {
     let clients = [("default", secret), ("other", "the other secret"), ("renamed", secret)];
     let clients = clients.into_iter().map(|(name, secret)| (name.into(), Arc::new(secret))).collect();
-    Plan { zones, clients, requests_per_5m: 600 }
+    Plan { targets: zones, clients, requests_per_5m: 600 }
 }
 
 /// Polls for so long; `fetch` gets the job and how often the zone was polled before.
 async fn run_with<P>(
-    zones: Vec<Zone>,
+    zones: Vec<Target>,
     time: Duration,
     fetch: impl Fn(Job<&'static str>, usize) -> P,
     during: impl AsyncFn(&Running),
@@ -103,13 +103,13 @@ async fn run_with<P>(
 where
     P: Future<Output = Result<Fetched, Failure>>,
 {
-    let states = zones.into_iter().map(|zone| ZoneState::new(Arc::new(zone))).collect();
+    let states = zones.into_iter().map(|zone| TargetState::new(Arc::new(zone))).collect();
     run_from(states, vec![], time, fetch, || WALL, during).await
 }
 
 /// The same from where another process has left off; `now` is the wall clock.
 async fn run_from<P>(
-    states: Vec<ZoneState>,
+    states: Vec<TargetState>,
     due_in: Vec<Option<i64>>,
     time: Duration,
     fetch: impl Fn(Job<&'static str>, usize) -> P,
@@ -119,11 +119,11 @@ async fn run_from<P>(
 where
     P: Future<Output = Result<Fetched, Failure>>,
 {
-    let zones = states.into_iter().map(Arc::new).collect();
-    let (snapshots, latest) = watch::channel(Arc::new(Snapshot { zones }));
+    let targets = states.into_iter().map(Arc::new).collect();
+    let (snapshots, latest) = watch::channel(Arc::new(Snapshot { targets }));
     let (recover, recovered) = mpsc::unbounded_channel();
     let pulse = watch::Sender::new(Instant::now());
-    let first = latest.borrow().zones.iter().map(|state| state.zone.clone()).collect();
+    let first = latest.borrow().targets.iter().map(|state| state.target.clone()).collect();
     let plans = watch::Sender::new(Arc::new(plan(first, "a secret")));
     let poller = Poller { plan: plans.borrow().clone(), plans: plans.subscribe(), snapshots, due_in, recovered, pulse };
     let running = Running {
@@ -136,16 +136,16 @@ where
     };
     let recorded = |job: Job<&'static str>| {
         let mut polls = running.polls.borrow_mut();
-        let polls = polls.entry(job.zone.name.clone().unwrap_or_else(|| job.zone.id.as_str().into())).or_default();
+        let polls = polls.entry(job.target.name.clone().unwrap_or_else(|| job.target.id.as_str().into())).or_default();
         polls.push(running.started.elapsed());
         fetch(job, polls.len() - 1)
     };
-    let polling = poller.run(recorded, now, |state, _| running.corrected.borrow_mut().push(state.zone.id.clone()));
+    let polling = poller.run(recorded, now, |state, _| running.corrected.borrow_mut().push(state.target.id.clone()));
     let _ = timeout(time, async { tokio::join!(polling, during(&running)) }).await;
     running
 }
 
-async fn run<P>(zones: Vec<Zone>, time: Duration, fetch: impl Fn(Job<&'static str>, usize) -> P) -> Running
+async fn run<P>(zones: Vec<Target>, time: Duration, fetch: impl Fn(Job<&'static str>, usize) -> P) -> Running
 where
     P: Future<Output = Result<Fetched, Failure>>,
 {
@@ -179,7 +179,7 @@ async fn ten_thousand_zones_share_the_budget_for_a_day() {
         let longest = polls.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
         assert!(longest < 90 * MINUTE, "{zone} had to wait for {longest:?}");
     }
-    assert!(running.snapshots.borrow().zones.iter().all(|zone| zone.polls >= u64::from(hours) * 2 / 3));
+    assert!(running.snapshots.borrow().targets.iter().all(|zone| zone.polls >= u64::from(hours) * 2 / 3));
 }
 
 #[tokio::test(start_paused = true)]
@@ -205,7 +205,7 @@ async fn each_zone_keeps_its_own_interval() {
 #[tokio::test(start_paused = true)]
 async fn polls_of_a_zone_never_overlap_and_a_slow_zone_holds_up_no_other() {
     let running = run(zones(2, MINUTE), HOUR, async |job, _| {
-        if *job.zone == zone(0, MINUTE) {
+        if *job.target == zone(0, MINUTE) {
             sleep(10 * MINUTE + Duration::from_secs(1)).await;
         }
         good()
@@ -268,7 +268,7 @@ async fn a_refused_credential_is_tried_by_one_zone_after_the_other_those_that_we
     let started = Instant::now();
     // Zone 0 never worked, and stops the credential with its third poll; nothing works from then on.
     run(zones(3, 4 * HOUR), HOUR, |job, poll| {
-        let name = job.zone.name.clone().unwrap();
+        let name = job.target.name.clone().unwrap();
         let zone: usize = name[5..6].parse().unwrap();
         let minutes = started.elapsed().as_secs() / 60;
         let outcome = match (zone, poll, minutes) {
@@ -297,7 +297,7 @@ async fn zones_that_failed_are_polled_at_once_with_another_secret_or_if_the_one_
         let running = run_with(
             all.clone(),
             HOUR - Duration::from_secs(1),
-            async |job, poll| match (&**job.zone.name.as_ref().unwrap(), poll) {
+            async |job, poll| match (&**job.target.name.as_ref().unwrap(), poll) {
                 ("zone-0.example" | "zone-4.example", 0..3) => Err(Failure::new(Reason::Unauthorized, "no")),
                 ("zone-1.example", 0..4) => {
                     Err(Failure { dead_token: Some(DeadToken::NotAsked), ..Failure::new(Reason::Unauthorized, "no") })
@@ -342,12 +342,12 @@ async fn a_failed_poll_keeps_the_last_good_listing_and_counts() {
 
 #[tokio::test(start_paused = true)]
 async fn a_name_is_asked_for_until_it_is_known_or_refused() {
-    let unnamed = |number| Zone { name: None, ..zone(number, HOUR) };
+    let unnamed = |number| Target { name: None, ..zone(number, HOUR) };
     let asked = RefCell::new(HashMap::<_, Vec<bool>>::new());
     let running = run(vec![unnamed(0), unnamed(1), zone(2, HOUR)], 4 * HOUR, |job, poll| {
-        asked.borrow_mut().entry(job.zone.id.clone()).or_default().push(job.wants_name);
+        asked.borrow_mut().entry(job.target.id.clone()).or_default().push(job.wants_name);
         async move {
-            let name = match (&job.zone.id, poll) {
+            let name = match (&job.target.id, poll) {
                 (_, 0) => ZoneNameLookup::Unknown,
                 (id, _) if *id == zone(0, HOUR).id => ZoneNameLookup::Known("found.example".into()),
                 _ => ZoneNameLookup::Refused,
@@ -360,7 +360,7 @@ async fn a_name_is_asked_for_until_it_is_known_or_refused() {
     assert_eq!(asked[&zone(0, HOUR).id][..3], [true, true, false]);
     assert_eq!(asked[&zone(1, HOUR).id][..3], [true, true, false]);
     assert_eq!(asked[&zone(2, HOUR).id][..3], [false, false, false]);
-    let names: Vec<_> = running.snapshots.borrow().zones.iter().map(|zone| zone.name.to_string()).collect();
+    let names: Vec<_> = running.snapshots.borrow().targets.iter().map(|zone| zone.name.to_string()).collect();
     assert_eq!(names, ["found.example", zone(1, HOUR).id.as_str(), "zone-2.example"]);
 }
 
@@ -421,7 +421,7 @@ async fn after_a_restart_zones_are_due_as_if_it_had_never_stopped() {
         (30 * DAY, Some(-24 * 60), vec![5]),
         (HOUR, None, vec![0, 60, 120]),
     ] {
-        let state = ZoneState::new(Arc::new(zone(0, interval)));
+        let state = TargetState::new(Arc::new(zone(0, interval)));
         let due_in = vec![due_in.map(|minutes| minutes * 60_000)];
         let running = run_from(vec![state], due_in.clone(), DAY, async |_, _| good(), || WALL, async |_| {}).await;
         let minutes: Vec<_> =
@@ -433,7 +433,7 @@ async fn after_a_restart_zones_are_due_as_if_it_had_never_stopped() {
 #[tokio::test(start_paused = true)]
 async fn zones_that_are_late_together_do_not_come_in_a_burst() {
     // A thousand zones that an hour is shared by, after a night without the program.
-    let states = zones(1000, HOUR).into_iter().map(|zone| ZoneState::new(Arc::new(zone))).collect();
+    let states = zones(1000, HOUR).into_iter().map(|zone| TargetState::new(Arc::new(zone))).collect();
     let due_in = (0..1000).map(|place| Some(place * 3600 - 10 * 3_600_000)).collect();
     let running = run_from(states, due_in, 3 * HOUR, async |_, _| good(), || WALL, async |_| {}).await;
     let polls = running.polls.borrow();
@@ -454,7 +454,7 @@ async fn zones_that_are_late_together_do_not_come_in_a_burst() {
 #[tokio::test(start_paused = true)]
 async fn zones_that_were_never_listed_come_one_after_the_other_unless_this_is_the_first_start() {
     for (count, restored, expected) in [(3, 0, vec![0, 0, 0]), (3, 1, vec![0, 1, 2]), (3000, 1, vec![0, 0, 0])] {
-        let states = zones(restored + count, HOUR).into_iter().map(|zone| ZoneState::new(Arc::new(zone))).collect();
+        let states = zones(restored + count, HOUR).into_iter().map(|zone| TargetState::new(Arc::new(zone))).collect();
         let due_in = vec![Some(1_800_000); restored];
         let due_in = due_in.into_iter().chain(vec![None; count]).collect();
         let running = run_from(states, due_in, HOUR / 2, async |_, _| good(), || WALL, async |_| {}).await;
@@ -467,13 +467,13 @@ async fn zones_that_were_never_listed_come_one_after_the_other_unless_this_is_th
 #[tokio::test(start_paused = true)]
 async fn a_zone_that_tries_a_refused_credential_before_its_turn_keeps_its_turn() {
     let [first, second] = [0, 1].map(|number| Arc::new(zone(number, DAY)));
-    let states = vec![ZoneState::new(first), ZoneState::restored(second, Some((Arc::default(), WALL)), None)];
+    let states = vec![TargetState::new(first), TargetState::restored(second, Some((Arc::default(), WALL)), None)];
     let hours = |hours: i64| Some(hours * 3_600_000);
     let running = run_from(
         states,
         vec![hours(0), hours(20)],
         3 * DAY,
-        async |job, poll| match (&**job.zone.name.as_ref().unwrap(), poll) {
+        async |job, poll| match (&**job.target.name.as_ref().unwrap(), poll) {
             ("zone-0.example", 0) => Err(Failure {
                 dead_token: Some(DeadToken::TryAfter(MINUTE)),
                 ..Failure::new(Reason::Unauthorized, "no")
@@ -493,7 +493,7 @@ async fn a_poll_knows_when_the_zone_is_due_after_it() {
     let due_times = RefCell::new(Vec::new());
     let started = Instant::now();
     run(zones(2, HOUR), 4 * HOUR, |job, poll| {
-        if *job.zone.id.as_str() == *zone(0, HOUR).id.as_str() {
+        if *job.target.id.as_str() == *zone(0, HOUR).id.as_str() {
             due_times.borrow_mut().push((job.next_due - started).as_secs() / 60);
         }
         async move { if poll == 1 { Err(Failure::new(Reason::Timeout, "no")) } else { good() } }
@@ -512,7 +512,7 @@ async fn timers_follow_no_wall_clock_and_ages_stay_true_when_it_is_set() {
             let set = if elapsed >= 10 * MINUTE { jump } else { 0 };
             WALL + i64::try_from(elapsed.as_secs()).unwrap() + set
         };
-        let state = ZoneState::restored(Arc::new(zone(0, HOUR)), Some((Arc::default(), WALL - 30)), None);
+        let state = TargetState::restored(Arc::new(zone(0, HOUR)), Some((Arc::default(), WALL - 30)), None);
         let published = Cell::new(0);
         let running = run_from(
             vec![state],
@@ -544,7 +544,7 @@ async fn a_change_keeps_what_stays_starts_what_is_new_and_ends_what_is_gone() {
         }
     }
     let fetch = |job: Job<&'static str>, _| {
-        let (hangs, guard) = (job.zone.name.as_deref() == Some("zone-2.example"), CountsDrops(&given_up));
+        let (hangs, guard) = (job.target.name.as_deref() == Some("zone-2.example"), CountsDrops(&given_up));
         async move {
             if hangs {
                 sleep(DAY).await;
@@ -566,7 +566,7 @@ async fn a_change_keeps_what_stays_starts_what_is_new_and_ends_what_is_gone() {
     assert_eq!(running.seconds("zone-0.example"), [0, 1200, 4800, 8400]);
     assert_eq!(running.seconds("zone-1.example"), [0]);
     assert_eq!(running.seconds("zone-3.example"), [1800, 5400, 9000]);
-    assert_eq!(running.snapshots.borrow().zones.len(), 2);
+    assert_eq!(running.snapshots.borrow().targets.len(), 2);
     assert_eq!((running.state(0).polls, running.state(1).polls), (3, 4));
 }
 
@@ -578,7 +578,7 @@ async fn another_interval_or_credential_takes_effect_at_once() {
         async |_, _| good(),
         async |running| {
             sleep(10 * MINUTE).await;
-            let other = Zone { credential: "other".into(), ..zone(2, DAY) };
+            let other = Target { credential: "other".into(), ..zone(2, DAY) };
             running.change(vec![zone(0, HOUR), zone(1, DAY), other]).await;
         },
     )
@@ -591,14 +591,14 @@ async fn another_interval_or_credential_takes_effect_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_zone_is_called_follows_the_configuration() {
-    let nameless = || Zone { name: None, ..zone(0, HOUR) };
+    let nameless = || Target { name: None, ..zone(0, HOUR) };
     let fetch = async |job: Job<&'static str>, _| {
         let name = if job.wants_name { ZoneNameLookup::Known("named.example".into()) } else { ZoneNameLookup::Unknown };
         Ok(Fetched { listing: Arc::default(), vanished: 0, completed: 0, name })
     };
     let names = RefCell::new(Vec::new());
     run_with(vec![zone(0, HOUR)], DAY, fetch, async |running| {
-        let look = async |zone: Zone| {
+        let look = async |zone: Target| {
             running.change(vec![zone]).await;
             let at_once = running.state(0).name.to_string();
             sleep(2 * HOUR).await;
@@ -622,7 +622,7 @@ async fn polls_with_another_secret_begin_again_and_zones_that_wait_keep_their_pl
     let fetch = |job: Job<&'static str>, poll| {
         let asked = &asked;
         async move {
-            let name = job.zone.name.clone().unwrap();
+            let name = job.target.name.clone().unwrap();
             if &*name != "zone-0.example" && poll == 0 {
                 sleep(20 * MINUTE).await;
             }
@@ -630,7 +630,7 @@ async fn polls_with_another_secret_begin_again_and_zones_that_wait_keep_their_pl
             good()
         }
     };
-    let three = || vec![zone(0, HOUR), zone(1, HOUR), Zone { credential: "other".into(), ..zone(2, HOUR) }];
+    let three = || vec![zone(0, HOUR), zone(1, HOUR), Target { credential: "other".into(), ..zone(2, HOUR) }];
     let running = run_with(three(), 170 * MINUTE, fetch, async |running| {
         sleep(10 * MINUTE).await;
         running.change_with(three(), "another secret").await;
@@ -655,7 +655,7 @@ async fn another_name_for_the_same_secret_disturbs_no_poll() {
     };
     let running = run_with(vec![zone(0, HOUR)], 30 * MINUTE, fetch, async |running| {
         sleep(10 * MINUTE).await;
-        running.change(vec![Zone { credential: "renamed".into(), ..zone(0, HOUR) }]).await;
+        running.change(vec![Target { credential: "renamed".into(), ..zone(0, HOUR) }]).await;
     })
     .await;
     assert_eq!((running.seconds("zone-0.example"), running.state(0).polls), (vec![0], 1));
@@ -672,7 +672,7 @@ async fn a_name_that_the_configuration_gives_during_a_poll_beats_the_one_of_the_
             name: ZoneNameLookup::Known("named.example".into()),
         })
     };
-    let running = run_with(vec![Zone { name: None, ..zone(0, HOUR) }], 2 * MINUTE, fetch, async |running| {
+    let running = run_with(vec![Target { name: None, ..zone(0, HOUR) }], 2 * MINUTE, fetch, async |running| {
         sleep(MINUTE / 2).await;
         running.change(vec![zone(0, HOUR)]).await;
     })
@@ -711,7 +711,7 @@ async fn a_shorter_interval_shortens_the_wait_after_a_failure_but_not_one_that_t
 
 #[tokio::test(start_paused = true)]
 async fn kinds_of_one_zone_are_polled_apart_and_the_end_of_one_leaves_the_other() {
-    let other = || Zone { kind: Kind::OriginCa, name: Some("other-kind.example".into()), ..zone(0, HOUR) };
+    let other = || Target { kind: Kind::OriginCa, name: Some("other-kind.example".into()), ..zone(0, HOUR) };
     let running = run_with(
         vec![zone(0, HOUR), other()],
         170 * MINUTE,
@@ -724,5 +724,5 @@ async fn kinds_of_one_zone_are_polled_apart_and_the_end_of_one_leaves_the_other(
     .await;
     assert_eq!(running.seconds("zone-0.example"), [0, 1800]);
     assert_eq!(running.seconds("other-kind.example"), [0, 3600, 7200]);
-    assert_eq!((running.snapshots.borrow().zones.len(), running.state(0).polls), (1, 3));
+    assert_eq!((running.snapshots.borrow().targets.len(), running.state(0).polls), (1, 3));
 }

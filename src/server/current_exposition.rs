@@ -156,7 +156,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::model::{Certificate, Expiry, Field, Kind, Listing, Status, Texts, Zone, ZoneState};
+    use crate::model::{Certificate, Expiry, Field, Kind, Listing, Status, Target, TargetState, Texts};
 
     const NOON: i64 = 1_795_521_600;
     const DAY: i64 = 86_400;
@@ -181,7 +181,7 @@ mod tests {
 
     /// A zone with a certificate that expires at this second.
     fn snapshot(expiry: i64) -> Arc<Snapshot> {
-        let zone = Zone {
+        let zone = Target {
             kind: Kind::Client,
             id: format!("{:032x}", 1).parse().unwrap(),
             name: Some("a.example".into()),
@@ -194,8 +194,8 @@ mod tests {
             expiry: Expiry::At(expiry),
             not_before: None,
         };
-        let zone = ZoneState::new(Arc::new(zone)).succeeded(Listing::new(vec![certificate]), NOON, Duration::ZERO);
-        Arc::new(Snapshot { zones: vec![Arc::new(zone)] })
+        let zone = TargetState::new(Arc::new(zone)).succeeded(Listing::new(vec![certificate]), NOON, Duration::ZERO);
+        Arc::new(Snapshot { targets: vec![Arc::new(zone)] })
     }
 
     fn days(exposition: &Exposition) -> i64 {

@@ -14,8 +14,8 @@ use crate::model::{
 
 const ID: &str = "023e105f4ecef8ad9ca31a8372d0c353";
 
-fn zone(id: &str) -> Zone {
-    Zone {
+fn zone(id: &str) -> Target {
+    Target {
         kind: Kind::Client,
         id: id.parse().unwrap(),
         name: None,
@@ -42,8 +42,8 @@ fn certificate(id: &str) -> Certificate {
     }
 }
 
-fn saved(certificates: Vec<Certificate>) -> SavedZone {
-    SavedZone {
+fn saved(certificates: Vec<Certificate>) -> SavedTarget {
+    SavedTarget {
         kind: Kind::Client,
         id: ID.parse().unwrap(),
         name: Some("a.example".into()),
@@ -58,8 +58,8 @@ fn open(scratch: &TempDir) -> Directory {
     Directory::open(scratch.path(), IntCounter::new("failures", "Of a test.").unwrap()).unwrap()
 }
 
-fn load(directory: &Directory) -> Option<SavedZone> {
-    directory.zone(&zone(ID)).load(|saved: &SavedZone| saved.is_of(&zone(ID)))
+fn load(directory: &Directory) -> Option<SavedTarget> {
+    directory.target(&zone(ID)).load(|saved: &SavedTarget| saved.is_of(&zone(ID)))
 }
 
 fn names(scratch: &TempDir) -> Vec<String> {
@@ -87,7 +87,7 @@ async fn what_was_saved_is_loaded_by_the_next_process() {
     let directory = open(&scratch);
     assert_eq!(load(&directory), None);
     for certificates in [vec![], vec![certificate("a"), certificate("b"), certificate("a")]] {
-        directory.zone(&zone(ID)).save(saved(certificates.clone()), true).await;
+        directory.target(&zone(ID)).save(saved(certificates.clone()), true).await;
         assert_eq!(load(&directory), Some(saved(certificates)));
     }
     assert_eq!(load(&directory).unwrap().listing.as_ref().unwrap().rejected(Rejection::DuplicateId), 1);
@@ -105,7 +105,7 @@ async fn the_file_is_as_reviewed() {
     let scratch = tempfile::tempdir().unwrap();
     let mut undated = certificate("b");
     (undated.expiry, undated.not_before, undated.status) = (Expiry::Missing, None, Status::PendingRevocation);
-    open(&scratch).zone(&zone(ID)).save(saved(vec![certificate("a"), undated]), true).await;
+    open(&scratch).target(&zone(ID)).save(saved(vec![certificate("a"), undated]), true).await;
     insta::assert_snapshot!(fs::read_to_string(scratch.path().join(FILE)).unwrap());
 }
 
@@ -113,7 +113,7 @@ async fn the_file_is_as_reviewed() {
 async fn a_file_that_cannot_be_used_is_kept_aside_and_replaced() {
     let scratch = tempfile::tempdir().unwrap();
     let directory = open(&scratch);
-    let slot = directory.zone(&zone(ID));
+    let slot = directory.target(&zone(ID));
     let path = scratch.path().join(FILE);
     slot.save(saved(vec![certificate("a")]), true).await;
     let good = fs::read_to_string(&path).unwrap();
@@ -170,7 +170,7 @@ async fn a_pipe_that_is_in_the_way_of_a_write_is_waited_for_by_nothing() {
         assert!(made.success());
     };
     pipe(&format!("{FILE}.tmp"));
-    directory.zone(&zone(ID)).save(saved(vec![]), true).await;
+    directory.target(&zone(ID)).save(saved(vec![]), true).await;
     assert_eq!((directory.0.write_failures.get(), load(&directory)), (0, Some(saved(vec![]))));
     drop(directory);
     fs::remove_file(scratch.path().join("lock")).unwrap();
@@ -183,12 +183,12 @@ async fn a_pipe_that_is_in_the_way_of_a_write_is_waited_for_by_nothing() {
 async fn both_ends_of_a_file_tell_whether_it_is_read_whole() {
     let scratch = tempfile::tempdir().unwrap();
     let directory = open(&scratch);
-    directory.zone(&zone(ID)).save(saved(vec![certificate("a")]), true).await;
+    directory.target(&zone(ID)).save(saved(vec![certificate("a")]), true).await;
     let path = scratch.path().join(FILE);
     let good = fs::read_to_string(&path).unwrap();
     let read = |bytes: &str| {
         fs::write(&path, bytes).unwrap();
-        file::read::<SavedZone>(&path).map(|_| ()).map_err(|why| why.to_string())
+        file::read::<SavedTarget>(&path).map(|_| ()).map_err(|why| why.to_string())
     };
     assert_eq!(read(&good), Ok(()));
     for (bytes, why) in [
@@ -209,7 +209,7 @@ async fn both_ends_of_a_file_tell_whether_it_is_read_whole() {
 async fn texts_are_harmless_even_if_somebody_wrote_the_file_by_hand() {
     let scratch = tempfile::tempdir().unwrap();
     let directory = open(&scratch);
-    directory.zone(&zone(ID)).save(saved(vec![certificate("a")]), true).await;
+    directory.target(&zone(ID)).save(saved(vec![certificate("a")]), true).await;
     let path = scratch.path().join(FILE);
     let text = fs::read_to_string(&path).unwrap();
     let json = content(&text).replace("3bb94f", "\\u001b[31m\\u202e").replace("256c24", &"x".repeat(1_000_000));
@@ -224,7 +224,7 @@ async fn texts_are_harmless_even_if_somebody_wrote_the_file_by_hand() {
 async fn a_disk_that_fails_is_counted_and_nothing_else_and_it_recovers() {
     let scratch = tempfile::tempdir().unwrap();
     let directory = open(&scratch);
-    let slot = directory.zone(&zone(ID));
+    let slot = directory.target(&zone(ID));
     slot.save(saved(vec![certificate("a")]), true).await;
     // What is written goes to a device that is full.
     let temporary = scratch.path().join(format!("{FILE}.tmp"));
@@ -249,19 +249,19 @@ async fn a_directory_that_cannot_be_made_is_tried_again_with_each_write() {
     fs::write(&parent, "in the way").unwrap();
     let directory = Directory::open(&parent.join("b"), IntCounter::new("failures", "Of a test.").unwrap()).unwrap();
     assert_eq!((directory.0.write_failures.get(), load(&directory)), (1, None));
-    directory.zone(&zone(ID)).save(saved(vec![]), true).await;
+    directory.target(&zone(ID)).save(saved(vec![]), true).await;
     assert_eq!(directory.0.write_failures.get(), 2);
     fs::remove_file(&parent).unwrap();
-    directory.zone(&zone(ID)).save(saved(vec![]), true).await;
+    directory.target(&zone(ID)).save(saved(vec![]), true).await;
     assert_eq!((directory.0.write_failures.get(), load(&directory)), (2, Some(saved(vec![]))));
     // Nor is one that somebody removes gone for good.
     fs::remove_dir_all(&parent).unwrap();
-    directory.zone(&zone(ID)).save(saved(vec![]), true).await;
+    directory.target(&zone(ID)).save(saved(vec![]), true).await;
     assert_eq!((directory.0.write_failures.get(), load(&directory)), (2, Some(saved(vec![]))));
     // Another process found it empty, and has it now.
     fs::remove_dir_all(&parent).unwrap();
     let other = Directory::open(&parent.join("b"), IntCounter::new("failures", "Of a test.").unwrap()).unwrap();
-    directory.zone(&zone(ID)).save(saved(vec![]), true).await;
+    directory.target(&zone(ID)).save(saved(vec![]), true).await;
     assert_eq!((directory.0.write_failures.get(), load(&other)), (3, None));
 }
 
@@ -269,7 +269,7 @@ async fn a_directory_that_cannot_be_made_is_tried_again_with_each_write() {
 async fn a_disk_that_hangs_is_not_waited_for_long_and_the_newest_value_is_written_in_the_end() {
     let scratch = tempfile::tempdir().unwrap();
     let directory = open(&scratch);
-    let slot = directory.zone(&zone(ID));
+    let slot = directory.target(&zone(ID));
     let (release, hanging) = mpsc::channel::<()>();
     let hanging = Mutex::new(hanging);
     let hang = move |_: &Path| lock(&hanging).recv().map_err(io::Error::other);
@@ -303,7 +303,7 @@ async fn a_disk_that_hangs_is_not_waited_for_long_and_the_newest_value_is_writte
 async fn a_slow_disk_that_answers_in_between_is_not_counted_as_a_failure() {
     let scratch = tempfile::tempdir().unwrap();
     let directory = open(&scratch);
-    let slot = directory.zone(&zone(ID));
+    let slot = directory.target(&zone(ID));
     let mut releases = Vec::new();
     let mut written = Vec::new();
     for file in ["first", "second"] {
@@ -348,7 +348,7 @@ async fn a_credential_does_not_wait_behind_zones() {
         )
     };
     let zones = ["023e105f4ecef8ad9ca31a8372d0c353", "123e105f4ecef8ad9ca31a8372d0c353"]
-        .map(|id| write(directory.zone(&zone(id))));
+        .map(|id| write(directory.target(&zone(id))));
     write(directory.credential("default")).await.unwrap();
     for zone in zones {
         zone.await.unwrap();
@@ -362,7 +362,7 @@ async fn what_could_not_be_written_is_tried_again() {
     let scratch = tempfile::tempdir().unwrap();
     let directory = open(&scratch);
     fs::create_dir(scratch.path().join(format!("{FILE}.tmp"))).unwrap();
-    directory.zone(&zone(ID)).save(saved(vec![]), true).await;
+    directory.target(&zone(ID)).save(saved(vec![]), true).await;
     assert_eq!((directory.0.write_failures.get(), load(&directory)), (1, None));
     fs::remove_dir(scratch.path().join(format!("{FILE}.tmp"))).unwrap();
     tokio::time::sleep(TRY_AGAIN_AFTER + Duration::from_secs(1)).await;
@@ -393,7 +393,7 @@ async fn what_is_no_longer_configured_leaves() {
     let directory = open(&scratch);
     let gone = "123e105f4ecef8ad9ca31a8372d0c353";
     for id in [ID, gone] {
-        directory.zone(&zone(id)).save(saved(vec![]), true).await;
+        directory.target(&zone(id)).save(saved(vec![]), true).await;
         fs::write(scratch.path().join(format!("zone-client-{id}.state.tmp")), "half").unwrap();
         fs::write(scratch.path().join(format!("zone-client-{id}.state.unusable")), "odd").unwrap();
     }
@@ -402,7 +402,7 @@ async fn what_is_no_longer_configured_leaves() {
         assert_eq!(directory.credential(name).load(|_: &String| true).as_deref(), Some(name));
     }
     fs::write(scratch.path().join("notes.txt"), "not ours").unwrap();
-    directory.keep_only([directory.zone(&zone(ID)), directory.credential("default")]);
+    directory.keep_only([directory.target(&zone(ID)), directory.credential("default")]);
     let kept = ["credential-default-e35e00df.state", "lock", "notes.txt", FILE, &format!("{FILE}.unusable")];
     assert_eq!(names(&scratch), kept);
     assert_eq!(directory.0.write_failures.get(), 0);
@@ -431,11 +431,11 @@ proptest! {
     fn any_listing_is_the_same_after_a_restart(certificates in proptest::collection::vec(any_certificate(), 0..20), more: bool) {
         let mut listing = Listing::new(certificates);
         listing.more_than_promised = more;
-        let zone = SavedZone { listing: Some(Arc::new(listing)), ..saved(vec![]) };
+        let zone = SavedTarget { listing: Some(Arc::new(listing)), ..saved(vec![]) };
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("x");
         file::replace(&path, &zone, false).unwrap();
-        prop_assert_eq!(file::read::<SavedZone>(&path).unwrap(), Some(zone));
+        prop_assert_eq!(file::read::<SavedTarget>(&path).unwrap(), Some(zone));
     }
 }
 
@@ -443,7 +443,7 @@ proptest! {
 async fn what_is_forgotten_does_not_come_back_by_a_write_that_waits() {
     let scratch = tempfile::tempdir().unwrap();
     let directory = open(&scratch);
-    let slot = directory.zone(&zone(ID));
+    let slot = directory.target(&zone(ID));
     slot.save(saved(vec![certificate("a")]), true).await;
     assert!(load(&directory).is_some());
     // Begun and given up, as by a poll of a zone that is gone.
@@ -465,13 +465,13 @@ async fn kinds_of_one_zone_are_kept_apart() {
     let [client, origin_ca] = [Kind::Client, Kind::OriginCa].map(two_kinds::zone);
     let directory = open(&scratch);
     for (zone, id) in [(&client, "of-client"), (&origin_ca, "of-origin-ca")] {
-        directory.zone(zone).save(SavedZone { kind: zone.kind, ..saved(vec![certificate(id)]) }, true).await;
+        directory.target(zone).save(SavedTarget { kind: zone.kind, ..saved(vec![certificate(id)]) }, true).await;
     }
-    let id = |zone: &Zone| {
-        let saved = directory.zone(zone).load(|saved: &SavedZone| saved.is_of(zone));
+    let id = |zone: &Target| {
+        let saved = directory.target(zone).load(|saved: &SavedTarget| saved.is_of(zone));
         saved.map(|saved| saved.listing.as_ref().unwrap().certificates()[0].id().to_owned())
     };
     assert_eq!([id(&client), id(&origin_ca)], [Some("of-client".to_owned()), Some("of-origin-ca".to_owned())]);
-    directory.keep_only([directory.zone(&client)]);
+    directory.keep_only([directory.target(&client)]);
     assert_eq!([id(&client).is_some(), id(&origin_ca).is_some()], [true, false]);
 }

@@ -7,7 +7,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use crate::{
     config::Config,
     exposition::json::{ListingStatus, ReadCertificate, ReadStatus, unix_second},
-    model::{Class, Failure, Kind, Listing, Rejection, Status, Suppression, Zone},
+    model::{Class, Failure, Kind, Listing, Rejection, Status, Suppression, Target},
 };
 
 /// Everything that the check has to know.
@@ -107,8 +107,8 @@ impl Observations {
     /// What a sweep came back with: the same certificates as the daemon would show, but without a cap.
     pub(super) fn from_sweep(
         config: &Config,
-        listings: &[(Arc<Zone>, Arc<str>, Arc<Listing>)],
-        failures: &[(Arc<Zone>, Failure)],
+        listings: &[(Arc<Target>, Arc<str>, Arc<Listing>)],
+        failures: &[(Arc<Target>, Failure)],
         now: i64,
     ) -> Self {
         let settings = &config.series;
@@ -203,7 +203,7 @@ pub(super) fn count_zones<'a>(listings: impl IntoIterator<Item = &'a ObservedLis
 }
 
 impl ObservedListing {
-    fn of(zone: &Zone, name: &str) -> Self {
+    fn of(zone: &Target, name: &str) -> Self {
         Self { kind: zone.kind, zone: name.to_owned(), zone_id: zone.id.as_str().to_owned(), ..Self::default() }
     }
 

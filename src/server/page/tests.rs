@@ -8,8 +8,8 @@ use super::{view::*, *};
 use crate::{
     exposition::SeriesSettings,
     model::{
-        Certificate, Expiry, Failure, Field, Kind, Listing, Reason, SECONDS_PER_DAY, Snapshot, Status, Texts, Zone,
-        ZoneState, two_kinds,
+        Certificate, Expiry, Failure, Field, Kind, Listing, Reason, SECONDS_PER_DAY, Snapshot, Status, Target,
+        TargetState, Texts, two_kinds,
     },
 };
 
@@ -17,8 +17,8 @@ const NOW: i64 = 1_795_521_600;
 const DAY: i64 = SECONDS_PER_DAY;
 const HOUR: i64 = 3600;
 
-fn zone(number: u32, name: &str) -> ZoneState {
-    ZoneState::new(Arc::new(Zone {
+fn zone(number: u32, name: &str) -> TargetState {
+    TargetState::new(Arc::new(Target {
         kind: Kind::Client,
         id: format!("{number:032x}").parse().unwrap(),
         name: Some(name.into()),
@@ -40,27 +40,27 @@ fn active(id: &str, left: i64) -> Certificate {
     certificate(id, id, Status::Active, left)
 }
 
-fn listed(zone: &ZoneState, age: i64, certificates: Vec<Certificate>) -> ZoneState {
+fn listed(zone: &TargetState, age: i64, certificates: Vec<Certificate>) -> TargetState {
     zone.succeeded(Listing::new(certificates), NOW - age, Duration::from_secs(1))
 }
 
-fn refused(zone: &ZoneState, age: i64) -> ZoneState {
+fn refused(zone: &TargetState, age: i64) -> TargetState {
     zone.failed(Failure::new(Reason::Forbidden, "403 from Cloudflare"), NOW - age, Duration::from_secs(1))
 }
 
-fn exposition(zones: Vec<ZoneState>) -> Arc<Exposition> {
+fn exposition(zones: Vec<TargetState>) -> Arc<Exposition> {
     let settings = SeriesSettings {
         statuses: vec![Status::Active, Status::PendingRevocation],
         max_certificates_per_zone: 10_000,
         expiring_within_days: vec![7],
         forget_expired_after: Duration::from_secs(90 * 86_400),
     };
-    let snapshot = Snapshot { zones: zones.into_iter().map(Arc::new).collect() };
+    let snapshot = Snapshot { targets: zones.into_iter().map(Arc::new).collect() };
     Arc::new(Exposition::new(settings).next(Arc::new(snapshot), NOW))
 }
 
 /// The page of these zones from where its content begins.
-fn page(zones: Vec<ZoneState>) -> String {
+fn page(zones: Vec<TargetState>) -> String {
     let made = Pages::new(None, "metrics").make(&exposition(zones), NOW).unwrap();
     let text = String::from_utf8(made.plain.to_vec()).unwrap();
     text[text.find("<body>").unwrap()..].to_owned()
@@ -137,8 +137,8 @@ fn a_page_of_old_listings_says_how_old_they_are() {
 #[test]
 fn zones_that_need_somebody_come_first() {
     let restored = |n, age| {
-        let zone = zone(n, &format!("{n}.example")).zone;
-        ZoneState::restored(zone, Some((Arc::new(Listing::new(vec![active("x", 100 * DAY)])), NOW - age)), None)
+        let zone = zone(n, &format!("{n}.example")).target;
+        TargetState::restored(zone, Some((Arc::new(Listing::new(vec![active("x", 100 * DAY)])), NOW - age)), None)
     };
     let page = page(vec![
         listed(&zone(1, "1.example"), 2 * HOUR, Vec::new()),
@@ -177,7 +177,7 @@ fn zones_that_need_somebody_come_first() {
 fn a_zone_that_is_polled_every_second_is_not_overdue_in_ten_minutes() {
     for (age, is_overdue) in [(600, false), (601, true)] {
         let mut zone = zone(1, "a.example");
-        Arc::make_mut(&mut zone.zone).interval = Duration::from_secs(1);
+        Arc::make_mut(&mut zone.target).interval = Duration::from_secs(1);
         let page = page(vec![listed(&zone, age, Vec::new())]);
         assert_eq!(page.contains(", overdue<"), is_overdue, "{age}");
     }
@@ -316,7 +316,7 @@ async fn who_gives_up_leaves_one_rendering_and_not_many() {
 
 #[test]
 fn kinds_of_one_zone_are_kept_apart() {
-    let zones = two_kinds::snapshot(NOW).zones.iter().map(|zone| ZoneState::clone(zone)).collect();
+    let zones = two_kinds::snapshot(NOW).targets.iter().map(|zone| TargetState::clone(zone)).collect();
     let page = page(zones);
     // The one that could not be listed comes first.
     let rows = zone_rows(&page);

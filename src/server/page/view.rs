@@ -12,7 +12,7 @@ use crate::{
     exposition::Exposition,
     model::{
         Certificate, Class, ExpiryCount, ExpiryCounts, Rejection, SECONDS_PER_DAY, SeriesSettings, Suppression,
-        ZoneState,
+        TargetState,
     },
 };
 
@@ -69,9 +69,9 @@ impl<'a> Page<'a> {
         metrics_link: &'a str,
     ) -> Self {
         let settings = exposition.settings();
-        let states = &exposition.snapshot().zones;
+        let states = &exposition.snapshot().targets;
         let listings = || states.iter().filter_map(|zone| zone.listing.as_ref());
-        let is_unlisted = |state: &&Arc<ZoneState>| state.listing.is_none() && state.available != Some(false);
+        let is_unlisted = |state: &&Arc<TargetState>| state.listing.is_none() && state.available != Some(false);
         let unlisted = states.iter().filter(is_unlisted).count();
         let is_known = unlisted < states.len() || states.is_empty();
 
@@ -146,24 +146,24 @@ struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    fn new(states: &'a [Arc<ZoneState>]) -> Self {
+    fn new(states: &'a [Arc<TargetState>]) -> Self {
         let mut ids = HashMap::with_capacity(states.len());
         let mut shared = HashSet::new();
         for state in states {
-            let id = &state.zone.id;
+            let id = &state.target.id;
             if *ids.entry(&*state.name).or_insert(id) != id {
                 shared.insert(&*state.name);
             }
         }
-        Self { shared, has_kinds: states.windows(2).any(|pair| pair[0].zone.kind != pair[1].zone.kind) }
+        Self { shared, has_kinds: states.windows(2).any(|pair| pair[0].target.kind != pair[1].target.kind) }
     }
 
-    fn kind(&self, zone: &ZoneState) -> Option<&'static str> {
-        self.has_kinds.then(|| zone.zone.kind.label())
+    fn kind(&self, zone: &TargetState) -> Option<&'static str> {
+        self.has_kinds.then(|| zone.target.kind.label())
     }
 
-    fn id<'z>(&self, zone: &'z ZoneState) -> Option<&'z str> {
-        self.shared.contains(&*zone.name).then(|| zone.zone.id.as_str())
+    fn id<'z>(&self, zone: &'z TargetState) -> Option<&'z str> {
+        self.shared.contains(&*zone.name).then(|| zone.target.id.as_str())
     }
 }
 
@@ -183,9 +183,9 @@ fn missing(unlisted: usize, zones: usize) -> String {
 /// Those whose expiry is nearest to now, ahead or behind, in the order of their expiry, and how many there are to
 /// choose from.
 fn nearest<'a>(
-    all: impl Iterator<Item = (&'a ZoneState, &'a Certificate)>,
+    all: impl Iterator<Item = (&'a TargetState, &'a Certificate)>,
     now: i64,
-) -> (Vec<(&'a ZoneState, &'a Certificate, i64)>, usize) {
+) -> (Vec<(&'a TargetState, &'a Certificate, i64)>, usize) {
     let (mut kept, mut count) = (Vec::new(), 0);
     for (zone, certificate) in all.filter(|(_, certificate)| certificate.status.is_usable()) {
         // What has series has a date.
@@ -295,7 +295,7 @@ fn counts(known: Option<([u64; 4], u64, &'static str)>) -> Vec<Cell> {
 }
 
 impl<'a> ZoneRow<'a> {
-    fn new(zone: &'a ZoneState, expiring: Option<&ExpiryCounts>, names: &Names<'_>, now: i64) -> Self {
+    fn new(zone: &'a TargetState, expiring: Option<&ExpiryCounts>, names: &Names<'_>, now: i64) -> Self {
         let known = zone.listing.as_ref().zip(expiring);
         let mut cells = counts(known.map(|((listing, _), expiring)| {
             let class = if expiring.expired.alarms() { "bad" } else { "" };
@@ -305,7 +305,7 @@ impl<'a> ZoneRow<'a> {
             Some((time, expiring)) => next_expiry(time, expiring, now),
             None => Cell::new("next expiry", UNKNOWN.into(), "", LAST),
         });
-        let interval = i64::try_from(zone.zone.interval.as_secs()).unwrap_or(i64::MAX);
+        let interval = i64::try_from(zone.target.interval.as_secs()).unwrap_or(i64::MAX);
         let (listed, is_late) = match &zone.listing {
             _ if zone.available == Some(false) => (Cell::new("listed", "not on your plan".into(), "dim", LAST), false),
             None => (Cell::new("listed", "not yet".into(), "warn", LAST), true),
@@ -380,7 +380,7 @@ struct Row<'a> {
 
 impl<'a> Row<'a> {
     fn new(
-        zone: &'a ZoneState,
+        zone: &'a TargetState,
         certificate: &'a Certificate,
         expiry: i64,
         names: &Names<'_>,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use cloudflare_cert_exporter::{
     exposition::{Exposition, SeriesSettings},
-    model::{Certificate, Expiry, Field, Kind, Listing, SECONDS_PER_DAY, Snapshot, Status, Texts, Zone, ZoneState},
+    model::{Certificate, Expiry, Field, Kind, Listing, SECONDS_PER_DAY, Snapshot, Status, Target, TargetState, Texts},
 };
 use serde_json::{Value, json};
 
@@ -46,14 +46,14 @@ impl Life {
 
 /// What the program shows through the year, as series of a test of promtool.
 fn shown(lives: &[Life]) -> Vec<Value> {
-    let zone = Arc::new(Zone {
+    let zone = Arc::new(Target {
         kind: Kind::Client,
         id: "0123456789abcdef0123456789abcdef".parse().unwrap(),
         name: Some("shop.example".into()),
         credential: "default".into(),
         interval: Duration::from_secs(3600),
     });
-    let mut state = ZoneState::new(zone);
+    let mut state = TargetState::new(zone);
     let mut exposition = Exposition::new(SeriesSettings {
         statuses: Status::ALL.into_iter().filter(|&status| status != Status::Revoked).collect(),
         max_certificates_per_zone: 5000,
@@ -70,7 +70,7 @@ fn shown(lives: &[Life]) -> Vec<Value> {
             not_before: Some(life.issued),
         });
         state = state.succeeded(Listing::new(entries.collect()), now, Duration::from_secs(1));
-        exposition = exposition.next(Arc::new(Snapshot { zones: vec![Arc::new(state.clone())] }), now);
+        exposition = exposition.next(Arc::new(Snapshot { targets: vec![Arc::new(state.clone())] }), now);
         let text: String = (0..).map_while(|block| exposition.text(block)).collect();
         for line in text.lines().filter(|line| !line.starts_with('#') && !line.contains("days")) {
             let (name, value) = line.rsplit_once(' ').unwrap();

@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
-use crate::model::{Kind, Listing, Zone, ZoneId, clean};
+use crate::model::{Kind, Listing, ScopeId, Target, clean};
 
 /// A zone as it survives a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SavedZone {
+pub struct SavedTarget {
     /// What is listed in it.
     pub kind: Kind,
     /// Which zone.
     #[serde(rename = "zone_id")]
-    pub id: ZoneId,
+    pub id: ScopeId,
     /// What the API says that it is called, if that was asked.
     #[serde(deserialize_with = "name")]
     pub name: Option<Arc<str>>,
@@ -31,10 +31,10 @@ pub struct SavedZone {
     pub available: bool,
 }
 
-impl SavedZone {
+impl SavedTarget {
     /// Whether it was saved for this zone.
     #[must_use]
-    pub fn is_of(&self, zone: &Zone) -> bool {
+    pub fn is_of(&self, zone: &Target) -> bool {
         self.kind == zone.kind && self.id == zone.id
     }
 }

@@ -1,4 +1,4 @@
-//! What is polled: a zone, how often, and with which credential.
+//! What is polled: one kind of certificate in a zone or account, how often, and with which credential.
 
 use std::{fmt, ops::RangeInclusive, str::FromStr, sync::Arc, time::Duration};
 
@@ -7,43 +7,43 @@ use thiserror::Error;
 
 use super::Kind;
 
-/// One configured zone.
+/// One kind of certificate in one zone or account.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Zone {
+pub struct Target {
     /// What is listed in it.
     pub kind: Kind,
-    /// Cloudflare's id of the zone.
-    pub id: ZoneId,
+    /// Cloudflare's id of the zone or account.
+    pub id: ScopeId,
     /// The name that the configuration gives; without one the API is asked.
     pub name: Option<Arc<str>>,
     /// The name of the credential that lists it.
     pub credential: Arc<str>,
-    /// How often it is listed; within [`Zone::INTERVAL`].
+    /// How often it is listed; within [`Target::INTERVAL`].
     pub interval: Duration,
 }
 
-impl Zone {
+impl Target {
     /// What `interval` can be.
     pub const INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
 
-    /// What sets one listing from every other: two kinds can be listed in one zone.
+    /// What sets one target apart from every other: several kinds can be listed in one zone.
     #[must_use]
-    pub const fn key(&self) -> (Kind, &ZoneId) {
+    pub const fn key(&self) -> (Kind, &ScopeId) {
         (self.kind, &self.id)
     }
 }
 
-/// A zone id: 32 hexadecimal digits, kept in lower case as Cloudflare writes them.
+/// The id of a zone or account: 32 hexadecimal digits, kept in lower case as Cloudflare writes them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "Box<str>")]
-pub struct ZoneId(Arc<str>);
+pub struct ScopeId(Arc<str>);
 
-/// The text is no zone id.
+/// The text is no such id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("a zone id is 32 hexadecimal digits, as on the zone's overview page in the dashboard")]
-pub struct InvalidZoneId;
+#[error("an id is 32 hexadecimal digits, as on the overview page of the zone or account in the dashboard")]
+pub struct InvalidScopeId;
 
-impl ZoneId {
+impl ScopeId {
     /// The 32 digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -51,27 +51,27 @@ impl ZoneId {
     }
 }
 
-impl FromStr for ZoneId {
-    type Err = InvalidZoneId;
+impl FromStr for ScopeId {
+    type Err = InvalidScopeId;
 
-    fn from_str(text: &str) -> Result<Self, InvalidZoneId> {
+    fn from_str(text: &str) -> Result<Self, InvalidScopeId> {
         if text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
             Ok(Self(text.to_ascii_lowercase().into()))
         } else {
-            Err(InvalidZoneId)
+            Err(InvalidScopeId)
         }
     }
 }
 
-impl TryFrom<Box<str>> for ZoneId {
-    type Error = InvalidZoneId;
+impl TryFrom<Box<str>> for ScopeId {
+    type Error = InvalidScopeId;
 
-    fn try_from(text: Box<str>) -> Result<Self, InvalidZoneId> {
+    fn try_from(text: Box<str>) -> Result<Self, InvalidScopeId> {
         text.parse()
     }
 }
 
-impl fmt::Display for ZoneId {
+impl fmt::Display for ScopeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_zone_id_is_32_hexadecimal_digits() {
-        let id: ZoneId = "023E105F4ECEF8AD9CA31A8372D0C353".parse().unwrap();
+        let id: ScopeId = "023E105F4ECEF8AD9CA31A8372D0C353".parse().unwrap();
         assert_eq!(id.as_str(), "023e105f4ecef8ad9ca31a8372d0c353");
         for wrong in [
             "",
@@ -93,7 +93,7 @@ mod tests {
             "g23e105f4ecef8ad9ca31a8372d0c353",
             "é23e105f4ecef8ad9ca31a8372d0c35",
         ] {
-            assert_eq!(wrong.parse::<ZoneId>(), Err(InvalidZoneId), "{wrong:?}");
+            assert_eq!(wrong.parse::<ScopeId>(), Err(InvalidScopeId), "{wrong:?}");
         }
     }
 }
