@@ -87,10 +87,10 @@ pub(super) const FAMILIES: &[Family] = &[
     Family {
         name: "cloudflare_certificates",
         help: "Number of entries in the listing by status, including those without a readable expiry. An entry of kind edge or custom_hostname can hold several certificates or none. Polled and cached.",
-        subject: Subject::Listing(|zone| {
-            if let Some(listing) = zone.listing() {
+        subject: Subject::Listing(|samples| {
+            if let Some(listing) = samples.listing() {
                 for status in listing.kind().statuses() {
-                    zone.labelled("status", status.label(), listing.count(*status));
+                    samples.labelled("status", status.label(), listing.count(*status));
                 }
             }
         }),
@@ -98,17 +98,17 @@ pub(super) const FAMILIES: &[Family] = &[
     Family {
         name: "cloudflare_certificates_expired",
         help: "Number of usable certificates that have expired. Counted at each scrape from polled and cached data.",
-        subject: Subject::Listing(|zone| {
-            zone.sample_if(zone.listing().map(|listing| listing.expired(zone.context.now)))
+        subject: Subject::Listing(|samples| {
+            samples.sample_if(samples.listing().map(|listing| listing.expired(samples.context.now)));
         }),
     },
     Family {
         name: "cloudflare_certificates_expiring",
         help: "Number of usable certificates that have not expired and expire within within_days days. Counted at each scrape from polled and cached data.",
-        subject: Subject::Listing(|zone| {
-            if let Some(listing) = zone.listing() {
-                for &days in &zone.context.settings.expiring_within_days {
-                    zone.labelled("within_days", days, listing.expiring(zone.context.now, days));
+        subject: Subject::Listing(|samples| {
+            if let Some(listing) = samples.listing() {
+                for &days in &samples.context.settings.expiring_within_days {
+                    samples.labelled("within_days", days, listing.expiring(samples.context.now, days));
                 }
             }
         }),
@@ -116,17 +116,17 @@ pub(super) const FAMILIES: &[Family] = &[
     Family {
         name: "cloudflare_certificates_next_expiry_timestamp_seconds",
         help: "When the next usable certificate expires, as Unix time in seconds. Chosen at each scrape from polled and cached data.",
-        subject: Subject::Listing(|zone| {
-            zone.sample_if(zone.listing().and_then(|listing| listing.next_expiry(zone.context.now)));
+        subject: Subject::Listing(|samples| {
+            samples.sample_if(samples.listing().and_then(|listing| listing.next_expiry(samples.context.now)));
         }),
     },
     Family {
         name: "cloudflare_certificates_rejected",
         help: "Number of entries in the last good listing that could not be read, by reason. Polled and cached.",
-        subject: Subject::Listing(|zone| {
-            if let Some(listing) = zone.listing() {
+        subject: Subject::Listing(|samples| {
+            if let Some(listing) = samples.listing() {
                 for reason in Rejection::ALL {
-                    zone.labelled("reason", reason.label(), listing.rejected(reason));
+                    samples.labelled("reason", reason.label(), listing.rejected(reason));
                 }
             }
         }),
@@ -134,55 +134,59 @@ pub(super) const FAMILIES: &[Family] = &[
     Family {
         name: "cloudflare_certificates_hidden",
         help: "Number of certificates that are counted but have no series of their own, because the listing exceeds metrics.max_certificates_per_zone. Polled and cached.",
-        subject: Subject::Listing(|zone| zone.sample_if(zone.listing().map(|_| zone.view.selection.hidden))),
+        subject: Subject::Listing(|samples| {
+            samples.sample_if(samples.listing().map(|_| samples.view.selection.hidden))
+        }),
     },
     Family {
         name: "cloudflare_certificates_vanished_total",
         help: "Number of usable certificates that disappeared. Of kind client, those missing from two listings in a row. Of other kinds, those that had 30 days or less left, or had expired less than 7 days before. Polled and cached.",
-        subject: Subject::Listing(|zone| zone.sample_if(zone.listing().map(|_| zone.state().vanished))),
+        subject: Subject::Listing(|samples| samples.sample_if(samples.listing().map(|_| samples.state().vanished))),
     },
     Family {
         name: "cloudflare_certificates_available",
         help: "0 if Cloudflare reports that the plan does not include this kind of certificate, otherwise 1. Polled and cached.",
-        subject: Subject::Listing(|zone| zone.sample_if(zone.state().available.map(u8::from))),
+        subject: Subject::Listing(|samples| samples.sample_if(samples.state().available.map(u8::from))),
     },
     Family {
         name: "cloudflare_certificates_up",
         help: "1 if the last poll of the listing succeeded, 0 if it failed. After a failure, the last good listing stays.",
-        subject: Subject::Listing(|zone| {
-            let poll = zone.state().last_poll.as_ref().filter(|_| zone.state().available != Some(false));
-            zone.sample_if(poll.map(|poll| u8::from(poll.failure.is_none())));
+        subject: Subject::Listing(|samples| {
+            let poll = samples.state().last_poll.as_ref().filter(|_| samples.state().available != Some(false));
+            samples.sample_if(poll.map(|poll| u8::from(poll.failure.is_none())));
         }),
     },
     Family {
         name: "cloudflare_certificates_last_success_timestamp_seconds",
         help: "When the last good listing was completed, as Unix time in seconds. All polled and cached data of the listing is from then.",
-        subject: Subject::Listing(|zone| zone.sample_if(zone.state().listing.as_ref().map(|(_, completed)| completed))),
+        subject: Subject::Listing(|samples| {
+            samples.sample_if(samples.state().listing.as_ref().map(|(_, completed)| completed))
+        }),
     },
     Family {
         name: "cloudflare_certificates_poll_duration_seconds",
         help: "How long the last poll of the listing took, in seconds, including the wait for the request budget.",
-        subject: Subject::Listing(|zone| {
-            let poll = zone.state().last_poll.as_ref();
-            zone.sample_if(poll.map(|poll| poll.duration.as_secs_f64()));
+        subject: Subject::Listing(|samples| {
+            let poll = samples.state().last_poll.as_ref();
+            samples.sample_if(poll.map(|poll| poll.duration.as_secs_f64()));
         }),
     },
     Family {
         name: "cloudflare_certificates_poll_interval_seconds",
         help: "Time between two polls of the listing, in seconds, as configured.",
-        subject: Subject::Listing(|zone| zone.sample(zone.state().target.interval.as_secs_f64())),
+        subject: Subject::Listing(|samples| samples.sample(samples.state().target.interval.as_secs_f64())),
     },
     Family {
         name: "cloudflare_certificates_polls_total",
         help: "Number of completed polls of the listing, successful or not.",
-        subject: Subject::Listing(|zone| zone.sample(zone.state().polls)),
+        subject: Subject::Listing(|samples| samples.sample(samples.state().polls)),
     },
     Family {
         name: "cloudflare_certificates_poll_failures_total",
         help: "Number of failed polls of the listing, by reason.",
-        subject: Subject::Listing(|zone| {
+        subject: Subject::Listing(|samples| {
             for reason in Reason::ALL {
-                zone.labelled("reason", reason.label(), zone.state().failures(reason));
+                samples.labelled("reason", reason.label(), samples.state().failures(reason));
             }
         }),
     },
