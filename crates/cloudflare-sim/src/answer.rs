@@ -138,7 +138,7 @@ impl ApiError {
         error
     }
 
-    /// The same with the undocumented chain that holds the real reason.
+    /// The same with the chain that holds the real cause: docs/cloudflare-api.md, "Success and failure".
     #[must_use]
     pub fn because(mut self, code: i64, message: &str) -> Self {
         self.errors[0]["error_chain"] = json!([{ "code": code, "message": message }]);

@@ -71,7 +71,7 @@ impl Fault {
         ApiError::new(status, code, message).into()
     }
 
-    /// 200 with `success: false`, which both official SDKs read as an empty list.
+    /// 200 with `success: false`: docs/cloudflare-api.md, "Success and failure".
     #[must_use]
     pub fn throttled_with_200() -> Self {
         ApiError::throttled(200).into()

@@ -6,7 +6,7 @@ mod siblings;
 
 use chrono::{DateTime, Duration, SecondsFormat, Utc};
 
-use super::world::{SimulatedCertificate, SimulatedZone, World, dice, uuid};
+use super::world::{SimulatedCertificate, SimulatedZone, World, seeded_rng, uuid};
 
 /// Zone and what its devices are called; more zones go round the devices again.
 const FLEETS: [(&str, &str); 5] = [
@@ -88,7 +88,7 @@ impl Fleet<'_> {
     fn add(&mut self, common_name: &str, status: &str, age: i64, left: Option<i64>) {
         let id = uuid(&format!("{}/{}/{common_name}", self.zone, self.made.len()));
         // The hour is drawn for each, so that not all change their day at once.
-        let later = Duration::minutes(dice(&id).i64(1..720));
+        let later = Duration::minutes(seeded_rng(&id).i64(1..720));
         let date = |days| (self.now + Duration::days(days) + later).format("%Y-%m-%dT%H:%M:00Z").to_string();
         let certificate =
             SimulatedCertificate::new(&id, common_name, status, &date(-age), &left.map(date).unwrap_or_default());
@@ -98,10 +98,10 @@ impl Fleet<'_> {
     /// One of many: renewed in time as a rule, now and then a little late, sometimes retired.
     fn add_device(&mut self, device: &str) {
         let common_name = format!("{device}-{:04}", self.made.len() + 1);
-        let mut dice = dice(&format!("{}/{common_name}", self.zone));
-        let validity = [365, 730, 3650][dice.usize(..3)];
-        let left = if dice.u8(..12) == 0 { dice.i64(8..90) } else { dice.i64(90..validity) };
-        let status = if dice.u8(..10) == 0 { "revoked" } else { "active" };
+        let mut rng = seeded_rng(&format!("{}/{common_name}", self.zone));
+        let validity = [365, 730, 3650][rng.usize(..3)];
+        let left = if rng.u8(..12) == 0 { rng.i64(8..90) } else { rng.i64(90..validity) };
+        let status = if rng.u8(..10) == 0 { "revoked" } else { "active" };
         self.add(&common_name, status, validity - left, Some(left));
     }
 }

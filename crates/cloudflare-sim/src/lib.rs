@@ -1,8 +1,8 @@
 //! The one simulated Cloudflare API of this project, on a loopback port inside the process.
 //!
 //! It serves the `demo` command, the tests and the benchmarks, and it does what is publicly known of
-//! the real API, oddities included. It knows nothing of the program and its client: what works with it
-//! works because of what went over the socket.
+//! the real API, oddities included: docs/cloudflare-api.md has the facts and their evidence. It knows
+//! nothing of the program and its client: what works with it works because of what went over the socket.
 //! Not here: starting the daemon on it, and anything that judges what a client made of an answer.
 //!
 //! A [`World`] says what there is to list, who may ask and what goes wrong. It is plain data, made

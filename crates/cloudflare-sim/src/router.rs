@@ -13,7 +13,7 @@ use super::{
     fault::Fault,
     listing::Page,
     sibling::{self, Sibling},
-    world::{ACCOUNT, AcceptedCredential, Quota, SimulatedZone, World, dice, hex},
+    world::{ACCOUNT, AcceptedCredential, Quota, SimulatedZone, World, hex, seeded_rng},
     zones,
 };
 
@@ -93,7 +93,7 @@ impl State {
         }
         let mut answer = self.answer_user(&request, &mut faults);
         self.answered += 1;
-        let ray = hex(&mut dice(&format!("ray {}", self.answered)), 16);
+        let ray = hex(&mut seeded_rng(&format!("ray {}", self.answered)), 16);
         answer.set_header("cf-ray", format!("{ray}-SIM"));
         answer.set_header("vary", "Accept-Encoding");
         answer.set_header("api-version", "2026-09-26.epoch");

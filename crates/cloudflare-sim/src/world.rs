@@ -106,7 +106,7 @@ impl SimulatedAccount {
     }
 }
 
-/// One of Cloudflare's two ways to sign in.
+/// One of Cloudflare's two ways to sign in: docs/cloudflare-api.md, "Credentials".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AcceptedCredential {
     /// `Authorization: Bearer`.
@@ -134,7 +134,7 @@ pub struct Quota {
 }
 
 impl Default for Quota {
-    /// 1,200 in five minutes, which Cloudflare documents.
+    /// 1,200 in five minutes: docs/cloudflare-api.md, "Rate limit".
     fn default() -> Self {
         Self { name: "default", requests: 1200, window: Duration::from_secs(300), spent_elsewhere: 0 }
     }
@@ -166,7 +166,7 @@ impl SimulatedZone {
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self {
-            id: hex(&mut dice(name), 32),
+            id: hex(&mut seeded_rng(name), 32),
             name: name.to_owned(),
             status: "active".into(),
             account_id: ACCOUNT.into(),
@@ -270,8 +270,8 @@ impl SimulatedCertificate {
     /// The entry as it is listed: 3 to 4 kB, nearly all of it PEM.
     #[must_use]
     pub fn fields(&self) -> Map<String, Value> {
-        let mut dice = dice(&self.id);
-        let serial_number = format!("{:020}{:020}", dice.u64(..), dice.u64(..));
+        let mut rng = seeded_rng(&self.id);
+        let serial_number = format!("{:020}{:020}", rng.u64(..), rng.u64(..));
         let mut fields = Map::from_iter(
             [
                 ("id", json!(self.id)),
@@ -281,16 +281,16 @@ impl SimulatedCertificate {
                 ("expires_on", json!(self.expires_on)),
                 ("validity_days", json!(self.validity_days())),
                 ("serial_number", json!(serial_number)),
-                ("fingerprint_sha256", json!(hex(&mut dice, 64))),
-                ("ski", json!(hex(&mut dice, 40))),
+                ("fingerprint_sha256", json!(hex(&mut rng, 64))),
+                ("ski", json!(hex(&mut rng, 40))),
                 ("signature", json!("SHA256WithRSA")),
                 ("country", json!("US")),
                 ("state", json!("CA")),
                 ("location", json!("Somewhere")),
                 ("organization", json!("Example Corporation")),
                 ("organizational_unit", json!("Devices")),
-                ("certificate", json!(pem("CERTIFICATE", "\n", 24, &mut dice))),
-                ("csr", json!(pem("CERTIFICATE REQUEST", "\r\n", 22, &mut dice))),
+                ("certificate", json!(pem("CERTIFICATE", "\n", 24, &mut rng))),
+                ("csr", json!(pem("CERTIFICATE REQUEST", "\r\n", 22, &mut rng))),
                 (
                     "certificate_authority",
                     json!({
@@ -318,7 +318,7 @@ impl SimulatedCertificate {
 }
 
 /// Numbers that look random and are the same in every run.
-pub(super) fn dice(seed: &str) -> fastrand::Rng {
+pub(super) fn seeded_rng(seed: &str) -> fastrand::Rng {
     // FNV-1a.
     let hash = seed
         .bytes()
@@ -328,26 +328,26 @@ pub(super) fn dice(seed: &str) -> fastrand::Rng {
 
 /// An id as client certificates have it: a UUID, though 32 digits are documented.
 pub(super) fn uuid(seed: &str) -> String {
-    let digits = hex(&mut dice(seed), 32);
+    let digits = hex(&mut seeded_rng(seed), 32);
     format!("{}-{}-4{}-8{}-{}", &digits[..8], &digits[8..12], &digits[13..16], &digits[17..20], &digits[20..])
 }
 
-pub(super) fn hex(dice: &mut fastrand::Rng, digits: usize) -> String {
-    let mut text: String = (0..digits.div_ceil(16)).map(|_| format!("{:016x}", dice.u64(..))).collect();
+pub(super) fn hex(rng: &mut fastrand::Rng, digits: usize) -> String {
+    let mut text: String = (0..digits.div_ceil(16)).map(|_| format!("{:016x}", rng.u64(..))).collect();
     text.truncate(digits);
     text
 }
 
 /// The size and look of PEM, and nothing in it. Lines are cut from one text, so that making and
 /// compressing them costs little next to what is measured.
-fn pem(label: &str, line_end: &str, lines: usize, dice: &mut fastrand::Rng) -> String {
+fn pem(label: &str, line_end: &str, lines: usize, rng: &mut fastrand::Rng) -> String {
     const LINE: usize = 64;
     const TEXT: &str = "MIIDmDCCAoCgAwIBAgIUO7lP8USsVnufda1mS2xV+NXkgYIwDQYJKoZIhvcNAQEL\
         BQAwgagxCzAJBgNVBAYTAlVTMRMwEQYDVQQIEwpDYWxpZm9ybmlhMRYwFAYDVQQHEw1TYW4gRnJhbmNpc2Nv\
         k9Qd3Zr7xHn2VtYw8JmBs5LpEa0GfXuC1oRi6TeKjDhNvSyAbWgMcIlPzOqUFt4x";
     let mut text = format!("-----BEGIN {label}-----{line_end}");
     for _ in 0..lines {
-        let start = dice.usize(..TEXT.len() - LINE);
+        let start = rng.usize(..TEXT.len() - LINE);
         text.push_str(&TEXT[start..start + LINE]);
         text.push_str(line_end);
     }

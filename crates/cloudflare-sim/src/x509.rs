@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, Datelike as _, Utc};
 
-use super::world::dice;
+use super::world::seeded_rng;
 
 /// What a certificate says.
 pub(super) struct Facts<'a> {
@@ -84,8 +84,8 @@ fn certificate(facts: &Facts<'_>) -> Vec<u8> {
 }
 
 fn extensions(facts: &Facts<'_>) -> Vec<u8> {
-    let mut dice = dice(&format!("key of {}", facts.subject));
-    let identifier: Vec<u8> = (0..20).map(|_| dice.u8(..)).collect();
+    let mut rng = seeded_rng(&format!("key of {}", facts.subject));
+    let identifier: Vec<u8> = (0..20).map(|_| rng.u8(..)).collect();
     let identifier = der(OCTET_STRING, &[&der(OCTET_STRING, &[&identifier])]);
     let mut extensions = der(SEQUENCE, &[SUBJECT_KEY_IDENTIFIER, &identifier]);
     if facts.is_authority {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     sibling::{Sibling, SimulatedListing},
-    world::{SimulatedAccount, World, dice, hex},
+    world::{SimulatedAccount, World, hex, seeded_rng},
 };
 
 /// Where the rows of the demo go: the first zone is that of the shop, and where there are fewer zones they go round.
@@ -16,7 +16,7 @@ const API: usize = 3;
 
 /// Gives the first zones, and the accounts, everything beside client certificates.
 pub(super) fn add(world: &mut World, now: DateTime<Utc>, inhabited: usize) {
-    let second = SimulatedAccount::new(&hex(&mut dice("second account"), 32), "Simulated subsidiary");
+    let second = SimulatedAccount::new(&hex(&mut seeded_rng("second account"), 32), "Simulated subsidiary");
     if inhabited > PARTNERS {
         world.zones[PARTNERS].account_id.clone_from(&second.id);
     }
@@ -51,7 +51,7 @@ impl Demo {
 
     /// An entry of this age in days, with so many days left. Not all change their day at once.
     fn entry(&self, endpoint: Sibling, name: &str, age: i64, left: i64) -> Value {
-        let later = dice(name).i64(1..720);
+        let later = seeded_rng(name).i64(1..720);
         let date = |days| {
             let minutes = (self.now + Duration::days(days)).timestamp().div_euclid(60) + later;
             DateTime::from_timestamp(minutes * 60, 0).unwrap_or(self.now)
@@ -79,7 +79,7 @@ impl Demo {
     fn add_packs(&mut self) {
         let endpoint = Sibling::CertificatePacks;
         for (id, name) in self.zones.clone() {
-            let left = dice(&name).i64(31..90);
+            let left = seeded_rng(&name).i64(31..90);
             let universal = self.entry(endpoint, &name, 90 - left, left);
             self.listings.push(SimulatedListing::new(endpoint, &id, [universal]));
         }

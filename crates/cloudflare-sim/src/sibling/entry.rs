@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::Sibling;
 use crate::{
-    world::{dice, hex, uuid},
+    world::{hex, seeded_rng, uuid},
     x509::{Facts, pem},
 };
 
@@ -28,7 +28,7 @@ impl Sibling {
     pub fn entry(self, name: &str, issued: DateTime<Utc>, expires: DateTime<Utc>) -> Value {
         let seed = format!("{self:?}/{name}");
         // At most 127 bits: positive in DER without another byte.
-        let serial_number = dice(&seed).u128(1 << 100..1 << 127);
+        let serial_number = seeded_rng(&seed).u128(1 << 100..1 << 127);
         let sample = Sample { name, issued, expires, id: uuid(&seed), serial_number };
         match self {
             Self::OriginCa => sample.origin_ca(),
@@ -56,7 +56,7 @@ fn micros(at: DateTime<Utc>) -> String {
 
 /// Bytes with colons between them.
 fn colons(seed: &str, bytes: usize) -> String {
-    let digits = hex(&mut dice(seed), 2 * bytes).to_uppercase();
+    let digits = hex(&mut seeded_rng(seed), 2 * bytes).to_uppercase();
     digits.as_bytes().chunks(2).map(String::from_utf8_lossy).collect::<Vec<_>>().join(":")
 }
 
@@ -183,7 +183,7 @@ impl Sample<'_> {
                     "signature": "ECDSAWithSHA256",
                     "issued_on": seconds(self.issued),
                     "expires_on": seconds(self.expires),
-                    "fingerprint_sha256": hex(&mut dice(&certificate), 64),
+                    "fingerprint_sha256": hex(&mut seeded_rng(&certificate), 64),
                 }],
                 "custom_key": PRIVATE_KEY,
             },
