@@ -1,9 +1,10 @@
 //! The snapshot and the time, as the text that Prometheus reads.
 //!
 //! The text consists of blocks: what one metric says about some certificates of one target, or about some targets. A
-//! block is rendered, compressed, kept and sent whole. [`Exposition::next`] makes an exposition from the one before it
-//! and renders only the blocks whose targets changed or whose validity ended, as days do. The compressed text is kept,
-//! which is a fifth of the text. The text itself is rendered again as it is sent: hardly any client asks for it.
+//! block is rendered, compressed and kept whole. [`Exposition::next`] makes an exposition from the one before it and
+//! renders only the blocks whose targets changed or whose validity ended, as days do. The compressed text is kept, which
+//! is a fifth of the text. The text itself is rendered again as it is sent, in smaller parts: hardly any client asks for
+//! it.
 //!
 //! It is text format 0.0.4, written straight into a buffer: through the structures of a metrics library it takes twenty
 //! times as long. Counters of requests and the like are not here but in the registry of the `prometheus` crate.
@@ -20,7 +21,7 @@ use std::{collections::HashMap, hash::RandomState, iter::zip, ops::Range, sync::
 
 pub use crate::model::SeriesSettings;
 use crate::model::{Certificate, Selection, Snapshot, TargetState};
-use block::{Block, Place};
+use block::{Block, PARTS, Place};
 use bytes::Bytes;
 use crc32fast::Hasher as Crc;
 use gzip::Compressor;
@@ -130,13 +131,19 @@ impl Exposition {
         self.valid.end
     }
 
-    /// The text of a block, which can be empty; `None` behind the last one.
+    /// A part of the text, which can be empty; `None` behind the last one.
     #[must_use]
-    pub fn text(&self, block: usize) -> Option<String> {
-        let block = self.blocks.get(block)?;
-        let mut text = String::with_capacity(usize::try_from(block.compressed.crc.total_len()).unwrap_or(0));
+    pub fn text(&self, part: usize) -> Option<String> {
+        let block = self.blocks.get(part / PARTS)?;
+        let (part, parts) = (part % PARTS, block.place.parts());
+        if part >= parts {
+            return Some(String::new());
+        }
+        let length = usize::try_from(block.compressed.crc.total_len()).unwrap_or(0) / parts;
+        // They are not quite of one length.
+        let mut text = String::with_capacity(length + length / 8);
         let context = RenderContext { settings: &self.settings, now: self.valid.start };
-        block.place.render(&self.targets, context, &mut text);
+        block.place.part(part).render(&self.targets, context, &mut text);
         Some(text)
     }
 

@@ -12,11 +12,14 @@ use super::{
 use crate::model::{Field, Texts};
 
 /// Certificates in a block. Fewer compress worse and take more writes to send. With more, a day that is over for one of
-/// them costs more, and so does a client that does not read, as it holds one or two blocks.
+/// them costs more.
 const CERTIFICATES: usize = 512;
 
-/// Of those with everything in the labels. The text is as long as that of a block of the other families.
-const CERTIFICATES_IN_FULL: usize = CERTIFICATES / 4;
+/// Certificates in a part of a block. Plain text is sent in parts, since a client that does not read holds some.
+const CERTIFICATES_IN_PART: usize = 128;
+
+/// Parts of a block at most.
+pub(super) const PARTS: usize = CERTIFICATES.div_ceil(CERTIFICATES_IN_PART);
 
 /// Targets in a block. One has up to a dozen samples of a family.
 const TARGETS: usize = 32;
@@ -50,12 +53,23 @@ impl Place {
                 cut(targets.len(), TARGETS).for_each(|range| add(range, 0..0));
                 continue;
             }
-            let size = if let Subject::CertificateInfo = subject { CERTIFICATES_IN_FULL } else { CERTIFICATES };
             for (number, view) in targets.iter().enumerate() {
-                cut(view.certificates().len(), size).for_each(|range| add(number..number + 1, range));
+                cut(view.certificates().len(), CERTIFICATES).for_each(|range| add(number..number + 1, range));
             }
         }
         places
+    }
+
+    /// Its parts. What is not about certificates is one.
+    pub(super) fn parts(&self) -> usize {
+        self.certificates.len().div_ceil(CERTIFICATES_IN_PART).max(1)
+    }
+
+    /// One of its parts.
+    pub(super) fn part(&self, number: usize) -> Self {
+        let Range { start, end } = self.certificates;
+        let start = end.min(start + number * CERTIFICATES_IN_PART);
+        Self { certificates: start..end.min(start + CERTIFICATES_IN_PART), ..self.clone() }
     }
 
     /// Those of these targets that it is about.
