@@ -7,6 +7,7 @@ mod credentials;
 mod document;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
+mod suggestion;
 mod targets;
 
 use std::{
@@ -28,7 +29,9 @@ use crate::{
 };
 pub use document::parse_duration;
 use document::{Mistake, Place, Report, Section, boolean, duration, integer, may_be_secret, parsed, quoted, text_as};
+use suggestion::remedy;
 use targets::PollDefaults;
+pub use targets::remedy_for_kind;
 
 /// A configuration in which every setting is valid.
 #[derive(Debug, Clone)]
@@ -342,8 +345,11 @@ impl Context<'_> {
 
 fn read_metrics(mut metrics: Section<'_>) -> SeriesSettings {
     let status = |word: &str| {
-        let known = || Status::ALL.map(Status::label).join(", ");
-        Status::from_label(word).ok_or_else(|| format!("{} is no status; the statuses are {}", quoted(word), known()))
+        Status::from_label(word).ok_or_else(|| {
+            let known = Status::ALL.map(Status::label);
+            let rest = format!("the statuses are {}", known.join(", "));
+            format!("{} is not a status; {}", quoted(word), remedy(word, known, &rest))
+        })
     };
     let settings = SeriesSettings {
         statuses: metrics
@@ -563,11 +569,14 @@ interval = \"1s\"
         for (text, expected) in [
             (
                 "[poll]\nkinds = [\"edge\", \"egde\"]\n".to_owned() + ZONE,
-                ":2: poll.kinds: \"egde\" is no kind; the kinds are client, ",
+                ":2: poll.kinds: \"egde\" is not a kind; did you mean \"edge\"? The kinds are client, ",
             ),
             ("[poll]\nkinds = []\n".to_owned() + ZONE, ":2: poll.kinds: it must hold at least one kind"),
             ("[poll]\nkinds = \"every\"\n".to_owned() + ZONE, ":2: poll.kinds: "),
-            ("[poll]\nintervals = { egde = \"1h\" }\n".to_owned() + ZONE, ":2: poll.intervals.egde: unknown key"),
+            (
+                "[poll]\nintervals = { egde = \"1h\" }\n".to_owned() + ZONE,
+                ":2: poll.intervals.egde: unknown key; did you mean \"edge\"? The known keys here are client, ",
+            ),
             ("[poll]\nintervals = { edge = \"0s\" }\n".to_owned() + ZONE, ":2: poll.intervals.edge: "),
             (
                 ZONE.to_owned() + "kinds = [\"client\", \"mtls_ca\"]\n",
@@ -670,12 +679,12 @@ DIR/config.toml:3: server.listen_addresses: "127.0.0.1:1" is in the list twice; 
 DIR/config.toml:4: server.telemetry_path: "/-/x" cannot be used: a telemetry path begins with a slash, holds letters, digits, `/`, `.`, `-` and `_`, and is not below /-/
 DIR/config.toml:6: api.base_url: it must begin with https:// (http:// is for a loopback address alone, since a token travels with each request)
 DIR/config.toml:7: api.timeout: it must be a duration in quotes, such as "90s", "15m", "1h" or "7d", not an integer
-DIR/config.toml:8: api.timout: unknown key; the known keys here are base_url, timeout, requests_per_5m, ca_file
+DIR/config.toml:8: api.timout: unknown key; did you mean "timeout"? The known keys here are base_url, timeout, requests_per_5m, ca_file
 DIR/config.toml:9: api.requests_per_5m: 0 is outside 1 to 1000000
 DIR/config.toml:10: api.ca_file: DIR/not-a-certificate.pem cannot be used: it holds no certificate in PEM form, which begins with -----BEGIN CERTIFICATE-----; name a PEM file of certificate authorities that this user can read
 DIR/config.toml:12: poll.interval: "0s" is outside 1s to 30d
 DIR/config.toml:13: poll.concurrency: -1 is outside 1 to 100
-DIR/config.toml:17: metrics.statuses: "actve" is no status; the statuses are active, pending_reactivation, pending_revocation, revoked, initializing, pending, pending_validation, pending_issuance, pending_deployment, pending_deletion, pending_expiration, pending_cleanup, expired, deleted, initializing_timed_out, validation_timed_out, issuance_timed_out, deployment_timed_out, deletion_timed_out, staging_deployment, staging_active, deactivating, inactive, backup_issued, holding_deployment, available, unknown
+DIR/config.toml:17: metrics.statuses: "actve" is not a status; did you mean "active"? The statuses are active, pending_reactivation, pending_revocation, revoked, initializing, pending, pending_validation, pending_issuance, pending_deployment, pending_deletion, pending_expiration, pending_cleanup, expired, deleted, initializing_timed_out, validation_timed_out, issuance_timed_out, deployment_timed_out, deletion_timed_out, staging_deployment, staging_active, deactivating, inactive, backup_issued, holding_deployment, available, unknown
 DIR/config.toml:18: metrics.statuses: "active" is in the list twice; remove one
 DIR/config.toml:19: metrics.statuses: it must be text in quotes, not an integer
 DIR/config.toml:21: metrics.max_certificates_per_zone: 10000001 is outside 0 to 10000000
@@ -691,9 +700,9 @@ DIR/config.toml:32: credentials.inline.api_token: unknown key (a secret is never
 DIR/config.toml:34: credentials.key.api_email: the e-mail address is empty or holds a character that no address has
 DIR/config.toml:35: credentials.key.api_key_file: DIR/empty cannot be used: it is empty; name a file that holds the bare secret and that this user can read
 DIR/config.toml:40: zones.id: 023e105f4ecef8ad9ca31a8372d0c353 is there already, in line 37; remove one of the two
-DIR/config.toml:41: zones.credentials: there is no section [credentials.none]; say credentials = "..." with one of (not shown), both, env, inline, key
+DIR/config.toml:41: zones.credentials: there is no section [credentials.none]; set credentials = "..." to one of (not shown), both, env, inline, key
 DIR/config.toml:42: zones: a zone needs its id, id = "...", as on the zone's overview page in the dashboard
-DIR/config.toml:42: zones: there is no section [credentials.default]; say credentials = "..." with one of (not shown), both, env, inline, key
+DIR/config.toml:42: zones: there is no section [credentials.default]; set credentials = "..." to one of (not shown), both, env, inline, key
 DIR/config.toml:43: zones.name: a name may not be empty
 DIR/config.toml:44: zones.interval: "31d" is outside 1s to 30d
 DIR/config.toml:46: zones.id: "example.com" cannot be used: an id is 32 hexadecimal digits, as on the overview page of the zone or account in the dashboard
@@ -919,6 +928,61 @@ DIR/config.toml:8: this is not valid TOML: key with no value, expected `=`
             let errors = Config::load(&file, &|_| None).unwrap_err();
             assert_eq!(errors.to_string(), format!("{}{expected}; {remedy}", file.display()));
         }
+    }
+
+    #[test]
+    fn a_mistyped_word_is_named_with_the_one_that_was_meant() {
+        let credentials =
+            "[credentials.prod]\napi_token_file = \"token\"\n[credentials.test]\napi_token_file = \"token\"\n";
+        let own = |credential: &str| format!("{credentials}{ZONE}credentials = {credential:?}\n");
+        for (text, expected) in [
+            (
+                ZONE.to_owned() + "nme = \"example.com\"\n",
+                ":3: zones.nme: unknown key; did you mean \"name\"? The known keys here are id, name, credentials, kinds, interval",
+            ),
+            (
+                ZONE.to_owned() + "[metric]\n",
+                ":3: metric: unknown section; did you mean \"metrics\"? The known sections here are server, ",
+            ),
+            (
+                ZONE.to_owned() + "kinds = [\"origin-ca\"]\n",
+                ":3: zones.kinds: \"origin-ca\" is not a kind; did you mean \"origin_ca\"? The kinds are client, ",
+            ),
+            (
+                "[metrics]\nstatuses = [\"Active\"]\n".to_owned() + ZONE,
+                ":2: metrics.statuses: \"Active\" is not a status; did you mean \"active\"? The statuses are active, ",
+            ),
+            (
+                own("prd"),
+                ":7: zones.credentials: there is no section [credentials.prd]; did you mean \"prod\"? Set credentials = \"...\" to one of prod, test",
+            ),
+            (
+                own("staging"),
+                ":7: zones.credentials: there is no section [credentials.staging]; set credentials = \"...\" to one of prod, test",
+            ),
+            (
+                ZONE.to_owned() + "plan = \"free\"\n",
+                ":3: zones.plan: unknown key; the known keys here are id, name, credentials, kinds, interval",
+            ),
+            // Neither a secret nor a name that could be one is suggested.
+            (own(SECRET), ":7: zones.credentials: there is no section [credentials.(not shown)]; set credentials = "),
+            (
+                own("prod").replace("prod]", &format!("{SECRET}]")),
+                ":7: zones.credentials: there is no section [credentials.prod]; set credentials = \"...\" to one of (not shown), test",
+            ),
+            (
+                own(&SECRET[1..]).replace("prod]", &format!("{SECRET}]")),
+                ":7: zones.credentials: there is no section [credentials.(not shown)]; set credentials = \"...\" to one of (not shown), test",
+            ),
+        ] {
+            let report = report(&text);
+            assert!(report.starts_with(&format!("DIR/config.toml{expected}")), "{text}{report}");
+            assert_eq!(report.lines().count(), 1, "{text}{report}");
+        }
+        // A value in place of the name of its file is no slip.
+        let report = report(&format!("[credentials.default]\napi_token = \"x\"\napi_token_fiel = \"token\"\n{ZONE}"));
+        assert!(report.contains("api_token: unknown key (a secret is never a value in this file"), "{report}");
+        assert!(report.contains("api_token_fiel: unknown key; did you mean \"api_token_file\"? The"), "{report}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use serde::Serializer as _;
 use super::{FAILED, USAGE, complain, daemon::block_on, print_with};
 use crate::{
     cloudflare::{Client, ClientMaker, Priority, announce_proxy},
-    config::{Config, parse_duration},
+    config::{Config, parse_duration, remedy_for_kind},
     exposition::json::{CertificateRow, Column, DAYS_UNTIL_EXPIRY},
     fetch,
     model::{Baseline, Cause, Failure, Field, Kind, Listing, Scope, Target},
@@ -103,7 +103,7 @@ pub(super) fn run(config: &Config, options: &Options, now: fn() -> DateTime<Utc>
 
 /// Reads the word for a kind.
 pub(super) fn parse_kind(word: &str) -> Result<Kind, String> {
-    Kind::from_label(word).ok_or_else(|| format!("the kinds are {}", Kind::ALL.map(Kind::label).join(", ")))
+    Kind::from_label(word).ok_or_else(|| remedy_for_kind(word))
 }
 
 /// The targets that were asked for; the API is asked for names only if the configuration does not settle it.
@@ -285,6 +285,19 @@ fn table<'a>(kinds: &[Kind], rows: impl Iterator<Item = CertificateRow<'a>>) -> 
 mod tests {
     use super::*;
     use crate::{exposition::json::date, model::Texts};
+
+    #[test]
+    fn a_mistyped_kind_is_answered_with_the_nearest_one() {
+        assert_eq!(parse_kind("edge"), Ok(Kind::Edge));
+        for (word, expected) in [
+            ("egde", "did you mean \"edge\"? The kinds are client, "),
+            ("Origin-CA", "did you mean \"origin_ca\"? The kinds are client, "),
+            ("server", "the kinds are client, "),
+        ] {
+            let error = parse_kind(word).unwrap_err();
+            assert!(error.starts_with(expected), "{word}: {error}");
+        }
+    }
 
     #[test]
     fn no_text_is_a_formula_and_every_number_stays_one() {

@@ -9,6 +9,8 @@ use std::{
 
 use toml::de::{DeTable, DeValue};
 
+use super::suggestion::remedy;
+
 /// Collects mistakes while a document is read.
 #[derive(Debug)]
 pub(super) struct Report {
@@ -191,9 +193,12 @@ impl<'a> Section<'a> {
             let key: &str = name.get_ref();
             if !self.known.contains(&key) {
                 let kind = if self.place.key.is_empty() { "section" } else { "key" };
-                let (remedy, known) = (remedy_for_a_secret(key), self.known.join(", "));
+                let rest = format!("the known {kind}s here are {}", self.known.join(", "));
+                let known = remedy(key, self.known.iter().copied(), &rest);
+                // A name that is merely mistyped is no value that somebody put there.
+                let of_secret = if known == rest { remedy_for_a_secret(key) } else { "" };
                 let place = self.place.below(key, Some(name.span().start));
-                self.report.mistake(&place, format!("unknown {kind}{remedy}; the known {kind}s here are {known}"));
+                self.report.mistake(&place, format!("unknown {kind}{of_secret}; {known}"));
             }
         }
     }

@@ -12,6 +12,7 @@ use super::{
     Context, check_name,
     credentials::DEFAULT,
     document::{Entry, Place, Reading, Section, duration, key_text, parsed, quoted, text_as},
+    suggestion::remedy,
 };
 use crate::model::{Kind, Scope, ScopeId, Target};
 
@@ -58,10 +59,15 @@ fn kinds(entry: &Entry<'_>) -> Option<Vec<Kind>> {
     Some(kinds)
 }
 
+/// The remedy for a word that is not a kind.
+pub fn remedy_for_kind(word: &str) -> String {
+    let known = Kind::ALL.map(Kind::label);
+    remedy(word, known, &format!("the kinds are {}", known.join(", ")))
+}
+
 fn kind(value: &DeValue<'_>) -> Reading<Kind> {
     text_as(|word| {
-        let known = Kind::ALL.map(Kind::label).join(", ");
-        Kind::from_label(word).ok_or_else(|| format!("{} is no kind; the kinds are {known}", quoted(word)))
+        Kind::from_label(word).ok_or_else(|| format!("{} is not a kind; {}", quoted(word), remedy_for_kind(word)))
     })(value)
 }
 
@@ -178,10 +184,8 @@ impl Context<'_> {
         if !names.is_empty() && !names.contains(&*name) {
             let known = names.iter().map(|name| key_text(name)).collect::<Vec<_>>().join(", ");
             let place = entry.as_ref().map_or(&section.place, |entry| &entry.place);
-            let text = format!(
-                "there is no section [credentials.{}]; say credentials = \"...\" with one of {known}",
-                key_text(&name)
-            );
+            let remedy = remedy(&name, names.iter().copied(), &format!("set credentials = \"...\" to one of {known}"));
+            let text = format!("there is no section [credentials.{}]; {remedy}", key_text(&name));
             self.report.missing(place, text);
         }
         Some(name.into())
