@@ -12,7 +12,7 @@ mod targets;
 
 use std::{
     error::Error,
-    fmt,
+    fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -198,18 +198,25 @@ impl fmt::Display for ConfigErrors {
 impl Error for ConfigErrors {}
 
 fn read_text(path: &Path) -> Result<String, Mistake> {
-    let mistake = |line, what: String| {
-        let text =
-            format!("{what}; --config.file FILE or CLOUDFLARE_CERT_EXPORTER_CONFIG_FILE names the configuration");
-        Mistake { file: None, line, key: String::new(), text }
-    };
-    let bytes = files::read(path).map_err(|error| mistake(None, format!("the file cannot be read: {error}")))?;
+    let mistake = |line, text: String| Mistake { file: None, line, key: String::new(), text };
+    let bytes = files::read(path).map_err(|error| {
+        let another = "name another with --config.file FILE or CLOUDFLARE_CERT_EXPORTER_CONFIG_FILE";
+        let remedy = match error.kind() {
+            io::ErrorKind::NotFound => format!("create it, or {another}"),
+            io::ErrorKind::PermissionDenied => FORBIDDEN.to_owned(),
+            _ => another.to_owned(),
+        };
+        mistake(None, format!("the configuration cannot be read: {error}; {remedy}"))
+    })?;
     String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = good.iter().filter(|&&byte| byte == b'\n').count() + 1;
-        mistake(Some(line), "the file is not UTF-8 text".to_owned())
+        mistake(Some(line), "the configuration is not UTF-8 text; save it as UTF-8".to_owned())
     })
 }
+
+/// The remedy where this user may not read a file.
+const FORBIDDEN: &str = "run as a user that may read it, or change its owner or mode";
 
 /// Beats `api.base_url`.
 const BASE_URL_VARIABLE: &str = "CLOUDFLARE_BASE_URL";
@@ -293,7 +300,7 @@ impl Context<'_> {
         let ca_file = |path: &str| {
             let remedy = "name a PEM file of certificate authorities that this user can read";
             let file = CaFile::load(self.directory.join(path));
-            file.map(Arc::new).map_err(|error| self.unusable_file(path, &error, remedy))
+            file.map(Arc::new).map_err(|error| self.unusable_file(path, &error, Some(remedy)))
         };
         // Read in any case, so that a mistake in it is found before the variable is gone.
         let base_url = api.read("base_url", text_as(BaseUrl::try_new));
@@ -333,13 +340,16 @@ impl Context<'_> {
         Some((self.environment)(variable)?.split(':').next()?.into())
     }
 
-    /// What to say of a file; its name is part of it, unless a secret was pasted for it.
-    fn unusable_file(&self, path: &str, error: &dyn fmt::Display, remedy: &str) -> String {
-        if may_be_secret(path) {
-            format!("the file (name not shown, it may be a secret) cannot be used: {error}; {remedy}")
+    /// The report of a file; its name is part of it, unless a secret was pasted for it.
+    fn unusable_file(&self, path: &str, error: &dyn fmt::Display, remedy: Option<&str>) -> String {
+        let (name, remedy) = if may_be_secret(path) {
+            let pasted = "name a file that holds the secret, not the secret itself";
+            ("the file (name not shown, it may be a secret)".to_owned(), Some(pasted))
         } else {
-            format!("{} cannot be used: {error}; {remedy}", self.directory.join(path).display())
-        }
+            (self.directory.join(path).display().to_string(), remedy)
+        };
+        let remedy = remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();
+        format!("{name} cannot be used: {error}{remedy}")
     }
 }
 
@@ -678,7 +688,7 @@ DIR/config.toml:3: server.listen_addresses: "9100" cannot be used: an address to
 DIR/config.toml:3: server.listen_addresses: "127.0.0.1:1" is in the list twice; remove one
 DIR/config.toml:4: server.telemetry_path: "/-/x" cannot be used: a telemetry path begins with a slash, holds letters, digits, `/`, `.`, `-` and `_`, and is not below /-/
 DIR/config.toml:6: api.base_url: it must begin with https:// (http:// is for a loopback address alone, since a token travels with each request)
-DIR/config.toml:7: api.timeout: it must be a duration in quotes, such as "90s", "15m", "1h" or "7d", not an integer
+DIR/config.toml:7: api.timeout: it must be a number with its unit in quotes, such as "90s", "15m", "1h" or "7d", not an integer
 DIR/config.toml:8: api.timout: unknown key; did you mean "timeout"? The known keys here are base_url, timeout, requests_per_5m, ca_file
 DIR/config.toml:9: api.requests_per_5m: 0 is outside 1 to 1000000
 DIR/config.toml:10: api.ca_file: DIR/not-a-certificate.pem cannot be used: it holds no certificate in PEM form, which begins with -----BEGIN CERTIFICATE-----; name a PEM file of certificate authorities that this user can read
@@ -690,22 +700,22 @@ DIR/config.toml:19: metrics.statuses: it must be text in quotes, not an integer
 DIR/config.toml:21: metrics.max_certificates_per_zone: 10000001 is outside 0 to 10000000
 DIR/config.toml:22: metrics.expiring_within_days: 0 is outside 1 to 36500
 DIR/config.toml:22: metrics.expiring_within_days: 7 is in the list twice; remove one
-DIR/config.toml:23: metrics.forget_expired_after: "soon" is no duration; it must be a duration in quotes, such as "90s", "15m", "1h" or "7d"
+DIR/config.toml:23: metrics.forget_expired_after: "soon" is not a duration; it must be a number with its unit in quotes, such as "90s", "15m", "1h" or "7d"
 DIR/config.toml:24: credentials.(not shown): a name may hold no control, bidirectional or invisible characters, and at most 256 in all
-DIR/config.toml:25: credentials.(not shown).api_token_file: DIR/nowhere cannot be used: the file cannot be read: No such file or directory (os error 2); name a file that holds the bare secret and that this user can read
+DIR/config.toml:25: credentials.(not shown).api_token_file: DIR/nowhere cannot be used: No such file or directory (os error 2); create it with the bare secret in it, or name another file
 DIR/config.toml:26: credentials.both: it has api_token_file and api_key_env, but needs exactly one of these: api_token_file, api_token_env, api_email with api_key_file, or api_email with api_key_env
-DIR/config.toml:30: credentials.env.api_token_env: the environment variable that it names is not set, or empty
+DIR/config.toml:30: credentials.env.api_token_env: the environment variable that it names is not set or is empty; set it where this program is started
 DIR/config.toml:31: credentials.inline: it has no known key, but needs exactly one of these: api_token_file, api_token_env, api_email with api_key_file, or api_email with api_key_env
 DIR/config.toml:32: credentials.inline.api_token: unknown key (a secret is never a value in this file: use api_token_file or api_token_env); the known keys here are api_token_file, api_token_env, api_email, api_key_file, api_key_env
 DIR/config.toml:34: credentials.key.api_email: the e-mail address is empty or holds a character that no address has
-DIR/config.toml:35: credentials.key.api_key_file: DIR/empty cannot be used: it is empty; name a file that holds the bare secret and that this user can read
+DIR/config.toml:35: credentials.key.api_key_file: DIR/empty cannot be used: it is empty; write the bare secret into it
 DIR/config.toml:40: zones.id: 023e105f4ecef8ad9ca31a8372d0c353 is there already, in line 37; remove one of the two
 DIR/config.toml:41: zones.credentials: there is no section [credentials.none]; set credentials = "..." to one of (not shown), both, env, inline, key
 DIR/config.toml:42: zones: a zone needs its id, id = "...", as on the zone's overview page in the dashboard
 DIR/config.toml:42: zones: there is no section [credentials.default]; set credentials = "..." to one of (not shown), both, env, inline, key
 DIR/config.toml:43: zones.name: a name may not be empty
 DIR/config.toml:44: zones.interval: "31d" is outside 1s to 30d
-DIR/config.toml:46: zones.id: "example.com" cannot be used: an id is 32 hexadecimal digits, as on the overview page of the zone or account in the dashboard
+DIR/config.toml:46: zones.id: "example.com" is not a zone id, which has 32 hexadecimal digits; copy it from the zone's overview page in the dashboard
 DIR/config.toml:47: zones.name: a name may hold no control, bidirectional or invisible characters, and at most 256 in all
 DIR/config.toml:48: zones.credentials: it must be text in quotes, not a boolean
 DIR/config.toml:49: zones.plan: unknown key; the known keys here are id, name, credentials, kinds, interval
@@ -769,11 +779,11 @@ DIR/config.toml:50: state: it must be a section, [state], not an array
             ),
             (
                 "[poll]\ninterval = '60'",
-                r#":2: poll.interval: "60" is no duration; it must be a duration in quotes, such as "90s", "15m", "1h" or "7d""#,
+                r#":2: poll.interval: "60" is not a duration; it must be a number with its unit in quotes, such as "90s", "15m", "1h" or "7d""#,
             ),
             (
                 "[poll]\ninterval = '18446744073709551615s1000ms'",
-                r#":2: poll.interval: "18446744073709551615s1000ms" is no duration; it must be a duration in quotes, such as "90s", "15m", "1h" or "7d""#,
+                r#":2: poll.interval: "18446744073709551615s1000ms" is not a duration; it must be a number with its unit in quotes, such as "90s", "15m", "1h" or "7d""#,
             ),
             (
                 "[metrics]\nforget_expired_after = '36501d'",
@@ -797,7 +807,7 @@ DIR/config.toml:50: state: it must be a section, [state], not an array
             ),
             (
                 "[credentials.default]\napi_token_file = '.'",
-                ":2: credentials.default.api_token_file: DIR/. cannot be used: the file cannot be read: it is not a regular file but a directory; name a file that holds the bare secret and that this user can read",
+                ":2: credentials.default.api_token_file: DIR/. cannot be used: it is not a regular file but a directory; name a file that holds the bare secret",
             ),
             // Syntax.
             (
@@ -867,13 +877,14 @@ DIR/config.toml:8: this is not valid TOML: key with no value, expected `=`
         ] {
             assert_eq!(headers(environment, file).as_deref(), Ok(expected), "{environment:?} {file:?}");
         }
-        let ways = "add a section [credentials.default] with api_token_file, or set CLOUDFLARE_API_TOKEN, \
-            or both CLOUDFLARE_EMAIL and CLOUDFLARE_API_KEY, in the environment, \
-            or hand over cloudflare-api-token with systemd's LoadCredential=";
+        let none = "there is no API token; set CLOUDFLARE_API_TOKEN, or set api_token_file in a section \
+            [credentials.default]. Create the token in the dashboard under My Profile > API Tokens, with the permission \
+            SSL and Certificates: Read";
+        let other = "set both, or CLOUDFLARE_API_TOKEN in their place";
         for (environment, file, expected) in [
-            (&[][..], None, format!("there is none; {ways}")),
-            (&[EMAIL], None, format!("CLOUDFLARE_EMAIL is set without CLOUDFLARE_API_KEY; {ways}")),
-            (&[KEY], None, format!("CLOUDFLARE_API_KEY is set without CLOUDFLARE_EMAIL; {ways}")),
+            (&[][..], None, none.to_owned()),
+            (&[EMAIL], None, format!("CLOUDFLARE_EMAIL is set without CLOUDFLARE_API_KEY; {other}")),
+            (&[KEY], None, format!("CLOUDFLARE_API_KEY is set without CLOUDFLARE_EMAIL; {other}")),
             (&[("CLOUDFLARE_API_TOKEN", " ")], None, "CLOUDFLARE_API_TOKEN cannot be used: it is empty".to_owned()),
             (&[TOKEN], Some(""), "CREDENTIALS/cloudflare-api-token cannot be used: it is empty".to_owned()),
         ] {
@@ -913,20 +924,30 @@ DIR/config.toml:8: this is not valid TOML: key with no value, expected `=`
     fn a_file_that_cannot_be_read_is_named_with_the_remedy() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("config.toml");
-        let remedy = "--config.file FILE or CLOUDFLARE_CERT_EXPORTER_CONFIG_FILE names the configuration";
+        let another = "name another with --config.file FILE or CLOUDFLARE_CERT_EXPORTER_CONFIG_FILE";
         for (content, expected) in [
-            (None, ": the file cannot be read: No such file or directory (os error 2)"),
-            (Some(b"a = 1\nb = \"\xff\"".to_vec()), ":2: the file is not UTF-8 text"),
+            (
+                None,
+                format!(
+                    ": the configuration cannot be read: No such file or directory (os error 2); create it, or {another}"
+                ),
+            ),
+            (
+                Some(b"a = 1\nb = \"\xff\"".to_vec()),
+                ":2: the configuration is not UTF-8 text; save it as UTF-8".to_owned(),
+            ),
             (
                 Some(vec![b'#'; 10 * 1024 * 1024 + 1]),
-                ": the file cannot be read: it is larger than 10 MiB, so it is some other file",
+                format!(
+                    ": the configuration cannot be read: it is larger than 10 MiB, so it is some other file; {another}"
+                ),
             ),
         ] {
             if let Some(content) = content {
                 std::fs::write(&file, content).unwrap();
             }
             let errors = Config::load(&file, &|_| None).unwrap_err();
-            assert_eq!(errors.to_string(), format!("{}{expected}; {remedy}", file.display()));
+            assert_eq!(errors.to_string(), format!("{}{expected}", file.display()));
         }
     }
 

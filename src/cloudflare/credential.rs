@@ -58,7 +58,7 @@ pub enum SecretSource {
 #[derive(Debug, Error)]
 pub enum CredentialError {
     /// The file cannot be read.
-    #[error("the file cannot be read: {0}")]
+    #[error("{0}")]
     Unreadable(std::io::Error),
     /// Nothing there.
     #[error("it is empty")]

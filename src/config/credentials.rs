@@ -2,10 +2,10 @@
 //!
 //! No message holds a value of theirs, the paths of files excepted.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc};
 
 use super::{
-    Context, check_name,
+    Context, FORBIDDEN, check_name,
     document::{Entry, Place, Section, text_as},
 };
 use crate::cloudflare::{Credential, CredentialError, Scheme, SecretSource};
@@ -73,7 +73,7 @@ impl Context<'_> {
                 Source::File => self.file(self.directory.join(value)),
                 Source::Variable => match (self.environment)(value) {
                     Some(secret) => SecretSource::Fixed(secret.into()),
-                    None => return Err("the environment variable that it names is not set, or empty".to_owned()),
+                    None => return Err("the environment variable that it names is not set or is empty; set it where this program is started".to_owned()),
                 },
             };
             // Read even where the address is bad, so that every mistake is in the report.
@@ -84,11 +84,7 @@ impl Context<'_> {
                 }
             };
             Credential::load(name, scheme).map_err(|error| match source {
-                SecretSource::File { .. } => self.unusable_file(
-                    value,
-                    &error,
-                    "name a file that holds the bare secret and that this user can read",
-                ),
+                SecretSource::File { .. } => self.unusable_file(value, &error, remedy_for_file(&error)),
                 SecretSource::Fixed(_) => {
                     format!("the value of the environment variable that it names cannot be used: {error}")
                 }
@@ -119,19 +115,13 @@ impl Context<'_> {
                 "CLOUDFLARE_EMAIL with CLOUDFLARE_API_KEY".to_owned(),
             ),
             (None, None, email, key) => {
-                let found = match (email, key) {
-                    (Some(_), None) => "CLOUDFLARE_EMAIL is set without CLOUDFLARE_API_KEY",
-                    (None, Some(_)) => "CLOUDFLARE_API_KEY is set without CLOUDFLARE_EMAIL",
-                    _ => "there is none",
+                let set_both = "set both, or CLOUDFLARE_API_TOKEN in their place";
+                let text = match (email, key) {
+                    (Some(_), None) => format!("CLOUDFLARE_EMAIL is set without CLOUDFLARE_API_KEY; {set_both}"),
+                    (None, Some(_)) => format!("CLOUDFLARE_API_KEY is set without CLOUDFLARE_EMAIL; {set_both}"),
+                    _ => NO_TOKEN.to_owned(),
                 };
-                self.report.missing(
-                    &place,
-                    format!(
-                        "{found}; add a section [credentials.default] with api_token_file, or set CLOUDFLARE_API_TOKEN, \
-                         or both CLOUDFLARE_EMAIL and CLOUDFLARE_API_KEY, in the environment, \
-                         or hand over {SYSTEMD_CREDENTIAL} with systemd's LoadCredential="
-                    ),
-                );
+                self.report.missing(&place, text);
                 return None;
             }
         };
@@ -139,6 +129,24 @@ impl Context<'_> {
             .map_err(|error| self.report.mistake(&place, format!("{origin} cannot be used: {error}")))
             .ok()
             .map(Arc::new)
+    }
+}
+
+/// The commonest ways to pass a token; the documentation has the others.
+const NO_TOKEN: &str = "\
+there is no API token; set CLOUDFLARE_API_TOKEN, or set api_token_file in a section [credentials.default]. \
+Create the token in the dashboard under My Profile > API Tokens, with the permission SSL and Certificates: Read";
+
+/// The remedy where the file of a secret is of no use; the error of what is in it has its own.
+fn remedy_for_file(error: &CredentialError) -> Option<&'static str> {
+    match error {
+        CredentialError::Unreadable(error) => Some(match error.kind() {
+            io::ErrorKind::NotFound => "create it with the bare secret in it, or name another file",
+            io::ErrorKind::PermissionDenied => FORBIDDEN,
+            _ => "name a file that holds the bare secret",
+        }),
+        CredentialError::Empty => Some("write the bare secret into it"),
+        CredentialError::Utf16 | CredentialError::NotBare | CredentialError::Email => None,
     }
 }
 

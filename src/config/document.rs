@@ -293,12 +293,12 @@ pub(super) fn integer(range: RangeInclusive<u32>) -> impl Fn(&DeValue<'_>) -> Re
 /// Reads a duration within the range.
 pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&DeValue<'_>) -> Reading<Duration> {
     move |value| {
-        let rule = "it must be a duration in quotes, such as \"90s\", \"15m\", \"1h\" or \"7d\"";
+        let rule = "it must be a number with its unit in quotes, such as \"90s\", \"15m\", \"1h\" or \"7d\"";
         let text = value.as_str().ok_or_else(|| wrong_type(rule, value))?;
         match parse_duration(text) {
             Ok(duration) if range.contains(&duration) => Ok(duration),
             Ok(_) => Err(format!("{} is outside {} to {}", shown(value), brief(*range.start()), brief(*range.end()))),
-            Err(_) => Err(format!("{} is no duration; {rule}", shown(value))),
+            Err(_) => Err(format!("{} is not a duration; {rule}", shown(value))),
         }
     }
 }

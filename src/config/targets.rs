@@ -135,7 +135,18 @@ impl Context<'_> {
             self.report.missing(&section.place, text);
             return None;
         };
-        let id: ScopeId = entry.read(parsed)?;
+        let id: ScopeId = entry.read(text_as(|text| {
+            text.parse().map_err(|_| match scope {
+                Scope::Zone => format!(
+                    "{} is not a zone id, which has 32 hexadecimal digits; copy it from the zone's overview page in the dashboard",
+                    quoted(text)
+                ),
+                Scope::Account => format!(
+                    "{} is not an account id, which has 32 hexadecimal digits; copy it from the dashboard's address",
+                    quoted(text)
+                ),
+            })
+        }))?;
         let line = self.report.line(&entry.place)?;
         if let Some(first) = first_lines.get(&id) {
             let text = format!("{id} is there already, in line {first}; remove one of the two");

@@ -135,7 +135,7 @@ pub(super) const FAMILIES: &[Family] = &[
         name: "cloudflare_certificates_hidden",
         help: "Number of certificates that are counted but have no series of their own, because the listing exceeds metrics.max_certificates_per_zone. Polled and cached.",
         subject: Subject::Listing(|samples| {
-            samples.sample_if(samples.listing().map(|_| samples.view.selection.hidden))
+            samples.sample_if(samples.listing().map(|_| samples.view.selection.hidden));
         }),
     },
     Family {
@@ -160,7 +160,7 @@ pub(super) const FAMILIES: &[Family] = &[
         name: "cloudflare_certificates_last_success_timestamp_seconds",
         help: "When the last good listing was completed, as Unix time in seconds. All polled and cached data of the listing is from then.",
         subject: Subject::Listing(|samples| {
-            samples.sample_if(samples.state().listing.as_ref().map(|(_, completed)| completed))
+            samples.sample_if(samples.state().listing.as_ref().map(|(_, completed)| completed));
         }),
     },
     Family {
