@@ -21,7 +21,7 @@ use super::{
     response,
     transport::Response,
 };
-use crate::model::{Certificate, Expiry, Field, Kind, MAX_TEXT_CHARS, clean};
+use crate::model::{Certificate, Expiry, Field, Kind, Listing, MAX_TEXT_CHARS, clean};
 
 fn client_certificates(body: &[u8]) -> Body<Page> {
     (source(Kind::Client).read_page)(body)
@@ -40,6 +40,7 @@ pub fn answer(bytes: &[u8]) {
         }
         Body::Unreadable(_) => {}
     }
+    another_kind(bytes);
     // What can be passed over can be read.
     if bytes.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(bytes).is_ok() {
         assert_ne!(read, Body::Unreadable("it is not the JSON of the API"));
@@ -85,9 +86,32 @@ pub fn answer(bytes: &[u8]) {
     }
 }
 
+/// The bytes are a page of some kind, which their number decides.
+fn another_kind(bytes: &[u8]) {
+    let kind = Kind::ALL[bytes.len() % Kind::ALL.len()];
+    let Body::Good(page) = (source(kind).read_page)(bytes) else { return };
+    page.certificates.iter().for_each(assert_harmless);
+    assert!(page.certificates.iter().all(|certificate| kind.statuses().contains(&certificate.status)));
+    let listing = Listing::of(kind, page.certificates);
+    let of_entries: u64 = kind.statuses().iter().map(|&status| listing.count(status)).sum();
+    assert!(of_entries <= listing.certificates().len() as u64);
+    // One that is in use is superseded by none.
+    let is_superseded = |certificate: &&Certificate| listing.is_superseded(certificate);
+    let purposes = || listing.certificates().iter().filter(|certificate| !certificate.texts[Field::Purpose].is_empty());
+    assert!(
+        kind == Kind::Client
+            || purposes().count() == 0
+            || purposes().filter(is_superseded).count() < purposes().count()
+    );
+}
+
 fn assert_harmless(entry: &Certificate) {
-    for (_, text) in entry.texts.iter() {
-        assert!(*text == *clean(text) && text.chars().count() <= MAX_TEXT_CHARS, "{text:?}");
+    for (field, text) in entry.texts.iter() {
+        if field == Field::Hosts {
+            assert!(entry.texts.hosts().all(|host| *host == *clean(host)), "{text:?}");
+        } else {
+            assert!(*text == *clean(text) && text.chars().count() <= MAX_TEXT_CHARS, "{text:?}");
+        }
     }
     if let Expiry::At(time) = entry.expiry {
         assert_is_shown(time);

@@ -183,6 +183,43 @@ async fn ten_thousand_zones_share_the_budget_for_a_day() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_thousand_zones_of_five_kinds_fit_into_the_budget_for_a_day() {
+    let kinds = [Kind::Client, Kind::Edge, Kind::OriginCa, Kind::AopZone, Kind::AopHostname];
+    let interval = |kind: Kind| if kind.changes_rarely() { 6 * HOUR } else { HOUR };
+    let of_kind = |number: usize, kind: Kind| {
+        let name = Some(format!("{} {number}", kind.label()).into());
+        Target { kind, name, ..zone(number, interval(kind)) }
+    };
+    let targets: Vec<_> = (0..1000).flat_map(|number| kinds.map(|kind| of_kind(number, kind))).collect();
+    let throttle = Throttle::new(600, 4);
+    let sent = RefCell::new(Vec::new());
+    let running = run(targets, DAY, |job, _| {
+        let (throttle, sent) = (&throttle, &sent);
+        async move {
+            let permit = throttle.acquire(throttle.next_ticket(), job.priority).await.unwrap();
+            sent.borrow_mut().push(Instant::now());
+            sleep(Duration::from_millis(50)).await;
+            drop(permit);
+            good()
+        }
+    })
+    .await;
+    let sent = sent.into_inner();
+    for (first, beyond) in sent.iter().zip(&sent[600..]) {
+        assert!(*beyond - *first > 5 * MINUTE);
+    }
+    // The first round takes 42 minutes of the budget, and no target waits for it longer than that.
+    for (name, polls) in running.polls.borrow().iter() {
+        let kind = Kind::from_label(name.split(' ').next().unwrap()).unwrap();
+        assert!(polls[0] < 45 * MINUTE, "{name} waited for {:?}", polls[0]);
+        let longest = polls.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+        assert!(longest <= interval(kind) + 45 * MINUTE, "{name} had to wait for {longest:?}");
+        let later = polls.windows(2).filter(|pair| pair[0] > HOUR).map(|pair| pair[1] - pair[0]).max().unwrap();
+        assert!(later <= interval(kind) + MINUTE, "{name} had to wait for {later:?} in the end");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn zones_are_polled_at_once_and_then_spread_over_their_interval() {
     let running = run(zones(4, HOUR), 3 * HOUR, async |_, _| good()).await;
     for (zone, seconds) in [

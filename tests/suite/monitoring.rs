@@ -221,8 +221,12 @@ async fn expect_alerts_of_the_demo(prometheus: &Prometheus) {
         ]
     );
     // "billing-service" has five days left and a successor.
-    assert_eq!(names["CloudflareCertificateExpired"], ["pos-terminal-spare", "sensor-calibration"]);
-    assert_eq!(names["CloudflareCertificateExpiringVerySoon"], ["courier-app", "partner-northwind"]);
+    let expired = ["pos-terminal-spare", "pull.iot.example", "sensor-calibration"];
+    assert_eq!(names["CloudflareCertificateExpired"], expired);
+    assert_eq!(
+        names["CloudflareCertificateExpiringVerySoon"],
+        ["courier-app", "partner-northwind", "pay.shop.example"]
+    );
     assert_eq!(names["CloudflareCertificateStuckPending"], ["field-tablet-07", "field-tablet-08"]);
     let expiring = &names["CloudflareCertificateExpiring"];
     assert!(["kiosk-lobby", "warehouse-scanner"].iter().all(|name| expiring.iter().any(|found| found == name)));

@@ -35,14 +35,15 @@ impl Metrics {
         of(self.0.get(name).into_iter().flatten(), labels)
     }
 
-    /// The counts of a zone by status, in the order of the documentation.
+    /// The counts of a zone's client certificates by status, in the order of the documentation.
     pub(crate) fn counts(&self, zone: &str) -> [Option<f64>; 5] {
-        ["active", "pending_reactivation", "pending_revocation", "revoked", "unknown"]
-            .map(|status| self.get("cloudflare_certificates", &[("zone", zone), ("status", status)]))
+        ["active", "pending_reactivation", "pending_revocation", "revoked", "unknown"].map(|status| {
+            self.get("cloudflare_certificates", &[("kind", "client"), ("zone", zone), ("status", status)])
+        })
     }
 
     pub(crate) fn up(&self, zone: &str) -> Option<f64> {
-        self.get("cloudflare_certificates_up", &[("zone", zone)])
+        self.get("cloudflare_certificates_up", &[("kind", "client"), ("zone", zone)])
     }
 
     /// The last poll of this zone succeeded, and none failed before it.
