@@ -93,6 +93,12 @@ impl<'a> Page<'a> {
         let totals = Class::ALL.map(|class| listings().map(|(listing, _)| listing.count_of(class)).sum());
         let usable = totals.iter().sum::<u64>() - totals[Class::Retired as usize];
         let (nearest, with_series) = nearest(exposition.certificates(), now);
+        // Where there is one kind, a listing is a zone.
+        let words = if names.has_kinds {
+            ["Listings", "Listings whose last poll failed", "Listings overdue or not read yet"]
+        } else {
+            ["Zones", "Zones whose last poll failed", "Zones overdue or not listed yet"]
+        };
         let number = |count| if is_known { Some(count) } else { None };
         let of_certificates = |what, count: &ExpiryCount, class| Figure {
             class: if is_known && count.alarms() { class } else { "" },
@@ -116,9 +122,9 @@ impl<'a> Page<'a> {
                 of_certificates("Expire within 7 days", &expiring.soon, "bad"),
                 of_certificates("Expire within 30 days", &expiring.near, "warn"),
                 Figure::new("Usable certificates", number(usable)),
-                of_zones("Zones", states.len(), ""),
-                of_zones("Zones whose last poll failed", failed, "bad"),
-                of_zones("Zones overdue or not listed yet", late, "warn"),
+                of_zones(words[0], states.len(), ""),
+                of_zones(words[1], failed, "bad"),
+                of_zones(words[2], late, "warn"),
             ],
             statuses: Class::ALL.map(Class::label),
             zones,
