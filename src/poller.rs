@@ -474,7 +474,7 @@ impl Memory {
             return;
         }
         let reason = failure.reason.label();
-        let shows = if state.listing.is_some() { "its last good listing stays" } else { "nothing is known of it yet" };
+        let shows = if state.listing.is_some() { "its last good listing stays" } else { "it has no data yet" };
         log_target!(warn, state, reason, error = %failure, "Certificates cannot be listed; {shows}.");
     }
 }

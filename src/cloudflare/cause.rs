@@ -5,8 +5,8 @@
 
 use reqwest::{StatusCode, header::HeaderMap};
 
-use super::envelope::Refusal;
-use crate::model::{Cause, Reason, clean};
+use super::{envelope::Refusal, metrics::Endpoint};
+use crate::model::{Cause, Reason, Scope, clean};
 
 /// A web page in the place of a response of the API, or an error of Cloudflare's edge, which comes before the API.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,9 +51,9 @@ impl Interception {
     /// How the sentence goes on where this is the cause: what to do about the block.
     pub(super) fn remedy(&self, cause: Option<Cause>) -> Option<&'static str> {
         let remedy = if self.by_cloudflare {
-            ": the request was blocked at Cloudflare's edge, before the API saw it. The token and its permissions have nothing to do with it. Let requests leave from another address, or show Cloudflare's support the cf-ray."
+            ": the request was blocked at Cloudflare's edge, before the API saw it. It has nothing to do with the token. Send requests from another address, or give Cloudflare's support the cf-ray."
         } else {
-            ": it bears no cf-ray, so not Cloudflare but a proxy or firewall on the way has sent it. Let requests to api.cloudflare.com pass there."
+            ": it bears no cf-ray, so a proxy or firewall on the way sent it, not Cloudflare. Allow requests to api.cloudflare.com there."
         };
         (cause == Some(Cause::Blocked)).then_some(remedy)
     }
@@ -156,38 +156,41 @@ fn of_error(code: Option<i64>, message: &str) -> Option<Cause> {
 }
 
 /// How the sentence about a failure goes on: what to do about it. Where no cause is known none is claimed.
-pub(super) fn remedy(reason: Reason, cause: Option<Cause>, credential: &str, permission: &str) -> String {
+pub(super) fn remedy(reason: Reason, cause: Option<Cause>, credential: &str, endpoint: Endpoint) -> String {
+    let permission = endpoint.permission();
     match (reason, cause) {
         (Reason::RateLimited, _) => {
-            ": too many requests by this user, in the dashboard and other tools too; see api.requests_per_5m.".into()
+            ": this user sends too many requests, in the dashboard and other tools too; lower api.requests_per_5m.".into()
         }
         (_, Some(Cause::LockedOut)) => format!(
-            ": too many requests with a bad secret came from this user or address, so Cloudflare looks at credential {credential:?} no more for a while. Check its secret here and in other tools that use it. It is tried again later, or as soon as it changes."
+            ": Cloudflare has locked out credential {credential:?}, because this user or address sent too many requests with a bad secret. Correct its secret here and in other tools that use it. The exporter retries later, or as soon as the secret changes."
         ),
         (_, Some(Cause::WrongAddress)) => format!(
-            ": the token of credential {credential:?} may not be used from this address. Add the address to \"Client IP Address Filtering\" of the token, or remove that filter."
+            ": the token of credential {credential:?} is not allowed from this address. Add the address to \"Client IP Address Filtering\" of the token, or remove that filter."
         ),
         (_, Some(Cause::MalformedSecret)) => format!(
-            ": the secret of credential {credential:?} does not have the form of one, or a proxy on the way changes it. Check that it is whole and bare, without Bearer, quotes or line breaks, and of the kind that the configuration says."
+            ": the secret of credential {credential:?} is malformed, or a proxy on the way changes it. Check that it is complete and bare, without Bearer, quotes or line breaks. A token and an API key have different settings."
         ),
         (_, Some(Cause::DeadSecret)) => format!(
-            ": the secret of credential {credential:?} is not accepted; check that it is whole, neither expired nor revoked, and allowed from this address."
+            ": the secret of credential {credential:?} is not accepted. Check that it is complete, neither expired nor revoked, and allowed from this address."
         ),
         (_, Some(Cause::MissingPermission)) => format!(
             ": the token of credential {credential:?} needs the permission {permission}."
         ),
         (_, Some(Cause::NotSaid)) => format!(
-            ": it does not say why. Mostly the token of credential {credential:?} lacks the permission {permission}; it may also be expired, or not be allowed from this address."
+            ": it gives no reason. The token of credential {credential:?} most likely lacks the permission {permission}. It may also be expired, or not allowed from this address."
         ),
         (_, Some(Cause::NotOnPlan)) => {
-            ": the plan does not include this kind of certificate. Leave it out of poll.kinds, or of the kinds of this zone, to save the request that asks for it once a day.".into()
+            ": the plan does not include this kind of certificate. Remove it from poll.kinds, or from the kinds of this zone, to save one request a day.".into()
         }
         (_, Some(Cause::Transient)) => {
-            ": this is a fault at Cloudflare that passes, and nothing about the token has to change.".into()
+            ": this is a temporary fault at Cloudflare, and the token needs no change.".into()
         }
-        (Reason::NotFound, None) | (_, Some(Cause::UnknownZone)) => {
-            ": there is no zone with this id; check it on the overview page of the zone in the dashboard.".into()
+        (Reason::NotFound, None) | (_, Some(Cause::UnknownZone)) => match endpoint.scope() {
+            Scope::Zone => ": the token sees no zone with this id. Compare the id with the zone's overview page in the dashboard, and check that the token includes the zone.",
+            Scope::Account => ": the token sees no account with this id. Compare the id with the dashboard's address, and check that the token includes the account.",
         }
+        .into(),
         (_, Some(Cause::Blocked) | None) => ".".into(),
     }
 }

@@ -12,7 +12,7 @@ use prometheus::{
 use tokio::time::Instant;
 
 use super::{headers::RateLimit, kinds::source, lock};
-use crate::model::Kind;
+use crate::model::{Kind, Scope};
 
 /// An endpoint of the API: the value of the `endpoint` label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,14 @@ impl Endpoint {
             Self::Listing(kind) => source(kind).permission,
             Self::Zone => "Zone: Read on this zone",
             Self::TokenVerify => "to read itself, which every token has",
+        }
+    }
+
+    /// What the id in its path is of.
+    pub(super) fn scope(self) -> Scope {
+        match self {
+            Self::Listing(kind) => kind.scope(),
+            Self::Zone | Self::TokenVerify => Scope::Zone,
         }
     }
 

@@ -17,6 +17,7 @@ use super::{
     envelope::{self, Body, Page},
     headers,
     kinds::source,
+    metrics::Endpoint,
     paging::{Next, Paged, Paging},
     response,
     transport::Response,
@@ -51,7 +52,7 @@ pub fn answer(bytes: &[u8]) {
     for status in [200, 403, 429, 502] {
         let status = StatusCode::from_u16(status).unwrap();
         let response = Response { status, headers: HeaderMap::new(), body: Ok(bytes.to_vec()) };
-        match response::into_result(response, client_certificates, "default", "SSL and Certificates: Read") {
+        match response::into_result(response, client_certificates, "default", Endpoint::Listing(Kind::Client)) {
             Ok(page) => assert!(status.is_success() && read == Body::Good(page), "{status}"),
             Err(failure) => assert_harmless_sentence(&failure.message),
         }

@@ -42,15 +42,21 @@ impl ProxyRefusal {
         };
         let message = match status {
             Some(StatusCode::PROXY_AUTHENTICATION_REQUIRED) => {
-                "The proxy refused the connection to Cloudflare with 407 Proxy Authentication Required: check user and password in the variable that names it.".to_owned()
+                "The proxy refused the connection to Cloudflare with 407 Proxy Authentication Required: check the user and password in HTTPS_PROXY, or in ALL_PROXY.".to_owned()
             }
             Some(status) => format!(
-                "The proxy refused the connection to Cloudflare with {status}: its rules have to allow CONNECT to this host and port, or it cannot reach them itself."
+                "The proxy refused the connection to Cloudflare with {status}: allow CONNECT to {} in its rules, and check that it can connect there.",
+                url.and_then(target).unwrap_or_else(|| "api.cloudflare.com:443".to_owned())
             ),
-            None => "The proxy refused the connection to Cloudflare, with a status that is not known. Look at the log of the proxy.".to_owned(),
+            None => "The proxy refused the connection to Cloudflare with an unknown status: read the log of the proxy.".to_owned(),
         };
         Failure::new(Reason::Connect, message)
     }
+}
+
+/// What a proxy has to connect to for this URL.
+fn target(url: &Url) -> Option<String> {
+    Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
 }
 
 /// Asks the proxy of the environment for a connection, and returns the status with which it refuses.
@@ -61,7 +67,7 @@ async fn connect_status(url: &Url) -> Option<StatusCode> {
     }
     let host = proxy.uri().host()?.trim_matches(['[', ']']);
     let mut stream = TcpStream::connect((host, proxy.uri().port_u16().unwrap_or(80))).await.ok()?;
-    let target = format!("{}:{}", url.host_str()?, url.port_or_known_default()?);
+    let target = target(url)?;
     let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n").into_bytes();
     if let Some(password) = proxy.basic_auth() {
         request.extend([b"Proxy-Authorization: ", password.as_bytes(), b"\r\n"].concat());

@@ -138,9 +138,9 @@ impl Client {
         request: &ApiRequest<T>,
     ) -> Result<T, Failure> {
         let credential = self.credential.name().clone();
-        let (read, permission) = (request.read, request.endpoint.permission());
+        let (read, endpoint) = (request.read, request.endpoint);
         let result = match response {
-            Ok(response) => tokio::spawn(async move { into_result(response, read, &credential, permission) }).await.unwrap_or_else(|bug| {
+            Ok(response) => tokio::spawn(async move { into_result(response, read, &credential, endpoint) }).await.unwrap_or_else(|bug| {
                 tracing::error!(%bug, "Reading a response panicked, which is a bug in this program. Please report it.");
                 Err(Failure::new(Reason::Decode, "The response cannot be read because of a bug in this program."))
             }),
@@ -158,14 +158,14 @@ impl Client {
         let credential = self.credential.name();
         if paused.reason == PauseReason::Refused {
             let LastRefusal { reason, cause } = *lock(&self.last_refusal);
-            let remedy = cause::remedy(reason, cause, credential, Endpoint::Listing(Kind::Client).permission());
+            let remedy = cause::remedy(reason, cause, credential, Endpoint::Listing(Kind::Client));
             let message = format!(
-                "Not asked: Cloudflare refuses credential {credential:?}, so only one zone tries it from time to time{remedy}"
+                "Not sent: Cloudflare refuses credential {credential:?}, so only one zone retries it from time to time{remedy}"
             );
             return Failure { cause, dead_token: Some(DeadToken::NotAsked), ..Failure::new(reason, message) };
         }
         let message =
-            format!("Not asked: Cloudflare blocks the user of credential {credential:?} for too many requests.");
+            format!("Not sent: Cloudflare blocks the user of credential {credential:?} for too many requests.");
         Failure { wait_at_least: paused.wait, ..Failure::new(Reason::RateLimited, message) }
     }
 

@@ -5,6 +5,7 @@ use reqwest::header::HeaderMap;
 use super::{
     cause::{self, Interception, is_web_page},
     envelope::{self, Body},
+    metrics::Endpoint,
     transport::Response,
 };
 use crate::model::{Failure, Reason, clean};
@@ -17,12 +18,12 @@ pub(super) type Read<T> = fn(&[u8]) -> Body<T>;
 
 /// Turns status and body into a value or a failure: the one place that does.
 ///
-/// `permission` is what the token needs for this request.
+/// `endpoint` is what the request was for.
 pub(super) fn into_result<T>(
     response: Response,
     read: Read<T>,
     credential: &str,
-    permission: &str,
+    endpoint: Endpoint,
 ) -> Result<T, Failure> {
     let Response { status, headers, body } = response;
     let failed = |failure| Failure { cf_ray: cf_ray(&headers), ..failure };
@@ -68,9 +69,9 @@ pub(super) fn into_result<T>(
     let remedy = match interception.and_then(|page| page.remedy(cause)) {
         Some(remedy) => remedy.to_owned(),
         None if status.is_redirection() => ": redirects are not followed; check api.base_url.".to_owned(),
-        None => cause::remedy(reason, cause, credential, permission),
+        None => cause::remedy(reason, cause, credential, endpoint),
     };
-    let message = format!("Cloudflare answered {}{known}{but}{words}{remedy}", status.as_u16());
+    let message = format!("Cloudflare returned {}{known}{but}{words}{remedy}", status.as_u16());
     Err(failed(Failure { cause, ..Failure::new(reason, message) }))
 }
 

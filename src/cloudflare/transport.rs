@@ -213,7 +213,8 @@ fn chain<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn std::er
 fn causes(error: &reqwest::Error) -> Vec<String> {
     let mut causes: Vec<String> = Vec::new();
     for cause in chain(error).map(ToString::to_string) {
-        if !causes.iter().any(|known| known.contains(&cause)) {
+        // The layer that calls the others, which says no more.
+        if !cause.starts_with("client error (") && !causes.iter().any(|known| known.contains(&cause)) {
             causes.push(cause);
         }
     }
@@ -221,27 +222,49 @@ fn causes(error: &reqwest::Error) -> Vec<String> {
 }
 
 fn failure(error: &reqwest::Error) -> Failure {
-    let tls = chain(error).any(is_tls);
+    let tls = chain(error).find_map(tls_error);
     let garbled = chain(error).any(is_garbled);
     let causes = crate::model::clean(&causes(error).join(": ")).into_string();
-    if tls {
-        let message = format!(
-            "The connection to Cloudflare is not secure ({causes}): check the clock of this machine, and api.ca_file if a proxy inspects the connection."
-        );
-        Failure::new(Reason::Tls, message)
+    if let Some(tls) = tls {
+        let remedy = remedy_for_tls(tls);
+        Failure::new(Reason::Tls, format!("The connection to Cloudflare is not secure ({causes}): {remedy}."))
+    } else if error.is_timeout() && error.is_connect() {
+        let message = format!("Cannot connect to Cloudflare in time ({causes}): check the firewall and the proxy.");
+        Failure::new(Reason::Timeout, message)
     } else if error.is_timeout() {
-        Failure::new(Reason::Timeout, format!("Cloudflare did not respond in time ({causes})."))
+        Failure::new(Reason::Timeout, format!("Cloudflare did not respond within api.timeout ({causes})."))
     } else if garbled {
         Failure::new(Reason::Decode, format!("The response cannot be decompressed ({causes})."))
+    } else if error.is_connect() {
+        let message = format!("Cannot connect to Cloudflare ({causes}): check DNS, the firewall and the proxy.");
+        Failure::new(Reason::Connect, message)
     } else {
-        Failure::new(Reason::Connect, format!("No connection to Cloudflare, or it broke ({causes})."))
+        Failure::new(Reason::Connect, format!("The connection to Cloudflare broke ({causes})."))
+    }
+}
+
+/// What to do about a TLS failure.
+const fn remedy_for_tls(error: &rustls::Error) -> &'static str {
+    use rustls::{CertificateError as Wrong, Error};
+    match error {
+        Error::InvalidCertificate(
+            Wrong::Expired | Wrong::ExpiredContext { .. } | Wrong::NotValidYet | Wrong::NotValidYetContext { .. },
+        ) => "check the clock of this machine",
+        Error::InvalidCertificate(Wrong::UnknownIssuer) => {
+            "if a proxy inspects TLS, name its CA in api.ca_file, else install the system's CA certificates"
+        }
+        Error::InvalidCertificate(Wrong::NotValidForName | Wrong::NotValidForNameContext { .. }) => {
+            "another server responds under this name; check DNS, the proxy and api.base_url"
+        }
+        Error::InvalidMessage(_) => "what responds does not speak TLS; check the proxy and api.base_url",
+        _ => "check the clock of this machine, and api.ca_file if a proxy inspects TLS",
     }
 }
 
 /// rustls hands its errors on inside of I/O errors, and hyper puts those into others, which do not name them as their source.
-fn is_tls(cause: &(dyn std::error::Error + 'static)) -> bool {
-    let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    cause.is::<rustls::Error>() || inner.is_some_and(|inner| is_tls(inner))
+fn tls_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    let inner = || tls_error(cause.downcast_ref::<std::io::Error>()?.get_ref()?);
+    cause.downcast_ref().or_else(inner)
 }
 
 /// What the decompression says of bytes that it cannot read; reqwest calls a broken connection a decoding error too.

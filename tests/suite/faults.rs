@@ -83,11 +83,11 @@ fn faults(elsewhere: SocketAddr) -> Vec<Row> {
         // The answer takes too much room or time, or does not come whole.
         fails("endless", Delivery::Endless, "too_large", "larger than 8388608 bytes"),
         fails("gzip-bomb", Delivery::GzipBomb(300_000_000), "too_large", "larger than 8388608 bytes"),
-        fails("unanswered", Delivery::Unanswered(Ending::Close), "connect", "or it broke"),
-        fails("reset", Delivery::Half(Ending::Reset), "connect", "or it broke"),
+        fails("unanswered", Delivery::Unanswered(Ending::Close), "connect", "Cloudflare broke"),
+        fails("reset", Delivery::Half(Ending::Reset), "connect", "Cloudflare broke"),
         passes("reset-once", Fault::from(Delivery::Half(Ending::Reset)).times(1), ""),
-        fails("truncated", Delivery::Half(Ending::Close), "connect", "or it broke"),
-        fails("wrong-length", Delivery::Understated, "connect", "or it broke"),
+        fails("truncated", Delivery::Half(Ending::Close), "connect", "Cloudflare broke"),
+        fails("wrong-length", Delivery::Understated, "connect", "Cloudflare broke"),
         fails("hangs", Delivery::Unanswered(Ending::Hang), "timeout", "within 2s (api.timeout)"),
         fails("hangs-in-the-body", Delivery::Half(Ending::Hang), "timeout", "within 2s (api.timeout)"),
         fails("a-byte-a-second", every(1), "timeout", "within 2s (api.timeout)"),
@@ -104,15 +104,15 @@ fn faults(elsewhere: SocketAddr) -> Vec<Row> {
         fails("500", error(500, 1000, "Internal Server Error"), "server_error", "code 1000: Internal Server Error"),
         passes("500-once", error(500, 1000, "Internal Server Error").times(1), ""),
         fails("502", Fault::html(502), "server_error", "502 Bad Gateway"),
-        fails("520", Fault::html(520), "server_error", "answered 520"),
-        fails("522-retry-after", Fault::origin_timed_out(), "server_error", "answered 522").silent_for(120),
-        fails("599", json(599, ""), "server_error", "answered 599"),
+        fails("520", Fault::html(520), "server_error", "returned 520"),
+        fails("522-retry-after", Fault::origin_timed_out(), "server_error", "returned 522").silent_for(120),
+        fails("599", json(599, ""), "server_error", "returned 599"),
         // The API says no.
         fails("401-once", error(401, 1000, "Invalid API Token"), "unauthorized", "code 1000: Invalid API Token").once(),
         fails("401", error(401, 10_000, "Authentication error"), "unauthorized", "code 10000: Authentication error")
             .of_the_credential()
             .silent_for(60),
-        fails("403", error(403, 10_000, "Authentication error"), "forbidden", "it does not say why. Mostly"),
+        fails("403", error(403, 10_000, "Authentication error"), "forbidden", "it gives no reason. The token"),
         fails(
             "403-permission",
             error(403, 9109, "Unauthorized to access requested resource"),
@@ -120,7 +120,7 @@ fn faults(elsewhere: SocketAddr) -> Vec<Row> {
             "needs the permission SSL and Certificates: Read on this zone",
         ),
         fails("403-method", error(403, 10_001, "Method not allowed for token"), "forbidden", "needs the permission"),
-        fails("403-no-zone", error(403, 9109, "Invalid zone identifier"), "forbidden", "no zone with this id"),
+        fails("403-no-zone", error(403, 9109, "Invalid zone identifier"), "forbidden", "sees no zone with this id"),
         fails(
             "403-unheard-of",
             error(403, 4711, "Computer says no"),
@@ -128,7 +128,7 @@ fn faults(elsewhere: SocketAddr) -> Vec<Row> {
             "(code 4711: Computer says no). (cf-ray",
         ),
         passes("403-passing", error(403, 10_001, "internal error").times(2), ""),
-        fails("403-internal", error(403, 10_001, "internal error"), "forbidden", "a fault at Cloudflare that passes"),
+        fails("403-internal", error(403, 10_001, "internal error"), "forbidden", "a temporary fault at Cloudflare"),
         fails(
             "403-challenge",
             all(&[Fault::html(403), Fault::Header("cf-mitigated", "challenge".into())]),
@@ -153,17 +153,22 @@ fn faults(elsewhere: SocketAddr) -> Vec<Row> {
         fails("403-dead-token", error(403, 9109, "Invalid access token"), "forbidden", "neither expired nor revoked")
             .of_the_credential()
             .silent_for(60),
-        fails("403-locked-out", error(403, 9109, "Max auth failures reached"), "forbidden", "looks at credential")
-            .of_the_credential()
-            .silent_for(900),
+        fails(
+            "403-locked-out",
+            error(403, 9109, "Max auth failures reached"),
+            "forbidden",
+            "has locked out credential",
+        )
+        .of_the_credential()
+        .silent_for(900),
         fails("403-key", error(403, 9103, "Unknown X-Auth-Key or X-Auth-Email"), "forbidden", "is not accepted")
             .of_the_credential()
             .silent_for(60),
-        fails("400-no-header", error(400, 9106, "Missing X-Auth-Key"), "api_error", "whole and bare")
+        fails("400-no-header", error(400, 9106, "Missing X-Auth-Key"), "api_error", "complete and bare")
             .of_the_credential()
             .silent_for(60),
         fails("404", error(404, 7003, "Could not route to /zones/x"), "not_found", "code 7003: Could not route"),
-        fails("418", error(418, 1, "Teapot"), "api_error", "answered 418"),
+        fails("418", error(418, 1, "Teapot"), "api_error", "returned 418"),
         fails(
             "error-chain",
             ApiError::new(400, 6003, "Invalid request headers")
@@ -386,7 +391,7 @@ async fn walk_zones() -> usize {
             lines.find(|line| line.contains(row.word)).unwrap_or_else(|| panic!("{zone}: no {:?} in\n{log}", row.word));
         let shows = match (row.lasts, is_new(&zone)) {
             (Lasts::OnePoll, _) => "",
-            (_, true) => "nothing is known of it yet",
+            (_, true) => "it has no data yet",
             (_, false) => "its last good listing stays",
         };
         for part in ["level=warn", &format!("reason={reason} "), shows] {
@@ -604,7 +609,7 @@ async fn assert_is_unlisted(daemon: &Daemon, name: &str, reason: &str, word: &st
     assert_eq!(metrics.reasons(ONLY), [reason], "{name}: {}", daemon.log());
     assert_eq!(metrics.listing(ONLY), [], "{name}");
     assert_eq!(metrics.last_success(ONLY), None, "{name}");
-    daemon.until_logged(&["nothing is known of it yet", &format!("reason={reason} "), word]).await;
+    daemon.until_logged(&["it has no data yet", &format!("reason={reason} "), word]).await;
 }
 
 /// The daemon's memory in kB: now, and the most that it ever was.
@@ -744,7 +749,7 @@ async fn walk_dead_token(telling: ApiError, most: usize) {
     let metrics = Metrics::of(&daemon).await;
     let log = daemon.log();
     assert_eq!(log.matches("Cloudflare refuses this credential").count(), 1, "{log}");
-    assert!(log.contains("Not asked: Cloudflare refuses credential"), "{log}");
+    assert!(log.contains("Not sent: Cloudflare refuses credential"), "{log}");
     let reasons: std::collections::BTreeSet<_> =
         (0..ZONES).flat_map(|n| metrics.reasons(&format!("zone-{n}.example"))).collect();
     assert_eq!(reasons.len(), 1, "one cause has one reason: {reasons:?}");

@@ -109,7 +109,7 @@ async fn the_page_shows_all_zones_and_certificates() {
     let zones = rows(&browser, "zones").await;
     assert!(zones[0][0].starts_with("denied.example") && zones[1][0].starts_with("good.example"), "{zones:?}");
     assert_eq!(zones[0][1..8], ["–", "–", "–", "–", "–", "–", "not yet"]);
-    assert!(zones[0][8].starts_with("failed ") && zones[0][8].contains(" ago: Cloudflare answered 403 "), "{zones:?}");
+    assert!(zones[0][8].starts_with("failed ") && zones[0][8].contains(" ago: Cloudflare returned 403 "), "{zones:?}");
     assert_eq!(zones[1][1..7], ["5", "1", "1", "0", "2", "in 5 days\nsuperseded"]);
     assert!(zones[1][7].ends_with(" ago") && zones[1][8] == "good", "{zones:?}");
 

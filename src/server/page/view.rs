@@ -93,12 +93,6 @@ impl<'a> Page<'a> {
         let totals = Class::ALL.map(|class| listings().map(|(listing, _)| listing.count_of(class)).sum());
         let usable = totals.iter().sum::<u64>() - totals[Class::Retired as usize];
         let (nearest, with_series) = nearest(exposition.certificates(), now);
-        // Where there is one kind, a listing is a zone.
-        let words = if names.has_kinds {
-            ["Listings", "Listings whose last poll failed", "Listings overdue or not read yet"]
-        } else {
-            ["Zones", "Zones whose last poll failed", "Zones overdue or not listed yet"]
-        };
         let number = |count| if is_known { Some(count) } else { None };
         let of_certificates = |what, count: &ExpiryCount, class| Figure {
             class: if is_known && count.alarms() { class } else { "" },
@@ -122,9 +116,9 @@ impl<'a> Page<'a> {
                 of_certificates("Expire within 7 days", &expiring.soon, "bad"),
                 of_certificates("Expire within 30 days", &expiring.near, "warn"),
                 Figure::new("Usable certificates", number(usable)),
-                of_zones(words[0], states.len(), ""),
-                of_zones(words[1], failed, "bad"),
-                of_zones(words[2], late, "warn"),
+                of_zones(names.figures()[0], states.len(), ""),
+                of_zones(names.figures()[1], failed, "bad"),
+                of_zones(names.figures()[2], late, "warn"),
             ],
             statuses: Class::ALL.map(Class::label),
             zones,
@@ -162,6 +156,15 @@ impl<'a> Names<'a> {
             }
         }
         Self { shared, has_kinds: states.windows(2).any(|pair| pair[0].target.kind != pair[1].target.kind) }
+    }
+
+    /// What the figures about listings are called: where there is one kind, a listing is a zone.
+    const fn figures(&self) -> [&'static str; 3] {
+        if self.has_kinds {
+            ["Listings", "Listings whose last poll failed", "Listings overdue or not read yet"]
+        } else {
+            ["Zones", "Zones whose last poll failed", "Zones overdue or not listed yet"]
+        }
     }
 
     fn kind(&self, zone: &TargetState) -> Option<&'static str> {
