@@ -189,17 +189,17 @@ fn faults(elsewhere: SocketAddr) -> Vec<Row> {
         fails("429-date", Fault::rate_limited("Fri, 31 Dec 9999 23:59:59 GMT"), "rate_limited", "code 971")
             .of_the_credential()
             .silent_for(86_400),
-        fails("429-null", Fault::rate_limited_with_null(), "rate_limited", "429 Too Many Requests: too many")
+        fails("429-null", Fault::rate_limited_with_null(), "rate_limited", "429 Too Many Requests: this user sends too many")
             .of_the_credential()
             .silent_for(300),
-        fails("429-no-body", json(429, ""), "rate_limited", "429 Too Many Requests: too many")
+        fails("429-no-body", json(429, ""), "rate_limited", "429 Too Many Requests: this user sends too many")
             .of_the_credential()
             .silent_for(300),
         fails(
             "error-code-1015",
             all(&[Fault::edge_rate_limited(), Fault::Header("retry-after", "1".into())]),
             "rate_limited",
-            "429 Too Many Requests: too many",
+            "429 Too Many Requests: this user sends too many",
         )
         .of_the_credential(),
         fails("971-with-200", Fault::throttled_with_200(), "rate_limited", "200 OK with success: false (code 971")
