@@ -65,28 +65,28 @@ struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    common: Common,
+    common: CommonFlags,
     #[command(flatten)]
-    web: Web,
+    web: WebFlags,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon (as without any command).
     #[command(after_help = help::RUN)]
-    Run(Web),
+    Run(WebFlags),
     /// Read everything that the daemon would read, report every mistake at once, and show what it will cost.
     #[command(after_help = help::CHECK_CONFIG)]
-    CheckConfig(Web),
+    CheckConfig(WebFlags),
     /// List the certificates of all zones once, and print them.
     #[command(after_help = help::LIST)]
-    List(list::Options),
+    List(list::ListOptions),
     /// Tell monitoring (Nagios, Icinga, cron) whether a certificate expires soon, by asking the running daemon.
     #[command(after_help = help::CHECK)]
-    Check(check::Options),
+    Check(check::CheckOptions),
     /// Tell whether the running daemon lives, by its exit code.
     #[command(after_help = help::HEALTHCHECK)]
-    Healthcheck(healthcheck::Options),
+    Healthcheck(healthcheck::HealthcheckOptions),
     /// Run the daemon on a simulated Cloudflare API, to try everything without an account.
     #[command(after_help = help::DEMO)]
     Demo(daemon::DemoOptions),
@@ -101,7 +101,7 @@ enum Command {
 /// Options of every command.
 #[expect(clippy::doc_markdown, reason = "this is help for a terminal")]
 #[derive(Debug, Args)]
-struct Common {
+struct CommonFlags {
     /// Configuration file [default: /etc/cloudflare-cert-exporter/config.toml, or what the variable
     /// CLOUDFLARE_CERT_EXPORTER_CONFIG_FILE names].
     #[arg(long = "config.file", value_name = "FILE", global = true)]
@@ -117,7 +117,7 @@ struct Common {
 /// Options of the daemon.
 #[expect(clippy::doc_markdown, reason = "this is help for a terminal")]
 #[derive(Debug, Args, Default)]
-struct Web {
+struct WebFlags {
     /// Address to listen on, HOST:PORT, or :PORT for all interfaces; can be repeated
     /// [default: server.listen_addresses of the configuration, else 127.0.0.1:10199].
     #[arg(long = "web.listen-address", value_name = "ADDR")]
@@ -239,7 +239,7 @@ fn is_for_monitoring() -> bool {
 }
 
 /// Reads the configuration, then again whenever that is asked.
-fn run_daemon(common: Common, web: Web, log: &Log, now: fn() -> DateTime<Utc>) -> Result<u8, u8> {
+fn run_daemon(common: CommonFlags, web: WebFlags, log: &Log, now: fn() -> DateTime<Utc>) -> Result<u8, u8> {
     let sockets = web.sockets()?;
     let serving = Serving::Yes { web_config_file: web.web_config_file.clone() };
     let config = web.apply(load(&common, &serving)?);
@@ -261,14 +261,14 @@ enum Serving {
 }
 
 /// Reads the configuration; says what is wrong with it.
-fn load(common: &Common, serving: &Serving) -> Result<Config, u8> {
+fn load(common: &CommonFlags, serving: &Serving) -> Result<Config, u8> {
     read(common, serving).map_err(|errors| {
         complain(&errors.to_string());
         UNUSABLE_CONFIG
     })
 }
 
-fn read(common: &Common, serving: &Serving) -> Result<Config, ConfigErrors> {
+fn read(common: &CommonFlags, serving: &Serving) -> Result<Config, ConfigErrors> {
     let file = common.named_file().unwrap_or_else(|| DEFAULT_CONFIG_FILE.into());
     let environment = |name: &str| std::env::var(name).ok();
     match serving {
@@ -278,7 +278,7 @@ fn read(common: &Common, serving: &Serving) -> Result<Config, ConfigErrors> {
 }
 
 /// Where the daemon answers: as it was started with these flags, or as it says itself, or else as its configuration says.
-fn listening(common: &Common, flags: &DaemonFlags) -> Result<Listening, ConfigErrors> {
+fn listening(common: &CommonFlags, flags: &DaemonFlags) -> Result<Listening, ConfigErrors> {
     let named = common.named_file();
     if flags.is_default() {
         // That of the unit is another daemon's where another configuration is named.
@@ -302,14 +302,14 @@ fn runtime_directories() -> Vec<PathBuf> {
     std::env::split_paths(&directories).filter(|directory| !directory.as_os_str().is_empty()).collect()
 }
 
-impl Common {
+impl CommonFlags {
     fn named_file(&self) -> Option<PathBuf> {
         let set = |name: &str| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
         self.config_file.clone().or_else(|| set(CONFIG_FILE_VARIABLE).map(PathBuf::from))
     }
 }
 
-impl Web {
+impl WebFlags {
     /// What is set on the command line beats what is in the file.
     fn apply(&self, mut config: Config) -> Config {
         if !self.listen_addresses.is_empty() {

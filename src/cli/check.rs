@@ -15,7 +15,7 @@ use reqwest::Url;
 use super::{
     complain,
     daemon::block_on,
-    daemon_client::{self, Access, DaemonFlags, Endpoint},
+    daemon_client::{self, AccessFlags, DaemonEndpoint, DaemonFlags},
     list, print,
 };
 use crate::{
@@ -28,7 +28,7 @@ use observations::{Observations, ObservedCertificate, ObservedListing, count_zon
 /// Options of `check`.
 #[expect(clippy::doc_markdown, reason = "this is help for a terminal")]
 #[derive(Debug, Args)]
-pub(super) struct Options {
+pub(super) struct CheckOptions {
     /// WARNING if a certificate has fewer days left than this; 30 and 30: are the same.
     #[arg(long, short, value_name = "DAYS", default_value = "30")]
     warning: Days,
@@ -51,7 +51,7 @@ pub(super) struct Options {
     #[command(flatten)]
     pub(super) daemon: DaemonFlags,
     #[command(flatten)]
-    access: Access,
+    access: AccessFlags,
     /// List all zones at Cloudflare instead of asking a daemon; costs what list costs.
     #[arg(
         long,
@@ -60,7 +60,7 @@ pub(super) struct Options {
     sweep: bool,
 }
 
-impl Options {
+impl CheckOptions {
     fn level_of(&self, days: i64) -> Level {
         if days < 0 || days < self.critical.0.into() {
             Level::Critical
@@ -126,7 +126,7 @@ impl Level {
 
 /// Asks or sweeps, and prints the verdict; returns the exit code.
 pub(super) fn run(
-    options: &Options,
+    options: &CheckOptions,
     listening: impl FnOnce() -> Result<Listening, ConfigErrors>,
     load: impl FnOnce() -> Result<Config, ConfigErrors>,
     now: fn() -> DateTime<Utc>,
@@ -175,18 +175,20 @@ fn finish(level: Level, text: &str) -> u8 {
 }
 
 async fn from_daemon(
-    options: &Options,
+    options: &CheckOptions,
     listening: impl FnOnce() -> Result<Listening, ConfigErrors>,
     timeout: Duration,
     now: fn() -> DateTime<Utc>,
 ) -> Result<Observations, String> {
     let urls = match &options.url {
         Some(url) => daemon_client::status_urls(url),
-        None => vec![daemon_client::address(&listening().map_err(|errors| errors.to_string())?, Endpoint::Status)?],
+        None => {
+            vec![daemon_client::address(&listening().map_err(|errors| errors.to_string())?, DaemonEndpoint::Status)?]
+        }
     };
     let mut refused = String::new();
     for url in urls {
-        let response = daemon_client::get(&url, Endpoint::Status, &options.access, timeout).await?;
+        let response = daemon_client::get(&url, DaemonEndpoint::Status, &options.access, timeout).await?;
         let remedy = match response.status {
             200 => {
                 // Ages are by the clock that the times were taken with.
@@ -211,7 +213,7 @@ async fn from_daemon(
 }
 
 async fn sweep(
-    options: &Options,
+    options: &CheckOptions,
     load: impl FnOnce() -> Result<Config, ConfigErrors>,
     now: fn() -> DateTime<Utc>,
 ) -> Result<Observations, String> {
@@ -234,8 +236,8 @@ const MAX_BYTES: usize = 4000;
 const MAX_CHARS: usize = 64;
 
 /// How bad it is, and the text that says so.
-fn verdict(observations: &Observations, options: &Options) -> (Level, String) {
-    let findings = Findings::new(observations, options);
+fn verdict(observations: &Observations, options: &CheckOptions) -> (Level, String) {
+    let findings = CheckFindings::new(observations, options);
     let level = findings.level();
     // In any script it leaves room for the rest.
     let summary = harmless(&findings.summary().join(", "), 700);
@@ -250,9 +252,9 @@ fn verdict(observations: &Observations, options: &Options) -> (Level, String) {
 }
 
 /// What a verdict follows from.
-struct Findings<'a> {
+struct CheckFindings<'a> {
     observations: &'a Observations,
-    options: &'a Options,
+    options: &'a CheckOptions,
     /// The certificate that expires first, however far away that is.
     soonest: Option<&'a ObservedCertificate>,
     /// How bad it is for certain.
@@ -263,13 +265,13 @@ struct Findings<'a> {
     critical: usize,
     warning: usize,
     // Listings of which too little is known, and why.
-    not_fresh: Vec<&'a ObservedListing>,
-    not_seen: Vec<&'a ObservedListing>,
-    too_hidden: Vec<&'a ObservedListing>,
+    stale: Vec<&'a ObservedListing>,
+    without_visible: Vec<&'a ObservedListing>,
+    cap_hides_worse: Vec<&'a ObservedListing>,
 }
 
-impl<'a> Findings<'a> {
-    fn new(observations: &'a Observations, options: &'a Options) -> Self {
+impl<'a> CheckFindings<'a> {
+    fn new(observations: &'a Observations, options: &'a CheckOptions) -> Self {
         let mut urgent: Vec<_> =
             observations.certificates.iter().filter(|certificate| !certificate.is_suppressed).collect();
         urgent.sort_by_key(|certificate| (certificate.days, certificate.listing, &certificate.id));
@@ -288,22 +290,22 @@ impl<'a> Findings<'a> {
             critical: urgent.len() - expired - warning,
             warning,
             urgent,
-            not_fresh: listings.iter().filter(|listing| listing.not_fresh.is_some()).collect(),
-            not_seen: listings.iter().filter(|listing| listing.not_seen().is_some()).collect(),
-            too_hidden: too_hidden(observations, |floor| {
+            stale: listings.iter().filter(|listing| listing.stale_reason.is_some()).collect(),
+            without_visible: listings.iter().filter(|listing| listing.no_visible_certificates().is_some()).collect(),
+            cap_hides_worse: cap_hides_worse(observations, |floor| {
                 floor.map_or(Level::Critical, |days| options.level_of(days)) > known
             }),
         }
     }
 
     fn level(&self) -> Level {
-        let is_all_known = self.not_fresh.is_empty() && self.too_hidden.is_empty() && self.not_seen.is_empty();
+        let is_all_known = self.stale.is_empty() && self.cap_hides_worse.is_empty() && self.without_visible.is_empty();
         if is_all_known { self.known } else { self.known.max(Level::Unknown) }
     }
 
     /// What is said in the first line.
     fn summary(&self) -> Vec<String> {
-        let Options { warning: Days(warning_days), critical: Days(critical_days), .. } = self.options;
+        let CheckOptions { warning: Days(warning_days), critical: Days(critical_days), .. } = self.options;
         let listings = &self.observations.listings;
         let zones = count_zones(listings);
         let mut said = Vec::new();
@@ -320,18 +322,18 @@ impl<'a> Findings<'a> {
             said.push(format!("none below {warning_days} days"));
         }
         said.extend(self.soonest.map(|certificate| format!("first is {}", line(self.observations, certificate))));
-        if let Some(first) = self.too_hidden.first() {
-            let number = count_zones(self.too_hidden.iter().copied());
+        if let Some(first) = self.cap_hides_worse.first() {
+            let number = count_zones(self.cap_hides_worse.iter().copied());
             let first = name(&first.title);
             said.push(format!("{number} of {zones} zones hide certificates that could be worse: {first}"));
         }
-        if let Some(first) = self.not_seen.first() {
-            let number = count_zones(self.not_seen.iter().copied());
-            said.push(format!("{number} of {zones} zones not seen: {}", not_seen(first)));
+        if let Some(first) = self.without_visible.first() {
+            let number = count_zones(self.without_visible.iter().copied());
+            said.push(format!("{number} of {zones} zones not seen: {}", invisible_line(first)));
         }
-        if let Some(first) = self.not_fresh.first() {
-            let number = count_zones(self.not_fresh.iter().copied());
-            said.push(format!("{number} of {zones} zones not fresh: {}", not_fresh(first)));
+        if let Some(first) = self.stale.first() {
+            let number = count_zones(self.stale.iter().copied());
+            said.push(format!("{number} of {zones} zones not fresh: {}", stale_line(first)));
         }
         let hidden: u64 = listings.iter().map(|listing| listing.hidden).sum();
         if hidden > 0 {
@@ -347,11 +349,11 @@ impl<'a> Findings<'a> {
     /// Numbers for graphs.
     fn performance_data(&self) -> String {
         let Self { expired, critical, warning, .. } = self;
-        let Options { warning: warning_days, critical: critical_days, .. } = self.options;
+        let CheckOptions { warning: warning_days, critical: critical_days, .. } = self.options;
         let days = self.soonest.map_or_else(|| "U".to_owned(), |certificate| certificate.days.to_string());
         let active: u64 = self.observations.listings.iter().map(|listing| listing.active).sum();
         let zones = count_zones(&self.observations.listings);
-        let zones_not_fresh = count_zones(self.not_fresh.iter().copied());
+        let zones_not_fresh = count_zones(self.stale.iter().copied());
         format!(
             "soonest_days={days};{warning_days};{critical_days} expired={expired};;;0 critical={critical};;;0 \
              warning={warning};;;0 active={active};;;0 zones={zones};;;0 zones_not_fresh={zones_not_fresh};;;0"
@@ -361,8 +363,8 @@ impl<'a> Findings<'a> {
     /// What is said below the first line: certificates, then zones.
     fn lines(&self) -> Vec<String> {
         let certificates = self.urgent.iter().map(|certificate| line(self.observations, certificate));
-        let unseen = self.not_seen.iter().map(|listing| format!("not seen: {}", not_seen(listing)));
-        let stale = self.not_fresh.iter().map(|listing| format!("not fresh: {}", not_fresh(listing)));
+        let unseen = self.without_visible.iter().map(|listing| format!("not seen: {}", invisible_line(listing)));
+        let stale = self.stale.iter().map(|listing| format!("not fresh: {}", stale_line(listing)));
         let mut lines = at_most(MAX_LINES, certificates.collect());
         lines.extend(at_most(MAX_LINES, unseen.chain(stale).collect()));
         lines
@@ -373,7 +375,7 @@ impl<'a> Findings<'a> {
 ///
 /// The cap leaves out those that expire last, so a hidden one has at least as many days as every one that is shown; and
 /// where none is shown, any number. It leaves out expired ones too, and they were looked at until they expired.
-fn too_hidden(observations: &Observations, is_worse: impl Fn(Option<i64>) -> bool) -> Vec<&ObservedListing> {
+fn cap_hides_worse(observations: &Observations, is_worse: impl Fn(Option<i64>) -> bool) -> Vec<&ObservedListing> {
     let hides = |(place, listing): (usize, _)| {
         let shown = observations.certificates.iter().filter(|certificate| certificate.listing == place);
         is_worse(shown.map(|certificate| certificate.days).max()).then_some(listing)
@@ -391,12 +393,12 @@ fn at_most(most: usize, mut lines: Vec<String>) -> Vec<String> {
     lines
 }
 
-fn not_seen(listing: &ObservedListing) -> String {
-    format!("{} {}", name(&listing.title), listing.not_seen().unwrap_or_default())
+fn invisible_line(listing: &ObservedListing) -> String {
+    format!("{} {}", name(&listing.title), listing.no_visible_certificates().unwrap_or_default())
 }
 
-fn not_fresh(listing: &ObservedListing) -> String {
-    let why = listing.not_fresh.as_deref().unwrap_or_default();
+fn stale_line(listing: &ObservedListing) -> String {
+    let why = listing.stale_reason.as_deref().unwrap_or_default();
     format!("{} {}", name(&listing.title), harmless(why, 300))
 }
 
@@ -442,7 +444,7 @@ mod tests {
     #[derive(clap::Parser)]
     struct Arguments {
         #[command(flatten)]
-        options: Options,
+        options: CheckOptions,
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use super::{FAILED, UNUSABLE_CONFIG, Web, complain, logging::Log};
+use super::{FAILED, UNUSABLE_CONFIG, WebFlags, complain, logging::Log};
 use crate::{
     Controls, Load, RunError,
     cloudflare::{ApiSettings, announce_proxy},
@@ -29,7 +29,7 @@ pub(super) struct DemoOptions {
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     certificates: u32,
     #[command(flatten)]
-    web: Web,
+    web: WebFlags,
 }
 
 /// Runs until a signal comes, and returns the exit code.
@@ -47,7 +47,7 @@ pub(super) fn run(
 const DEMO_NOTICE: &str = "This is a demo: the data is simulated and comes from no Cloudflare account.";
 
 /// Runs on a simulated API until a signal comes, and returns the exit code.
-pub(super) fn demo(options: DemoOptions, web: Web, log: &Log, now: fn() -> DateTime<Utc>) -> Result<u8, u8> {
+pub(super) fn demo(options: DemoOptions, web: WebFlags, log: &Log, now: fn() -> DateTime<Utc>) -> Result<u8, u8> {
     let DemoOptions { zones, certificates, web: own } = options;
     let web = web.and(own);
     let sockets = web.sockets()?;

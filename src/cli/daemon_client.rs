@@ -27,12 +27,12 @@ use crate::{
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Endpoint {
+pub(super) enum DaemonEndpoint {
     Health,
     Status,
 }
 
-impl Endpoint {
+impl DaemonEndpoint {
     const fn path(self) -> &'static str {
         match self {
             Self::Health => "/-/healthy",
@@ -45,12 +45,12 @@ impl Endpoint {
 ///
 /// # Errors
 /// In words, if the configuration does not tell.
-pub(super) fn address(listening: &Listening, endpoint: Endpoint) -> Result<Url, String> {
+pub(super) fn address(listening: &Listening, endpoint: DaemonEndpoint) -> Result<Url, String> {
     let path = endpoint.path();
     let unknown = || {
         "the address does not tell where the daemon listens, and no running one says it: --url URL names where it answers".to_owned()
     };
-    let probe = listening.probe_address.as_ref().filter(|_| endpoint == Endpoint::Health);
+    let probe = listening.probe_address.as_ref().filter(|_| endpoint == DaemonEndpoint::Health);
     let scheme = match &listening.is_tls {
         _ if probe.is_some() => "http",
         Ok(is_tls) => {
@@ -88,7 +88,7 @@ pub(super) fn url(text: &str) -> Result<Url, String> {
 /// Where health is asked, if `--url` names this: there, or at the usual path if it has none.
 pub(super) fn health_url(mut url: Url) -> Url {
     if url.path() == "/" {
-        url.set_path(Endpoint::Health.path());
+        url.set_path(DaemonEndpoint::Health.path());
     }
     url
 }
@@ -98,7 +98,7 @@ pub(super) fn health_url(mut url: Url) -> Url {
 /// It may be the URL of the metrics or of the page, and a proxy may serve all of the daemon below a path of its own:
 /// the status is beside either. Metrics at a longer path have it at the root.
 pub(super) fn status_urls(url: &Url) -> Vec<Url> {
-    let path = Endpoint::Status.path();
+    let path = DaemonEndpoint::Status.path();
     if url.path().ends_with(path) {
         return vec![url.clone()];
     }
@@ -159,7 +159,7 @@ impl DaemonFlags {
 
 /// What a daemon with a web configuration may ask for.
 #[derive(Debug, Args, Default)]
-pub(super) struct Access {
+pub(super) struct AccessFlags {
     /// Certificate authorities that the daemon's certificate has to come from, as a PEM file [default: those of this machine].
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
@@ -179,7 +179,7 @@ pub(super) struct Access {
 
 /// What the daemon responds. The body is read afterwards.
 #[derive(Debug)]
-pub(super) struct Response {
+pub(super) struct DaemonResponse {
     pub(super) status: u16,
     /// What its clock says, in Unix seconds.
     pub(super) date: Option<i64>,
@@ -191,7 +191,12 @@ pub(super) struct Response {
 ///
 /// # Errors
 /// In words, if there is no response.
-pub(super) async fn get(url: &Url, endpoint: Endpoint, access: &Access, timeout: Duration) -> Result<Response, String> {
+pub(super) async fn get(
+    url: &Url,
+    endpoint: DaemonEndpoint,
+    access: &AccessFlags,
+    timeout: Duration,
+) -> Result<DaemonResponse, String> {
     // A proxy would only stand in the way to a daemon of one's own network; and where a daemon sends one is not asked.
     let mut builder = Client::builder()
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
@@ -200,7 +205,7 @@ pub(super) async fn get(url: &Url, endpoint: Endpoint, access: &Access, timeout:
         .timeout(timeout);
     if let Some(roots) = access.roots()? {
         builder = builder.tls_certs_only(roots);
-    } else if url.scheme() == "http" || (endpoint == Endpoint::Health && is_loopback(url)) {
+    } else if url.scheme() == "http" || (endpoint == DaemonEndpoint::Health && is_loopback(url)) {
         // Reading this machine's authorities takes long, and some have none. Health holds no secret and gets none,
         // and a certificate never names the loopback address.
         builder = builder.tls_certs_only([]).tls_danger_accept_invalid_certs(url.scheme() == "https");
@@ -218,7 +223,7 @@ pub(super) async fn get(url: &Url, endpoint: Endpoint, access: &Access, timeout:
     let date = response.headers().get("date").and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
     let date = date.and_then(|date| date.duration_since(std::time::UNIX_EPOCH).ok());
     let date = date.and_then(|since| i64::try_from(since.as_secs()).ok());
-    Ok(Response { status, date, response, timeout })
+    Ok(DaemonResponse { status, date, response, timeout })
 }
 
 fn failed(url: &Url, error: &reqwest::Error, timeout: Duration) -> String {
@@ -229,7 +234,7 @@ fn failed(url: &Url, error: &reqwest::Error, timeout: Duration) -> String {
     }
 }
 
-impl Response {
+impl DaemonResponse {
     /// The first line of the body, as far as it comes in one piece; empty if there is none.
     pub(super) async fn first_line(mut self) -> String {
         let piece = self.response.chunk().await.ok().flatten().unwrap_or_default();
@@ -243,7 +248,7 @@ impl Response {
     pub(super) async fn json<T: DeserializeOwned + Send + 'static>(mut self) -> Result<T, String> {
         let url = self.response.url().clone();
         let (sender, pieces) = mpsc::channel(4);
-        let body = BufReader::new(Body { pieces, piece: Bytes::new() });
+        let body = BufReader::new(BodyReader { pieces, piece: Bytes::new() });
         let parsing = spawn_blocking(move || serde_json::from_reader(body));
         while let Some(piece) = self.response.chunk().await.map_err(|error| failed(&url, &error, self.timeout))? {
             // It fails if what came is no JSON, which says why below.
@@ -258,12 +263,12 @@ impl Response {
 }
 
 /// The body of a response, for a thread that waits for its pieces.
-struct Body {
+struct BodyReader {
     pieces: mpsc::Receiver<Bytes>,
     piece: Bytes,
 }
 
-impl io::Read for Body {
+impl io::Read for BodyReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
             let Some(piece) = self.pieces.blocking_recv() else { return Ok(0) };
@@ -292,7 +297,7 @@ fn causes(error: &reqwest::Error) -> String {
     if causes.is_empty() { error.to_string() } else { causes.join(": ") }
 }
 
-impl Access {
+impl AccessFlags {
     fn roots(&self) -> Result<Option<Vec<Certificate>>, String> {
         let Some(file) = &self.ca_file else { return Ok(None) };
         let unusable = |error: &dyn std::fmt::Display| format!("{} cannot be used: {error}", file.display());
@@ -345,27 +350,27 @@ mod tests {
             ("[fd00::1]:10199", "http://[fd00::1]:10199/-/status.json"),
             ("exporter.example.com:1", "http://exporter.example.com:1/-/status.json"),
         ] {
-            assert_eq!(asked(listens, Endpoint::Status).unwrap(), answers, "{listens}");
+            assert_eq!(asked(listens, DaemonEndpoint::Status).unwrap(), answers, "{listens}");
         }
-        assert_eq!(asked(":1", Endpoint::Health).unwrap(), "http://127.0.0.1:1/-/healthy");
-        assert!(asked("127.0.0.1:0", Endpoint::Status).unwrap_err().contains("--url"));
+        assert_eq!(asked(":1", DaemonEndpoint::Health).unwrap(), "http://127.0.0.1:1/-/healthy");
+        assert!(asked("127.0.0.1:0", DaemonEndpoint::Status).unwrap_err().contains("--url"));
         let tls = Listening { is_tls: Ok(true), ..Listening::default() };
-        assert_eq!(address(&tls, Endpoint::Health).unwrap().as_str(), "https://127.0.0.1:10199/-/healthy");
+        assert_eq!(address(&tls, DaemonEndpoint::Health).unwrap().as_str(), "https://127.0.0.1:10199/-/healthy");
         let probed = Listening { probe_address: Some(":10200".parse().unwrap()), ..tls };
-        assert_eq!(address(&probed, Endpoint::Health).unwrap().as_str(), "http://127.0.0.1:10200/-/healthy");
-        assert_eq!(address(&probed, Endpoint::Status).unwrap().as_str(), "https://127.0.0.1:10199/-/status.json");
+        assert_eq!(address(&probed, DaemonEndpoint::Health).unwrap().as_str(), "http://127.0.0.1:10200/-/healthy");
+        assert_eq!(address(&probed, DaemonEndpoint::Status).unwrap().as_str(), "https://127.0.0.1:10199/-/status.json");
         // Where that is not known, only a probe can be asked.
         let unknown = || WebConfig::asks_for_tls("nowhere/web.yml".as_ref());
         let untold = Listening { is_tls: unknown(), ..Listening::default() };
         for (endpoint, remedy) in [
-            (Endpoint::Status, "--url https://HOST:PORT/-/status.json (or http://)"),
-            (Endpoint::Health, "--url https://HOST:PORT/-/healthy (or http://)"),
+            (DaemonEndpoint::Status, "--url https://HOST:PORT/-/status.json (or http://)"),
+            (DaemonEndpoint::Health, "--url https://HOST:PORT/-/healthy (or http://)"),
         ] {
             let why = address(&untold, endpoint).unwrap_err();
             assert!(why.starts_with("nowhere/web.yml: ") && why.contains(remedy) && !why.contains('\n'), "{why}");
         }
         let probed = Listening { is_tls: unknown(), ..probed };
-        assert_eq!(address(&probed, Endpoint::Health).unwrap().as_str(), "http://127.0.0.1:10200/-/healthy");
+        assert_eq!(address(&probed, DaemonEndpoint::Health).unwrap().as_str(), "http://127.0.0.1:10200/-/healthy");
     }
 
     #[test]

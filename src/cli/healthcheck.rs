@@ -8,7 +8,7 @@ use reqwest::Url;
 use super::{
     FAILED,
     daemon::block_on,
-    daemon_client::{self, Access, DaemonFlags, Endpoint},
+    daemon_client::{self, AccessFlags, DaemonEndpoint, DaemonFlags},
     print,
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 /// Options of `healthcheck`.
 #[expect(clippy::doc_markdown, reason = "this is help for a terminal")]
 #[derive(Debug, Args)]
-pub(super) struct Options {
+pub(super) struct HealthcheckOptions {
     /// Where the daemon answers, such as http://127.0.0.1:10199
     /// [default: as the options of the daemon or the running daemon say, else the first of server.listen_addresses of the configuration].
     #[arg(long, value_name = "URL", value_parser = daemon_client::url)]
@@ -32,7 +32,7 @@ pub(super) struct Options {
 }
 
 /// Asks and prints one line; returns the exit code.
-pub(super) fn run(options: &Options, listening: impl FnOnce() -> Result<Listening, ConfigErrors>) -> u8 {
+pub(super) fn run(options: &HealthcheckOptions, listening: impl FnOnce() -> Result<Listening, ConfigErrors>) -> u8 {
     block_on(async {
         let (line, code) = match is_healthy(options, listening).await {
             Ok(url) => (format!("healthy: {url} answers.\n"), 0),
@@ -43,17 +43,19 @@ pub(super) fn run(options: &Options, listening: impl FnOnce() -> Result<Listenin
 }
 
 async fn is_healthy(
-    options: &Options,
+    options: &HealthcheckOptions,
     listening: impl FnOnce() -> Result<Listening, ConfigErrors>,
 ) -> Result<Url, String> {
     let url = match &options.url {
         Some(url) => daemon_client::health_url(url.clone()),
-        None => daemon_client::address(&listening().map_err(|errors| errors.to_string())?, Endpoint::Health)?,
+        None => daemon_client::address(&listening().map_err(|errors| errors.to_string())?, DaemonEndpoint::Health)?,
     };
     let answer =
-        daemon_client::get(&url, Endpoint::Health, &Access::default(), options.timeout).await.map_err(|why| {
-            if url.scheme() == "https" { format!("{why}; {PROBE} if it is about certificates") } else { why }
-        })?;
+        daemon_client::get(&url, DaemonEndpoint::Health, &AccessFlags::default(), options.timeout).await.map_err(
+            |why| {
+                if url.scheme() == "https" { format!("{why}; {PROBE} if it is about certificates") } else { why }
+            },
+        )?;
     match answer.status {
         200 => Ok(url),
         401 => Err(format!("{url} asks for a password; {PROBE}")),

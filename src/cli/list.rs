@@ -26,10 +26,10 @@ use crate::{
 
 /// Options of `list`.
 #[derive(Debug, Args)]
-pub(super) struct Options {
+pub(super) struct ListOptions {
     /// How the certificates are printed.
     #[arg(long, value_name = "FORMAT", default_value = "table")]
-    output: Output,
+    output: OutputFormat,
     /// Only this zone or account, by name or id; can be repeated.
     #[arg(long = "zone", value_name = "NAME_OR_ID")]
     zones: Vec<String>,
@@ -42,14 +42,14 @@ pub(super) struct Options {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
+enum OutputFormat {
     Table,
     Json,
     Csv,
 }
 
 /// Lists and prints; returns the exit code.
-pub(super) fn run(config: &Config, options: &Options, now: fn() -> DateTime<Utc>) -> u8 {
+pub(super) fn run(config: &Config, options: &ListOptions, now: fn() -> DateTime<Utc>) -> u8 {
     announce_proxy(&config.api);
     block_on(async {
         let clients = match ClientMaker::for_one_sweep(now).make(&config.api, &config.credentials) {
@@ -148,7 +148,7 @@ pub(super) async fn chosen(
     Ok(zones)
 }
 
-pub(super) type Listed = (Arc<Target>, Arc<str>, Arc<Listing>);
+pub(super) type NamedListing = (Arc<Target>, Arc<str>, Arc<Listing>);
 
 /// Lists all zones side by side, with a progress bar on a terminal.
 pub(super) async fn sweep(
@@ -156,7 +156,7 @@ pub(super) async fn sweep(
     client: impl Fn(&Target) -> Arc<Client>,
     requests: impl Fn() -> u64,
     now: fn() -> DateTime<Utc>,
-) -> (Vec<Listed>, Vec<(Arc<Target>, Failure)>) {
+) -> (Vec<NamedListing>, Vec<(Arc<Target>, Failure)>) {
     let style = "{bar:30} {pos}/{len}, {msg} requests, {elapsed}";
     // It draws on stderr, and only if that is a terminal.
     let bar = ProgressBar::new(zones.len() as u64)
@@ -219,7 +219,7 @@ fn text_cell(text: &str) -> Cow<'_, str> {
     if runs { format!("'{text}").into() } else { text.into() }
 }
 
-impl Output {
+impl OutputFormat {
     /// One row after the other: all at once, 100,000 would be as long again as their listing.
     fn write<'a>(
         self,
@@ -329,7 +329,7 @@ mod tests {
             days_until_expiry,
         };
         let mut out = Vec::new();
-        Output::Csv.write(&[Kind::Client], [row(Some(-3)), row(None)].into_iter(), &mut out).unwrap();
+        OutputFormat::Csv.write(&[Kind::Client], [row(Some(-3)), row(None)].into_iter(), &mut out).unwrap();
         let texts = format!("client,{},'+11476-08-15T05:20:00Z", ["'=1"; 16].join(","));
         let names = "kind,zone,certificate_id,common_name,zone_id,status,serial_number,fingerprint_sha256,ski,issuer,\
             signature,organization,organizational_unit,country,state,location,expires_on,issued_on,days_until_expiry";

@@ -219,7 +219,7 @@ mod tests {
         }
     }
 
-    /// A queue of so many bytes and its thread: what `write` is to do, what was written, and what was reports.
+    /// A queue of so many bytes and its thread: what `write` is to do, what was written, and what was reported.
     fn running(
         max_bytes: usize,
     ) -> (Arc<Queue>, std::sync::mpsc::Sender<io::Result<usize>>, Receiver<String>, Receiver<u64>) {

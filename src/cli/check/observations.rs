@@ -5,9 +5,10 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use crate::{
+    cli::list::NamedListing,
     config::Config,
     exposition::json::{ListingStatus, ReadCertificate, ReadStatus, unix_second},
-    model::{Class, Failure, Kind, Listing, Rejection, Status, Suppression, Target},
+    model::{Class, Failure, Kind, Rejection, Status, Suppression, Target},
 };
 
 /// Everything that the check has to know.
@@ -26,7 +27,7 @@ pub(super) struct ObservedListing {
     /// The zone, and where there are several kinds, which.
     pub(super) title: String,
     /// Why what is known of it may no longer be so.
-    pub(super) not_fresh: Option<String>,
+    pub(super) stale_reason: Option<String>,
     /// Certificates that are counted and not shown.
     pub(super) hidden: u64,
     pub(super) active: u64,
@@ -40,7 +41,7 @@ pub(super) struct ObservedListing {
 
 impl ObservedListing {
     /// Why nothing is known of its active certificates although there are some.
-    pub(super) fn not_seen(&self) -> Option<String> {
+    pub(super) fn no_visible_certificates(&self) -> Option<String> {
         let Self { hidden, active, shown, expired, rejected, .. } = *self;
         // Those that expired long ago are not shown, so if all are expired that is as it should be.
         if shown > 0 || hidden > 0 || active <= expired {
@@ -107,7 +108,7 @@ impl Observations {
     /// What a sweep came back with: the same certificates as the daemon would show, but without a cap.
     pub(super) fn from_sweep(
         config: &Config,
-        listings: &[(Arc<Target>, Arc<str>, Arc<Listing>)],
+        listings: &[NamedListing],
         failures: &[(Arc<Target>, Failure)],
         now: i64,
     ) -> Self {
@@ -139,7 +140,7 @@ impl Observations {
         }
         for (zone, failure) in failures {
             observed.listings.push(ObservedListing {
-                not_fresh: Some(format!("could not be listed: {}: {failure}", failure.reason.label())),
+                stale_reason: Some(format!("could not be listed: {}: {failure}", failure.reason.label())),
                 ..ObservedListing::of(zone, zone.name.as_deref().unwrap_or(zone.id.as_str()))
             });
         }
@@ -167,7 +168,7 @@ impl Observations {
         let unknown = |name: &str, why: &str| ObservedListing {
             title: name.to_owned(),
             zone: name.to_owned(),
-            not_fresh: Some(why.to_owned()),
+            stale_reason: Some(why.to_owned()),
             ..ObservedListing::default()
         };
         let zones = wanted.iter().filter(|wanted| !self.listings.iter().any(|listing| is(listing, wanted)));
@@ -228,9 +229,9 @@ impl ObservedListing {
         }
         // The times of the daemon are by its own clock.
         // What the plan does not include is not listed.
-        let not_fresh =
-            || not_fresh(completed, status.poll_interval_seconds, clock).filter(|_| status.available != Some(false));
-        observed.not_fresh = clocks_apart(clock, now).or_else(not_fresh);
+        let stale_reason =
+            || stale_reason(completed, status.poll_interval_seconds, clock).filter(|_| status.available != Some(false));
+        observed.stale_reason = clocks_apart(clock, now).or_else(stale_reason);
         Ok(observed)
     }
 }
@@ -245,7 +246,7 @@ fn clocks_apart(clock: i64, now: i64) -> Option<String> {
 }
 
 /// Why a zone that was listed then is no longer fresh: what happened since is not known. Both clocks in Unix seconds.
-fn not_fresh(completed: Option<i64>, interval_seconds: f64, now: i64) -> Option<String> {
+fn stale_reason(completed: Option<i64>, interval_seconds: f64, now: i64) -> Option<String> {
     let Some(completed) = completed else { return Some("was never listed".to_owned()) };
     let age = now.saturating_sub(completed);
     (age > whole(2.0 * interval_seconds)).then(|| {
@@ -296,7 +297,7 @@ mod tests {
             (Some(NOW + 5), None),
             (None, Some("was never listed")),
         ] {
-            assert_eq!(not_fresh(completed, 900.0, NOW), reason.map(str::to_owned), "{completed:?}");
+            assert_eq!(stale_reason(completed, 900.0, NOW), reason.map(str::to_owned), "{completed:?}");
         }
     }
 
@@ -311,8 +312,8 @@ mod tests {
             (NOW - 86_400, NOW - 86_400, false),
         ] {
             let observed = Observations::from_status(status(clock, listed, &[("client", "a1", "")]), NOW).unwrap();
-            let not_fresh = &observed.listings[0].not_fresh;
-            assert_eq!(not_fresh.is_none(), fresh, "{clock} {listed}: {not_fresh:?}");
+            let stale_reason = &observed.listings[0].stale_reason;
+            assert_eq!(stale_reason.is_none(), fresh, "{clock} {listed}: {stale_reason:?}");
         }
         assert_eq!(
             clocks_apart(NOW - 7200, NOW).unwrap(),
@@ -332,7 +333,7 @@ mod tests {
         assert_eq!((observed.listings.len(), &*observed.listings[0].zone_id), (1, "b2"));
         observed.keep(&["x".to_owned(), "y".to_owned()], &[]);
         assert_eq!((observed.listings.len(), observed.certificates.len()), (2, 1));
-        assert!(observed.listings[1].not_fresh.is_some());
+        assert!(observed.listings[1].stale_reason.is_some());
     }
 
     #[test]
