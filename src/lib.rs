@@ -33,5 +33,5 @@ pub mod state;
 pub mod systemd;
 
 pub use exporter_toolkit::{files, log_throttle};
-pub use reload::Load;
+pub use reload::LoadConfig;
 pub use run::{Controls, RunError, fetch, run};

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How often the loop shows that it lives, and looks at whether the budget carries the zones.
-pub const PULSE_EVERY: Duration = Duration::from_secs(10);
+pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
 
 /// How often a target is asked for that the plan does not include.
 const NOT_ON_PLAN_AGAIN: Duration = Duration::from_secs(86_400);
@@ -122,7 +122,7 @@ pub struct Poller<C> {
     /// Credentials that Cloudflare accepts again.
     pub recovered: UnboundedReceiver<Arc<str>>,
     /// Shows that the loop lives: the time at which it last turned.
-    pub pulse: watch::Sender<Instant>,
+    pub heartbeat: watch::Sender<Instant>,
 }
 
 impl<C: PartialEq> Poller<C> {
@@ -144,9 +144,9 @@ impl<C: PartialEq> Poller<C> {
         let mut zones = Targets::new(self.snapshots, &self.due_in, self.plan, now());
         let mut running = FuturesUnordered::new();
         // Its first tick is at once, which says at the start whether the budget is enough.
-        // A loop that was held up has missed its pulse; beating faster later would hide that.
-        let mut pulse = interval(PULSE_EVERY);
-        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // A loop that was held up has missed its heartbeat; beating faster later would hide that.
+        let mut ticks = interval(HEARTBEAT_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             while let Some(index) = zones.schedule.start_due(Instant::now()) {
                 let (job, started) = (zones.job(index), Instant::now());
@@ -180,8 +180,8 @@ impl<C: PartialEq> Poller<C> {
                 }
                 Some(credential) = self.recovered.recv() => zones.retry(&credential),
                 () = zones.schedule.wait() => {}
-                _ = pulse.tick() => {
-                    self.pulse.send_replace(Instant::now());
+                _ = ticks.tick() => {
+                    self.heartbeat.send_replace(Instant::now());
                     zones.demand.log_changes();
                     zones.follow_clock(now(), &save);
                 }

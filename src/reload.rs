@@ -27,14 +27,14 @@ use crate::{
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// Reads the configuration.
-pub type Load = dyn Fn() -> Result<Config, ConfigErrors> + Send + Sync;
+pub type LoadConfig = dyn Fn() -> Result<Config, ConfigErrors> + Send + Sync;
 
 /// Holds the configuration in use, and replaces it.
 pub(crate) struct Reloader {
-    load: Arc<Load>,
+    load: Arc<LoadConfig>,
     config: Config,
     /// What takes a restart, as it was at the start.
-    fixed: [(&'static str, String); 6],
+    requires_restart: [(&'static str, String); 6],
     maker: ClientMaker,
     plan: watch::Sender<Arc<Plan<Client>>>,
     series: watch::Sender<SeriesSettings>,
@@ -42,12 +42,12 @@ pub(crate) struct Reloader {
     /// Watch the files of secrets and certificate authorities, and when tokens expire.
     watchers: JoinSet<FileChange>,
     metrics: ReloadMetrics,
-    logged: Logged,
+    logged: ReloadLog,
 }
 
 /// Who wants a reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AskedBy {
+pub(crate) enum ReloadTrigger {
     Signal,
     /// Anyone who may ask this server, and as often as they like.
     Request,
@@ -62,7 +62,7 @@ pub(crate) enum FileChange {
 impl Reloader {
     /// The configuration of the start is in use, with clients that `maker` has made.
     pub(crate) fn new(
-        load: Arc<Load>,
+        load: Arc<LoadConfig>,
         config: Config,
         maker: ClientMaker,
         clients: Clients,
@@ -71,14 +71,14 @@ impl Reloader {
     ) -> Self {
         let mut reloader = Self {
             load,
-            fixed: fixed(&config),
+            requires_restart: requires_restart(&config),
             maker,
             plan: watch::Sender::new(Arc::new(plan(&config, clients))),
             series: watch::Sender::new(config.series.clone()),
             snapshots,
             watchers: JoinSet::new(),
             metrics,
-            logged: Logged::default(),
+            logged: ReloadLog::default(),
             config,
         };
         reloader.watch();
@@ -96,12 +96,12 @@ impl Reloader {
     }
 
     /// Reads the configuration and goes over to it; on an error everything stays as it is.
-    pub(crate) async fn reload(&mut self, by: AskedBy) -> Result<(), String> {
+    pub(crate) async fn reload(&mut self, by: ReloadTrigger) -> Result<(), String> {
         systemd::reloading();
         let in_full = self.logged.begins(by);
         let load = Arc::clone(&self.load);
         let reloading = async {
-            self.go_over(move || load().map_err(|mistakes| mistakes.to_string())).await?;
+            self.apply(move || load().map_err(|mistakes| mistakes.to_string())).await?;
             self.warn_of_restart();
             Ok(())
         };
@@ -113,7 +113,7 @@ impl Reloader {
     }
 
     /// Goes over to another configuration. `read` may read files, which can be on a disk that hangs.
-    async fn go_over(&mut self, read: impl FnOnce() -> Result<Config, String> + Send + 'static) -> Result<(), String> {
+    async fn apply(&mut self, read: impl FnOnce() -> Result<Config, String> + Send + 'static) -> Result<(), String> {
         let maker = self.maker.clone();
         let in_use = Arc::clone(&self.plan.borrow());
         let read = move || {
@@ -141,7 +141,7 @@ impl Reloader {
         let shown =
             |snapshot: &Arc<Snapshot>| snapshot.targets.iter().map(|state| &state.target).eq(&self.config.targets);
         let _ = self.snapshots.wait_for(shown).await;
-        self.forget_what_is_gone(&before);
+        self.drop_stale_state(&before);
         self.watch();
         Ok(())
     }
@@ -158,7 +158,7 @@ impl Reloader {
     }
 
     /// Goes over to what a file holds.
-    pub(crate) async fn follow(&mut self, change: FileChange) {
+    pub(crate) async fn apply_file(&mut self, change: FileChange) {
         let mut config = self.config.clone();
         match &change {
             FileChange::Authorities(file) => config.api.ca_file = Some(Arc::clone(file)),
@@ -167,7 +167,7 @@ impl Reloader {
                 old.for_each(|old| *old = Arc::clone(new));
             }
         }
-        match (self.go_over(move || Ok(config)).await, &change) {
+        match (self.apply(move || Ok(config)).await, &change) {
             (Ok(()), FileChange::Authorities(_)) => {
                 tracing::info!("The certificate authorities in api.ca_file changed and are used from now on.");
             }
@@ -201,7 +201,7 @@ impl Reloader {
         }
     }
 
-    fn forget_what_is_gone(&self, before: &Config) {
+    fn drop_stale_state(&self, before: &Config) {
         let Some(directory) = &self.maker.directory else { return };
         let zones = before.targets.iter().filter(|old| !self.config.targets.iter().any(|new| new.key() == old.key()));
         zones.for_each(|zone| directory.target(zone).forget());
@@ -212,7 +212,7 @@ impl Reloader {
 
     /// Says what is not as it was at the start, and stays so.
     fn warn_of_restart(&self) {
-        for ((key, in_use), (_, wanted)) in self.fixed.iter().zip(fixed(&self.config)) {
+        for ((key, in_use), (_, wanted)) in self.requires_restart.iter().zip(requires_restart(&self.config)) {
             if *in_use != wanted {
                 tracing::warn!(
                     key,
@@ -229,7 +229,7 @@ fn plan(config: &Config, clients: Clients) -> Plan<Client> {
 }
 
 /// What takes a restart, by its key.
-fn fixed(config: &Config) -> [(&'static str, String); 6] {
+fn requires_restart(config: &Config) -> [(&'static str, String); 6] {
     [
         ("server.listen_addresses", format!("{:?}", config.listen_addresses)),
         ("server.telemetry_path", format!("{:?}", config.telemetry_path)),
@@ -282,7 +282,7 @@ const LOG_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// What the log says of reloads already.
 #[derive(Debug, Default)]
-struct Logged {
+struct ReloadLog {
     /// When a reload by request was last logged in full.
     request: Option<Instant>,
     /// Whether the current one is.
@@ -292,18 +292,18 @@ struct Logged {
     outcome: Option<Result<(), String>>,
 }
 
-impl Logged {
+impl ReloadLog {
     /// Whether all that the reload logs is to be in the log.
-    fn begins(&mut self, by: AskedBy) -> bool {
+    fn begins(&mut self, by: ReloadTrigger) -> bool {
         let lately = self.request.is_some_and(|logged| logged.elapsed() < LOG_AGAIN_AFTER);
-        self.in_full = by == AskedBy::Signal || !lately;
+        self.in_full = by == ReloadTrigger::Signal || !lately;
         if !self.in_full {
             self.unlogged += 1;
             return false;
         }
         let by = match by {
-            AskedBy::Signal => "signal",
-            AskedBy::Request => {
+            ReloadTrigger::Signal => "signal",
+            ReloadTrigger::Request => {
                 self.request = Some(Instant::now());
                 "request"
             }

@@ -21,7 +21,7 @@ use crate::{
     config::{Config, Listening},
     model::{Baseline, Failure, Reason, Snapshot, Target, TargetState, UnusableClock, usable_time},
     poller::{Fetched, Job, Poller, ZoneNameLookup},
-    reload::{AskedBy, FileChange, Load, ReloadMetrics, Reloader},
+    reload::{FileChange, LoadConfig, ReloadMetrics, ReloadTrigger, Reloader},
     restart::{Restored, restore, save},
     runtime_file::RuntimeFile,
     server::{self, BindError, ReloadReply},
@@ -74,7 +74,7 @@ pub struct Controls {
     /// Something comes when the configuration has to be read again, as with a signal.
     pub reload: UnboundedReceiver<()>,
     /// Reads the configuration.
-    pub load: Arc<Load>,
+    pub load: Arc<LoadConfig>,
     /// Listens on these, if there are any, and not where the configuration says.
     pub sockets: Vec<TcpListener>,
     /// Counts log lines that could not be written, for the metrics.
@@ -100,7 +100,7 @@ pub async fn run(
 }
 
 /// What has to be there before anything is served or polled.
-struct Parts {
+struct DaemonParts {
     config: Config,
     registry: Registry,
     reload_metrics: ReloadMetrics,
@@ -123,7 +123,7 @@ async fn build(
     log_lines_dropped: IntCounter,
     now: fn() -> DateTime<Utc>,
     stop: &mut watch::Receiver<bool>,
-) -> Result<Option<Parts>, RunError> {
+) -> Result<Option<DaemonParts>, RunError> {
     let registry = Registry::new();
     let write_failures = register_counters(&registry, log_lines_dropped).map_err(ClientError::from)?;
     let reload_metrics = ReloadMetrics::register(&registry, now()).map_err(ClientError::from)?;
@@ -154,7 +154,7 @@ async fn build(
         (config, restored, runtime_file)
     };
     let Some((config, restored, runtime_file)) = unless_stopped(stop, restore).await? else { return Ok(None) };
-    Ok(Some(Parts {
+    Ok(Some(DaemonParts {
         config,
         registry,
         reload_metrics,
@@ -213,7 +213,7 @@ async fn listen(
 }
 
 /// The daemon while it serves and polls.
-struct Running {
+struct RunningDaemon {
     server: JoinHandle<io::Result<()>>,
     /// The poll loop and the watchdog. They end when this is dropped.
     polling: JoinSet<Infallible>,
@@ -227,17 +227,17 @@ struct Running {
 
 /// Starts the server and the poll loop.
 fn serve(
-    parts: Parts,
-    load: Arc<Load>,
+    parts: DaemonParts,
+    load: Arc<LoadConfig>,
     now: fn() -> DateTime<Utc>,
     notice: Option<&'static str>,
     stop: watch::Receiver<bool>,
-) -> Running {
-    let Parts { config, maker, clients, directory, listeners, access, restored, .. } = parts;
+) -> RunningDaemon {
+    let DaemonParts { config, maker, clients, directory, listeners, access, restored, .. } = parts;
     let (snapshots, latest) = watch::channel(Arc::new(Snapshot { targets: restored.targets }));
-    let pulse = watch::Sender::new(Instant::now());
-    let beat = watch::Sender::new(None);
-    let served = beat.subscribe();
+    let poll_heartbeat = watch::Sender::new(Instant::now());
+    let heartbeat = watch::Sender::new(None);
+    let served = heartbeat.subscribe();
     let (request_reload, reload_requests) = mpsc::unbounded_channel();
     let telemetry_path = config.telemetry_path.clone();
     let request_reload = config.enable_lifecycle.then_some(request_reload);
@@ -245,24 +245,31 @@ fn serve(
 
     let sources = server::Sources {
         snapshots: latest,
-        pulse: pulse.subscribe(),
+        poll_heartbeat: poll_heartbeat.subscribe(),
         registry: parts.registry,
         series: reloader.series(),
         now,
         notice,
         reload: request_reload,
-        beat,
+        heartbeat,
     };
     let server = tokio::spawn(async move { server::serve(listeners, &telemetry_path, sources, access, stop).await });
 
     let mut polling = JoinSet::new();
     let started = Instant::now();
-    let turned = pulse.subscribe();
+    let turned = poll_heartbeat.subscribe();
     let answered = served.clone();
-    let is_healthy = move || server::polls(&turned) && server::serves(&answered, started);
+    let is_healthy = move || server::is_polling(&turned) && server::is_serving(&answered, started);
     let plans = reloader.plan();
     let plan = Arc::clone(&plans.borrow());
-    let poller = Poller { plan, plans, snapshots, due_in: restored.due_in, recovered: parts.recovered, pulse };
+    let poller = Poller {
+        plan,
+        plans,
+        snapshots,
+        due_in: restored.due_in,
+        recovered: parts.recovered,
+        heartbeat: poll_heartbeat,
+    };
     let saved_in = directory.clone();
     let poll = move |job| poll_and_save(job, saved_in.clone(), now);
     let save = move |state: &TargetState, next_due| {
@@ -273,13 +280,13 @@ fn serve(
     };
     polling.spawn(poller.run(poll, move || now().timestamp(), save));
     polling.spawn(systemd::feed_watchdog(is_healthy));
-    Running { server, polling, reloader, reload_requests, served, _runtime_file: parts.runtime_file }
+    RunningDaemon { server, polling, reloader, reload_requests, served, _runtime_file: parts.runtime_file }
 }
 
 /// What changes the configuration in use.
-enum Change {
+enum ConfigChange {
     /// The configuration is read again; the client that asked for it gets the outcome.
-    Reload(AskedBy, Option<ReloadReply>),
+    Reload(ReloadTrigger, Option<ReloadReply>),
     /// A file holds another secret or other authorities.
     File(FileChange),
 }
@@ -287,7 +294,7 @@ enum Change {
 /// Follows signals, requests and changed files until the daemon has to stop or a part of it ends. Then finishes the
 /// scrapes in flight.
 async fn supervise(
-    mut running: Running,
+    mut running: RunningDaemon,
     mut reload_signals: UnboundedReceiver<()>,
     now: fn() -> DateTime<Utc>,
     mut stop: watch::Receiver<bool>,
@@ -306,20 +313,20 @@ async fn supervise(
             }
             ended = &mut running.server => return ended?.map_err(RunError::Server),
             Some(ended) = running.polling.join_next() => match ended? {},
-            changed = running.reloader.file_changed() => Change::File(changed?),
+            changed = running.reloader.file_changed() => ConfigChange::File(changed?),
             Ok(_) = running.served.wait_for(Option::is_some), if !is_ready => {
                 systemd::ready();
                 is_ready = true;
                 continue;
             }
-            Some(()) = reload_signals.recv(), if is_ready => Change::Reload(AskedBy::Signal, None),
-            Some(reply) = running.reload_requests.recv(), if is_ready => Change::Reload(AskedBy::Request, Some(reply)),
+            Some(()) = reload_signals.recv(), if is_ready => ConfigChange::Reload(ReloadTrigger::Signal, None),
+            Some(reply) = running.reload_requests.recv(), if is_ready => ConfigChange::Reload(ReloadTrigger::Request, Some(reply)),
         };
         tokio::select! {
             biased;
             // The disk with the files may hang.
             _ = stop.wait_for(|&stop| stop) => break,
-            () = apply(&mut running.reloader, change) => {}
+            () = handle(&mut running.reloader, change) => {}
         }
     }
     // A client that wants a reload now gets an error at once.
@@ -334,10 +341,10 @@ async fn supervise(
     }
 }
 
-async fn apply(reloader: &mut Reloader, change: Change) {
+async fn handle(reloader: &mut Reloader, change: ConfigChange) {
     match change {
-        Change::File(change) => reloader.follow(change).await,
-        Change::Reload(by, reply) => {
+        ConfigChange::File(change) => reloader.apply_file(change).await,
+        ConfigChange::Reload(by, reply) => {
             let outcome = reloader.reload(by).await;
             if let Some(reply) = reply {
                 // The client may have gone.

@@ -20,7 +20,7 @@ const NAME: &str = "cloudflare-cert-exporter.json";
 const MAX_BYTES: u64 = 64 * 1024;
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Content {
+struct SavedAddresses {
     addresses: Vec<String>,
     telemetry_path: String,
     tls: bool,
@@ -44,7 +44,7 @@ impl RuntimeFile {
         if open_if_alive(&path).is_some() {
             return Err(io::Error::other("another daemon has this directory; give each one of its own"));
         }
-        let content = Content {
+        let content = SavedAddresses {
             addresses: listening.addresses.iter().map(ToString::to_string).collect(),
             telemetry_path: listening.telemetry_path.as_str().to_owned(),
             tls: matches!(listening.is_tls, Ok(true)),
@@ -72,7 +72,7 @@ impl Drop for RuntimeFile {
 pub(crate) fn read(directory: &Path) -> Option<Listening> {
     let mut text = String::new();
     open_if_alive(&directory.join(NAME))?.take(MAX_BYTES).read_to_string(&mut text).ok()?;
-    let Content { addresses, telemetry_path, tls, probe_address } = serde_json::from_str(&text).ok()?;
+    let SavedAddresses { addresses, telemetry_path, tls, probe_address } = serde_json::from_str(&text).ok()?;
     let addresses: Vec<ListenAddress> = addresses.iter().filter_map(|address| address.parse().ok()).collect();
     Some(Listening {
         addresses: Some(addresses).filter(|addresses| !addresses.is_empty())?,

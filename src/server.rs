@@ -34,16 +34,16 @@ pub use settings::{InvalidListenAddress, InvalidTelemetryPath, ListenAddress, Te
 use current_exposition::CurrentExposition;
 use response::Responses;
 
-use crate::{exposition::SeriesSettings, model::Snapshot, poller::PULSE_EVERY};
+use crate::{exposition::SeriesSettings, model::Snapshot, poller::HEARTBEAT_EVERY as POLL_HEARTBEAT_EVERY};
 
-/// The poll loop is taken for dead when its pulse is this old. Nothing it does takes nearly as long.
-const PULSE_LOST_AFTER: Duration = Duration::from_secs(6 * PULSE_EVERY.as_secs());
+/// The poll loop is taken for dead when its heartbeat is this old. Nothing it does takes nearly as long.
+const POLL_HEARTBEAT_LOST_AFTER: Duration = Duration::from_secs(6 * POLL_HEARTBEAT_EVERY.as_secs());
 
 /// How often it is tried whether requests can be answered.
-const BEAT_EVERY: Duration = Duration::from_secs(5);
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
 
 /// Requests count as unanswered when the last success is this old. A busy disk, or a clock that was set, is no reason.
-const BEAT_LOST_AFTER: Duration = Duration::from_secs(6 * BEAT_EVERY.as_secs());
+const HEARTBEAT_LOST_AFTER: Duration = Duration::from_secs(6 * HEARTBEAT_EVERY.as_secs());
 
 /// What answers are made of.
 #[derive(Debug, Clone)]
@@ -51,7 +51,7 @@ pub struct Sources {
     /// The latest snapshot.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     /// When the poll loop last turned.
-    pub pulse: watch::Receiver<Instant>,
+    pub poll_heartbeat: watch::Receiver<Instant>,
     /// The program's own counters and histograms.
     pub registry: Registry,
     /// Which series there are.
@@ -63,7 +63,7 @@ pub struct Sources {
     /// Takes requests to read the configuration again, if clients may send them.
     pub reload: Option<mpsc::UnboundedSender<ReloadReply>>,
     /// Shows that requests are answered and that what they are answered with is kept right: when that was so last.
-    pub beat: watch::Sender<Option<Instant>>,
+    pub heartbeat: watch::Sender<Option<Instant>>,
 }
 
 /// Gets what came of a reload: nothing, or why it failed.
@@ -110,15 +110,15 @@ pub fn adopt(sockets: Vec<std::net::TcpListener>, telemetry_path: &TelemetryPath
 
 /// Whether the poll loop turns.
 #[must_use]
-pub fn polls(pulse: &watch::Receiver<Instant>) -> bool {
-    pulse.has_changed().is_ok() && pulse.borrow().elapsed() < PULSE_LOST_AFTER
+pub fn is_polling(poll_heartbeat: &watch::Receiver<Instant>) -> bool {
+    poll_heartbeat.has_changed().is_ok() && poll_heartbeat.borrow().elapsed() < POLL_HEARTBEAT_LOST_AFTER
 }
 
 /// Whether requests are answered, and with what is right. The first beat has as long from the start as each from the one
 /// before.
 #[must_use]
-pub fn serves(beat: &watch::Receiver<Option<Instant>>, started: Instant) -> bool {
-    beat.has_changed().is_ok() && beat.borrow().unwrap_or(started).elapsed() < BEAT_LOST_AFTER
+pub fn is_serving(heartbeat: &watch::Receiver<Option<Instant>>, started: Instant) -> bool {
+    heartbeat.has_changed().is_ok() && heartbeat.borrow().unwrap_or(started).elapsed() < HEARTBEAT_LOST_AFTER
 }
 
 /// Starts to listen for probes.
@@ -152,16 +152,16 @@ pub async fn serve(
     access: Access,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let Sources { snapshots, pulse, registry, series, now, notice, reload, beat } = sources;
+    let Sources { snapshots, poll_heartbeat, registry, series, now, notice, reload, heartbeat } = sources;
     let snapshot = snapshots.borrow().clone();
     let first_series = series.borrow().clone();
     let exposition = CurrentExposition::new(snapshot, first_series, now).await;
-    let (started, beat_seen) = (Instant::now(), beat.subscribe());
+    let (started, heartbeat_seen) = (Instant::now(), heartbeat.subscribe());
     let served = Arc::new(Served {
         exposition,
         responses: Responses::default(),
-        pulse,
-        beat: beat_seen,
+        poll_heartbeat,
+        heartbeat: heartbeat_seen,
         started,
         registry,
         now,
@@ -173,12 +173,12 @@ pub async fn serve(
     };
     let web = access.web.map(Arc::new);
     let beating = async {
-        let mut beats = interval(BEAT_EVERY);
+        let mut beats = interval(HEARTBEAT_EVERY);
         loop {
             beats.tick().await;
             let can_be_answered = web.as_ref().is_none_or(|web| web.is_read());
             if can_be_answered && served.exposition.is_fresh() {
-                beat.send_replace(Some(Instant::now()));
+                heartbeat.send_replace(Some(Instant::now()));
             }
         }
     };
@@ -206,8 +206,8 @@ const MAX_PROBES: usize = 32;
 struct Served {
     exposition: CurrentExposition,
     responses: Responses,
-    pulse: watch::Receiver<Instant>,
-    beat: watch::Receiver<Option<Instant>>,
+    poll_heartbeat: watch::Receiver<Instant>,
+    heartbeat: watch::Receiver<Option<Instant>>,
     started: Instant,
     registry: Registry,
     now: fn() -> DateTime<Utc>,
@@ -236,7 +236,7 @@ fn router(
         .route("/-/ready", get(ready));
     if telemetry_path.as_str() != "/" {
         // Relative, so that a proxy may serve it below another path.
-        let pages = page::Pages::new(notice, telemetry_path.as_str().trim_start_matches('/'));
+        let pages = page::PageCache::new(notice, telemetry_path.as_str().trim_start_matches('/'));
         let page =
             async move |State(served): State<Arc<Served>>, headers: HeaderMap| pages.answer(&served, &headers).await;
         router = router.route("/", get(page));
@@ -254,9 +254,9 @@ fn router(
 }
 
 async fn healthy(State(served): State<Arc<Served>>) -> Response {
-    let why = if !polls(&served.pulse) {
+    let why = if !is_polling(&served.poll_heartbeat) {
         "The poll loop does not turn: nothing is being updated.\n"
-    } else if !serves(&served.beat, served.started) {
+    } else if !is_serving(&served.heartbeat, served.started) {
         "Requests cannot be answered, or only with what is out of date; the log says why.\n"
     } else {
         return "Healthy.\n".into_response();
@@ -295,16 +295,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_first_beat_that_never_comes_is_missed_like_any_other() {
-        let (beat, seen) = watch::channel(None);
+        let (heartbeat, seen) = watch::channel(None);
         let started = Instant::now();
-        assert!(serves(&seen, started));
-        advance(BEAT_LOST_AFTER - Duration::from_millis(1)).await;
-        assert!(serves(&seen, started));
+        assert!(is_serving(&seen, started));
+        advance(HEARTBEAT_LOST_AFTER - Duration::from_millis(1)).await;
+        assert!(is_serving(&seen, started));
         advance(Duration::from_millis(1)).await;
-        assert!(!serves(&seen, started));
-        beat.send_replace(Some(Instant::now()));
-        assert!(serves(&seen, started));
-        advance(BEAT_LOST_AFTER).await;
-        assert!(!serves(&seen, started));
+        assert!(!is_serving(&seen, started));
+        heartbeat.send_replace(Some(Instant::now()));
+        assert!(is_serving(&seen, started));
+        advance(HEARTBEAT_LOST_AFTER).await;
+        assert!(!is_serving(&seen, started));
     }
 }

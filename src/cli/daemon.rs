@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{FAILED, UNUSABLE_CONFIG, WebFlags, complain, logging::Log};
 use crate::{
-    Controls, Load, RunError,
+    Controls, LoadConfig, RunError,
     cloudflare::{ApiSettings, announce_proxy},
     config::{Config, ConfigErrors},
     systemd,
@@ -35,7 +35,7 @@ pub(super) struct DemoOptions {
 /// Runs until a signal comes, and returns the exit code.
 pub(super) fn run(
     config: Config,
-    again: Arc<Load>,
+    again: Arc<LoadConfig>,
     sockets: Vec<TcpListener>,
     log: &Log,
     now: fn() -> DateTime<Utc>,
@@ -116,7 +116,7 @@ pub(super) fn block_on(command: impl Future<Output = u8>) -> u8 {
 
 async fn serve(
     config: Config,
-    load: Arc<Load>,
+    load: Arc<LoadConfig>,
     sockets: Vec<TcpListener>,
     log: &Log,
     now: fn() -> DateTime<Utc>,

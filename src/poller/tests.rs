@@ -122,10 +122,11 @@ where
     let targets = states.into_iter().map(Arc::new).collect();
     let (snapshots, latest) = watch::channel(Arc::new(Snapshot { targets }));
     let (recover, recovered) = mpsc::unbounded_channel();
-    let pulse = watch::Sender::new(Instant::now());
+    let heartbeat = watch::Sender::new(Instant::now());
     let first = latest.borrow().targets.iter().map(|state| state.target.clone()).collect();
     let plans = watch::Sender::new(Arc::new(plan(first, "a secret")));
-    let poller = Poller { plan: plans.borrow().clone(), plans: plans.subscribe(), snapshots, due_in, recovered, pulse };
+    let poller =
+        Poller { plan: plans.borrow().clone(), plans: plans.subscribe(), snapshots, due_in, recovered, heartbeat };
     let running = Running {
         snapshots: latest,
         recover,

@@ -37,9 +37,9 @@ pub(super) struct CurrentExposition {
 
 /// What was requested could not be made, which is in the log.
 #[derive(Debug)]
-pub(super) struct Unrendered;
+pub(super) struct RenderError;
 
-impl IntoResponse for Unrendered {
+impl IntoResponse for RenderError {
     fn into_response(self) -> Response {
         (StatusCode::INTERNAL_SERVER_ERROR, "This cannot be rendered; the log says why.\n").into_response()
     }
@@ -99,7 +99,7 @@ impl CurrentExposition {
     ///
     /// # Errors
     /// If it cannot be made.
-    pub(super) async fn up_to_date(&self) -> Result<Arc<Exposition>, Unrendered> {
+    pub(super) async fn up_to_date(&self) -> Result<Arc<Exposition>, RenderError> {
         let refreshing = Arc::clone(&self.refreshing).lock_owned().await;
         let latest = self.latest();
         if latest.is_valid_at((self.now)().timestamp()) {
@@ -125,7 +125,7 @@ impl CurrentExposition {
     }
 
     /// Shows this snapshot; what did not change is taken from `before`.
-    async fn show(&self, before: Arc<Exposition>, snapshot: Arc<Snapshot>) -> Result<(), Unrendered> {
+    async fn show(&self, before: Arc<Exposition>, snapshot: Arc<Snapshot>) -> Result<(), RenderError> {
         let now = self.now;
         self.latest.send_replace(render(move || Arc::new(before.next(snapshot, now().timestamp()))).await?);
         Ok(())
@@ -141,10 +141,10 @@ impl CurrentExposition {
 }
 
 /// Off the runtime's threads, since it can take long.
-async fn render(make: impl FnOnce() -> Arc<Exposition> + Send + 'static) -> Result<Arc<Exposition>, Unrendered> {
+async fn render(make: impl FnOnce() -> Arc<Exposition> + Send + 'static) -> Result<Arc<Exposition>, RenderError> {
     spawn_blocking(make).await.map_err(|error| {
         tracing::error!(%error, "The metrics cannot be rendered. Please report this.");
-        Unrendered
+        RenderError
     })
 }
 
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_asks_gets_what_is_right_at_that_second_whatever_the_clock_does() {
+    async fn a_scrape_is_correct_to_the_second_when_the_clock_jumps() {
         let (clock, now) = clock!();
         let current = CurrentExposition::new(snapshot(NOON + 10 * DAY), series(), now).await;
         for passed in [0, 1, DAY, DAY + 1, 10 * DAY, 3 * DAY, -DAY] {
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_polled_is_shown_without_anybody_asking() {
+    async fn a_poll_is_shown_without_a_request() {
         let (_, now) = clock!();
         let (sender, snapshots) = watch::channel(snapshot(NOON + 10 * DAY));
         let current = CurrentExposition::new(snapshots.borrow().clone(), series(), now).await;
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_day_that_is_over_is_shown_without_anybody_asking() {
+    async fn a_day_that_is_over_is_shown_without_a_request() {
         let (clock, now) = clock!();
         // One day less is left from the next second on.
         let (_sender, snapshots) = watch::channel(snapshot(NOON + 10 * DAY));
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_gives_up_leaves_one_refreshing_and_not_many() {
+    async fn a_client_that_gives_up_leaves_one_refresh_running() {
         let (clock, now) = clock!();
         let current = CurrentExposition::new(snapshot(NOON + 10 * DAY), series(), now).await;
         clock.store(NOON + 1, SeqCst);
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_refreshed_does_not_take_the_place_of_a_newer_snapshot() {
+    async fn a_refresh_does_not_replace_a_newer_snapshot() {
         let (clock, now) = clock!();
         let current = CurrentExposition::new(snapshot(NOON + 10 * DAY), series(), now).await;
         clock.store(NOON + 1, SeqCst);

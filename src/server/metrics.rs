@@ -9,14 +9,14 @@ use axum::{
 };
 use prometheus::{Registry, TextEncoder};
 
-use super::{Served, current_exposition::Unrendered, response::Content};
+use super::{Served, current_exposition::RenderError, response::Content};
 use crate::exposition;
 
 /// Without it, Prometheus 3 refuses the scrape.
 const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
 /// Answers a scrape.
-pub(super) async fn answer(served: &Served, headers: &HeaderMap) -> Result<Response, Unrendered> {
+pub(super) async fn answer(served: &Served, headers: &HeaderMap) -> Result<Response, RenderError> {
     let exposition = served.exposition.up_to_date().await?;
     let program = program(&served.registry, (served.now)().timestamp())?;
     let gzip = accepts_gzip(headers);
@@ -37,11 +37,11 @@ pub(super) async fn answer(served: &Served, headers: &HeaderMap) -> Result<Respo
 }
 
 /// The metrics of the program itself at this Unix second.
-fn program(registry: &Registry, now: i64) -> Result<String, Unrendered> {
+fn program(registry: &Registry, now: i64) -> Result<String, RenderError> {
     let mut text = exposition::render_program(now);
     TextEncoder::new().encode_utf8(&registry.gather(), &mut text).map_err(|error| {
         tracing::error!(%error, "The metrics of the program cannot be rendered. Please report this.");
-        Unrendered
+        RenderError
     })?;
     Ok(text)
 }

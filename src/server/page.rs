@@ -27,9 +27,9 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use flate2::{Compression, write::GzEncoder};
 use tokio::{sync::Mutex, task::spawn_blocking};
 
-use super::{Served, current_exposition::Unrendered, metrics::accepts_gzip, response::Content};
+use super::{Served, current_exposition::RenderError, metrics::accepts_gzip, response::Content};
 use crate::exposition::Exposition;
-use view::{Page, SCRIPT, STYLE};
+use view::{PageView, SCRIPT, STYLE};
 
 /// As that of the metrics: a sixth of the page is left, and a higher one takes longer than it saves.
 const LEVEL: Compression = Compression::new(2);
@@ -46,29 +46,33 @@ const HEADERS: [(HeaderName, HeaderValue); 5] = [
 
 /// Makes the page, once a second for all who ask.
 #[derive(Debug)]
-pub(super) struct Pages {
+pub(super) struct PageCache {
     notice: Option<&'static str>,
     metrics_link: String,
     policy: HeaderValue,
     /// Held while it is made, even if the client that asked for it is gone.
-    last: Arc<Mutex<Option<Made>>>,
+    last: Arc<Mutex<Option<RenderedPage>>>,
 }
 
 /// A page in its two forms.
 #[derive(Debug, Clone)]
-struct Made {
+struct RenderedPage {
     /// The Unix second that it is of.
     second: i64,
     plain: Arc<[u8]>,
     packed: Arc<[u8]>,
 }
 
-impl Pages {
+impl PageCache {
     pub(super) fn new(notice: Option<&'static str>, metrics_link: &str) -> Arc<Self> {
         Arc::new(Self { notice, metrics_link: metrics_link.to_owned(), policy: policy(), last: Arc::default() })
     }
 
-    pub(super) async fn answer(self: &Arc<Self>, served: &Served, headers: &HeaderMap) -> Result<Response, Unrendered> {
+    pub(super) async fn answer(
+        self: &Arc<Self>,
+        served: &Served,
+        headers: &HeaderMap,
+    ) -> Result<Response, RenderError> {
         let exposition = || served.exposition.latest();
         let made = self.made(exposition, || (served.now)().timestamp()).await?;
         let gzip = accepts_gzip(headers);
@@ -87,7 +91,7 @@ impl Pages {
         self: &Arc<Self>,
         exposition: impl FnOnce() -> Arc<Exposition>,
         now: impl FnOnce() -> i64,
-    ) -> Result<Made, Unrendered> {
+    ) -> Result<RenderedPage, RenderError> {
         let mut last = Arc::clone(&self.last).lock_owned().await;
         let second = now();
         if let Some(made) = last.as_ref().filter(|made| made.second == second) {
@@ -98,16 +102,16 @@ impl Pages {
         let make = move || io::Result::Ok(last.insert(pages.make(&exposition, second)?).clone());
         spawn_blocking(make).await.map_err(io::Error::other).flatten().map_err(|error| {
             tracing::error!(%error, "The page cannot be rendered. Please report this.");
-            Unrendered
+            RenderError
         })
     }
 
-    fn make(&self, exposition: &Exposition, second: i64) -> io::Result<Made> {
-        let page = Page::new(exposition, second, self.notice, &self.metrics_link);
+    fn make(&self, exposition: &Exposition, second: i64) -> io::Result<RenderedPage> {
+        let page = PageView::new(exposition, second, self.notice, &self.metrics_link);
         let text = page.render().map_err(io::Error::other)?;
         let mut packer = GzEncoder::new(Vec::with_capacity(text.len() / 4), LEVEL);
         packer.write_all(text.as_bytes())?;
-        Ok(Made { second, plain: text.into_bytes().into(), packed: packer.finish()?.into() })
+        Ok(RenderedPage { second, plain: text.into_bytes().into(), packed: packer.finish()?.into() })
     }
 }
 

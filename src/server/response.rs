@@ -67,10 +67,10 @@ impl Content {
 }
 
 /// A content that clients read; `None` once they are cut off.
-type Shared = Mutex<Option<Reading>>;
+type Shared = Mutex<Option<ContentInUse>>;
 
 #[derive(Debug)]
-struct Reading {
+struct ContentInUse {
     content: Content,
     /// When a client last took a piece.
     last_read: Instant,
@@ -106,11 +106,12 @@ impl Responses {
             return Arc::clone(shared);
         }
         if held.len() >= MAX_CONTENTS
-            && let Some(stillest) = held.iter().min_by_key(|shared| lock(shared).as_ref().map(|it| it.last_read))
+            && let Some(least_recently_read) =
+                held.iter().min_by_key(|shared| lock(shared).as_ref().map(|it| it.last_read))
         {
-            *lock(stillest) = None;
+            *lock(least_recently_read) = None;
             // Without the reference that is held here.
-            let clients = Arc::strong_count(stillest) as u64 - 1;
+            let clients = Arc::strong_count(least_recently_read) as u64 - 1;
             let to_report = lock(&self.cut_off).count(clients);
             if let Some(clients) = to_report {
                 tracing::warn!(
@@ -120,7 +121,7 @@ impl Responses {
                 );
             }
         }
-        let shared = Arc::new(Mutex::new(Some(Reading { content, last_read: Instant::now() })));
+        let shared = Arc::new(Mutex::new(Some(ContentInUse { content, last_read: Instant::now() })));
         contents.push(Arc::downgrade(&shared));
         shared
     }

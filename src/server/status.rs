@@ -11,11 +11,11 @@ use axum::{
     response::Response,
 };
 
-use super::{Served, current_exposition::Unrendered, response::Content};
+use super::{Served, current_exposition::RenderError, response::Content};
 use crate::exposition::json::StatusParts;
 
 /// Answers with the status at this second.
-pub(super) async fn answer(served: &Served) -> Result<Response, Unrendered> {
+pub(super) async fn answer(served: &Served) -> Result<Response, RenderError> {
     let exposition = served.exposition.up_to_date().await?;
     let status = Arc::new(StatusParts::new(exposition, (served.now)().timestamp()));
     let mut response = served.responses.response(Content::Status(status), Bytes::new());

@@ -61,7 +61,7 @@ fn exposition(zones: Vec<TargetState>) -> Arc<Exposition> {
 
 /// The page of these zones from where its content begins.
 fn page(zones: Vec<TargetState>) -> String {
-    let made = Pages::new(None, "metrics").make(&exposition(zones), NOW).unwrap();
+    let made = PageCache::new(None, "metrics").make(&exposition(zones), NOW).unwrap();
     let text = String::from_utf8(made.plain.to_vec()).unwrap();
     text[text.find("<body>").unwrap()..].to_owned()
 }
@@ -304,7 +304,7 @@ fn nothing_runs_that_is_not_known_by_its_hash() {
 
 #[tokio::test]
 async fn who_gives_up_leaves_one_rendering_and_not_many() {
-    let pages = Pages::new(None, "metrics");
+    let pages = PageCache::new(None, "metrics");
     let exposition = exposition(Vec::new());
     let ask = || pages.made(|| Arc::clone(&exposition), || NOW);
     // It has begun when it is dropped, and ends all the same.

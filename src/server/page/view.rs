@@ -39,7 +39,7 @@ const UNKNOWN: &str = "–";
 
 #[derive(Template)]
 #[template(path = "page.html")]
-pub(super) struct Page<'a> {
+pub(super) struct PageView<'a> {
     style: &'static str,
     script: &'static str,
     version: &'static str,
@@ -57,10 +57,10 @@ pub(super) struct Page<'a> {
     with_series: usize,
     /// Certificates that are in no table.
     only_counted: u64,
-    certificates: Vec<Row<'a>>,
+    certificates: Vec<ExpiryRow<'a>>,
 }
 
-impl<'a> Page<'a> {
+impl<'a> PageView<'a> {
     /// The page at this Unix second.
     pub(super) fn new(
         exposition: &'a Exposition,
@@ -75,7 +75,7 @@ impl<'a> Page<'a> {
         let unlisted = states.iter().filter(is_unlisted).count();
         let is_known = unlisted < states.len() || states.is_empty();
 
-        let names = Names::new(states);
+        let names = NameQualifiers::new(states);
 
         let mut expiring = ExpiryCounts::default();
         let mut zones: Vec<_> = states
@@ -86,9 +86,9 @@ impl<'a> Page<'a> {
                 ZoneRow::new(zone, of_zone.as_ref(), &names, now)
             })
             .collect();
-        let failed = zones.iter().filter(|zone| zone.rank == Rank::Failed).count();
-        let late = zones.iter().filter(|zone| zone.is_late).count();
-        zones.sort_by_key(|zone| zone.rank);
+        let failed = zones.iter().filter(|zone| zone.health == Health::Failed).count();
+        let overdue = zones.iter().filter(|zone| zone.is_overdue).count();
+        zones.sort_by_key(|zone| zone.health);
 
         let totals = Class::ALL.map(|class| listings().map(|(listing, _)| listing.count_of(class)).sum());
         let usable = totals.iter().sum::<u64>() - totals[Class::Retired as usize];
@@ -118,7 +118,7 @@ impl<'a> Page<'a> {
                 Figure::new("Usable certificates", number(usable)),
                 of_zones(names.figures()[0], states.len(), ""),
                 of_zones(names.figures()[1], failed, "bad"),
-                of_zones(names.figures()[2], late, "warn"),
+                of_zones(names.figures()[2], overdue, "warn"),
             ],
             statuses: Class::ALL.map(Class::label),
             zones,
@@ -127,7 +127,7 @@ impl<'a> Page<'a> {
             only_counted: usable.saturating_sub(with_series as u64),
             certificates: nearest
                 .into_iter()
-                .map(|(zone, certificate, expiry)| Row::new(zone, certificate, expiry, &names, now, settings))
+                .map(|(zone, certificate, expiry)| ExpiryRow::new(zone, certificate, expiry, &names, now, settings))
                 .collect(),
         }
     }
@@ -139,13 +139,13 @@ impl<'a> Page<'a> {
 }
 
 /// What has to stand beside a zone's name to tell it from others.
-struct Names<'a> {
+struct NameQualifiers<'a> {
     has_kinds: bool,
     /// Names that several zones have.
     shared: HashSet<&'a str>,
 }
 
-impl<'a> Names<'a> {
+impl<'a> NameQualifiers<'a> {
     fn new(states: &'a [Arc<TargetState>]) -> Self {
         let mut ids = HashMap::with_capacity(states.len());
         let mut shared = HashSet::new();
@@ -243,14 +243,14 @@ fn note(count: &ExpiryCount) -> String {
 
 /// What a zone needs, worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
+enum Health {
     Failed,
     /// Its listing is overdue, or there is none.
-    Late,
-    Fine,
+    Overdue,
+    Good,
 }
 
-impl Rank {
+impl Health {
     const fn order(self) -> u8 {
         self as u8
     }
@@ -265,8 +265,8 @@ struct ZoneRow<'a> {
     id: Option<&'a str>,
     rejected: u64,
     cells: Vec<Cell>,
-    rank: Rank,
-    is_late: bool,
+    health: Health,
+    is_overdue: bool,
     poll: String,
     class: &'static str,
 }
@@ -304,7 +304,7 @@ fn counts(known: Option<([u64; 4], u64, &'static str)>) -> Vec<Cell> {
 }
 
 impl<'a> ZoneRow<'a> {
-    fn new(zone: &'a TargetState, expiring: Option<&ExpiryCounts>, names: &Names<'_>, now: i64) -> Self {
+    fn new(zone: &'a TargetState, expiring: Option<&ExpiryCounts>, names: &NameQualifiers<'_>, now: i64) -> Self {
         let known = zone.listing.as_ref().zip(expiring);
         let mut cells = counts(known.map(|((listing, _), expiring)| {
             let class = if expiring.expired.alarms() { "bad" } else { "" };
@@ -315,7 +315,7 @@ impl<'a> ZoneRow<'a> {
             None => Cell::new("next expiry", UNKNOWN.into(), "", LAST),
         });
         let interval = i64::try_from(zone.target.interval.as_secs()).unwrap_or(i64::MAX);
-        let (listed, is_late) = match &zone.listing {
+        let (listed, is_overdue) = match &zone.listing {
             _ if zone.available == Some(false) => (Cell::new("listed", "not on your plan".into(), "dim", LAST), false),
             None => (Cell::new("listed", "not yet".into(), "warn", LAST), true),
             Some((_, time)) => {
@@ -347,12 +347,12 @@ impl<'a> ZoneRow<'a> {
                 Rejection::ALL.into_iter().map(|rejection| listing.rejected(rejection)).sum()
             }),
             cells,
-            rank: match (zone.failure(), is_late) {
-                (Some(_), _) => Rank::Failed,
-                (None, true) => Rank::Late,
-                (None, false) => Rank::Fine,
+            health: match (zone.failure(), is_overdue) {
+                (Some(_), _) => Health::Failed,
+                (None, true) => Health::Overdue,
+                (None, false) => Health::Good,
             },
-            is_late,
+            is_overdue,
             poll,
             class,
         }
@@ -372,7 +372,7 @@ fn next_expiry(time: i64, expiring: &ExpiryCounts, now: i64) -> Cell {
 }
 
 /// A certificate in words.
-struct Row<'a> {
+struct ExpiryRow<'a> {
     left: String,
     class: &'static str,
     date: String,
@@ -387,12 +387,12 @@ struct Row<'a> {
     id: &'a str,
 }
 
-impl<'a> Row<'a> {
+impl<'a> ExpiryRow<'a> {
     fn new(
         zone: &'a TargetState,
         certificate: &'a Certificate,
         expiry: i64,
-        names: &Names<'_>,
+        names: &NameQualifiers<'_>,
         now: i64,
         settings: &SeriesSettings,
     ) -> Self {
