@@ -24,7 +24,7 @@ use crate::{
     reload::{FileChange, LoadConfig, ReloadMetrics, ReloadTrigger, Reloader},
     restart::{Restored, restore, save},
     runtime_file::RuntimeFile,
-    server::{self, BindError, ReloadReply},
+    server::{self, BindError, Heartbeats, ReloadReply},
     state::{Directory, InUse},
     systemd,
 };
@@ -220,8 +220,7 @@ struct RunningDaemon {
     reloader: Reloader,
     /// Clients that want a reload.
     reload_requests: UnboundedReceiver<ReloadReply>,
-    /// When requests were last answered.
-    served: watch::Receiver<Option<Instant>>,
+    heartbeats: Heartbeats,
     _runtime_file: Option<RuntimeFile>,
 }
 
@@ -236,8 +235,7 @@ fn serve(
     let DaemonParts { config, maker, clients, directory, listeners, access, restored, .. } = parts;
     let (snapshots, latest) = watch::channel(Arc::new(Snapshot { targets: restored.targets }));
     let poll_heartbeat = watch::Sender::new(Instant::now());
-    let heartbeat = watch::Sender::new(None);
-    let served = heartbeat.subscribe();
+    let heartbeats = Heartbeats::new(poll_heartbeat.subscribe());
     let (request_reload, reload_requests) = mpsc::unbounded_channel();
     let telemetry_path = config.telemetry_path.clone();
     let request_reload = config.enable_lifecycle.then_some(request_reload);
@@ -245,21 +243,17 @@ fn serve(
 
     let sources = server::Sources {
         snapshots: latest,
-        poll_heartbeat: poll_heartbeat.subscribe(),
+        heartbeats: heartbeats.clone(),
         registry: parts.registry,
         series: reloader.series(),
         now,
         notice,
         reload: request_reload,
-        heartbeat,
     };
     let server = tokio::spawn(async move { server::serve(listeners, &telemetry_path, sources, access, stop).await });
 
     let mut polling = JoinSet::new();
-    let started = Instant::now();
-    let turned = poll_heartbeat.subscribe();
-    let answered = served.clone();
-    let is_healthy = move || server::is_polling(&turned) && server::is_serving(&answered, started);
+    let watched = heartbeats.clone();
     let plans = reloader.plan();
     let plan = Arc::clone(&plans.borrow());
     let poller = Poller {
@@ -279,8 +273,8 @@ fn serve(
         }
     };
     polling.spawn(poller.run(poll, move || now().timestamp(), save));
-    polling.spawn(systemd::feed_watchdog(is_healthy));
-    RunningDaemon { server, polling, reloader, reload_requests, served, _runtime_file: parts.runtime_file }
+    polling.spawn(systemd::feed_watchdog(move || watched.problem().is_none()));
+    RunningDaemon { server, polling, reloader, reload_requests, heartbeats, _runtime_file: parts.runtime_file }
 }
 
 /// What changes the configuration in use.
@@ -314,7 +308,7 @@ async fn supervise(
             ended = &mut running.server => return ended?.map_err(RunError::Server),
             Some(ended) = running.polling.join_next() => match ended? {},
             changed = running.reloader.file_changed() => ConfigChange::File(changed?),
-            Ok(_) = running.served.wait_for(Option::is_some), if !is_ready => {
+            () = running.heartbeats.server_works(), if !is_ready => {
                 systemd::ready();
                 is_ready = true;
                 continue;

@@ -5,13 +5,14 @@
 
 mod cross_site;
 mod current_exposition;
+mod heartbeats;
 mod metrics;
 mod page;
 mod response;
 mod settings;
 mod status;
 
-use std::{future::pending, io, sync::Arc, time::Duration};
+use std::{future::pending, io, sync::Arc};
 
 use axum::{
     Router,
@@ -26,32 +27,25 @@ use prometheus::Registry;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot, watch},
-    time::{Instant, interval},
+    time::interval,
 };
 
+pub use heartbeats::Heartbeats;
 pub use settings::{InvalidListenAddress, InvalidTelemetryPath, ListenAddress, TelemetryPath};
 
 use current_exposition::CurrentExposition;
+use heartbeats::SERVER_EVERY;
 use response::Responses;
 
-use crate::{exposition::SeriesSettings, model::Snapshot, poller::HEARTBEAT_EVERY as POLL_HEARTBEAT_EVERY};
-
-/// The poll loop is taken for dead when its heartbeat is this old. Nothing it does takes nearly as long.
-const POLL_HEARTBEAT_LOST_AFTER: Duration = Duration::from_secs(6 * POLL_HEARTBEAT_EVERY.as_secs());
-
-/// How often it is tried whether requests can be answered.
-const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
-
-/// Requests count as unanswered when the last success is this old. A busy disk, or a clock that was set, is no reason.
-const HEARTBEAT_LOST_AFTER: Duration = Duration::from_secs(6 * HEARTBEAT_EVERY.as_secs());
+use crate::{exposition::SeriesSettings, model::Snapshot};
 
 /// What answers are made of.
 #[derive(Debug, Clone)]
 pub struct Sources {
     /// The latest snapshot.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
-    /// When the poll loop last turned.
-    pub poll_heartbeat: watch::Receiver<Instant>,
+    /// Whether the daemon does its work.
+    pub heartbeats: Heartbeats,
     /// The program's own counters and histograms.
     pub registry: Registry,
     /// Which series there are.
@@ -62,8 +56,6 @@ pub struct Sources {
     pub notice: Option<&'static str>,
     /// Takes requests to read the configuration again, if clients may send them.
     pub reload: Option<mpsc::UnboundedSender<ReloadReply>>,
-    /// Shows that requests are answered and that what they are answered with is kept right: when that was so last.
-    pub heartbeat: watch::Sender<Option<Instant>>,
 }
 
 /// Gets what came of a reload: nothing, or why it failed.
@@ -108,19 +100,6 @@ pub fn adopt(sockets: Vec<std::net::TcpListener>, telemetry_path: &TelemetryPath
     sockets.into_iter().map(adopt).collect()
 }
 
-/// Whether the poll loop turns.
-#[must_use]
-pub fn is_polling(poll_heartbeat: &watch::Receiver<Instant>) -> bool {
-    poll_heartbeat.has_changed().is_ok() && poll_heartbeat.borrow().elapsed() < POLL_HEARTBEAT_LOST_AFTER
-}
-
-/// Whether requests are answered, and with what is right. The first beat has as long from the start as each from the one
-/// before.
-#[must_use]
-pub fn is_serving(heartbeat: &watch::Receiver<Option<Instant>>, started: Instant) -> bool {
-    heartbeat.has_changed().is_ok() && heartbeat.borrow().unwrap_or(started).elapsed() < HEARTBEAT_LOST_AFTER
-}
-
 /// Starts to listen for probes.
 ///
 /// # Errors
@@ -152,20 +131,11 @@ pub async fn serve(
     access: Access,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let Sources { snapshots, poll_heartbeat, registry, series, now, notice, reload, heartbeat } = sources;
+    let Sources { snapshots, heartbeats, registry, series, now, notice, reload } = sources;
     let snapshot = snapshots.borrow().clone();
     let first_series = series.borrow().clone();
     let exposition = CurrentExposition::new(snapshot, first_series, now).await;
-    let (started, heartbeat_seen) = (Instant::now(), heartbeat.subscribe());
-    let served = Arc::new(Served {
-        exposition,
-        responses: Responses::default(),
-        poll_heartbeat,
-        heartbeat: heartbeat_seen,
-        started,
-        registry,
-        now,
-    });
+    let served = Arc::new(Served { exposition, responses: Responses::default(), heartbeats, registry, now });
     let following = async {
         served.exposition.follow(snapshots, series).await;
         // The poll loop is gone. What is known is still shown, and health reports the rest.
@@ -173,12 +143,12 @@ pub async fn serve(
     };
     let web = access.web.map(Arc::new);
     let beating = async {
-        let mut beats = interval(HEARTBEAT_EVERY);
+        let mut beats = interval(SERVER_EVERY);
         loop {
             beats.tick().await;
             let can_be_answered = web.as_ref().is_none_or(|web| web.is_read());
             if can_be_answered && served.exposition.is_fresh() {
-                heartbeat.send_replace(Some(Instant::now()));
+                served.heartbeats.beat();
             }
         }
     };
@@ -206,9 +176,7 @@ const MAX_PROBES: usize = 32;
 struct Served {
     exposition: CurrentExposition,
     responses: Responses,
-    poll_heartbeat: watch::Receiver<Instant>,
-    heartbeat: watch::Receiver<Option<Instant>>,
-    started: Instant,
+    heartbeats: Heartbeats,
     registry: Registry,
     now: fn() -> DateTime<Utc>,
 }
@@ -254,14 +222,10 @@ fn router(
 }
 
 async fn healthy(State(served): State<Arc<Served>>) -> Response {
-    let why = if !is_polling(&served.poll_heartbeat) {
-        "The poll loop does not turn: nothing is being updated.\n"
-    } else if !is_serving(&served.heartbeat, served.started) {
-        "Requests cannot be answered, or only with what is out of date; the log says why.\n"
-    } else {
-        return "Healthy.\n".into_response();
-    };
-    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
+    match served.heartbeats.problem() {
+        Some(problem) => (StatusCode::SERVICE_UNAVAILABLE, format!("{problem}\n")).into_response(),
+        None => "Healthy.\n".into_response(),
+    }
 }
 
 async fn reload_configuration(sender: &mpsc::UnboundedSender<ReloadReply>) -> Response {
@@ -285,26 +249,4 @@ async fn ready(State(served): State<Arc<Served>>) -> Response {
         return "Ready.\n".into_response();
     }
     (StatusCode::SERVICE_UNAVAILABLE, format!("{untried} of {zones} zones were not polled yet.\n")).into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::time::advance;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_first_beat_that_never_comes_is_missed_like_any_other() {
-        let (heartbeat, seen) = watch::channel(None);
-        let started = Instant::now();
-        assert!(is_serving(&seen, started));
-        advance(HEARTBEAT_LOST_AFTER - Duration::from_millis(1)).await;
-        assert!(is_serving(&seen, started));
-        advance(Duration::from_millis(1)).await;
-        assert!(!is_serving(&seen, started));
-        heartbeat.send_replace(Some(Instant::now()));
-        assert!(is_serving(&seen, started));
-        advance(HEARTBEAT_LOST_AFTER).await;
-        assert!(!is_serving(&seen, started));
-    }
 }
