@@ -189,9 +189,14 @@ fn faults(elsewhere: SocketAddr) -> Vec<Row> {
         fails("429-date", Fault::rate_limited("Fri, 31 Dec 9999 23:59:59 GMT"), "rate_limited", "code 971")
             .of_the_credential()
             .silent_for(86_400),
-        fails("429-null", Fault::rate_limited_with_null(), "rate_limited", "429 Too Many Requests: this user sends too many")
-            .of_the_credential()
-            .silent_for(300),
+        fails(
+            "429-null",
+            Fault::rate_limited_with_null(),
+            "rate_limited",
+            "429 Too Many Requests: this user sends too many",
+        )
+        .of_the_credential()
+        .silent_for(300),
         fails("429-no-body", json(429, ""), "rate_limited", "429 Too Many Requests: this user sends too many")
             .of_the_credential()
             .silent_for(300),
