@@ -439,6 +439,9 @@ fn demand(requests_per_5m: u32, states: &[Arc<TargetState>]) -> Demand {
         if let Some((listing, _)) = &state.listing {
             demand.sized(index, requests(listing));
         }
+        if state.available == Some(false) {
+            demand.not_on_plan(index);
+        }
     }
     demand
 }

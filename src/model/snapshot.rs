@@ -15,7 +15,10 @@ impl Snapshot {
     /// How many targets were neither tried nor restored: nothing at all is known of them.
     #[must_use]
     pub fn untried(&self) -> usize {
-        self.targets.iter().filter(|target| target.last_poll.is_none() && target.listing.is_none()).count()
+        let is_unknown = |target: &&Arc<TargetState>| {
+            target.last_poll.is_none() && target.listing.is_none() && target.available.is_none()
+        };
+        self.targets.iter().filter(is_unknown).count()
     }
 }
 

@@ -386,6 +386,37 @@ async fn certificates_that_vanish_near_their_end_are_counted() {
     }
 }
 
+#[tokio::test]
+async fn what_is_not_on_the_plan_is_known_after_a_restart() {
+    let mut world = world();
+    let zone = world.zones[0].id.clone();
+    world.listings.retain(|listing| listing.endpoint != Sibling::CustomCertificates);
+    let refusal = ApiError::new(400, 1011, "Plan level does not allow custom certificates");
+    world.listings.push(SimulatedListing::refused(Sibling::CustomCertificates, &zone, refusal));
+    let api = SimulatedApi::start(world).await.unwrap();
+    let token = api.change(|world| world.token().to_owned());
+    let environment = [("CLOUDFLARE_API_TOKEN", &*token)];
+    let directory = tempfile::tempdir().unwrap();
+    let text = format!("{}[state]\ndirectory = {:?}\n", all_kinds(&api).replace("1s", "1h"), directory.path());
+    let asked = || api.requests().iter().filter(|request| request.path.ends_with("/custom_certificates")).count();
+    let of_custom = [("kind", "custom")];
+    for restarts in 0..2 {
+        let daemon = Daemon::start(&text, &[], &environment);
+        daemon.ready().await;
+        let metrics = Metrics::of(&daemon).await;
+        assert_eq!(metrics.get("cloudflare_certificates_available", &of_custom), Some(0.0), "{restarts}");
+        assert_eq!(metrics.get("cloudflare_certificates_up", &of_custom), None, "{restarts}");
+        assert_eq!(metrics.get("cloudflare_certificate_info", &[("certificate_id", "g1")]), Some(1.0), "{restarts}");
+        // Its file is written after the metrics are there.
+        let is_saved = async || {
+            let files = std::fs::read_dir(directory.path()).unwrap().map(|file| file.unwrap().file_name());
+            (files.filter(|name| name.to_str().unwrap().contains("-custom-")).count() == 1).then_some(())
+        };
+        until("a file of what is not on the plan", is_saved).await;
+        assert_eq!(asked(), 1, "{restarts}");
+    }
+}
+
 /// What goes wrong with a list that comes in pages, with one that comes whole, and with one of an account.
 #[tokio::test]
 async fn a_list_that_cannot_be_read_keeps_the_last_good_one() {
