@@ -11,6 +11,7 @@ mod healthcheck;
 mod help;
 mod list;
 mod logging;
+mod sweep;
 
 use std::{
     ffi::OsString,

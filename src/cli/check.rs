@@ -16,12 +16,12 @@ use super::{
     complain,
     daemon::block_on,
     daemon_client::{self, AccessFlags, DaemonEndpoint, DaemonFlags},
-    list, print,
+    print,
+    sweep::{SelectionFlags, sweep},
 };
 use crate::{
-    cloudflare::{ClientMaker, announce_proxy},
     config::{Config, ConfigErrors, Listening},
-    model::{Kind, Target, clean},
+    model::clean,
 };
 use observations::{Observations, ObservedCertificate, ObservedListing, count_zones};
 
@@ -35,12 +35,8 @@ pub(super) struct CheckOptions {
     /// CRITICAL if a certificate has fewer days left than this, or has expired.
     #[arg(long, short, value_name = "DAYS", default_value = "7")]
     critical: Days,
-    /// Only this zone or account, by name or id; can be repeated.
-    #[arg(long = "zone", value_name = "NAME_OR_ID")]
-    zones: Vec<String>,
-    /// Only certificates of this kind; can be repeated.
-    #[arg(long = "kind", value_name = "KIND", value_parser = list::parse_kind)]
-    kinds: Vec<Kind>,
+    #[command(flatten)]
+    selection: SelectionFlags,
     /// How long it may take, in seconds or with a unit [default: 10s, with --sweep 5m].
     #[arg(long, short, value_name = "DURATION", value_parser = daemon_client::timeout)]
     timeout: Option<Duration>,
@@ -138,7 +134,7 @@ pub(super) fn run(
     let mut observations = Err("the program could not start its threads".to_owned());
     block_on(async {
         observations = if options.sweep {
-            let in_time = tokio::time::timeout(timeout, sweep(options, load, now)).await;
+            let in_time = tokio::time::timeout(timeout, from_sweep(options, load, now)).await;
             in_time
                 .unwrap_or_else(|_| Err(format!("the sweep took longer than {}", humantime::format_duration(timeout))))
         } else {
@@ -195,7 +191,7 @@ async fn from_daemon(
                 let now = response.date.unwrap_or_else(|| now().timestamp());
                 let mut observations = Observations::from_status(response.json().await?, now)
                     .map_err(|why| format!("what {url} answers cannot be used: {why}"))?;
-                observations.keep(&options.zones, &options.kinds);
+                observations.keep(&options.selection);
                 return Ok(observations);
             }
             404 => {
@@ -212,20 +208,14 @@ async fn from_daemon(
     Err(refused)
 }
 
-async fn sweep(
+async fn from_sweep(
     options: &CheckOptions,
     load: impl FnOnce() -> Result<Config, ConfigErrors>,
     now: fn() -> DateTime<Utc>,
 ) -> Result<Observations, String> {
     let config = load().map_err(|errors| errors.to_string())?;
-    announce_proxy(&config.api);
-    let clients = ClientMaker::for_one_sweep(now).make(&config.api, &config.credentials);
-    let clients = clients.map_err(|error| error.to_string())?;
-    let client = |zone: &Target| clients[&zone.credential].clone();
-    let requests = || clients.values().map(|client| client.requests_sent()).sum::<u64>();
-    let zones = list::chosen(&config.targets, &options.zones, &options.kinds, client).await?;
-    let (listings, failures) = list::sweep(zones, client, requests, now).await;
-    Ok(Observations::from_sweep(&config, &listings, &failures, now().timestamp()))
+    let swept = sweep(&config, &options.selection, now).await.map_err(|error| error.to_string())?;
+    Ok(Observations::from_sweep(&config, &swept, now().timestamp()))
 }
 
 /// Lines of certificates, and of zones.
@@ -322,19 +312,10 @@ impl<'a> CheckFindings<'a> {
             said.push(format!("none below {warning_days} days"));
         }
         said.extend(self.soonest.map(|certificate| format!("first is {}", line(self.observations, certificate))));
-        if let Some(first) = self.cap_hides_worse.first() {
-            let number = count_zones(self.cap_hides_worse.iter().copied());
-            let first = name(&first.title);
-            said.push(format!("{number} of {zones} zones hide certificates that could be worse: {first}"));
-        }
-        if let Some(first) = self.without_visible.first() {
-            let number = count_zones(self.without_visible.iter().copied());
-            said.push(format!("{number} of {zones} zones not seen: {}", invisible_line(first)));
-        }
-        if let Some(first) = self.stale.first() {
-            let number = count_zones(self.stale.iter().copied());
-            said.push(format!("{number} of {zones} zones not fresh: {}", stale_line(first)));
-        }
+        let hides_worse = "hide certificates that could be worse";
+        said.extend(doubt(&self.cap_hides_worse, zones, hides_worse, |listing| name(&listing.title)));
+        said.extend(doubt(&self.without_visible, zones, "not seen", invisible_line));
+        said.extend(doubt(&self.stale, zones, "not fresh", stale_line));
         let hidden: u64 = listings.iter().map(|listing| listing.hidden).sum();
         if hidden > 0 {
             said.push(format!("{hidden} later or expired ones hidden by metrics.max_certificates_per_zone"));
@@ -391,6 +372,17 @@ fn at_most(most: usize, mut lines: Vec<String>) -> Vec<String> {
         lines.push(format!("and {more} more"));
     }
     lines
+}
+
+/// How many zones these listings are of, and what is wrong with the first; nothing if there are none.
+fn doubt(
+    listings: &[&ObservedListing],
+    zones: usize,
+    what: &str,
+    line: impl FnOnce(&ObservedListing) -> String,
+) -> Option<String> {
+    let first = line(listings.first()?);
+    Some(format!("{} of {zones} zones {what}: {first}", count_zones(listings.iter().copied())))
 }
 
 fn invisible_line(listing: &ObservedListing) -> String {

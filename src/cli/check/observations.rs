@@ -2,13 +2,13 @@
 //!
 //! How bad that is, is not judged here.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
 use crate::{
-    cli::list::NamedListing,
+    cli::sweep::{SelectionFlags, Sweep, name_or_id},
     config::Config,
     exposition::json::{ListingStatus, ReadCertificate, ReadStatus, unix_second},
-    model::{Class, Failure, Kind, Rejection, Status, Suppression, Target},
+    model::{Class, Kind, Rejection, Status, Suppression, Target},
 };
 
 /// Everything that the check has to know.
@@ -106,12 +106,7 @@ impl Observations {
     }
 
     /// What a sweep came back with: the same certificates as the daemon would show, but without a cap.
-    pub(super) fn from_sweep(
-        config: &Config,
-        listings: &[NamedListing],
-        failures: &[(Arc<Target>, Failure)],
-        now: i64,
-    ) -> Self {
+    pub(super) fn from_sweep(config: &Config, Sweep { listings, failures, .. }: &Sweep, now: i64) -> Self {
         let settings = &config.series;
         let mut observed = Self::default();
         for (zone, name, listing) in listings {
@@ -141,7 +136,7 @@ impl Observations {
         for (zone, failure) in failures {
             observed.listings.push(ObservedListing {
                 stale_reason: Some(format!("could not be listed: {}: {failure}", failure.reason.label())),
-                ..ObservedListing::of(zone, zone.name.as_deref().unwrap_or(zone.id.as_str()))
+                ..ObservedListing::of(zone, name_or_id(zone))
             });
         }
         observed.titled()
@@ -161,7 +156,7 @@ impl Observations {
 
     /// Keeps these zones and accounts, by name or id, and these kinds, or all if none is named. What is not there is a
     /// listing of which nothing is known.
-    pub(super) fn keep(&mut self, wanted: &[String], kinds: &[Kind]) {
+    pub(super) fn keep(&mut self, SelectionFlags { zones: wanted, kinds }: &SelectionFlags) {
         let is = |listing: &ObservedListing, wanted: &str| {
             listing.zone == wanted || listing.zone_id.eq_ignore_ascii_case(wanted)
         };
@@ -289,6 +284,10 @@ mod tests {
         serde_json::from_value(serde_json::json!({ "time": date(clock), "listings": listings })).unwrap()
     }
 
+    fn zones_named(names: &[&str]) -> SelectionFlags {
+        SelectionFlags { zones: names.iter().map(ToString::to_string).collect(), kinds: Vec::new() }
+    }
+
     #[test]
     fn two_intervals_are_fresh_and_a_second_more_is_not() {
         for (completed, reason) in [
@@ -327,11 +326,11 @@ mod tests {
         let mut observed = Observations::from_status(status(NOW, NOW, &zones), NOW).unwrap();
         assert_eq!(observed.listings.iter().map(|listing| listing.active + listing.hidden).sum::<u64>(), 18);
         assert_eq!(observed.listings[0].rejected, 1, "one that is there twice is shown once");
-        observed.keep(&["B2".to_owned()], &[]);
+        observed.keep(&zones_named(&["B2"]));
         let [certificate] = &observed.certificates[..] else { panic!("{observed:?}") };
         assert_eq!((certificate.listing, &*certificate.id, certificate.is_suppressed), (0, "of-b2", true));
         assert_eq!((observed.listings.len(), &*observed.listings[0].zone_id), (1, "b2"));
-        observed.keep(&["x".to_owned(), "y".to_owned()], &[]);
+        observed.keep(&zones_named(&["x", "y"]));
         assert_eq!((observed.listings.len(), observed.certificates.len()), (2, 1));
         assert!(observed.listings[1].stale_reason.is_some());
     }

@@ -1,0 +1,168 @@
+//! One sweep over the zones and accounts, for `list` and `check --sweep`: which of them, and what each holds.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use clap::Args;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::complain;
+use crate::{
+    cloudflare::{ClientError, ClientMaker, Clients, Priority, announce_proxy},
+    config::{Config, remedy_for_kind},
+    fetch,
+    model::{Baseline, Cause, Failure, Kind, Listing, Scope, Target},
+    poller::ZoneNameLookup,
+};
+
+/// What of the configuration is wanted.
+#[derive(Debug, Args)]
+pub(super) struct SelectionFlags {
+    /// Only this zone or account, by name or id; can be repeated.
+    #[arg(long = "zone", value_name = "NAME_OR_ID")]
+    pub(super) zones: Vec<String>,
+    /// Only certificates of this kind; can be repeated.
+    #[arg(long = "kind", value_name = "KIND", value_parser = parse_kind)]
+    pub(super) kinds: Vec<Kind>,
+}
+
+fn parse_kind(word: &str) -> Result<Kind, String> {
+    Kind::from_label(word).ok_or_else(|| remedy_for_kind(word))
+}
+
+/// What a sweep came back with.
+pub(super) struct Sweep {
+    pub(super) kinds: Vec<Kind>,
+    pub(super) listings: Vec<NamedListing>,
+    pub(super) failures: Vec<(Arc<Target>, Failure)>,
+    pub(super) requests: u64,
+}
+
+pub(super) type NamedListing = (Arc<Target>, Arc<str>, Arc<Listing>);
+
+/// Why there was no sweep.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SweepError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("{0}")]
+    NotConfigured(String),
+}
+
+/// Lists everything that is selected side by side, with a progress bar on a terminal.
+pub(super) async fn sweep(
+    config: &Config,
+    selection: &SelectionFlags,
+    now: fn() -> DateTime<Utc>,
+) -> Result<Sweep, SweepError> {
+    announce_proxy(&config.api);
+    let clients = ClientMaker::for_one_sweep(now).make(&config.api, &config.credentials)?;
+    let requests = || clients.values().map(|client| client.requests_sent()).sum();
+    let targets = selected(&config.targets, selection, &clients).await.map_err(SweepError::NotConfigured)?;
+    let kinds = Kind::ALL.into_iter().filter(|&kind| targets.iter().any(|target| target.kind == kind)).collect();
+    let mut swept = Sweep { kinds, listings: Vec::new(), failures: Vec::new(), requests: 0 };
+    let style = "{bar:30} {pos}/{len}, {msg} requests, {elapsed}";
+    // It draws on stderr, and only if that is a terminal.
+    let bar = ProgressBar::new(targets.len() as u64)
+        .with_style(ProgressStyle::with_template(style).expect("the template is a constant that a test renders"));
+    let polls = targets.into_iter().map(|target| {
+        let client = Arc::clone(&clients[&target.credential]);
+        async move {
+            let wants_name = target.name.is_none() && target.kind.scope() == Scope::Zone;
+            let fetched = fetch(client, &target, Priority::Healthy, Baseline::default(), wants_name, now).await;
+            (target, fetched)
+        }
+    });
+    let mut running: FuturesUnordered<_> = polls.collect();
+    let mut redraw = tokio::time::interval(Duration::from_millis(100));
+    loop {
+        let polled = tokio::select! {
+            _ = redraw.tick() => {
+                swept.requests = requests();
+                bar.set_message(swept.requests.to_string());
+                continue;
+            }
+            polled = running.next() => polled,
+        };
+        let Some((target, fetched)) = polled else { break };
+        match fetched {
+            Ok(fetched) => {
+                let name = match fetched.name {
+                    ZoneNameLookup::Known(name) => name.into(),
+                    ZoneNameLookup::Unknown | ZoneNameLookup::Refused => name_or_id(&target).into(),
+                };
+                swept.listings.push((target, name, fetched.listing));
+            }
+            Err(failure) if failure.cause == Some(Cause::NotOnPlan) => {
+                let (name, kind) = (name_or_id(&target), target.kind.label());
+                bar.suspend(|| complain(&format!("{name}: {kind}: not on the plan.")));
+            }
+            Err(failure) => swept.failures.push((target, failure)),
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    swept.requests = requests();
+    Ok(swept)
+}
+
+/// What the configuration calls a zone or account, or else its id.
+pub(super) fn name_or_id(target: &Target) -> &str {
+    target.name.as_deref().unwrap_or(target.id.as_str())
+}
+
+/// What is selected; the API is asked for names only if the configuration does not settle it.
+async fn selected(
+    targets: &[Arc<Target>],
+    SelectionFlags { zones: wanted, kinds }: &SelectionFlags,
+    clients: &Clients,
+) -> Result<Vec<Arc<Target>>, String> {
+    let is_polled = |kind: &Kind| targets.iter().any(|target| target.kind == *kind);
+    if let Some(kind) = kinds.iter().find(|kind| !is_polled(kind)) {
+        let polled: Vec<_> = Kind::ALL.into_iter().filter(is_polled).map(Kind::label).collect();
+        let (kind, polled) = (kind.label(), polled.join(", "));
+        return Err(format!("The configuration does not list kind {kind}, only {polled}; add it to poll.kinds."));
+    }
+    let mut targets = targets.to_vec();
+    targets.retain(|target| kinds.is_empty() || kinds.contains(&target.kind));
+    if wanted.is_empty() {
+        return Ok(targets);
+    }
+    let is = |target: &Target, wanted: &str| {
+        target.id.as_str().eq_ignore_ascii_case(wanted) || target.name.as_deref().is_some_and(|name| name == wanted)
+    };
+    if wanted.iter().any(|wanted| !targets.iter().any(|target| is(target, wanted))) {
+        for zone in targets.iter_mut().filter(|target| target.name.is_none() && target.kind.scope() == Scope::Zone) {
+            let client = &clients[&zone.credential];
+            if let Ok(name) = client.zone_name(&zone.id, client.next_ticket(), Priority::Healthy).await {
+                *zone = Arc::new(Target { name: Some(name.into()), ..Target::clone(zone) });
+            }
+        }
+    }
+    if let Some(unknown) = wanted.iter().find(|wanted| !targets.iter().any(|target| is(target, wanted))) {
+        let mut known: Vec<_> = targets.iter().map(|target| name_or_id(target)).collect();
+        known.dedup();
+        return Err(format!("There is no zone {unknown:?} in the configuration; the zones are {}.", known.join(", ")));
+    }
+    targets.retain(|target| wanted.iter().any(|wanted| is(target, wanted)));
+    Ok(targets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_kind_is_answered_with_the_nearest_one() {
+        assert_eq!(parse_kind("edge"), Ok(Kind::Edge));
+        for (word, expected) in [
+            ("egde", "did you mean \"edge\"? The kinds are client, "),
+            ("Origin-CA", "did you mean \"origin_ca\"? The kinds are client, "),
+            ("server", "the kinds are client, "),
+        ] {
+            let error = parse_kind(word).unwrap_err();
+            assert!(error.starts_with(expected), "{word}: {error}");
+        }
+    }
+}
