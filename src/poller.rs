@@ -29,7 +29,7 @@ pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
 /// How often a target is asked for that the plan does not include.
 const NOT_ON_PLAN_AGAIN: Duration = Duration::from_secs(86_400);
 
-/// Logs something about a target: its kind, and the zone or account.
+/// Logs something about a target.
 macro_rules! log_target {
     ($level:ident, $state:expr, $($rest:tt)+) => {{
         let (state, kind) = (&$state, $state.target.kind);
@@ -436,11 +436,10 @@ fn requests(listing: &Listing) -> usize {
 fn demand(requests_per_5m: u32, states: &[Arc<TargetState>]) -> Demand {
     let mut demand = Demand::new(requests_per_5m, states.iter().map(|state| &*state.target));
     for (index, state) in states.iter().enumerate() {
-        if let Some((listing, _)) = &state.listing {
-            demand.sized(index, requests(listing));
-        }
         if state.available == Some(false) {
             demand.not_on_plan(index);
+        } else if let Some((listing, _)) = &state.listing {
+            demand.sized(index, requests(listing));
         }
     }
     demand
