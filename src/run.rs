@@ -54,7 +54,7 @@ pub enum RunError {
     #[error(transparent)]
     Bind(#[from] BindError),
     /// A socket that systemd has opened is no good.
-    #[error("a socket that was handed over cannot be listened on: {0}; look at the .socket unit")]
+    #[error("cannot listen on a socket from systemd: {0}; check the .socket unit")]
     Adopt(#[source] io::Error),
     /// A listener broke.
     #[error("the HTTP server ended: {0}")]

@@ -63,11 +63,20 @@ pub type ReloadReply = oneshot::Sender<Result<(), String>>;
 
 /// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("{address} cannot be listened on: {error}; stop what uses it, or choose another with {setting}")]
+#[error("cannot listen on {address}: {error}; {remedy} with {setting}", remedy = remedy(error))]
 pub struct BindError {
     address: ListenAddress,
     setting: &'static str,
     error: io::Error,
+}
+
+/// What to do where an address cannot be listened on; the setting that it is about follows.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "stop the process that uses it, or choose another address",
+        io::ErrorKind::PermissionDenied => "grant CAP_NET_BIND_SERVICE, or choose a port above 1023",
+        _ => "choose an address of this machine",
+    }
 }
 
 /// Starts to listen on every address.
@@ -77,7 +86,11 @@ pub struct BindError {
 pub async fn bind(addresses: &[ListenAddress], telemetry_path: &TelemetryPath) -> Result<Vec<TcpListener>, BindError> {
     let mut listeners = Vec::new();
     for address in addresses {
-        let fail = |error| BindError { address: address.clone(), setting: "--web.listen-address", error };
+        let fail = |error| BindError {
+            address: address.clone(),
+            setting: "--web.listen-address or server.listen_addresses",
+            error,
+        };
         let listener = address.bind(addresses).await.map_err(fail)?;
         let bound = listener.local_addr().map_err(fail)?;
         tracing::info!(address = %bound, telemetry_path = telemetry_path.as_str(), "Listening.");

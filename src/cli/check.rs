@@ -190,20 +190,19 @@ async fn from_daemon(
                 // Ages are by the clock that the times were taken with.
                 let now = response.date.unwrap_or_else(|| now().timestamp());
                 let mut observations = Observations::from_status(response.json().await?, now)
-                    .map_err(|why| format!("what {url} answers cannot be used: {why}"))?;
+                    .map_err(|why| format!("the response of {url} cannot be used: {why}"))?;
                 observations.keep(&options.selection);
                 return Ok(observations);
             }
             404 => {
-                refused =
-                    format!("{url} answers 404; --url has to be where the daemon answers, and that of this version");
+                refused = format!("{url} returned 404; --url must name a daemon of this version");
                 continue;
             }
-            401 => "it wants --basic-auth-user and --basic-auth-password-file",
+            401 => "give --basic-auth-user and --basic-auth-password-file",
             429 => "its web configuration limits the rate of requests",
-            _ => "its log may say why",
+            _ => "read its log",
         };
-        return Err(format!("{url} answers {}; {remedy}", response.status));
+        return Err(format!("{url} returned {}; {remedy}", response.status));
     }
     Err(refused)
 }

@@ -133,7 +133,7 @@ async fn serve(
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => {
-            tracing::error!(%error, "Signals cannot be listened to.");
+            tracing::error!(%error, "The daemon cannot listen for signals.");
             return FAILED;
         }
     };
@@ -150,7 +150,7 @@ async fn serve(
                         0
                     }
                     Err(error) => {
-                        tracing::error!(%error, "The daemon cannot go on.");
+                        tracing::error!(%error, "The daemon cannot continue.");
                         if matches!(error, RunError::WebConfig(_)) { UNUSABLE_CONFIG } else { FAILED }
                     }
                 };

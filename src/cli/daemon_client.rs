@@ -48,7 +48,7 @@ impl DaemonEndpoint {
 pub(super) fn address(listening: &Listening, endpoint: DaemonEndpoint) -> Result<Url, String> {
     let path = endpoint.path();
     let unknown = || {
-        "the address does not tell where the daemon listens, and no running one says it: --url URL names where it answers".to_owned()
+        "the port of the daemon is not in the configuration, and no running daemon has recorded it; name its address with --url".to_owned()
     };
     let probe = listening.probe_address.as_ref().filter(|_| endpoint == DaemonEndpoint::Health);
     let scheme = match &listening.is_tls {
@@ -62,7 +62,7 @@ pub(super) fn address(listening: &Listening, endpoint: DaemonEndpoint) -> Result
         }
         Err(why) => {
             return Err(format!(
-                "{why}; it tells whether the daemon speaks TLS, and --url https://HOST:PORT{path} (or http://) says so without it"
+                "{why}; without this file, name the daemon with --url https://HOST:PORT{path} or http://HOST:PORT{path}"
             ));
         }
     };
@@ -75,9 +75,9 @@ pub(super) fn address(listening: &Listening, endpoint: DaemonEndpoint) -> Result
 /// # Errors
 /// In words, if nothing could be asked there.
 pub(super) fn url(text: &str) -> Result<Url, String> {
-    let url: Url = text.parse().map_err(|error| format!("it is no URL: {error}"))?;
+    let url: Url = text.parse().map_err(|error| format!("it is not a URL: {error}"))?;
     if !matches!(url.scheme(), "http" | "https") {
-        Err("it has to begin with http:// or https://".to_owned())
+        Err("it must begin with http:// or https://".to_owned())
     } else if !url.username().is_empty() || url.password().is_some() {
         Err("others can read the command line, so it may hold no password".to_owned())
     } else {
@@ -228,9 +228,11 @@ pub(super) async fn get(
 
 fn failed(url: &Url, error: &reqwest::Error, timeout: Duration) -> String {
     if error.is_timeout() {
-        format!("no answer from {url} in {}", humantime::format_duration(timeout))
+        format!("no response from {url} in {}", humantime::format_duration(timeout))
+    } else if sources(error).any(is_refused) {
+        format!("no response from {url}: {}; start the daemon, or name its address with --url", causes(error))
     } else {
-        format!("no answer from {url}: {}", causes(error))
+        format!("no response from {url}: {}", causes(error))
     }
 }
 
@@ -258,7 +260,9 @@ impl DaemonResponse {
         }
         drop(sender);
         let parsed = parsing.await.map_err(io::Error::other).map_err(serde_json::Error::io).flatten();
-        parsed.map_err(|error| format!("what {url} answers is not the status of cloudflare-cert-exporter: {error}"))
+        parsed.map_err(|error| {
+            format!("the response of {url} is not the status of this version of cloudflare-cert-exporter: {error}")
+        })
     }
 }
 
@@ -286,11 +290,22 @@ fn is_loopback(url: &Url) -> bool {
     ip.map_or_else(|_| host.eq_ignore_ascii_case("localhost"), |ip| ip.is_loopback())
 }
 
+/// The errors that caused this one, from the top down.
+fn sources(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(error.source(), |cause| (*cause).source())
+}
+
+/// Whether no process listens at the address.
+fn is_refused(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.downcast_ref().is_some_and(|error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
 /// What is behind an error, from the top down. Each layer tends to repeat the one below.
 fn causes(error: &reqwest::Error) -> String {
     let mut causes: Vec<String> = Vec::new();
-    for cause in std::iter::successors(error.source(), |cause| (*cause).source()).map(ToString::to_string) {
-        if !causes.iter().any(|known| known.contains(&cause)) {
+    for cause in sources(error).map(ToString::to_string) {
+        // The layer that calls the others, which says no more.
+        if !cause.starts_with("client error (") && !causes.iter().any(|known| known.contains(&cause)) {
             causes.push(cause);
         }
     }
@@ -363,8 +378,8 @@ mod tests {
         let unknown = || WebConfig::asks_for_tls("nowhere/web.yml".as_ref());
         let untold = Listening { is_tls: unknown(), ..Listening::default() };
         for (endpoint, remedy) in [
-            (DaemonEndpoint::Status, "--url https://HOST:PORT/-/status.json (or http://)"),
-            (DaemonEndpoint::Health, "--url https://HOST:PORT/-/healthy (or http://)"),
+            (DaemonEndpoint::Status, "--url https://HOST:PORT/-/status.json or http://HOST:PORT/-/status.json"),
+            (DaemonEndpoint::Health, "--url https://HOST:PORT/-/healthy or http://HOST:PORT/-/healthy"),
         ] {
             let why = address(&untold, endpoint).unwrap_err();
             assert!(why.starts_with("nowhere/web.yml: ") && why.contains(remedy) && !why.contains('\n'), "{why}");

@@ -58,12 +58,12 @@ async fn is_healthy(
         )?;
     match answer.status {
         200 => Ok(url),
-        401 => Err(format!("{url} asks for a password; {PROBE}")),
-        429 => Err(format!("{url} answers 429, the rate limit of the daemon's web configuration; {PROBE}")),
-        404 => Err(format!("{url} answers 404; --url has to be where the daemon answers")),
+        401 => Err(format!("{url} requires a password; {PROBE}")),
+        429 => Err(format!("{url} returned 429, the rate limit of the daemon's web configuration; {PROBE}")),
+        404 => Err(format!("{url} returned 404; --url must name the daemon")),
         status => {
             let why = clean(answer.first_line().await.trim_end_matches('.'));
-            Err(format!("{url} answers {status}{}{why}", if why.is_empty() { "" } else { ": " }))
+            Err(format!("{url} returned {status}{}{why}", if why.is_empty() { "" } else { ": " }))
         }
     }
 }

@@ -61,13 +61,13 @@ impl LockedDirectory {
         }
         // Not held yet, or somebody removed it, and another process may have made its own.
         *held = None;
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.path).map_err(explained)?;
         if path.metadata().is_ok_and(|there| !there.is_file()) {
             return Err(io::Error::other("lock is not a regular file; remove it").into());
         }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let mut file = options.open(&path)?;
+        let mut file = options.open(&path).map_err(explained)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -77,7 +77,7 @@ impl LockedDirectory {
                 let pid = Some(clean(pid.trim())).filter(|pid| !pid.is_empty());
                 return Err(NotReady::InUse(InUse { path: self.path.clone(), pid }));
             }
-            Err(TryLockError::Error(error)) => return Err(explained(error).into()),
+            Err(TryLockError::Error(error)) => return Err(explained_lock(error).into()),
         }
         file.set_len(0)?;
         writeln!(file, "{}", std::process::id())?;
@@ -98,13 +98,30 @@ impl LockedDirectory {
 /// What to do where a lock cannot be had from the file system.
 ///
 /// Nothing is written without it: two processes would forget each other's requests, and then the budget is spent twice.
-fn explained(error: io::Error) -> io::Error {
+fn explained_lock(error: io::Error) -> io::Error {
     const WITHOUT_LOCKS: [Errno; 4] = [Errno::NOLCK, Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL];
     if WITHOUT_LOCKS.into_iter().any(|without| error.raw_os_error() == Some(without.raw_os_error())) {
         let remedy = "its file system has no locks, which keep other processes away; put [state] directory on a local disk, or mount this one with locks";
         return io::Error::new(error.kind(), format!("{remedy} ({error})"));
     }
     error
+}
+
+/// What to do where the directory cannot be made, or no file in it.
+fn explained(error: io::Error) -> io::Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "this user cannot write there; change the owner or mode of [state] directory"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "it is read-only for this process; under systemd, name it in StateDirectory= or ReadWritePaths="
+        }
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            "a file is in its place; remove it, or choose another [state] directory"
+        }
+        _ => return error,
+    };
+    io::Error::new(error.kind(), format!("{remedy} ({error})"))
 }
 
 /// What to do about a directory in which others than its owner can write.

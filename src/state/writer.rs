@@ -163,7 +163,7 @@ impl Writer {
         queue.failing.insert(file.to_owned());
         if queue.failure.happened(()).is_some() {
             let directory = self.directory.path.display();
-            tracing::warn!(%directory, file, %error, "State cannot be written: a restart will not know what happens from now on. Everything else goes on.");
+            tracing::warn!(%directory, file, %error, "State cannot be written, so a restart will not know the listings from now on. Polls and scrapes continue.");
         }
     }
 

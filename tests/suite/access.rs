@@ -99,9 +99,9 @@ async fn a_bind_error_names_the_setting() {
     ] {
         let server = format!("[server]\nlisten_addresses = [{listen:?}]\nprobe_listen_address = {probe:?}\n");
         let output = support::run(&support::config(&api, &server), &[], &[("CLOUDFLARE_API_TOKEN", &token)]);
-        let expected = format!("{taken} cannot be listened on: ");
+        let expected = format!("cannot listen on {taken}: ");
         assert!(output.code != Some(0) && output.stderr.contains(&expected), "{}", output.stderr);
-        assert!(output.stderr.contains(&format!("or choose another with {setting}")), "{}", output.stderr);
+        assert!(output.stderr.contains(&format!("or choose another address with {setting}")), "{}", output.stderr);
     }
 }
 

@@ -310,16 +310,16 @@ async fn check_finds_the_daemon_by_its_configuration_without_reading_secrets() {
 #[tokio::test]
 async fn check_is_unknown_for_another_version_or_another_server() {
     for (status, body, words) in [
-        ("404 Not Found", "404 page not found\n", "answers 404; --url has to be where the daemon answers"),
+        ("404 Not Found", "404 page not found\n", "returned 404; --url must name a daemon of this version"),
         (
             "200 OK",
             "Healthy.\n",
-            "/-/status.json answers is not the status of cloudflare-cert-exporter: expected value",
+            "/-/status.json is not the status of this version of cloudflare-cert-exporter: expected value",
         ),
         ("200 OK", "{\"time\":\"2026-11-24T12:00:00Z\"}", "missing field `listings`"),
         ("200 OK", "{\"time\":\"2026-11-24T12:00:00Z\",\"listings\":[", "EOF while parsing"),
-        ("200 OK", "{\"time\":\"noon\",\"listings\":[]}", "\"noon\" is no time"),
-        ("500 No", "", "answers 500; its log may say why"),
+        ("200 OK", "{\"time\":\"noon\",\"listings\":[]}", "\"noon\" is not a time"),
+        ("500 No", "", "returned 500; read its log"),
     ] {
         let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/a/metrics", server.local_addr().unwrap());
@@ -451,18 +451,22 @@ async fn a_stopped_daemon_is_unknown_to_check_and_unhealthy() {
     assert!(silent.text.ends_with("/-/status.json in 200ms"), "{}", silent.text);
     let output = run(&["healthcheck", "--url", &url, "--timeout", "200ms"]).await;
     assert_eq!(output.code, Some(1));
-    assert!(output.stdout.starts_with("unhealthy: no answer from ") && output.stdout.lines().count() == 1);
+    assert!(output.stdout.starts_with("unhealthy: no response from ") && output.stdout.lines().count() == 1);
     drop(port);
     let gone = verdict(&run(&["check", "--url", &url]).await);
     assert_eq!(gone.code, 3);
-    assert!(gone.text.contains("refused") && gone.data.is_empty(), "{}", gone.text);
+    assert!(
+        gone.text.ends_with("; start the daemon, or name its address with --url") && gone.data.is_empty(),
+        "{}",
+        gone.text
+    );
     let output = run(&["healthcheck", "--url", &url]).await;
     assert!(output.code == Some(1) && output.stdout.contains("refused"), "{}", output.stdout);
 }
 
 #[tokio::test]
 async fn healthcheck_explains_what_the_web_configuration_requires() {
-    for (status, words) in [(401, "asks for a password"), (429, "rate limit"), (503, "answers 503")] {
+    for (status, words) in [(401, "requires a password"), (429, "rate limit"), (503, "returned 503")] {
         let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", server.local_addr().unwrap());
         tokio::spawn(async move {
@@ -604,10 +608,10 @@ async fn wrong_usage_and_unusable_configurations_are_unknown() {
     let world = World { latency: std::time::Duration::from_secs(600), ..World::of([zone("a.example", [])]) };
     let (_api, daemon) = start(world, "timeout = \"10m\"").await;
     let elsewhere = run(&["healthcheck", "--url", &daemon.url("/nowhere")]).await;
-    let said = "/nowhere answers 404; --url has to be where the daemon answers.\n";
+    let said = "/nowhere returned 404; --url must name the daemon.\n";
     assert!(elsewhere.code == Some(1) && elsewhere.stdout.ends_with(said), "{}", elsewhere.stdout);
     let unready = run(&["healthcheck", "--url", &daemon.url("/-/ready")]).await;
-    let said = "/-/ready answers 503: 1 of 1 zones were not polled yet.\n";
+    let said = "/-/ready returned 503: 1 of 1 zones were not polled yet.\n";
     assert!(unready.code == Some(1) && unready.stdout.ends_with(said), "{}", unready.stdout);
     let unhealthy = run_with("[server\n", &["healthcheck"]).await;
     assert_eq!(unhealthy.code, Some(1), "{}", unhealthy.stdout);

@@ -319,7 +319,7 @@ async fn an_unusable_configuration_ends_the_program_at_the_start() {
             vec!["--web.listen-address", &address],
             &token,
             1,
-            vec!["cannot be listened on", &address, "--web.listen-address"],
+            vec!["cannot listen on", &address, "--web.listen-address"],
         ),
         (format!("{free}{zone}"), vec!["--no-such-flag"], &token, 2, vec!["--no-such-flag"]),
         (format!("{free}{zone}"), vec!["--web.telemetry-path", "metrics"], &token, 2, vec!["begins with a slash"]),

@@ -304,7 +304,7 @@ fn all_interfaces_means_ipv4_and_ipv6_whatever_the_system_default_is() {
         for host in 127.0.0.1 '[::1]'; do
             for url in "http://$host:10199/metrics" "http://$host:10200/-/ready"; do
                 tries=0
-                until "$1" healthcheck --url "$url" | grep -Eq 'answers( 503)?' || [ $((tries += 1)) = 100 ]; do sleep 0.1; done
+                until "$1" healthcheck --url "$url" | grep -Eq 'answers|returned 503' || [ $((tries += 1)) = 100 ]; do sleep 0.1; done
                 [ $tries = 100 ] || echo "$url answers"
             done
         done

@@ -82,7 +82,7 @@ impl Observations {
     /// In words, if it does not fit together.
     pub(super) fn from_status(status: ReadStatus, now: i64) -> Result<Self, String> {
         let ReadStatus { time, mut listings } = status;
-        let clock = unix_second(&time).ok_or_else(|| format!("{time:?} is no time"))?;
+        let clock = unix_second(&time).ok_or_else(|| format!("{time:?} is not a time"))?;
         if listings.is_empty() {
             return Err("the daemon has no zones".to_owned());
         }
@@ -169,7 +169,7 @@ impl Observations {
         let zones = wanted.iter().filter(|wanted| !self.listings.iter().any(|listing| is(listing, wanted)));
         let zones = zones.map(|zone| unknown(zone, "is none of the daemon's zones"));
         let missing_kinds = kinds.iter().filter(|kind| !self.listings.iter().any(|listing| listing.kind == **kind));
-        let missing_kinds = missing_kinds.map(|kind| unknown(kind.label(), "is no kind that the daemon lists"));
+        let missing_kinds = missing_kinds.map(|kind| unknown(kind.label(), "is not a kind that the daemon lists"));
         let missing: Vec<_> = zones.chain(missing_kinds).collect();
         let mut places = Vec::new();
         let mut kept = Vec::new();
@@ -214,7 +214,7 @@ impl ObservedListing {
         let mut completed = None;
         if let Some(listing) = status.last_success {
             let time = unix_second(&listing.completed_on);
-            completed = Some(time.ok_or_else(|| format!("{:?} is no time", listing.completed_on))?);
+            completed = Some(time.ok_or_else(|| format!("{:?} is not a time", listing.completed_on))?);
             let rejected = listing.rejected.iter().filter(|(reason, _)| **reason != Rejection::DuplicateId.label());
             observed.rejected = rejected.map(|(_, count)| count).sum();
             let active = listing.by_status.iter().filter(|(status, _)| is_active(status));
