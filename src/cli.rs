@@ -117,7 +117,7 @@ struct CommonFlags {
 
 /// Options of the daemon.
 #[expect(clippy::doc_markdown, reason = "this is help for a terminal")]
-#[derive(Debug, Args, Default)]
+#[derive(Debug, Args, Default, PartialEq, Eq)]
 struct WebFlags {
     /// Address to listen on, HOST:PORT, or :PORT for all interfaces; can be repeated
     /// [default: server.listen_addresses of the configuration, else 127.0.0.1:10199].
@@ -358,12 +358,8 @@ impl WebFlags {
         })
     }
 
-    const fn is_default(&self) -> bool {
-        self.listen_addresses.is_empty()
-            && self.telemetry_path.is_none()
-            && self.web_config_file.is_none()
-            && !self.enable_lifecycle
-            && !self.systemd_socket
+    fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 

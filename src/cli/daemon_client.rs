@@ -11,12 +11,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use chrono::DateTime;
 use clap::Args;
 use exporter_toolkit::WebConfig;
 use reqwest::{Certificate, Client, Identity, Url, redirect::Policy};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
-use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio::{runtime::Handle, task::spawn_blocking};
 
 use crate::{
     cloudflare::read_roots,
@@ -52,19 +53,13 @@ pub(super) fn address(listening: &Listening, endpoint: DaemonEndpoint) -> Result
     };
     let probe = listening.probe_address.as_ref().filter(|_| endpoint == DaemonEndpoint::Health);
     let scheme = match &listening.is_tls {
-        _ if probe.is_some() => "http",
-        Ok(is_tls) => {
-            if *is_tls {
-                "https"
-            } else {
-                "http"
-            }
-        }
-        Err(why) => {
+        Ok(true) if probe.is_none() => "https",
+        Err(why) if probe.is_none() => {
             return Err(format!(
                 "{why}; without this file, name the daemon with --url https://HOST:PORT{path} or http://HOST:PORT{path}"
             ));
         }
+        _ => "http",
     };
     let host_and_port = probe.or(listening.addresses.first()).and_then(ListenAddress::reachable).ok_or_else(unknown)?;
     format!("{scheme}://{host_and_port}{path}").parse().map_err(|_| unknown())
@@ -123,7 +118,7 @@ pub(super) fn timeout(text: &str) -> Result<Duration, String> {
 
 /// What tells where the daemon answers if it was started with the same.
 #[expect(clippy::doc_markdown, reason = "this is help for a terminal")]
-#[derive(Debug, Args, Default)]
+#[derive(Debug, Args, Default, PartialEq, Eq)]
 pub(super) struct DaemonFlags {
     /// As the daemon was given it; the first is asked
     /// [default: what the running daemon says in its runtime directory, else server.listen_addresses of the configuration].
@@ -138,8 +133,8 @@ pub(super) struct DaemonFlags {
 }
 
 impl DaemonFlags {
-    pub(super) const fn is_default(&self) -> bool {
-        self.listen_addresses.is_empty() && self.telemetry_path.is_none() && self.web_config_file.is_none()
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 
     /// What is set on the command line beats what is in the file.
@@ -220,9 +215,8 @@ pub(super) async fn get(
     }
     let response = request.send().await.map_err(|error| failed(url, &error, timeout))?;
     let status = response.status().as_u16();
-    let date = response.headers().get("date").and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
-    let date = date.and_then(|date| date.duration_since(std::time::UNIX_EPOCH).ok());
-    let date = date.and_then(|since| i64::try_from(since.as_secs()).ok());
+    let date = response.headers().get("date").and_then(|date| DateTime::parse_from_rfc2822(date.to_str().ok()?).ok());
+    let date = date.map(|date| date.timestamp());
     Ok(DaemonResponse { status, date, response, timeout })
 }
 
@@ -247,35 +241,31 @@ impl DaemonResponse {
     ///
     /// # Errors
     /// In words, if it breaks off or is not the JSON that is expected.
-    pub(super) async fn json<T: DeserializeOwned + Send + 'static>(mut self) -> Result<T, String> {
-        let url = self.response.url().clone();
-        let (sender, pieces) = mpsc::channel(4);
-        let body = BufReader::new(BodyReader { pieces, piece: Bytes::new() });
-        let parsing = spawn_blocking(move || serde_json::from_reader(body));
-        while let Some(piece) = self.response.chunk().await.map_err(|error| failed(&url, &error, self.timeout))? {
-            // It fails if what came is no JSON, which says why below.
-            if sender.send(piece).await.is_err() {
-                break;
-            }
-        }
-        drop(sender);
-        let parsed = parsing.await.map_err(io::Error::other).map_err(serde_json::Error::io).flatten();
-        parsed.map_err(|error| {
-            format!("the response of {url} is not the status of this version of cloudflare-cert-exporter: {error}")
+    pub(super) async fn json<T: DeserializeOwned + Send + 'static>(self) -> Result<T, String> {
+        let Self { response, timeout, .. } = self;
+        let url = response.url().clone();
+        let body = BodyReader { response, piece: Bytes::new(), runtime: Handle::current() };
+        let parsing = spawn_blocking(move || serde_json::from_reader(BufReader::new(body)));
+        let parsed = parsing.await.map_err(io::Error::other).and_then(|parsed| Ok(parsed?));
+        parsed.map_err(|error| match error.get_ref().and_then(|cause| cause.downcast_ref()) {
+            Some(cause) => failed(&url, cause, timeout),
+            None => format!("the response of {url} is not the status of this version of cloudflare-cert-exporter: {error}"),
         })
     }
 }
 
 /// The body of a response, for a thread that waits for its pieces.
 struct BodyReader {
-    pieces: mpsc::Receiver<Bytes>,
+    response: reqwest::Response,
     piece: Bytes,
+    runtime: Handle,
 }
 
 impl io::Read for BodyReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
-            let Some(piece) = self.pieces.blocking_recv() else { return Ok(0) };
+            let next = self.runtime.block_on(self.response.chunk()).map_err(io::Error::other)?;
+            let Some(piece) = next else { return Ok(0) };
             self.piece = piece;
         }
         let length = self.piece.len().min(buffer.len());
@@ -425,5 +415,29 @@ mod tests {
             ["https://127.0.0.1", "https://127.9.9.9:1", "https://[::1]:1", "https://LOCALHOST"].into_iter().all(is)
         );
         assert!(!["https://10.0.0.1", "https://[::2]", "https://localhost.example.com"].into_iter().any(is));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_stops_or_breaks_off_is_not_mistaken_for_another_document() {
+        for (stays_open, expected) in [(true, " in 300ms"), (false, "end of file before message length reached")] {
+            let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url: Url = format!("http://{}/", server.local_addr().unwrap()).parse().unwrap();
+            let answering = tokio::spawn(async move {
+                let (mut stream, _) = server.accept().await.unwrap();
+                let answer =
+                    b"HTTP/1.1 200 OK\r\ndate: Tue, 24 Nov 2026 12:00:00 GMT\r\ncontent-length: 100\r\n\r\n[1,";
+                tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 4096]).await.unwrap();
+                tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await.unwrap();
+                if stays_open {
+                    std::future::pending::<()>().await;
+                }
+            });
+            let timeout = Duration::from_millis(300);
+            let response = get(&url, DaemonEndpoint::Status, &AccessFlags::default(), timeout).await.unwrap();
+            assert_eq!(response.date, Some(1_795_521_600));
+            let error = response.json::<Vec<u8>>().await.unwrap_err();
+            answering.abort();
+            assert!(error.contains(&format!(" from {url}")) && error.ends_with(expected), "{error}");
+        }
     }
 }
