@@ -179,7 +179,7 @@ pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
         }
     };
     if let Err(error) = hidden {
-        tracing::warn!(%error, "The system does not keep the memory of this process, and the secrets in it, from other processes of this user.");
+        tracing::warn!(%error, "The memory of this process cannot be hidden from other processes of this user; they could read the API token.");
     }
     let needs_time =
         is_daemon || matches!(command, Some(Command::List(_) | Command::Check(_) | Command::Healthcheck(_)));

@@ -216,7 +216,7 @@ impl Reloader {
             if *in_use != wanted {
                 tracing::warn!(
                     key,
-                    "This setting is not what it was at the start, which takes a restart: what was read then stays in use."
+                    "Changing this setting requires a restart; until then, the value read at the start stays in effect."
                 );
             }
         }

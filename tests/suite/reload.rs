@@ -101,12 +101,12 @@ async fn a_change_that_needs_a_restart_is_logged_at_each_reload() {
     let (api, daemon) = start(world(), &["a.example"], "enable_lifecycle = true").await;
     daemon.configure(&config(&api, &["a.example"], "telemetry_path = \"/other\"", ""));
     assert_eq!(daemon.post("/-/reload").await.0, 200);
-    daemon.until_logged(&["level=warn", "takes a restart", "server.telemetry_path"]).await;
-    daemon.until_logged(&["level=warn", "takes a restart", "server.enable_lifecycle"]).await;
+    daemon.until_logged(&["level=warn", "requires a restart", "server.telemetry_path"]).await;
+    daemon.until_logged(&["level=warn", "requires a restart", "server.enable_lifecycle"]).await;
     assert_eq!(daemon.get("/metrics").await.0, 200);
     assert_eq!(daemon.get("/other").await.0, 404);
     // It is compared with what is in use, and not with what was read last. What a signal asks for is always logged.
-    let warnings = || daemon.log().lines().filter(|line| line.contains("takes a restart")).count();
+    let warnings = || daemon.log().lines().filter(|line| line.contains("requires a restart")).count();
     daemon.signal("HUP");
     until("the same warnings again", async || (warnings() == 4).then_some(())).await;
     daemon.configure(&config(&api, &["a.example"], "enable_lifecycle = true", ""));
@@ -130,7 +130,7 @@ async fn many_reload_requests_are_logged_once_and_no_change_is_missed() {
     }
     until("the last change in the log", async || (lines("was read again and is in use") == 2).then_some(())).await;
     for (words, expected) in
-        [("Reading the configuration", 1), ("so the one before it stays in use", 1), ("takes a restart", 1)]
+        [("Reading the configuration", 1), ("so the one before it stays in use", 1), ("requires a restart", 1)]
     {
         assert_eq!(lines(words), expected, "{words} in {}", daemon.log());
     }
