@@ -185,6 +185,7 @@ mod state {
             kind: Kind::Client,
             id: id.clone(),
             name: None,
+            zone: None,
             credential: "default".into(),
             interval: std::time::Duration::from_secs(3600),
         };

@@ -54,6 +54,7 @@ fn zones(zones: u32, certificates: usize) -> Vec<Arc<TargetState>> {
                 kind: Kind::Client,
                 id: format!("{n:032x}").parse().expect("it is hexadecimal"),
                 name: Some(format!("zone-{n}.example").into()),
+                zone: None,
                 credential: "default".into(),
                 interval: Duration::from_secs(3600),
             };
@@ -73,12 +74,12 @@ fn settings() -> SeriesSettings {
 }
 
 fn exposition(zones: Vec<Arc<TargetState>>) -> Exposition {
-    Exposition::new(settings()).next(Arc::new(Snapshot { targets: zones }), NOW)
+    Exposition::new(settings()).next(Arc::new(Snapshot { targets: zones, ..Snapshot::default() }), NOW)
 }
 
 #[divan::bench(args = [(1, 10_000), (1, 100_000), (1_000, 100)], max_time = 10)]
 fn everything(bencher: Bencher<'_, '_>, (n, size): (u32, usize)) {
-    let (nothing, snapshot) = (Exposition::new(settings()), Arc::new(Snapshot { targets: zones(n, size) }));
+    let (nothing, snapshot) = (Exposition::new(settings()), Arc::new(Snapshot { targets: zones(n, size), ..Snapshot::default() }));
     bencher.bench(|| nothing.next(black_box(snapshot.clone()), NOW));
 }
 
@@ -109,7 +110,7 @@ fn one_zone_of_1_000_was_polled(bencher: Bencher<'_, '_>) {
     let mut zones = zones(1_000, 100);
     let exposition = exposition(zones.clone());
     zones[500] = Arc::new(zones[500].succeeded(listing(0, 100), NOW, Duration::from_secs(1)));
-    let snapshot = Arc::new(Snapshot { targets: zones });
+    let snapshot = Arc::new(Snapshot { targets: zones, ..Snapshot::default() });
     bencher.bench(|| exposition.next(black_box(snapshot.clone()), NOW));
 }
 

@@ -43,6 +43,7 @@ async fn main() {
         kind: Kind::Client,
         id,
         name: None,
+        zone: None,
         credential: "default".into(),
         interval: Duration::from_secs(3600),
     };

@@ -4,6 +4,7 @@
 //! be is known where it is used, and checked there; this only calls it. Nothing below sees a `Config`.
 
 mod credentials;
+mod discovery;
 mod document;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
@@ -24,14 +25,14 @@ use crate::{
     cloudflare::{ApiSettings, BaseUrl, CaFile, Credential},
     exposition::SeriesSettings,
     files,
-    model::{Scope, Status, Target, clean},
+    model::{Scope, Shard, Status, Target, clean},
     server::{ListenAddress, TelemetryPath},
 };
 pub use document::parse_duration;
 use document::{Mistake, Place, Report, Section, boolean, duration, integer, may_be_secret, parsed, quoted, text_as};
 use suggestion::remedy;
-use targets::PollDefaults;
-pub use targets::remedy_for_kind;
+pub use discovery::DiscoverySettings;
+pub use targets::{PollDefaults, remedy_for_kind};
 
 /// A configuration in which every setting is valid.
 #[derive(Debug, Clone)]
@@ -56,9 +57,15 @@ pub struct Config {
     pub runtime_directory: Option<PathBuf>,
     /// Every credential, read, in the order of their names.
     pub credentials: Vec<Arc<Credential>>,
-    /// What is polled: the kinds of each zone in the order of the file, then those of each account. Each names one of
-    /// the credentials.
+    /// What is polled, whatever is discovered: the kinds of each zone in the order of the file, then those of each
+    /// account. Each names one of the credentials.
     pub targets: Vec<Arc<Target>>,
+    /// Which zones are discovered, if any are.
+    pub discovery: Option<DiscoverySettings>,
+    /// What is polled of each zone and account that is discovered.
+    pub poll_defaults: PollDefaults,
+    /// Which of all this is watched by this process.
+    pub shard: Shard,
 }
 
 /// Where the daemon answers: all that has to be known to ask it.
@@ -263,6 +270,9 @@ impl Context<'_> {
             runtime_directory: self.first_directory("RUNTIME_DIRECTORY"),
             credentials,
             targets,
+            discovery: None,
+            poll_defaults: defaults,
+            shard: Shard::WHOLE,
         }
     }
 
@@ -522,7 +532,7 @@ interval = \"1s\"
         assert_eq!(config.credentials.iter().map(|c| &**c.name()).collect::<Vec<_>>(), ["file", "the other one"]);
         let zone = |id: &str, name: Option<&str>, credential: &str, seconds| {
             let (id, name, interval) = (id.parse().unwrap(), name.map(Arc::from), Duration::from_secs(seconds));
-            Arc::new(Target { kind: Kind::Client, id, name, credential: credential.into(), interval })
+            Arc::new(Target { kind: Kind::Client, id, name, zone: None, credential: credential.into(), interval })
         };
         let first = zone("023e105f4ecef8ad9ca31a8372d0c353", None, "file", 30 * 86_400);
         let second = zone("123e105f4ecef8ad9ca31a8372d0c353", Some("münchen.example"), "the other one", 1);

@@ -12,6 +12,7 @@ mod field;
 mod kind;
 mod listing;
 mod selection;
+mod shard;
 mod snapshot;
 #[cfg(any(test, fuzzing))]
 mod stand_in;
@@ -20,6 +21,8 @@ mod target;
 mod text;
 #[cfg(test)]
 pub(crate) mod two_kinds;
+mod zone;
+mod zone_filter;
 
 pub use baseline::{Baseline, Comparison, MissingIds};
 pub use certificate::{Certificate, Expiry, Rejection, SECONDS_PER_DAY};
@@ -30,9 +33,12 @@ pub use field::{ByField, Field, Fields, Interner, Texts};
 pub use kind::{Kind, Scope};
 pub use listing::Listing;
 pub use selection::{Selection, SeriesSettings, Suppression};
-pub use snapshot::{LastPoll, Snapshot, TargetState};
+pub use shard::Shard;
+pub use snapshot::{DiscoveryState, LastPoll, Snapshot, TargetState};
 #[cfg(any(test, fuzzing))]
 pub(crate) use stand_in::StandIn;
 pub use status::{Class, Status};
 pub use target::{InvalidScopeId, ScopeId, Target};
 pub use text::{MAX_TEXT_CHARS, clean};
+pub use zone::{Account, Zone};
+pub use zone_filter::{FilterVerdict, NamePattern, ZoneFilter};

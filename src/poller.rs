@@ -20,7 +20,7 @@ use schedule::{Planned, Schedule};
 use crate::{
     cloudflare::{Priority, requests_for},
     log_throttle::LogThrottle,
-    model::{Baseline, Cause, DeadToken, Failure, Listing, MissingIds, Reason, Scope, Snapshot, Target, TargetState},
+    model::{Baseline, Cause, DeadToken, DiscoveryState, Failure, Listing, MissingIds, Reason, Scope, Snapshot, Target, TargetState},
 };
 
 /// How often the loop shows that it lives, and looks at whether the budget carries the zones.
@@ -96,6 +96,8 @@ pub struct Plan<C> {
     pub clients: HashMap<Arc<str>, Arc<C>>,
     /// The budget of each credential, in requests per five minutes.
     pub requests_per_5m: u32,
+    /// How the discovery of the zones goes, for the snapshot.
+    pub discoveries: Arc<[DiscoveryState]>,
 }
 
 impl<C> Plan<C> {
@@ -281,8 +283,8 @@ impl<C: PartialEq> Targets<C> {
         self.schedule.change(&timings, Instant::now());
         self.demand = demand(plan.requests_per_5m, &states);
         self.untried = states.iter().filter(|state| state.last_poll.is_none()).count();
+        self.snapshots.send_replace(Arc::new(Snapshot { targets: states, discoveries: Arc::clone(&plan.discoveries) }));
         self.plan = plan;
-        self.snapshots.send_replace(Arc::new(Snapshot { targets: states }));
     }
 
     fn state(&self, index: usize) -> Arc<TargetState> {

@@ -225,7 +225,7 @@ impl Reloader {
 
 /// What is polled with a configuration and its clients.
 fn plan(config: &Config, clients: Clients) -> Plan<Client> {
-    Plan { targets: config.targets.clone(), clients, requests_per_5m: config.api.requests_per_5m }
+    Plan { targets: config.targets.clone(), clients, requests_per_5m: config.api.requests_per_5m, discoveries: Arc::default() }
 }
 
 /// What takes a restart, by its key.

@@ -233,7 +233,7 @@ fn serve(
     stop: watch::Receiver<bool>,
 ) -> RunningDaemon {
     let DaemonParts { config, maker, clients, directory, listeners, access, restored, .. } = parts;
-    let (snapshots, latest) = watch::channel(Arc::new(Snapshot { targets: restored.targets }));
+    let (snapshots, latest) = watch::channel(Arc::new(Snapshot { targets: restored.targets, ..Snapshot::default() }));
     let poll_heartbeat = watch::Sender::new(Instant::now());
     let heartbeats = Heartbeats::new(poll_heartbeat.subscribe());
     let (request_reload, reload_requests) = mpsc::unbounded_channel();

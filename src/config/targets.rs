@@ -17,8 +17,10 @@ use super::{
 use crate::model::{Kind, Scope, ScopeId, Target};
 
 /// What `[poll]` says of every zone and account.
-pub(super) struct PollDefaults {
-    kinds: Vec<Kind>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PollDefaults {
+    /// What is listed.
+    pub kinds: Vec<Kind>,
     interval: Duration,
     /// By kind; beats `interval`.
     intervals: HashMap<Kind, Duration>,
@@ -40,7 +42,9 @@ impl PollDefaults {
         Self { kinds, interval, intervals }
     }
 
-    fn interval(&self, kind: Kind) -> Duration {
+    /// How often a kind is listed.
+    #[must_use]
+    pub fn interval(&self, kind: Kind) -> Duration {
         let usual = if kind.changes_rarely() { self.interval.max(SIX_HOURS) } else { self.interval };
         self.intervals.get(&kind).copied().unwrap_or(usual)
     }
@@ -116,7 +120,7 @@ impl Context<'_> {
         let kinds = own_kinds.as_ref().unwrap_or(&defaults.kinds).iter().filter(|kind| kind.scope() == scope);
         let target = |&kind: &Kind| {
             let interval = own_interval.unwrap_or_else(|| defaults.interval(kind));
-            Arc::new(Target { kind, id: id.clone(), name: name.clone(), credential: credential.clone(), interval })
+            Arc::new(Target { kind, id: id.clone(), name: name.clone(), zone: None, credential: credential.clone(), interval })
         };
         Some(kinds.map(target).collect())
     }

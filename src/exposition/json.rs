@@ -364,6 +364,7 @@ mod tests {
             kind: Kind::Client,
             id: format!("{number:032x}").parse().unwrap(),
             name: Some(name.into()),
+            zone: None,
             credential: "default".into(),
             interval: Duration::from_millis(1500),
         }))
@@ -385,7 +386,7 @@ mod tests {
             expiring_within_days: vec![7, 30],
             forget_expired_after: Duration::from_secs(90 * 86_400),
         };
-        let snapshot = Snapshot { targets: zones.into_iter().map(Arc::new).collect() };
+        let snapshot = Snapshot { targets: zones.into_iter().map(Arc::new).collect(), ..Snapshot::default() };
         let exposition = Exposition::new(settings).next(Arc::new(snapshot), NOW);
         let parts = StatusParts::new(Arc::new(exposition), NOW);
         let mut number = 0..;

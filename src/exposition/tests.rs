@@ -50,6 +50,7 @@ fn zone(number: u32, name: Option<&str>) -> TargetState {
         kind: Kind::Client,
         id: format!("{number:032x}").parse().unwrap(),
         name: name.map(Arc::from),
+        zone: None,
         credential: "default".into(),
         interval: Duration::from_secs(900),
     }))
@@ -60,7 +61,7 @@ fn listed(number: u32, name: &str, entries: Vec<Certificate>) -> TargetState {
 }
 
 fn snapshot(zones: Vec<TargetState>) -> Snapshot {
-    Snapshot { targets: zones.into_iter().map(Arc::new).collect() }
+    Snapshot { targets: zones.into_iter().map(Arc::new).collect(), ..Snapshot::default() }
 }
 
 fn render(snapshot: &Snapshot, settings: &SeriesSettings, now: i64) -> String {
@@ -373,7 +374,7 @@ proptest! {
                 },
                 Step::Failed(n) => zones[n] = Arc::new(zones[n].failed(Failure::new(Reason::Timeout, "late"), now, second)),
             }
-            let snapshot = Snapshot { targets: zones.clone() };
+            let snapshot = Snapshot { targets: zones.clone(), ..Snapshot::default() };
             exposition = exposition.next(Arc::new(snapshot.clone()), now);
             let written = text(&exposition);
             parse(&written);

@@ -4,11 +4,32 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Failure, Listing, Reason, Scope, Target};
 
-/// All targets, in the order of the configuration.
+/// All targets, in the order of the inventory, and how the discovery of zones goes.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// Zones are replaced whole, so no reader ever sees half a zone.
     pub targets: Vec<Arc<TargetState>>,
+    /// One for each credential that zones are discovered with; none if the configuration lists all zones.
+    pub discoveries: Arc<[DiscoveryState]>,
+}
+
+/// How the discovery of zones goes with one credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiscoveryState {
+    /// The name of the credential.
+    pub credential: Arc<str>,
+    /// Zones of the last good discovery that are watched.
+    pub watched: usize,
+    /// Zones of the last good discovery that are not: others are asked for, or another shard or credential has them.
+    pub unwatched: usize,
+    /// When the last good discovery was completed, in Unix seconds.
+    pub completed: Option<i64>,
+    /// Whether one was tried since the start.
+    pub is_tried: bool,
+    /// Why the last one failed, if it did.
+    pub failure: Option<Failure>,
+    /// How many failed, by reason.
+    pub failures: [u64; Reason::ALL.len()],
 }
 
 impl Snapshot {
@@ -19,6 +40,13 @@ impl Snapshot {
             target.last_poll.is_none() && target.listing.is_none() && target.available.is_none()
         };
         self.targets.iter().filter(is_unknown).count()
+    }
+
+    /// How many discoveries were neither tried nor restored: which zones they would bring is not known.
+    #[must_use]
+    pub fn undiscovered(&self) -> usize {
+        let is_unknown = |discovery: &&DiscoveryState| !discovery.is_tried && discovery.completed.is_none();
+        self.discoveries.iter().filter(is_unknown).count()
     }
 }
 
@@ -168,6 +196,7 @@ mod tests {
             kind: Kind::Client,
             id: "023e105f4ecef8ad9ca31a8372d0c353".parse().unwrap(),
             name: None,
+            zone: None,
             credential: "default".into(),
             interval: Duration::from_secs(3600),
         };

@@ -5,7 +5,7 @@ use std::{fmt, ops::RangeInclusive, str::FromStr, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::Kind;
+use super::{Kind, Zone};
 
 /// One kind of certificate in one zone or account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,8 +14,10 @@ pub struct Target {
     pub kind: Kind,
     /// Cloudflare's id of the zone or account.
     pub id: ScopeId,
-    /// The name that the configuration gives; without one the API is asked.
+    /// The name that the configuration or the discovery gives; without one the API is asked.
     pub name: Option<Arc<str>>,
+    /// What the discovery says of the zone that is listed, if it was discovered.
+    pub zone: Option<Arc<Zone>>,
     /// The name of the credential that lists it.
     pub credential: Arc<str>,
     /// How often it is listed; within [`Target::INTERVAL`].

@@ -13,6 +13,7 @@ pub(crate) fn zone(kind: Kind) -> Target {
         kind,
         id: "023e105f4ecef8ad9ca31a8372d0c353".parse().expect("it is an id"),
         name: Some("a.example".into()),
+        zone: None,
         credential: "default".into(),
         interval: Duration::from_secs(3600),
     }
@@ -38,5 +39,5 @@ pub(crate) fn snapshot(now: i64) -> Snapshot {
     let fresh = listed(Kind::Client, 40, 0);
     let stale = listed(Kind::OriginCa, 3, 36_000);
     let stale = stale.failed(Failure::new(Reason::Forbidden, "no"), now, Duration::ZERO);
-    Snapshot { targets: vec![Arc::new(fresh), Arc::new(stale)] }
+    Snapshot { targets: vec![Arc::new(fresh), Arc::new(stale)], ..Snapshot::default() }
 }

@@ -30,6 +30,7 @@ pub(super) fn zone(number: usize, interval: Duration) -> Target {
         kind: Kind::Client,
         id: format!("{number:032x}").parse().unwrap(),
         name: Some(format!("zone-{number}.example").into()),
+        zone: None,
         credential: "default".into(),
         interval,
     }
@@ -90,7 +91,7 @@ impl Running {
 fn plan(zones: Vec<Arc<Target>>, secret: &'static str) -> Plan<&'static str> {
     let clients = [("default", secret), ("other", "the other secret"), ("renamed", secret)];
     let clients = clients.into_iter().map(|(name, secret)| (name.into(), Arc::new(secret))).collect();
-    Plan { targets: zones, clients, requests_per_5m: 600 }
+    Plan { targets: zones, clients, requests_per_5m: 600, discoveries: Arc::default() }
 }
 
 /// Polls for so long; `fetch` gets the job and how often the zone was polled before.

@@ -185,6 +185,7 @@ mod tests {
             kind: Kind::Client,
             id: format!("{:032x}", 1).parse().unwrap(),
             name: Some("a.example".into()),
+            zone: None,
             credential: "default".into(),
             interval: Duration::from_secs(3600),
         };
@@ -195,7 +196,7 @@ mod tests {
             not_before: None,
         };
         let zone = TargetState::new(Arc::new(zone)).succeeded(Listing::new(vec![certificate]), NOON, Duration::ZERO);
-        Arc::new(Snapshot { targets: vec![Arc::new(zone)] })
+        Arc::new(Snapshot { targets: vec![Arc::new(zone)], ..Snapshot::default() })
     }
 
     fn days(exposition: &Exposition) -> i64 {

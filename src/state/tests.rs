@@ -19,6 +19,7 @@ fn zone(id: &str) -> Target {
         kind: Kind::Client,
         id: id.parse().unwrap(),
         name: None,
+        zone: None,
         credential: "default".into(),
         interval: Duration::from_secs(3600),
     }

@@ -22,6 +22,7 @@ fn zone(number: u32, name: &str) -> TargetState {
         kind: Kind::Client,
         id: format!("{number:032x}").parse().unwrap(),
         name: Some(name.into()),
+        zone: None,
         credential: "default".into(),
         interval: Duration::from_secs(3600),
     }))
@@ -55,7 +56,7 @@ fn exposition(zones: Vec<TargetState>) -> Arc<Exposition> {
         expiring_within_days: vec![7],
         forget_expired_after: Duration::from_secs(90 * 86_400),
     };
-    let snapshot = Snapshot { targets: zones.into_iter().map(Arc::new).collect() };
+    let snapshot = Snapshot { targets: zones.into_iter().map(Arc::new).collect(), ..Snapshot::default() };
     Arc::new(Exposition::new(settings).next(Arc::new(snapshot), NOW))
 }
 

@@ -1,0 +1,31 @@
+//! A zone and its account, as `GET /zones` describes them.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::ScopeId;
+
+/// A zone that a credential sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Zone {
+    /// Cloudflare's id of it.
+    pub id: ScopeId,
+    /// Its domain.
+    pub name: Arc<str>,
+    /// Cloudflare's word for its state, such as `active` or `pending`. Any word is possible.
+    pub status: Arc<str>,
+    /// The account that it belongs to, where Cloudflare says so.
+    pub account: Option<Account>,
+}
+
+/// An account, as its zones describe it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Account {
+    /// Cloudflare's id of it.
+    pub id: ScopeId,
+    /// What its owner calls it; its id where there is no name.
+    pub name: Arc<str>,
+}
