@@ -26,6 +26,7 @@ mod settings;
 mod throttle;
 mod token_expiry;
 mod transport;
+mod zones;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -116,7 +116,13 @@ fn of_error(code: Option<i64>, message: &str) -> Option<Cause> {
     if matches!(code, Some(7000 | 7003)) || says(&["zone identifier", "object identifier"]) {
         return Some(Cause::UnknownZone);
     }
-    if says(&["unauthorized to access", "permission", "not authorized", "not allowed for token"]) {
+    if says(&[
+        "unauthorized to access",
+        "permission",
+        "not authorized",
+        "not allowed for token",
+        "api.account.zone.list",
+    ]) {
         return Some(Cause::MissingPermission);
     }
     if (names_a_secret || code == Some(9109))
@@ -158,6 +164,12 @@ fn of_error(code: Option<i64>, message: &str) -> Option<Cause> {
 /// How the sentence about a failure goes on: what to do about it. Where no cause is known none is claimed.
 pub(super) fn remedy(reason: Reason, cause: Option<Cause>, credential: &str, endpoint: Endpoint) -> String {
     let permission = endpoint.permission();
+    let way_out = match endpoint {
+        Endpoint::Zones => {
+            " Without it, list the zones in [[zones]], or set discovery.include to names without a star, which are requested one by one."
+        }
+        _ => "",
+    };
     match (reason, cause) {
         (Reason::RateLimited, _) => {
             ": this user sends too many requests, in the dashboard and other tools too; lower api.requests_per_5m.".into()
@@ -175,10 +187,10 @@ pub(super) fn remedy(reason: Reason, cause: Option<Cause>, credential: &str, end
             ": the secret of credential {credential:?} is not accepted. Check that it is complete, neither expired nor revoked, and allowed from this address."
         ),
         (_, Some(Cause::MissingPermission)) => format!(
-            ": the token of credential {credential:?} needs the permission {permission}."
+            ": the token of credential {credential:?} needs the permission {permission}.{way_out}"
         ),
         (_, Some(Cause::NotSaid)) => format!(
-            ": it gives no reason. The token of credential {credential:?} most likely lacks the permission {permission}. It may also be expired, or not allowed from this address."
+            ": it gives no reason. The token of credential {credential:?} most likely lacks the permission {permission}. It may also be expired, or not allowed from this address.{way_out}"
         ),
         (_, Some(Cause::NotOnPlan)) => {
             ": the plan does not include this kind of certificate. Remove it from poll.kinds, or from the kinds of this zone, to save one request a day.".into()

@@ -18,11 +18,12 @@ use tokio::{
 };
 
 use super::{
-    ApiSettings, ClientMaker, Credential, envelope,
+    ApiSettings, ClientMaker, Credential,
+    envelope::{self, Page},
     kinds::source,
     lock,
     metrics::{ApiMetrics, Endpoint},
-    paging::{Next, Paging},
+    paging::{Item, Next, Paged, Paging, Whole},
     request::{ApiRequest, SavedThrottle},
     retry::RetryPolicy,
     throttle::{Priority, Throttle, Ticket},
@@ -196,18 +197,33 @@ impl Client {
         baseline: Baseline,
     ) -> Result<Listed, Failure> {
         let source = source(zone.kind);
-        let fetch = async |number: usize| {
+        let request = |number: usize| {
             let (path, query) = source.location(&zone.id, number);
             let url = self
                 .settings
                 .base_url
                 .join(&path, Some(&query).filter(|query| !query.is_empty()).map(|query| &**query));
             let endpoint = Endpoint::Listing(zone.kind);
-            let read = source.read_page;
-            let request = ApiRequest { endpoint, url, read, ticket, priority, policy: RetryPolicy::LISTING };
-            (number, self.get(request).await)
+            ApiRequest { endpoint, url, read: source.read_page, ticket, priority, policy: RetryPolicy::LISTING }
         };
-        let mut paging = Paging::new(source.paged, baseline);
+        let whole = self.read_pages(source.paged, baseline, request).await?;
+        let mut listing = Listing::of(zone.kind, whole.items);
+        listing.more_than_promised = whole.more_than_promised;
+        Ok(Listed { listing, vanished: whole.vanished })
+    }
+
+    /// Reads every page of a list, side by side as far as the settings allow.
+    pub(super) async fn read_pages<T: Item + Send + 'static>(
+        &self,
+        paged: Paged,
+        baseline: Baseline,
+        request: impl Fn(usize) -> ApiRequest<Page<T>>,
+    ) -> Result<Whole<T>, Failure> {
+        let fetch = |number| {
+            let request = request(number);
+            async move { (number, self.get(request).await) }
+        };
+        let mut paging = Paging::new(paged, baseline);
         let mut in_flight = FuturesUnordered::new();
         loop {
             let next = if in_flight.len() < self.settings.concurrency as usize { paging.next() } else { Next::Wait };
@@ -219,11 +235,7 @@ impl Client {
                         paging.add(number, page?);
                     }
                 }
-                Next::Done(whole) => {
-                    let mut listing = Listing::of(zone.kind, whole.entries);
-                    listing.more_than_promised = whole.more_than_promised;
-                    return Ok(Listed { listing, vanished: whole.vanished });
-                }
+                Next::Done(whole) => return Ok(whole),
                 Next::Failed(unfit) => return Err(unfit.into()),
             }
         }

@@ -3,18 +3,21 @@
 //! Only what is shown is read, and a field of the wrong type counts as absent. What an entry of a listing looks like is
 //! known where its kind is.
 
+use std::sync::Arc;
+
 use super::{
     date,
     kinds::{Entries, Source, source},
     lenient::{Json, Shape, read},
+    paging::Paged,
 };
-use crate::model::{Certificate, Expiry, Kind, clean};
+use crate::model::{Account, Certificate, Expiry, Kind, ScopeId, Zone, clean};
 
 /// One page of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Page {
-    /// In the order of the response. An entry can be several certificates, or none.
-    pub(super) certificates: Vec<Certificate>,
+pub(super) struct Page<T = Certificate> {
+    /// In the order of the response. An entry can be several of them, or none.
+    pub(super) items: Vec<T>,
     /// How many entries the page has; of more than a page can have, one more than these.
     pub(super) entries: usize,
     /// Tells which entries were passed over: a sum, so that the order does not matter.
@@ -51,7 +54,7 @@ pub(super) enum Body<T> {
 #[must_use]
 pub fn read_page(kind: Kind, body: &[u8]) -> Option<Vec<Certificate>> {
     match (source(kind).read_page)(body) {
-        Body::Good(page) => Some(page.certificates),
+        Body::Good(page) => Some(page.items),
         Body::Refused(_) | Body::Unreadable(_) => None,
     }
 }
@@ -60,19 +63,55 @@ pub fn read_page(kind: Kind, body: &[u8]) -> Option<Vec<Certificate>> {
 pub(super) fn page(body: &[u8], source: &Source) -> Body<Page> {
     let max_entries = source.paged.max_entries();
     good(body, Shape::List(max_entries + 1, &source.shape), |result, info| {
-        let total = |key| info.get(key).integer();
-        let (total_count, total_pages) = (total("total_count"), total("total_pages"));
-        let items = match result {
-            Json::List(items) => &**items,
-            Json::Absent if total_count == Some(0) => &[],
-            Json::Absent => return Err("it has no result, and does not say that the listing is empty"),
-            _ => return Err("its result is of another shape"),
-        };
-        let mut entries = Entries::default();
-        items.iter().for_each(|item| (source.read)(item, &mut entries));
-        let Entries { certificates, skipped, .. } = entries;
-        Ok(Page { certificates, entries: items.len(), skipped, total_count, total_pages })
+        let mut read = Entries::default();
+        let page = entries(result, info, |entry| (source.read)(entry, &mut read))?;
+        let Entries { certificates, skipped, .. } = read;
+        Ok(Page { items: certificates, skipped, ..page })
     })
+}
+
+/// Reads a page of zones. An entry whose id is none is passed over: nothing could be asked about it.
+pub(super) fn zones(body: &[u8]) -> Body<Page<Zone>> {
+    const ACCOUNT: Shape<'_> = Shape::Object(&[("id", Shape::Scalar), ("name", Shape::Scalar)]);
+    const ZONE: Shape<'_> = Shape::Object(&[
+        ("id", Shape::Scalar),
+        ("name", Shape::Scalar),
+        ("status", Shape::Scalar),
+        ("account", ACCOUNT),
+    ]);
+    good(body, Shape::List(Paged::Numbered.max_entries() + 1, &ZONE), |result, info| {
+        let mut zones = Vec::new();
+        let page = entries(result, info, |entry| zones.extend(zone(entry)))?;
+        Ok(Page { items: zones, ..page })
+    })
+}
+
+fn zone(entry: &Json<'_>) -> Option<Zone> {
+    let text = |of: &Json<'_>, key| clean(of.get(key).text().unwrap_or_default().trim());
+    let id = |of: &Json<'_>| of.get("id").text().unwrap_or_default().parse::<ScopeId>().ok();
+    // Without a name, the id stands in.
+    let named = |id: &ScopeId, of: &Json<'_>| match text(of, "name") {
+        name if name.is_empty() => Arc::from(id.as_str()),
+        name => name.into(),
+    };
+    let account = entry.get("account");
+    let account = id(account).map(|id| Account { name: named(&id, account), id });
+    let id = id(entry)?;
+    Some(Zone { name: named(&id, entry), id, status: text(entry, "status").into(), account })
+}
+
+/// Reads each entry of a page. Returns the page without its items.
+fn entries<T>(result: &Json<'_>, info: &Json<'_>, read: impl FnMut(&Json<'_>)) -> Result<Page<T>, &'static str> {
+    let total = |key| info.get(key).integer();
+    let (total_count, total_pages) = (total("total_count"), total("total_pages"));
+    let entries = match result {
+        Json::List(entries) => &**entries,
+        Json::Absent if total_count == Some(0) => &[],
+        Json::Absent => return Err("it has no result, and does not say that the listing is empty"),
+        _ => return Err("its result is of another shape"),
+    };
+    entries.iter().for_each(read);
+    Ok(Page { items: Vec::new(), entries: entries.len(), skipped: 0, total_count, total_pages })
 }
 
 /// Reads the name of a zone.
@@ -227,7 +266,7 @@ mod tests {
     }
 
     fn entry(item: &Value) -> Certificate {
-        page(&json!({"success": true, "result": [item]})).certificates.remove(0)
+        page(&json!({"success": true, "result": [item]})).items.remove(0)
     }
 
     /// An entry of which nothing is known.
@@ -272,7 +311,8 @@ mod tests {
             not_before: Some(1_677_194_280),
         };
         let certificates = vec![expected];
-        let expected = Page { certificates, entries: 1, skipped: 0, total_count: Some(2000), total_pages: Some(100) };
+        let expected =
+            Page { items: certificates, entries: 1, skipped: 0, total_count: Some(2000), total_pages: Some(100) };
         assert_eq!(page(&answer), expected);
     }
 
@@ -316,7 +356,7 @@ mod tests {
         {
             let page = page(&json!({"success": true, "result": [good, odd, good]}));
             let expected = Certificate { texts: Texts::from([(Field::Id, "good")]), ..nothing() };
-            assert_eq!(page.certificates, [expected.clone(), nothing(), expected], "{odd}");
+            assert_eq!(page.items, [expected.clone(), nothing(), expected], "{odd}");
         }
         for odd in [
             r#"{"id":"a","id":"b"}"#,
@@ -328,13 +368,13 @@ mod tests {
             let body = format!(r#"{{"success":true,"result":[{{"id":"good"}},{odd},{{"id":"good"}}]}}"#);
             match client_certificates(body.as_bytes()) {
                 Body::Good(page) => {
-                    assert_eq!(page.certificates.iter().filter(|entry| entry.id() == "good").count(), 2, "{odd}");
+                    assert_eq!(page.items.iter().filter(|entry| entry.id() == "good").count(), 2, "{odd}");
                 }
                 other => panic!("{odd}: {other:?}"),
             }
         }
         let bytes = b"{\"success\":true,\"result\":[{\"id\":\"good\"},{\"id\":\"\xff\"}]}";
-        assert!(matches!(client_certificates(bytes), Body::Good(page) if page.certificates[1].id() == "\u{fffd}"));
+        assert!(matches!(client_certificates(bytes), Body::Good(page) if page.items[1].id() == "\u{fffd}"));
         let fields = [
             "id",
             "common_name",
@@ -400,7 +440,7 @@ mod tests {
         ] {
             let body = format!(r#"{{"success":true,"result":[{{"common_name":{json},"csr":"\ud800"}}]}}"#);
             match client_certificates(body.as_bytes()) {
-                Body::Good(page) => assert_eq!(page.certificates[0].common_name(), expected, "{json}"),
+                Body::Good(page) => assert_eq!(page.items[0].common_name(), expected, "{json}"),
                 other => panic!("{other:?}"),
             }
         }
@@ -417,7 +457,7 @@ mod tests {
             (json!({"success": true}), None),
         ] {
             let read = match client_certificates(body.to_string().as_bytes()) {
-                Body::Good(page) => Some(page.certificates.len()),
+                Body::Good(page) => Some(page.items.len()),
                 Body::Unreadable(_) => None,
                 Body::Refused(refusal) => panic!("{refusal:?}"),
             };

@@ -19,6 +19,8 @@ use crate::model::{Kind, Scope};
 pub(super) enum Endpoint {
     /// The listing of certificates of this kind.
     Listing(Kind),
+    /// `GET /zones`
+    Zones,
     /// `GET /zones/{id}`
     Zone,
     /// `GET /user/tokens/verify` or `GET /accounts/{id}/tokens/verify`
@@ -26,15 +28,16 @@ pub(super) enum Endpoint {
 }
 
 impl Endpoint {
-    /// Whether certificates are listed there.
+    /// Whether certificates or zones are listed there.
     pub(super) const fn is_listing(self) -> bool {
-        matches!(self, Self::Listing(_))
+        matches!(self, Self::Listing(_) | Self::Zones)
     }
 
     /// What a token needs for it.
     pub(super) fn permission(self) -> &'static str {
         match self {
             Self::Listing(kind) => source(kind).permission,
+            Self::Zones => "Zone → Zone → Read",
             Self::Zone => "Zone: Read on this zone",
             Self::TokenVerify => "to read itself, which every token has",
         }
@@ -44,13 +47,14 @@ impl Endpoint {
     pub(super) fn scope(self) -> Scope {
         match self {
             Self::Listing(kind) => kind.scope(),
-            Self::Zone | Self::TokenVerify => Scope::Zone,
+            Self::Zones | Self::Zone | Self::TokenVerify => Scope::Zone,
         }
     }
 
     fn label(self) -> &'static str {
         match self {
             Self::Listing(kind) => source(kind).endpoint,
+            Self::Zones => "zones",
             Self::Zone => "zone",
             Self::TokenVerify => "token_verify",
         }

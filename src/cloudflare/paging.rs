@@ -5,11 +5,11 @@
 
 use std::{
     collections::HashSet,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
+    hash::{DefaultHasher, Hash, Hasher as _},
 };
 
 use super::envelope::Page;
-use crate::model::{Baseline, Certificate, Comparison, Failure, Field, MissingIds, Reason};
+use crate::model::{Baseline, Certificate, Comparison, Failure, Field, MissingIds, Reason, Zone};
 
 /// What is asked for: the most that Cloudflare allows.
 const PER_PAGE: usize = 50;
@@ -47,6 +47,51 @@ impl Paged {
     }
 }
 
+/// What a list holds: an entry of it, or a part of one.
+pub(super) trait Item: Hash + Sized {
+    /// Its id; empty if it has none.
+    fn id(&self) -> &str;
+
+    /// Tells the entry that it is a part of from others; empty if it is the whole of one.
+    fn entry(&self) -> &str {
+        ""
+    }
+
+    /// Compares the whole list with what was known of it.
+    fn compare(_baseline: &Baseline, _items: &[Self]) -> Comparison {
+        Comparison::Believed { vanished: 0 }
+    }
+
+    /// The id of its entry.
+    fn entry_id(&self) -> &str {
+        match self.entry() {
+            "" => self.id(),
+            entry => entry,
+        }
+    }
+}
+
+impl Item for Certificate {
+    fn id(&self) -> &str {
+        self.id()
+    }
+
+    fn entry(&self) -> &str {
+        &self.texts[Field::Entry]
+    }
+
+    fn compare(baseline: &Baseline, items: &[Self]) -> Comparison {
+        baseline.compare(&items.iter().map(Self::id).collect())
+    }
+}
+
+/// Zones that are gone are not doubted here: it takes two discoveries to believe that.
+impl Item for Zone {
+    fn id(&self) -> &str {
+        self.id.as_str()
+    }
+}
+
 /// A million certificates in one zone; the usual quota is a hundred.
 /// A server that sends more is not listing certificates.
 const MAX_PAGES: usize = 20_000;
@@ -62,11 +107,11 @@ const PLAUSIBLE_EXCESS: usize = 20 * PER_PAGE;
 ///
 /// The second reading asks for one page after the other. Entries that are added during it can move others to later
 /// pages alone then, so none is missed, and a listing that only ever grows can be read however fast it does.
-#[derive(Debug, Default)]
-pub(super) struct Paging {
+#[derive(Debug)]
+pub(super) struct Paging<T = Certificate> {
     baseline: Baseline,
     paged: Paged,
-    pass: Pass,
+    pass: Pass<T>,
     /// Ids of the first reading, if it was not good enough.
     first: Option<HashSet<Box<str>>>,
     /// Page 1 has to be asked for once more before the second reading goes on, since ids came twice in the first.
@@ -76,21 +121,21 @@ pub(super) struct Paging {
 
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum Next<T = Certificate> {
     /// Ask for this page, beside those asked for already.
     Ask(usize),
     /// Wait for a page that was asked for.
     Wait,
     /// This is the listing.
-    Done(Whole),
+    Done(Whole<T>),
     /// It cannot be read.
     Failed(Unfit),
 }
 
 /// Every entry of a listing, in the order in which they came.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Whole {
-    pub(super) entries: Vec<Certificate>,
+pub(super) struct Whole<T = Certificate> {
+    pub(super) items: Vec<T>,
     /// The API promised fewer.
     pub(super) more_than_promised: bool,
     /// Usable certificates of the listing before that are not in this one.
@@ -149,7 +194,7 @@ impl From<Unfit> for Failure {
 
 /// One reading of all pages.
 #[derive(Debug)]
-struct Pass {
+struct Pass<T> {
     paged: Paged,
     /// One page after the other, to the end even if the total rises.
     in_order: bool,
@@ -170,7 +215,7 @@ struct Pass {
     largest_total: Option<usize>,
     /// Entries that came: each can be several certificates, or none.
     sent: usize,
-    certificates: Vec<Certificate>,
+    items: Vec<T>,
     /// Tell pages with equal entries, in any order.
     fingerprints: HashSet<u64>,
     /// A page was an earlier one over again.
@@ -194,7 +239,7 @@ struct Promise {
     pages: Option<usize>,
 }
 
-impl Default for Pass {
+impl<T> Default for Pass<T> {
     fn default() -> Self {
         Self {
             paged: Paged::default(),
@@ -209,7 +254,7 @@ impl Default for Pass {
             latest_total: None,
             largest_total: None,
             sent: 0,
-            certificates: Vec::new(),
+            items: Vec::new(),
             fingerprints: HashSet::new(),
             repeated: false,
             emptied: false,
@@ -221,14 +266,14 @@ impl Default for Pass {
     }
 }
 
-impl Paging {
+impl<T: Item> Paging<T> {
     /// Reads a listing of which so much is known.
     pub(super) fn new(paged: Paged, baseline: Baseline) -> Self {
-        Self { baseline, paged, pass: Pass { paged, ..Pass::default() }, ..Self::default() }
+        Self { baseline, paged, pass: Pass { paged, ..Pass::default() }, first: None, looks_again: false }
     }
 
     /// What to do now. Each page that this asks for has to be [`add`](Self::add)ed once.
-    pub(super) fn next(&mut self) -> Next {
+    pub(super) fn next(&mut self) -> Next<T> {
         if let Err(unfit) = self.pass.plausible() {
             return Next::Failed(unfit);
         }
@@ -267,13 +312,13 @@ impl Paging {
     }
 
     /// Takes the answer to an [`Ask`](Next::Ask).
-    pub(super) fn add(&mut self, number: usize, page: Page) {
+    pub(super) fn add(&mut self, number: usize, page: Page<T>) {
         self.pass.add(number, page);
     }
 }
 
-impl Pass {
-    fn add(&mut self, number: usize, page: Page) {
+impl<T: Item> Pass<T> {
+    fn add(&mut self, number: usize, page: Page<T>) {
         self.in_flight -= 1;
         let count = |number: Option<u64>| number.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
         let promise = Promise { entries: count(page.total_count), pages: count(page.total_pages) };
@@ -286,7 +331,7 @@ impl Pass {
             // Growing by doubling would take up to three times as much. What is promised need not come, and
             // memory that is never written to is none; so it does not matter either if there is not so much.
             let expected = promise.entries.unwrap_or_default().min(MAX_PAGES * PER_PAGE);
-            let _ = self.certificates.try_reserve_exact(expected);
+            let _ = self.items.try_reserve_exact(expected);
         } else if promise.entries.is_some() && promise.entries != self.promise.entries {
             self.total_changed = true;
         }
@@ -309,20 +354,20 @@ impl Pass {
             return;
         }
         self.sent += page.entries;
-        self.certificates.extend(page.certificates);
+        self.items.extend(page.items);
     }
 
     /// The ids of the entries so far, each as often as it came.
     fn entry_ids(&self) -> impl Iterator<Item = &str> {
         // The certificates of an entry follow each other.
         let mut last = "";
-        let entries = self.certificates.iter().filter(move |certificate| {
-            let entry = &certificate.texts[Field::Entry];
+        let entries = self.items.iter().filter(move |item| {
+            let entry = item.entry();
             let is_next = entry != last || entry.is_empty();
             last = entry;
             is_next
         });
-        entries.map(Certificate::entry_id).filter(|id| !id.is_empty())
+        entries.map(Item::entry_id).filter(|id| !id.is_empty())
     }
 
     /// Whether one more request may go out beside those in flight.
@@ -447,7 +492,7 @@ impl Pass {
                 return Err(Unfit::Changing);
             }
         }
-        match baseline.compare(&self.certificates.iter().map(Certificate::id).collect()) {
+        match T::compare(baseline, &self.items) {
             Comparison::Believed { vanished } => Ok(vanished),
             Comparison::Doubted(missing) => {
                 let known = baseline.listing.as_ref().map_or(0, |listing| listing.certificates().len());
@@ -457,26 +502,26 @@ impl Pass {
     }
 
     /// All that was read, once it was found to be the whole list.
-    fn whole(mut self, vanished: u64) -> Whole {
+    fn whole(mut self, vanished: u64) -> Whole<T> {
         if self.moved() {
             let mut seen = HashSet::new();
             // From behind, since what was read last counts.
-            let came_again: Vec<bool> = self.certificates.iter().rev().map(|entry| !seen.insert(entry.id())).collect();
+            let came_again: Vec<bool> = self.items.iter().rev().map(|item| !seen.insert(item.id())).collect();
             let mut came_again = came_again.into_iter().rev();
-            let before = self.certificates.len();
-            self.certificates.retain(|entry| !came_again.next().unwrap_or_default() || entry.id().is_empty());
-            self.sent -= before - self.certificates.len();
+            let before = self.items.len();
+            self.items.retain(|item| !came_again.next().unwrap_or_default() || item.id().is_empty());
+            self.sent -= before - self.items.len();
         }
         let more_than_promised = self.latest_total.is_some_and(|promised| promised < self.sent);
-        Whole { entries: self.certificates, more_than_promised, vanished }
+        Whole { items: self.items, more_than_promised, vanished }
     }
 }
 
-fn fingerprint(page: &Page) -> u64 {
+fn fingerprint<T: Item>(page: &Page<T>) -> u64 {
     // A sum, so that the order does not matter.
-    page.certificates.iter().fold(page.skipped.wrapping_add(page.entries as u64), |sum: u64, entry| {
+    page.items.iter().fold(page.skipped.wrapping_add(page.entries as u64), |sum: u64, item| {
         let mut hasher = DefaultHasher::new();
-        entry.hash(&mut hasher);
+        item.hash(&mut hasher);
         sum.wrapping_add(hasher.finish())
     })
 }
@@ -563,7 +608,7 @@ mod tests {
     fn a_sane_listing_costs_one_request_for_fifty_certificates() {
         for (n, requests) in [(0, 1), (1, 1), (49, 1), (50, 1), (51, 2), (100, 2), (237, 5), (10_000, 200)] {
             let (whole, asked) = in_order(honest(n, 50));
-            assert_eq!((whole.map(|whole| whole.entries.len()), asked), (Ok(n), requests), "{n}");
+            assert_eq!((whole.map(|whole| whole.items.len()), asked), (Ok(n), requests), "{n}");
         }
     }
 
@@ -746,17 +791,17 @@ mod tests {
         ];
         for (name, answer, expected, requests) in rows {
             let (got, asked) = in_order(answer);
-            assert_eq!((got.map(|whole| whole.entries.len()), asked), (expected, requests), "{name}");
+            assert_eq!((got.map(|whole| whole.items.len()), asked), (expected, requests), "{name}");
         }
     }
 
     #[test]
     fn what_was_listed_before_is_missed_and_believed_when_it_is_missing_again() {
-        let before = |ids: std::ops::Range<usize>| Some(Arc::new(Listing::new(page(ids, None, None).certificates)));
+        let before = |ids: std::ops::Range<usize>| Some(Arc::new(Listing::new(page(ids, None, None).items)));
         let id = |id: usize| format!("{id:036}").into_boxed_str();
         let list = |baseline: &Baseline, n| {
             let (whole, asked) = read_after(baseline.clone(), 4, |_| 0, honest(n, 50));
-            (whole.map(|whole| (whole.entries.len(), whole.vanished)), asked)
+            (whole.map(|whole| (whole.items.len(), whole.vanished)), asked)
         };
         let baseline = Baseline { listing: before(0..120), completed: 0, missing: None };
         assert_eq!(list(&baseline, 120), (Ok((120, 0)), 3));
@@ -800,7 +845,7 @@ mod tests {
                 }
                 page(slice(list.len(), 50, p).map(|place| list[place]), Some(list.len() as u64), None)
             });
-            let mut ids: Vec<usize> = whole.unwrap().entries.iter().map(|entry| entry.id().parse().unwrap()).collect();
+            let mut ids: Vec<usize> = whole.unwrap().items.iter().map(|entry| entry.id().parse().unwrap()).collect();
             ids.sort_unstable();
             prop_assert!(ids.windows(2).all(|pair| pair[0] < pair[1]), "an id is there twice");
             let known = known.into_inner();
@@ -818,7 +863,7 @@ mod tests {
                 page(slice(n, size, p), tells_count.then_some(n as u64), tells_pages.then(|| n.div_ceil(size) as u64))
             });
             // A single full page without any total looks like a server that repeats itself.
-            let mut ids: Vec<_> = whole.unwrap().entries.into_iter().map(|entry| entry.id().parse::<usize>().unwrap()).collect();
+            let mut ids: Vec<_> = whole.unwrap().items.into_iter().map(|entry| entry.id().parse::<usize>().unwrap()).collect();
             ids.sort_unstable();
             prop_assert_eq!(ids, (0..n).collect::<Vec<_>>());
             if tells_count {
@@ -835,8 +880,8 @@ mod tests {
             let (whole, asked) = read(concurrency, |n| random.usize(..n), |p, _| page(slice(n, size, p), count, pages));
             prop_assert!(asked <= 2 * (n.div_ceil(size) + concurrency + 1), "{} requests", asked);
             if let Ok(whole) = whole {
-                let ids: HashSet<_> = whole.entries.iter().map(|entry| entry.id().parse::<usize>().unwrap()).collect();
-                prop_assert_eq!(ids.len(), whole.entries.len());
+                let ids: HashSet<_> = whole.items.iter().map(|entry| entry.id().parse::<usize>().unwrap()).collect();
+                prop_assert_eq!(ids.len(), whole.items.len());
                 prop_assert!(ids.iter().all(|id| *id < n));
                 // It may stop early only where the API itself says that this was all.
                 prop_assert!(ids.len() == n || count == Some(ids.len() as u64) || (count.is_none() && pages == Some(1) && ids.len() < PER_PAGE));
@@ -854,7 +899,7 @@ mod tests {
             });
             prop_assert!(asked < 5_000);
             if let Ok(whole) = whole {
-                prop_assert!(whole.entries.iter().all(|entry| given.contains(&entry.id().parse::<usize>().unwrap())));
+                prop_assert!(whole.items.iter().all(|entry| given.contains(&entry.id().parse::<usize>().unwrap())));
             }
         }
     }

@@ -22,7 +22,7 @@ use super::{
     response,
     transport::Response,
 };
-use crate::model::{Certificate, Expiry, Field, Kind, Listing, MAX_TEXT_CHARS, clean};
+use crate::model::{Baseline, Certificate, Expiry, Field, Kind, Listing, MAX_TEXT_CHARS, clean};
 
 fn client_certificates(body: &[u8]) -> Body<Page> {
     (source(Kind::Client).read_page)(body)
@@ -33,7 +33,7 @@ pub fn answer(bytes: &[u8]) {
     let read = client_certificates(bytes);
     match &read {
         Body::Good(page) => {
-            page.certificates.iter().for_each(assert_harmless);
+            page.items.iter().for_each(assert_harmless);
         }
         Body::Refused(refusal) => {
             assert_harmless_sentence(&refusal.words);
@@ -62,7 +62,7 @@ pub fn answer(bytes: &[u8]) {
         if let Body::Good(page) = &read {
             assert_eq!(value["success"], true);
             assert_eq!(
-                page.certificates.len(),
+                page.items.len(),
                 value["result"].as_array().map_or(0, |items| items.len().min(Paged::Numbered.max_entries() + 1))
             );
         }
@@ -71,14 +71,14 @@ pub fn answer(bytes: &[u8]) {
             (Body::Good(page), Value::Bool(true), Value::Array(items)) => {
                 let mut ids = items.iter().map(|item| clean(item["id"].as_str().unwrap_or_default()));
                 assert!(
-                    page.certificates.iter().all(|entry| ids.next().as_deref() == Some(entry.id())),
+                    page.items.iter().all(|entry| ids.next().as_deref() == Some(entry.id())),
                     "an entry is lost in {written}"
                 );
                 let count = &value["result_info"]["total_count"];
                 assert_eq!(page.total_count, count.as_u64());
             }
             (Body::Good(page), Value::Bool(true), Value::Null) => {
-                assert_eq!((page.certificates.len(), page.total_count), (0, Some(0)));
+                assert_eq!((page.items.len(), page.total_count), (0, Some(0)));
             }
             (Body::Unreadable(_), Value::Bool(true), result) => assert!(!result.is_array(), "{written}"),
             (Body::Refused(_), Value::Bool(false), _) | (Body::Unreadable(_), _, _) => {}
@@ -91,9 +91,9 @@ pub fn answer(bytes: &[u8]) {
 fn another_kind(bytes: &[u8]) {
     let kind = Kind::ALL[bytes.len() % Kind::ALL.len()];
     let Body::Good(page) = (source(kind).read_page)(bytes) else { return };
-    page.certificates.iter().for_each(assert_harmless);
-    assert!(page.certificates.iter().all(|certificate| kind.statuses().contains(&certificate.status)));
-    let listing = Listing::of(kind, page.certificates);
+    page.items.iter().for_each(assert_harmless);
+    assert!(page.items.iter().all(|certificate| kind.statuses().contains(&certificate.status)));
+    let listing = Listing::of(kind, page.items);
     let of_entries: u64 = kind.statuses().iter().map(|&status| listing.count(status)).sum();
     assert!(of_entries <= listing.certificates().len() as u64);
     // One that is in use is superseded by none.
@@ -149,7 +149,7 @@ pub fn listing(bytes: &[u8]) {
     let pages = (tells & 2 == 0).then_some(if tells & 8 == 0 { n.div_ceil(size) } else { lie });
     let mut honest = tells & 12 == 0;
 
-    let mut paging = Paging::default();
+    let mut paging = Paging::new(Paged::Numbered, Baseline::default());
     let (mut in_flight, mut asked) = (Vec::new(), 0);
     // Of the reading that is under way.
     let (mut readings, mut last_asked, mut given, mut promised) = (0, 0, HashSet::new(), None);
@@ -202,7 +202,7 @@ pub fn listing(bytes: &[u8]) {
                 let total = |number: Option<usize>| number.map(|number| number as u64);
                 let page = Page {
                     entries: entries.len(),
-                    certificates: entries,
+                    items: entries,
                     skipped: 0,
                     total_count: total(count),
                     total_pages: total(pages),
@@ -234,7 +234,7 @@ pub fn listing(bytes: &[u8]) {
         ids.dedup();
         ids
     };
-    let mut ids: Vec<usize> = whole.entries.iter().map(|entry| entry.id().parse().unwrap()).collect();
+    let mut ids: Vec<usize> = whole.items.iter().map(|entry| entry.id().parse().unwrap()).collect();
     ids.sort_unstable();
     // Where totals go up and down, it is not known which of them is right.
     let least = if totals.is_sorted() { totals.first() } else { totals.iter().max() }.copied();
@@ -261,7 +261,7 @@ pub fn listing(bytes: &[u8]) {
 /// Entries of which nothing is known but their ids, which are their places here.
 static ENTRIES: LazyLock<Vec<Certificate>> =
     LazyLock::new(|| match client_certificates(br#"{"success":true,"result":[{}]}"#) {
-        Body::Good(page) => (0..64).map(|id| with_id(&page.certificates[0], id)).collect(),
+        Body::Good(page) => (0..64).map(|id| with_id(&page.items[0], id)).collect(),
         other => panic!("{other:?}"),
     });
 

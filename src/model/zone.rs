@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::ScopeId;
 
 /// A zone that a credential sees.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Zone {
     /// Cloudflare's id of it.
@@ -21,7 +21,7 @@ pub struct Zone {
 }
 
 /// An account, as its zones describe it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Account {
     /// Cloudflare's id of it.

@@ -10,7 +10,7 @@ use crate::model::Listing;
 fn listing(kind: Kind, entries: &Value) -> Listing {
     let body = json!({"success": true, "errors": [], "messages": [], "result": entries});
     match (source(kind).read_page)(body.to_string().as_bytes()) {
-        Body::Good(page) => Listing::of(kind, page.certificates),
+        Body::Good(page) => Listing::of(kind, page.items),
         other => panic!("{other:?}"),
     }
 }
