@@ -79,7 +79,8 @@ fn exposition(zones: Vec<Arc<TargetState>>) -> Exposition {
 
 #[divan::bench(args = [(1, 10_000), (1, 100_000), (1_000, 100)], max_time = 10)]
 fn everything(bencher: Bencher<'_, '_>, (n, size): (u32, usize)) {
-    let (nothing, snapshot) = (Exposition::new(settings()), Arc::new(Snapshot { targets: zones(n, size), ..Snapshot::default() }));
+    let (nothing, snapshot) =
+        (Exposition::new(settings()), Arc::new(Snapshot { targets: zones(n, size), ..Snapshot::default() }));
     bencher.bench(|| nothing.next(black_box(snapshot.clone()), NOW));
 }
 

@@ -28,10 +28,10 @@ use crate::{
     model::{Scope, Shard, Status, Target, clean},
     server::{ListenAddress, TelemetryPath},
 };
+pub use discovery::DiscoverySettings;
 pub use document::parse_duration;
 use document::{Mistake, Place, Report, Section, boolean, duration, integer, may_be_secret, parsed, quoted, text_as};
 use suggestion::remedy;
-pub use discovery::DiscoverySettings;
 pub use targets::{PollDefaults, remedy_for_kind};
 
 /// A configuration in which every setting is valid.

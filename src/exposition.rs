@@ -10,6 +10,7 @@
 //! times as long. Counters of requests and the like are not here but in the registry of the `prometheus` crate.
 
 mod block;
+mod discovery;
 mod families;
 mod gzip;
 pub(crate) mod json;
@@ -176,10 +177,11 @@ impl Exposition {
     }
 }
 
-/// Writes every metric of the program itself that is not in the registry, at this Unix second.
+/// Writes every metric of the program itself that is not in the registry, at this Unix second, and those of the
+/// discovery of zones.
 #[must_use]
-pub fn render_program(now: i64) -> String {
-    let mut text = String::new();
+pub fn render_program(snapshot: &Snapshot, now: i64) -> String {
+    let mut text = discovery::render(&snapshot.discoveries);
     let name = "cloudflare_cert_exporter_clock_timestamp_seconds";
     let help =
         "The exporter's own clock at the scrape, as Unix time in seconds. Its other times are read from this clock.";

@@ -5,6 +5,7 @@
 //!
 //! - [`cli`]: the commands.
 //! - `run`: the daemon, which is the one place that joins the parts.
+//! - `inventory`: what there is to poll.
 //! - `reload`: another configuration while the program runs; `restart`: what a restart finds again; `runtime_file`:
 //!   where the running daemon answers.
 //! - [`config`]: the configuration file; [`server`]: HTTP.
@@ -19,6 +20,7 @@ pub mod cli;
 pub mod cloudflare;
 pub mod config;
 pub mod exposition;
+mod inventory;
 pub mod model;
 pub mod poller;
 #[cfg(any(test, fuzzing))]

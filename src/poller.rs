@@ -20,7 +20,10 @@ use schedule::{Planned, Schedule};
 use crate::{
     cloudflare::{Priority, requests_for},
     log_throttle::LogThrottle,
-    model::{Baseline, Cause, DeadToken, DiscoveryState, Failure, Listing, MissingIds, Reason, Scope, Snapshot, Target, TargetState},
+    model::{
+        Baseline, Cause, DeadToken, DiscoveryState, Failure, Listing, MissingIds, Reason, Scope, Snapshot, Target,
+        TargetState,
+    },
 };
 
 /// How often the loop shows that it lives, and looks at whether the budget carries the zones.
@@ -245,6 +248,14 @@ impl<C: PartialEq> Targets<C> {
     }
 
     fn change(&mut self, plan: Arc<Plan<C>>) {
+        let of = |plan: &Plan<C>| (plan.requests_per_5m, plan.clients.clone());
+        if plan.targets == self.plan.targets && of(&plan) == of(&self.plan) {
+            self.snapshots.send_modify(|snapshot| {
+                Arc::make_mut(snapshot).discoveries = Arc::clone(&plan.discoveries);
+            });
+            self.plan = plan;
+            return;
+        }
         let before = self.snapshots.borrow().targets.clone();
         let places: HashMap<_, _> =
             before.iter().enumerate().map(|(place, state)| (state.target.key(), place)).collect();

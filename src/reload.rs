@@ -3,14 +3,14 @@
 //! What listens and where state is kept stays as it was at the start; that is logged. All else is replaced here, and so is
 //! what is in the files of secrets and certificate authorities, whenever they change.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use prometheus::{IntGauge, Registry};
 use tokio::{
     sync::watch,
     task::{JoinError, JoinSet},
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 use tracing::{dispatcher, instrument::WithSubscriber as _, subscriber::NoSubscriber};
 
@@ -18,7 +18,8 @@ use crate::{
     cloudflare::{CaFile, Client, ClientMaker, Clients, Credential},
     config::{Config, ConfigErrors},
     exposition::SeriesSettings,
-    model::Snapshot,
+    inventory::{DueDiscovery, Inventory},
+    model::{Failure, Snapshot, Zone},
     poller::Plan,
     systemd,
 };
@@ -33,14 +34,15 @@ pub type LoadConfig = dyn Fn() -> Result<Config, ConfigErrors> + Send + Sync;
 pub(crate) struct Reloader {
     load: Arc<LoadConfig>,
     config: Config,
+    inventory: Inventory,
     /// What takes a restart, as it was at the start.
     requires_restart: [(&'static str, String); 6],
     maker: ClientMaker,
     plan: watch::Sender<Arc<Plan<Client>>>,
     series: watch::Sender<SeriesSettings>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
-    /// Watch the files of secrets and certificate authorities, and when tokens expire.
-    watchers: JoinSet<FileChange>,
+    /// Watch the files of secrets and certificate authorities, and when tokens expire, and discover zones.
+    watchers: JoinSet<Change>,
     metrics: ReloadMetrics,
     logged: ReloadLog,
 }
@@ -53,10 +55,14 @@ pub(crate) enum ReloadTrigger {
     Request,
 }
 
-/// What a file holds that changed.
-pub(crate) enum FileChange {
+/// What changed outside, and changes what is polled or how.
+pub(crate) enum Change {
+    /// A file holds another secret.
     Secret(Arc<Credential>),
+    /// A file holds other certificate authorities.
     Authorities(Arc<CaFile>),
+    /// Zones were discovered with the credential of this name, or could not be.
+    Discovered(Arc<str>, Result<Vec<Zone>, Failure>),
 }
 
 impl Reloader {
@@ -64,6 +70,7 @@ impl Reloader {
     pub(crate) fn new(
         load: Arc<LoadConfig>,
         config: Config,
+        inventory: Inventory,
         maker: ClientMaker,
         clients: Clients,
         snapshots: watch::Receiver<Arc<Snapshot>>,
@@ -73,13 +80,14 @@ impl Reloader {
             load,
             requires_restart: requires_restart(&config),
             maker,
-            plan: watch::Sender::new(Arc::new(plan(&config, clients))),
+            plan: watch::Sender::new(Arc::new(plan(&config, &inventory, clients))),
             series: watch::Sender::new(config.series.clone()),
             snapshots,
             watchers: JoinSet::new(),
             metrics,
             logged: ReloadLog::default(),
             config,
+            inventory,
         };
         reloader.watch();
         reloader
@@ -135,43 +143,73 @@ impl Reloader {
         // What these still find out is about secrets of before.
         self.watchers.shutdown().await;
         clients.values().for_each(|client| client.take_over());
-        self.plan.send_replace(Arc::new(plan(&self.config, clients)));
-        // When a snapshot has these zones, no poll of others goes on. An error means that the loop is gone, and with it
-        // this daemon, at once.
-        let shown =
-            |snapshot: &Arc<Snapshot>| snapshot.targets.iter().map(|state| &state.target).eq(&self.config.targets);
-        let _ = self.snapshots.wait_for(shown).await;
-        self.drop_stale_state(&before);
+        self.inventory.reconfigure(&self.config);
+        self.publish(clients).await;
+        self.drop_state_of_credentials(&before);
         self.watch();
         Ok(())
     }
 
-    /// Waits until a file holds another secret, or other certificate authorities.
+    /// Has the poll loop go over to what the inventory holds now, and removes the state of what it no longer holds.
+    async fn publish(&mut self, clients: Clients) {
+        let plan = Arc::new(plan(&self.config, &self.inventory, clients));
+        let before = self.plan.send_replace(Arc::clone(&plan));
+        // When a snapshot has these targets, no poll of others goes on. An error means that the loop is gone, and with it
+        // this daemon, at once.
+        let shown = |snapshot: &Arc<Snapshot>| snapshot.targets.iter().map(|state| &state.target).eq(&plan.targets);
+        let _ = self.snapshots.wait_for(shown).await;
+        if let Some(directory) = &self.maker.directory {
+            let kept: HashSet<_> = plan.targets.iter().map(|target| target.key()).collect();
+            let gone = before.targets.iter().filter(|target| !kept.contains(&target.key()));
+            gone.for_each(|target| directory.target(target).forget());
+        }
+    }
+
+    /// Takes what came of a discovery. It is saved before anything follows from it, so that a restart finds its zones.
+    pub(crate) async fn discovered(&mut self, credential: &str, outcome: Result<Vec<Zone>, Failure>) {
+        let now = (self.maker.now)();
+        let is_good = outcome.is_ok();
+        self.inventory.discovered(credential, outcome, now.timestamp());
+        if let Some(directory) = self.maker.directory.as_ref().filter(|_| is_good) {
+            self.inventory.save(directory, credential, now).await;
+        }
+        let before = Arc::clone(&self.plan.borrow());
+        self.publish(before.clients.clone()).await;
+        self.watch_discoveries(Some(credential));
+        if !before.targets.iter().any(|target| *target.credential == *credential) {
+            self.watch_token(&before.clients[credential]);
+        }
+    }
+
+    /// Waits until something changes outside.
     ///
     /// # Errors
-    /// If what watches the files ended.
-    pub(crate) async fn file_changed(&mut self) -> Result<FileChange, JoinError> {
+    /// If what watches for it ended.
+    pub(crate) async fn changed(&mut self) -> Result<Change, JoinError> {
         match self.watchers.join_next().await {
             Some(ended) => ended,
             None => std::future::pending().await,
         }
     }
 
-    /// Goes over to what a file holds.
-    pub(crate) async fn apply_file(&mut self, change: FileChange) {
+    /// Goes over to what changed.
+    pub(crate) async fn follow(&mut self, change: Change) {
         let mut config = self.config.clone();
         match &change {
-            FileChange::Authorities(file) => config.api.ca_file = Some(Arc::clone(file)),
-            FileChange::Secret(new) => {
+            Change::Discovered(credential, outcome) => {
+                return self.discovered(&Arc::clone(credential), outcome.clone()).await;
+            }
+            Change::Authorities(file) => config.api.ca_file = Some(Arc::clone(file)),
+            Change::Secret(new) => {
                 let old = config.credentials.iter_mut().filter(|old| old.name() == new.name());
                 old.for_each(|old| *old = Arc::clone(new));
             }
         }
         match (self.apply(move || Ok(config)).await, &change) {
-            (Ok(()), FileChange::Authorities(_)) => {
+            (Ok(()), Change::Authorities(_)) => {
                 tracing::info!("The certificate authorities in api.ca_file changed and are used from now on.");
             }
-            (Ok(()), FileChange::Secret(_)) => {}
+            (Ok(()), _) => {}
             (Err(error), _) => {
                 tracing::warn!(%error, "No connections can be made with what a file holds now. It is tried again.");
                 self.watchers.spawn(async move {
@@ -185,29 +223,48 @@ impl Reloader {
     /// Watches what is in use now.
     fn watch(&mut self) {
         if let Some(file) = self.config.api.ca_file.clone() {
-            self.watchers.spawn(async move { FileChange::Authorities(file.changed().await) });
+            self.watchers.spawn(async move { Change::Authorities(file.changed().await) });
         }
         for credential in self.config.credentials.iter().filter(|credential| credential.is_in_a_file()) {
             let credential = Arc::clone(credential);
-            self.watchers.spawn(async move { FileChange::Secret(credential.changed().await) });
+            self.watchers.spawn(async move { Change::Secret(credential.changed().await) });
         }
-        for client in self.plan.borrow().clients.values() {
-            let credential = client.credential();
-            let zone = self.config.targets.iter().find(|zone| zone.credential == *credential.name());
-            if let Some(zone) = zone.filter(|_| credential.is_token()) {
-                let (client, zone) = (Arc::clone(client), Arc::clone(zone));
-                self.watchers.spawn(async move { match client.watch_token(&zone).await {} });
-            }
+        let plan = Arc::clone(&self.plan.borrow());
+        plan.clients.values().for_each(|client| self.watch_token(client));
+        self.watch_discoveries(None);
+    }
+
+    /// Keeps up with when a token expires, once there is something that it lists.
+    fn watch_token(&mut self, client: &Arc<Client>) {
+        let credential = client.credential();
+        let plan = self.plan.borrow();
+        let target = plan.targets.iter().find(|target| target.credential == *credential.name());
+        if let Some(target) = target.filter(|_| credential.is_token()) {
+            let (client, target) = (Arc::clone(client), Arc::clone(target));
+            self.watchers.spawn(async move { match client.watch_token(&target).await {} });
         }
     }
 
-    fn drop_stale_state(&self, before: &Config) {
+    /// Makes the discoveries when they are due: those with this credential, or all.
+    fn watch_discoveries(&mut self, credential: Option<&str>) {
+        let due = self.inventory.due().filter(|due| credential.is_none_or(|credential| *due.credential == *credential));
+        for DueDiscovery { credential, filter, due, priority } in due {
+            // The configuration holds each of these credentials, and each has a client.
+            let client = Arc::clone(&self.plan.borrow().clients[&credential]);
+            self.watchers.spawn(async move {
+                sleep_until(due).await;
+                Change::Discovered(credential, client.zones(&filter, priority).await)
+            });
+        }
+    }
+
+    fn drop_state_of_credentials(&self, before: &Config) {
         let Some(directory) = &self.maker.directory else { return };
-        let zones = before.targets.iter().filter(|old| !self.config.targets.iter().any(|new| new.key() == old.key()));
-        zones.for_each(|zone| directory.target(zone).forget());
         let is_gone = |old: &&Arc<Credential>| !self.config.credentials.iter().any(|new| new.name() == old.name());
-        let credentials = before.credentials.iter().filter(is_gone);
-        credentials.for_each(|credential| directory.credential(credential.name()).forget());
+        for credential in before.credentials.iter().filter(is_gone) {
+            directory.credential(credential.name()).forget();
+            directory.discovery(credential.name()).forget();
+        }
     }
 
     /// Says what is not as it was at the start, and stays so.
@@ -223,9 +280,14 @@ impl Reloader {
     }
 }
 
-/// What is polled with a configuration and its clients.
-fn plan(config: &Config, clients: Clients) -> Plan<Client> {
-    Plan { targets: config.targets.clone(), clients, requests_per_5m: config.api.requests_per_5m, discoveries: Arc::default() }
+/// What is polled, and with which clients.
+fn plan(config: &Config, inventory: &Inventory, clients: Clients) -> Plan<Client> {
+    Plan {
+        targets: inventory.targets(),
+        clients,
+        requests_per_5m: config.api.requests_per_5m,
+        discoveries: inventory.states(),
+    }
 }
 
 /// What takes a restart, by its key.

@@ -9,13 +9,16 @@ use tokio::time::Instant;
 
 use crate::{
     config::Config,
+    inventory::Inventory,
     model::{Target, TargetState},
     state::{Directory, SavedTarget},
 };
 
 /// What there is to begin with.
 pub(crate) struct Restored {
-    /// A state for each configured zone.
+    /// With the zones that were discovered.
+    pub(crate) inventory: Inventory,
+    /// A state for each of its targets.
     pub(crate) targets: Vec<Arc<TargetState>>,
     /// In how many milliseconds each of them is due, negative if that was before now; `None` if it was never listed.
     pub(crate) due_in: Vec<Option<i64>>,
@@ -24,16 +27,23 @@ pub(crate) struct Restored {
 impl Restored {
     /// For a daemon that keeps no state.
     pub(crate) fn nothing(config: &Config) -> Self {
-        let targets = config.targets.iter().map(|target| Arc::new(TargetState::new(target.clone())));
-        Self { targets: targets.collect(), due_in: Vec::new() }
+        let inventory = Inventory::new(config);
+        let targets = inventory.targets().into_iter().map(|target| Arc::new(TargetState::new(target)));
+        Self { targets: targets.collect(), due_in: Vec::new(), inventory }
     }
 }
 
-/// Every zone as the process before left it; what is no longer configured is removed.
+/// Every zone as the process before left it; what is no longer watched is removed.
 pub(crate) fn restore(directory: &Directory, config: &Config, now: DateTime<Utc>) -> Restored {
-    let zones = config.targets.iter().map(|zone| directory.target(zone));
-    let credentials = config.credentials.iter().map(|credential| directory.credential(credential.name()));
-    directory.keep_only(zones.chain(credentials));
+    let mut inventory = Inventory::new(config);
+    inventory.restore(directory, now);
+    let all = inventory.targets();
+    // As long as it is not known which zones there are, none is taken for gone.
+    if inventory.is_complete() {
+        let targets = all.iter().map(|target| directory.target(target));
+        let credentials = config.credentials.iter().map(|credential| directory.credential(credential.name()));
+        directory.keep_only(targets.chain(credentials).chain(inventory.slots(directory)));
+    }
     let runtime = tokio::runtime::Handle::current();
     let restored = |zone: &Arc<Target>| {
         let slot = directory.target(zone);
@@ -54,17 +64,17 @@ pub(crate) fn restore(directory: &Directory, config: &Config, now: DateTime<Utc>
         (Arc::new(state), Some(due_in))
     };
     // Nothing is shown before all are read, so every processor helps. A share each is not quite fair and good enough.
-    let share = config.targets.len().div_ceil(thread::available_parallelism().map_or(1, NonZero::get)).max(1);
+    let share = all.len().div_ceil(thread::available_parallelism().map_or(1, NonZero::get)).max(1);
     let (targets, due_in): (Vec<_>, Vec<_>) = thread::scope(|scope| {
         let read = |zones: &[Arc<Target>]| zones.iter().map(&restored).collect::<Vec<_>>();
-        let readers: Vec<_> = config.targets.chunks(share).map(|zones| scope.spawn(move || read(zones))).collect();
+        let readers: Vec<_> = all.chunks(share).map(|zones| scope.spawn(move || read(zones))).collect();
         readers.into_iter().flat_map(|reader| reader.join().unwrap_or_else(|panic| resume_unwind(panic))).unzip()
     });
     let restored = due_in.iter().flatten().count();
     if restored > 0 {
         tracing::info!(restored, targets = targets.len(), "The last good listings were restored.");
     }
-    Restored { targets, due_in }
+    Restored { inventory, targets, due_in }
 }
 
 /// Puts on disk what is known of a target that was polled well.

@@ -21,7 +21,7 @@ use crate::{
     config::{Config, Listening},
     model::{Baseline, Failure, Reason, Snapshot, Target, TargetState, UnusableClock, usable_time},
     poller::{Fetched, Job, Poller, ZoneNameLookup},
-    reload::{FileChange, LoadConfig, ReloadMetrics, ReloadTrigger, Reloader},
+    reload::{Change, LoadConfig, ReloadMetrics, ReloadTrigger, Reloader},
     restart::{Restored, restore, save},
     runtime_file::RuntimeFile,
     server::{self, BindError, Heartbeats, ReloadReply},
@@ -233,13 +233,15 @@ fn serve(
     stop: watch::Receiver<bool>,
 ) -> RunningDaemon {
     let DaemonParts { config, maker, clients, directory, listeners, access, restored, .. } = parts;
-    let (snapshots, latest) = watch::channel(Arc::new(Snapshot { targets: restored.targets, ..Snapshot::default() }));
+    let discoveries = restored.inventory.states();
+    let (snapshots, latest) = watch::channel(Arc::new(Snapshot { targets: restored.targets, discoveries }));
     let poll_heartbeat = watch::Sender::new(Instant::now());
     let heartbeats = Heartbeats::new(poll_heartbeat.subscribe());
     let (request_reload, reload_requests) = mpsc::unbounded_channel();
     let telemetry_path = config.telemetry_path.clone();
     let request_reload = config.enable_lifecycle.then_some(request_reload);
-    let reloader = Reloader::new(load, config, maker, clients, latest.clone(), parts.reload_metrics);
+    let reloader =
+        Reloader::new(load, config, restored.inventory, maker, clients, latest.clone(), parts.reload_metrics);
 
     let sources = server::Sources {
         snapshots: latest,
@@ -281,8 +283,8 @@ fn serve(
 enum ConfigChange {
     /// The configuration is read again; the client that asked for it gets the outcome.
     Reload(ReloadTrigger, Option<ReloadReply>),
-    /// A file holds another secret or other authorities.
-    File(FileChange),
+    /// Something changed outside.
+    Outside(Change),
 }
 
 /// Follows signals, requests and changed files until the daemon has to stop or a part of it ends. Then finishes the
@@ -307,7 +309,7 @@ async fn supervise(
             }
             ended = &mut running.server => return ended?.map_err(RunError::Server),
             Some(ended) = running.polling.join_next() => match ended? {},
-            changed = running.reloader.file_changed() => ConfigChange::File(changed?),
+            changed = running.reloader.changed() => ConfigChange::Outside(changed?),
             () = running.heartbeats.server_works(), if !is_ready => {
                 systemd::ready();
                 is_ready = true;
@@ -337,7 +339,7 @@ async fn supervise(
 
 async fn handle(reloader: &mut Reloader, change: ConfigChange) {
     match change {
-        ConfigChange::File(change) => reloader.apply_file(change).await,
+        ConfigChange::Outside(change) => reloader.follow(change).await,
         ConfigChange::Reload(by, reply) => {
             let outcome = reloader.reload(by).await;
             if let Some(reply) = reply {

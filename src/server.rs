@@ -257,9 +257,12 @@ async fn reload_configuration(sender: &mpsc::UnboundedSender<ReloadReply>) -> Re
 
 async fn ready(State(served): State<Arc<Served>>) -> Response {
     let latest = served.exposition.latest();
-    let (untried, zones) = (latest.snapshot().untried(), latest.snapshot().targets.len());
-    if untried == 0 {
-        return "Ready.\n".into_response();
-    }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("{untried} of {zones} zones were not polled yet.\n")).into_response()
+    let snapshot = latest.snapshot();
+    let (untried, targets) = (snapshot.untried(), snapshot.targets.len());
+    let why = match snapshot.undiscovered() {
+        0 if untried == 0 => return "Ready.\n".into_response(),
+        0 => format!("{untried} of {targets} zones were not polled yet.\n"),
+        _ => "The zones were not discovered yet.\n".to_owned(),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
 }

@@ -1,4 +1,4 @@
-//! What survives a restart: a file for each target and each credential, in one directory.
+//! What survives a restart: a file for each target, each credential and the zones that it sees, in one directory.
 //!
 //! Files are JSON, replaced whole and read with suspicion. One that is torn, foreign or of a newer format is reported
 //! and kept aside, and costs only what was in it. A disk that fails costs a log line and a metric, never a poll. What a
@@ -6,6 +6,7 @@
 //! PEM and no signing request is in any of them.
 
 mod directory;
+mod discovery;
 mod file;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
@@ -29,6 +30,7 @@ use self::{
 use crate::model::Target;
 
 pub use directory::InUse;
+pub use discovery::SavedDiscovery;
 pub use target::SavedTarget;
 
 /// A directory for the state of this process alone.
@@ -61,12 +63,23 @@ impl Directory {
         }
     }
 
-    /// Where a credential is kept. Its name can be any text, so a part of it and a sum stand for it.
+    /// Where a credential is kept.
     #[must_use]
     pub fn credential(&self, name: &str) -> Slot {
+        self.of_credential("credential", name)
+    }
+
+    /// Where the zones are kept that were discovered with a credential.
+    #[must_use]
+    pub fn discovery(&self, credential: &str) -> Slot {
+        self.of_credential("discovery", credential)
+    }
+
+    /// The name of a credential can be any text, so a part of it and a sum stand for it.
+    fn of_credential(&self, what: &str, name: &str) -> Slot {
         let safe = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
         let (part, sum) = (name.chars().take(40).map(safe).collect::<String>(), crc32fast::hash(name.as_bytes()));
-        Slot { writer: Arc::clone(&self.0), file: format!("credential-{part}-{sum:08x}.state") }
+        Slot { writer: Arc::clone(&self.0), file: format!("{what}-{part}-{sum:08x}.state") }
     }
 
     /// Removes the files of zones and credentials that are none of these, and what a killed process left half written.
@@ -83,7 +96,7 @@ impl Directory {
                 Some(of) => (of, true),
                 None => (name.strip_suffix(file::KEPT_ASIDE).unwrap_or(&name), false),
             };
-            let ours = ["zone-", "account-", "credential-"].iter().any(|start| of.starts_with(start))
+            let ours = ["zone-", "account-", "credential-", "discovery-"].iter().any(|start| of.starts_with(start))
                 && of.ends_with(".state");
             if !ours || kept.contains(of) && !half_written {
                 continue;

@@ -76,25 +76,17 @@ pub(super) fn demo(options: DemoOptions, web: WebFlags, log: &Log, now: fn() -> 
     }))
 }
 
-/// The configuration that somebody with this account would write.
+/// The configuration of somebody who wants to see everything that the token sees.
 fn demo_config(
     api: &SimulatedApi,
     requests_per_5m: u32,
 ) -> impl Fn() -> Result<Config, ConfigErrors> + Send + Sync + use<> {
     let requests_per_5m = requests_per_5m.min(*ApiSettings::REQUESTS_PER_5M.end());
-    let mut text = format!(
+    let text = format!(
         "[api]\nbase_url = {:?}\nrequests_per_5m = {requests_per_5m}\n[poll]\nkinds = \"all\"\ninterval = \"5m\"\n",
         api.base_url()
     );
-    let token = api.change(|world| {
-        for zone in &world.zones {
-            text.push_str(&format!("[[zones]]\nid = {:?}\nname = {:?}\n", zone.id, zone.name));
-        }
-        for account in &world.accounts {
-            text.push_str(&format!("[[accounts]]\nid = {:?}\nname = {:?}\n", account.id, account.name));
-        }
-        world.token().to_owned()
-    });
+    let token = api.change(|world| world.token().to_owned());
     move || Config::parse(&text, Path::new("demo"), &|name| (name == "CLOUDFLARE_API_TOKEN").then(|| token.clone()))
 }
 

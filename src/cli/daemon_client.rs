@@ -249,7 +249,9 @@ impl DaemonResponse {
         let parsed = parsing.await.map_err(io::Error::other).and_then(|parsed| Ok(parsed?));
         parsed.map_err(|error| match error.get_ref().and_then(|cause| cause.downcast_ref()) {
             Some(cause) => failed(&url, cause, timeout),
-            None => format!("the response of {url} is not the status of this version of cloudflare-cert-exporter: {error}"),
+            None => {
+                format!("the response of {url} is not the status of this version of cloudflare-cert-exporter: {error}")
+            }
         })
     }
 }

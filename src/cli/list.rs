@@ -53,7 +53,7 @@ pub(super) fn run(config: &Config, options: &ListOptions, now: fn() -> DateTime<
                 return if matches!(error, SweepError::Client(_)) { FAILED } else { USAGE };
             }
         };
-        let Sweep { kinds, listings, failures, requests } = swept;
+        let Sweep { kinds, listings, failures, undiscovered, requests } = swept;
         let now = now().timestamp();
         let until = options.expiring_within.map(|within| now.saturating_add_unsigned(within.as_secs()));
         let mut shown: Vec<_> = listings
@@ -73,6 +73,10 @@ pub(super) fn run(config: &Config, options: &ListOptions, now: fn() -> DateTime<
             let kind = if kinds.len() > 1 { format!("{}: ", zone.kind.label()) } else { String::new() };
             complain(&format!("{name}: {kind}{}: {failure}", failure.reason.label()));
         }
+        for (credential, failure) in &undiscovered {
+            let reason = failure.reason.label();
+            complain(&format!("The zones of credential {credential} cannot be discovered: {reason}: {failure}"));
+        }
         complain(&format!(
             "{} of {} {} listed with {} requests, {} certificates shown.",
             listings.len(),
@@ -81,7 +85,7 @@ pub(super) fn run(config: &Config, options: &ListOptions, now: fn() -> DateTime<
             requests,
             shown.len()
         ));
-        if failures.is_empty() { code } else { FAILED }
+        if failures.is_empty() && undiscovered.is_empty() { code } else { FAILED }
     })
 }
 

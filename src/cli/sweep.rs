@@ -12,6 +12,7 @@ use crate::{
     cloudflare::{ClientError, ClientMaker, Clients, Priority, announce_proxy},
     config::{Config, remedy_for_kind},
     fetch,
+    inventory::Inventory,
     model::{Baseline, Cause, Failure, Kind, Listing, Scope, Target},
     poller::ZoneNameLookup,
 };
@@ -31,11 +32,16 @@ fn parse_kind(word: &str) -> Result<Kind, String> {
     Kind::from_label(word).ok_or_else(|| remedy_for_kind(word))
 }
 
+/// Names in one message: more help no one.
+const MAX_NAMES: usize = 20;
+
 /// What a sweep came back with.
 pub(super) struct Sweep {
     pub(super) kinds: Vec<Kind>,
     pub(super) listings: Vec<NamedListing>,
     pub(super) failures: Vec<(Arc<Target>, Failure)>,
+    /// Credentials whose zones could not be discovered.
+    pub(super) undiscovered: Vec<(Arc<str>, Failure)>,
     pub(super) requests: u64,
 }
 
@@ -59,9 +65,16 @@ pub(super) async fn sweep(
     announce_proxy(&config.api);
     let clients = ClientMaker::for_one_sweep(now).make(&config.api, &config.credentials)?;
     let requests = || clients.values().map(|client| client.requests_sent()).sum();
-    let targets = selected(&config.targets, selection, &clients).await.map_err(SweepError::NotConfigured)?;
+    let mut inventory = Inventory::new(config);
+    let undiscovered = inventory.discover(&clients, now).await;
+    let targets = match selected(&inventory.targets(), selection, &clients).await {
+        Ok(targets) => targets,
+        // It can be one of those that are not known.
+        Err(_) if !undiscovered.is_empty() => Vec::new(),
+        Err(why) => return Err(SweepError::NotConfigured(why)),
+    };
     let kinds = Kind::ALL.into_iter().filter(|&kind| targets.iter().any(|target| target.kind == kind)).collect();
-    let mut swept = Sweep { kinds, listings: Vec::new(), failures: Vec::new(), requests: 0 };
+    let mut swept = Sweep { kinds, listings: Vec::new(), failures: Vec::new(), undiscovered, requests: 0 };
     let style = "{bar:30} {pos}/{len}, {msg} requests, {elapsed}";
     // It draws on stderr, and only if that is a terminal.
     let bar = ProgressBar::new(targets.len() as u64)
@@ -143,7 +156,10 @@ async fn selected(
     if let Some(unknown) = wanted.iter().find(|wanted| !targets.iter().any(|target| is(target, wanted))) {
         let mut known: Vec<_> = targets.iter().map(|target| name_or_id(target)).collect();
         known.dedup();
-        return Err(format!("There is no zone {unknown:?} in the configuration; the zones are {}.", known.join(", ")));
+        let more = known.len().saturating_sub(MAX_NAMES);
+        known.truncate(MAX_NAMES);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        return Err(format!("There is no zone {unknown:?} among those that are watched: {}{more}.", known.join(", ")));
     }
     targets.retain(|target| wanted.iter().any(|wanted| is(target, wanted)));
     Ok(targets)

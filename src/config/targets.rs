@@ -120,7 +120,14 @@ impl Context<'_> {
         let kinds = own_kinds.as_ref().unwrap_or(&defaults.kinds).iter().filter(|kind| kind.scope() == scope);
         let target = |&kind: &Kind| {
             let interval = own_interval.unwrap_or_else(|| defaults.interval(kind));
-            Arc::new(Target { kind, id: id.clone(), name: name.clone(), zone: None, credential: credential.clone(), interval })
+            Arc::new(Target {
+                kind,
+                id: id.clone(),
+                name: name.clone(),
+                zone: None,
+                credential: credential.clone(),
+                interval,
+            })
         };
         Some(kinds.map(target).collect())
     }

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
 
 use super::Exposition;
 use crate::model::{
-    Certificate, Field, Fields, Kind, Rejection, Scope, SeriesSettings, Suppression, Target, TargetState, Texts,
+    Certificate, DiscoveryState, Failure, Field, Fields, Kind, Rejection, Scope, SeriesSettings, Suppression, Target,
+    TargetState, Texts,
 };
 
 /// A certificate as `list` prints it.
@@ -57,6 +58,22 @@ pub(crate) struct ListingStatus<C> {
     pub(crate) last_poll: Option<LastPoll>,
     /// Those that have series of their own.
     pub(crate) certificates: Vec<C>,
+}
+
+/// How the discovery of zones goes with one credential.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct DiscoveryStatus {
+    /// The name of the credential.
+    pub(crate) credentials: String,
+    pub(crate) interval_seconds: f64,
+    /// When the last good one was completed.
+    pub(crate) last_success_on: Option<String>,
+    /// Zones that it found and that are watched.
+    pub(crate) zones_watched: usize,
+    /// Zones that it found and that are not.
+    pub(crate) zones_not_watched: usize,
+    /// Why the last one failed, if it did.
+    pub(crate) failure: Option<PollFailure>,
 }
 
 /// Where a listing is: in a zone or in an account.
@@ -143,6 +160,8 @@ pub(crate) struct ReadCertificate {
 pub(crate) struct ReadStatus {
     /// The clock of the daemon.
     pub(crate) time: String,
+    #[serde(default)]
+    pub(crate) discoveries: Vec<DiscoveryStatus>,
     pub(crate) listings: Vec<ListingStatus<ReadCertificate>>,
 }
 
@@ -174,7 +193,10 @@ impl StatusParts {
     /// The first one begins the document, the last one ends it, and each listing has one or more between them.
     pub(crate) fn part(&self, number: usize) -> Option<Vec<u8>> {
         if number == 0 {
-            return Some([b"{\"time\":", &*json(&date(self.now)), b",\"listings\":["].concat());
+            let discoveries = self.exposition.snapshot().discoveries.iter().map(DiscoveryStatus::new);
+            let discoveries = json(&discoveries.collect::<Vec<_>>());
+            let time = json(&date(self.now));
+            return Some([b"{\"time\":", &*time, b",\"discoveries\":", &*discoveries, b",\"listings\":["].concat());
         }
         let place = self.ends.partition_point(|&end| end <= number);
         let Some(zone) = self.exposition.snapshot().targets.get(place) else {
@@ -251,12 +273,28 @@ impl ListingStatus<()> {
             last_poll: zone.last_poll.as_ref().map(|poll| LastPoll {
                 ended_on: date(poll.at).unwrap_or_default(),
                 duration_seconds: poll.duration.as_secs_f64(),
-                failure: poll.failure.as_ref().map(|failure| PollFailure {
-                    reason: failure.reason.label().to_owned(),
-                    message: failure.to_string(),
-                }),
+                failure: poll.failure.as_ref().map(PollFailure::new),
             }),
             certificates: Vec::new(),
+        }
+    }
+}
+
+impl PollFailure {
+    fn new(failure: &Failure) -> Self {
+        Self { reason: failure.reason.label().to_owned(), message: failure.to_string() }
+    }
+}
+
+impl DiscoveryStatus {
+    fn new(discovery: &DiscoveryState) -> Self {
+        Self {
+            credentials: discovery.credential.to_string(),
+            interval_seconds: discovery.interval.as_secs_f64(),
+            last_success_on: discovery.completed.and_then(date),
+            zones_watched: discovery.watched,
+            zones_not_watched: discovery.unwatched,
+            failure: discovery.failure.as_ref().map(PollFailure::new),
         }
     }
 }

@@ -1,9 +1,14 @@
 //! A target as the metrics show it: its labels, and which of its certificates have series of their own.
 
-use std::{collections::HashMap, iter::zip, ops::Range, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    iter::zip,
+    ops::Range,
+    sync::Arc,
+};
 
 use super::{RenderContext, text::label};
-use crate::model::{Certificate, Kind, Listing, Selection, Snapshot, TargetState};
+use crate::model::{Certificate, Kind, Listing, Scope, Selection, Snapshot, TargetState};
 
 /// A target of the snapshot.
 ///
@@ -17,6 +22,8 @@ pub(super) struct TargetView {
     pub(super) labels: String,
     /// `kind` and `zone` or `account`: with the id of a certificate, they identify its series.
     pub(super) certificate_labels: String,
+    /// What `cloudflare_zone_info` says of the zone, if this is the first target of it.
+    pub(super) zone_labels: Option<String>,
     pub(super) selection: Selection,
 }
 
@@ -25,13 +32,19 @@ impl TargetView {
     pub(super) fn all(snapshot: &Snapshot, before: &[Arc<Self>], context: RenderContext<'_>) -> Vec<Arc<Self>> {
         let mut named: HashMap<(Kind, &str), Vec<Arc<TargetState>>> = HashMap::with_capacity(snapshot.targets.len());
         let mut views = Vec::with_capacity(snapshot.targets.len());
+        let mut zones = HashSet::new();
         for (index, state) in snapshot.targets.iter().enumerate() {
             let namesakes = named.entry((state.target.kind, &state.name)).or_default();
+            let is_first_of_zone = state.target.kind.scope() == Scope::Zone && zones.insert(&state.target.id);
             views.push(match before.get(index) {
-                Some(view) if view.is_of(state, namesakes) && view.selection.valid.contains(&context.now) => {
+                Some(view)
+                    if view.is_of(state, namesakes)
+                        && view.zone_labels.is_some() == is_first_of_zone
+                        && view.selection.valid.contains(&context.now) =>
+                {
                     view.clone()
                 }
-                _ => Arc::new(Self::new(Arc::clone(state), namesakes.clone(), context)),
+                _ => Arc::new(Self::new(Arc::clone(state), namesakes.clone(), is_first_of_zone, context)),
             });
             namesakes.push(Arc::clone(state));
         }
@@ -40,7 +53,12 @@ impl TargetView {
 
     /// A domain that moved from one account to another is in both. The labels of certificates do not distinguish such
     /// namesakes, so an id is shown only for the first of them.
-    fn new(state: Arc<TargetState>, namesakes: Vec<Arc<TargetState>>, context: RenderContext<'_>) -> Self {
+    fn new(
+        state: Arc<TargetState>,
+        namesakes: Vec<Arc<TargetState>>,
+        is_first_of_zone: bool,
+        context: RenderContext<'_>,
+    ) -> Self {
         let RenderContext { settings, now } = context;
         let mut certificate_labels = String::new();
         label(&mut certificate_labels, "kind", state.target.kind.label());
@@ -56,7 +74,8 @@ impl TargetView {
             Some((listing, _)) => Selection::new(listing, &taken, settings, now),
             None => Selection::new(&Listing::default(), &taken, settings, now),
         };
-        Self { state, namesakes, labels, certificate_labels, selection }
+        let zone_labels = is_first_of_zone.then(|| zone_labels(&state));
+        Self { state, namesakes, labels, certificate_labels, zone_labels, selection }
     }
 
     fn is_of(&self, state: &Arc<TargetState>, namesakes: &[Arc<TargetState>]) -> bool {
@@ -86,4 +105,17 @@ impl TargetView {
         let boundary = self.listing().and_then(|listing| listing.next_boundary(now, &settings.expiring_within_days));
         boundary.unwrap_or(i64::MAX)
     }
+}
+
+/// What is known of a zone. What is not known is empty, which Prometheus takes for absent.
+fn zone_labels(state: &TargetState) -> String {
+    let zone = state.target.zone.as_deref();
+    let account = zone.and_then(|zone| zone.account.as_ref());
+    let mut labels = String::new();
+    label(&mut labels, "zone", &state.name);
+    label(&mut labels, "zone_id", state.target.id.as_str());
+    label(&mut labels, "account", account.map_or("", |account| &account.name));
+    label(&mut labels, "account_id", account.map_or("", |account| account.id.as_str()));
+    label(&mut labels, "status", zone.map_or("", |zone| &zone.status));
+    labels
 }

@@ -253,7 +253,7 @@ fn zones_of_one_name_show_an_id_once() {
 
 #[test]
 fn the_program_tells_of_itself() {
-    let text = render_program(NOW);
+    let text = render_program(&Snapshot::default(), NOW);
     for name in [
         "\ncloudflare_cert_exporter_clock_timestamp_seconds 1795521600\n",
         "cloudflare_cert_exporter_build_info{version=\"",

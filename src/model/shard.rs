@@ -71,7 +71,9 @@ mod tests {
     #[test]
     fn the_sum_is_fnv_1a() {
         // Test vectors of the algorithm's authors.
-        for (text, sum) in [("", 0xcbf2_9ce4_8422_2325), ("a", 0xaf63_dc4c_8601_ec8c), ("foobar", 0x8594_4171_f739_67e8)] {
+        for (text, sum) in
+            [("", 0xcbf2_9ce4_8422_2325), ("a", 0xaf63_dc4c_8601_ec8c), ("foobar", 0x8594_4171_f739_67e8)]
+        {
             assert_eq!(fnv1a(text.as_bytes()), sum, "{text:?}");
         }
     }
@@ -79,7 +81,9 @@ mod tests {
     #[test]
     fn the_hash_is_the_published_one() {
         // Of the tests of the Go package that kube-state-metrics uses.
-        for (key, buckets, bucket) in [(1, 1, 0), (42, 57, 43), (0xdead_10cc, 1, 0), (0xdead_10cc, 666, 361), (256, 1024, 520)] {
+        for (key, buckets, bucket) in
+            [(1, 1, 0), (42, 57, 43), (0xdead_10cc, 1, 0), (0xdead_10cc, 666, 361), (256, 1024, 520)]
+        {
             assert_eq!(jump_hash(key, buckets), bucket, "{key} {buckets}");
         }
     }

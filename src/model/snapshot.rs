@@ -18,6 +18,8 @@ pub struct Snapshot {
 pub struct DiscoveryState {
     /// The name of the credential.
     pub credential: Arc<str>,
+    /// How often zones are discovered.
+    pub interval: Duration,
     /// Zones of the last good discovery that are watched.
     pub watched: usize,
     /// Zones of the last good discovery that are not: others are asked for, or another shard or credential has them.

@@ -39,7 +39,9 @@ impl NamePattern {
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         let name = name.to_lowercase();
-        let [first, middle @ .., last] = &*self.parts else { return self.parts.first().is_some_and(|only| **only == *name) };
+        let [first, middle @ .., last] = &*self.parts else {
+            return self.parts.first().is_some_and(|only| **only == *name);
+        };
         let Some(mut rest) = name.strip_prefix(&**first) else { return false };
         for part in middle {
             match rest.split_once(&**part) {
@@ -106,7 +108,11 @@ mod tests {
         for (pattern, matching, others) in [
             ("*", &["a.example", ""][..], &[][..]),
             ("shop.example", &["shop.example", "SHOP.example"], &["a.shop.example", "shop.example.", ""]),
-            ("*.Pay.example", &["a.pay.example", "a.b.PAY.example", ".pay.example"], &["pay.example", "a.pay.example.com"]),
+            (
+                "*.Pay.example",
+                &["a.pay.example", "a.b.PAY.example", ".pay.example"],
+                &["pay.example", "a.pay.example.com"],
+            ),
             ("shop*", &["shop", "shopping.example"], &["a.shop"]),
             ("*shop*", &["shop", "a.shop.example"], &["sho.p"]),
             ("a*b*a", &["aba", "a.b.b.a"], &["aa", "ab", "abab", "xaba"]),

@@ -82,6 +82,12 @@ impl Schedule {
 
     /// These are the zones from now on. Those without a place come one after the other.
     pub(super) fn change(&mut self, zones: &[Planned], now: Instant) {
+        if self.zones.is_empty() {
+            // They are the first that are known of, as at a first start.
+            let timings: Vec<_> = zones.iter().map(|zone| (zone.interval, None)).collect();
+            *self = Self::new(&timings, now);
+            return;
+        }
         let added = zones.iter().filter(|zone| zone.place.is_none()).count();
         let spacing = ONE_BY_ONE.min(CATCH_UP / u32::try_from(added).unwrap_or(u32::MAX).max(1));
         let mut before = 0;

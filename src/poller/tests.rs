@@ -121,7 +121,7 @@ where
     P: Future<Output = Result<Fetched, Failure>>,
 {
     let targets = states.into_iter().map(Arc::new).collect();
-    let (snapshots, latest) = watch::channel(Arc::new(Snapshot { targets }));
+    let (snapshots, latest) = watch::channel(Arc::new(Snapshot { targets, ..Snapshot::default() }));
     let (recover, recovered) = mpsc::unbounded_channel();
     let heartbeat = watch::Sender::new(Instant::now());
     let first = latest.borrow().targets.iter().map(|state| state.target.clone()).collect();

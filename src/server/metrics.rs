@@ -10,7 +10,7 @@ use axum::{
 use prometheus::{Registry, TextEncoder};
 
 use super::{Served, current_exposition::RenderError, response::Content};
-use crate::exposition;
+use crate::{exposition, model::Snapshot};
 
 /// Without it, Prometheus 3 refuses the scrape.
 const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -18,7 +18,7 @@ const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0
 /// Answers a scrape.
 pub(super) async fn answer(served: &Served, headers: &HeaderMap) -> Result<Response, RenderError> {
     let exposition = served.exposition.up_to_date().await?;
-    let program = program(&served.registry, (served.now)().timestamp())?;
+    let program = program(&served.registry, exposition.snapshot(), (served.now)().timestamp())?;
     let gzip = accepts_gzip(headers);
     let mut response = if gzip {
         let end = exposition.gzip_end(&program);
@@ -37,8 +37,8 @@ pub(super) async fn answer(served: &Served, headers: &HeaderMap) -> Result<Respo
 }
 
 /// The metrics of the program itself at this Unix second.
-fn program(registry: &Registry, now: i64) -> Result<String, RenderError> {
-    let mut text = exposition::render_program(now);
+fn program(registry: &Registry, snapshot: &Snapshot, now: i64) -> Result<String, RenderError> {
+    let mut text = exposition::render_program(snapshot, now);
     TextEncoder::new().encode_utf8(&registry.gather(), &mut text).map_err(|error| {
         tracing::error!(%error, "The metrics of the program cannot be rendered. Please report this.");
         RenderError

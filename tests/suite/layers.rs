@@ -6,13 +6,14 @@
 use std::{fs, path::Path, process::Command};
 
 /// From the top down. A room may use those below it.
-const ROOMS: [&str; 17] = [
+const ROOMS: [&str; 18] = [
     "main",
     "cli",
     "lib",
     "run",
     "reload",
     "restart",
+    "inventory",
     "runtime_file",
     "config",
     "server",

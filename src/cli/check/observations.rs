@@ -7,7 +7,7 @@ use std::{collections::HashSet, time::Duration};
 use crate::{
     cli::sweep::{SelectionFlags, Sweep, name_or_id},
     config::Config,
-    exposition::json::{ListingStatus, ReadCertificate, ReadStatus, unix_second},
+    exposition::json::{DiscoveryStatus, ListingStatus, ReadCertificate, ReadStatus, unix_second},
     model::{Class, Kind, Rejection, Status, Suppression, Target},
 };
 
@@ -81,10 +81,12 @@ impl Observations {
     /// # Errors
     /// In words, if it does not fit together.
     pub(super) fn from_status(status: ReadStatus, now: i64) -> Result<Self, String> {
-        let ReadStatus { time, mut listings } = status;
+        let ReadStatus { time, discoveries, mut listings } = status;
         let clock = unix_second(&time).ok_or_else(|| format!("{time:?} is not a time"))?;
         if listings.is_empty() {
-            return Err("the daemon has no zones".to_owned());
+            let why = discoveries.iter().find_map(|discovery| discovery.failure.as_ref());
+            let why = why.map(|failure| format!(": zones cannot be discovered: {}", failure.message));
+            return Err(format!("the daemon watches no zones{}", why.unwrap_or_default()));
         }
         listings.sort_by(|a, b| a.key().cmp(&b.key()));
         let mut observed = Self::default();
@@ -102,11 +104,19 @@ impl Observations {
                 is_suppressed: is_suppressed(certificate.suppressed),
             }));
         }
-        Ok(observed.titled())
+        let mut observed = observed.titled();
+        let discoveries =
+            discoveries.into_iter().filter_map(|discovery| ObservedListing::of_discovery(&discovery, clock));
+        observed.listings.extend(discoveries);
+        Ok(observed)
     }
 
     /// What a sweep came back with: the same certificates as the daemon would show, but without a cap.
-    pub(super) fn from_sweep(config: &Config, Sweep { listings, failures, .. }: &Sweep, now: i64) -> Self {
+    pub(super) fn from_sweep(
+        config: &Config,
+        Sweep { listings, failures, undiscovered, .. }: &Sweep,
+        now: i64,
+    ) -> Self {
         let settings = &config.series;
         let mut observed = Self::default();
         for (zone, name, listing) in listings {
@@ -139,7 +149,12 @@ impl Observations {
                 ..ObservedListing::of(zone, name_or_id(zone))
             });
         }
-        observed.titled()
+        let mut observed = observed.titled();
+        for (credential, failure) in undiscovered {
+            let why = format!("could not be discovered: {}: {failure}", failure.reason.label());
+            observed.listings.push(ObservedListing::undiscovered(credential, why));
+        }
+        observed
     }
 
     /// Names the kind where there are several.
@@ -175,7 +190,7 @@ impl Observations {
         let mut kept = Vec::new();
         for listing in self.listings.drain(..) {
             let is_zone = wanted.is_empty() || wanted.iter().any(|wanted| is(&listing, wanted));
-            let keep = is_zone && (kinds.is_empty() || kinds.contains(&listing.kind));
+            let keep = is_zone && (kinds.is_empty() || kinds.contains(&listing.kind) || listing.zone.is_empty());
             places.push(keep.then_some(kept.len()));
             if keep {
                 kept.push(listing);
@@ -195,12 +210,34 @@ impl Observations {
 /// How many zones these listings are of.
 pub(super) fn count_zones<'a>(listings: impl IntoIterator<Item = &'a ObservedListing>) -> usize {
     let zones: HashSet<_> = listings.into_iter().map(|listing| (&listing.zone, &listing.zone_id)).collect();
-    zones.len()
+    zones.iter().filter(|(zone, _)| !zone.is_empty()).count()
 }
 
 impl ObservedListing {
     fn of(zone: &Target, name: &str) -> Self {
         Self { kind: zone.kind, zone: name.to_owned(), zone_id: zone.id.as_str().to_owned(), ..Self::default() }
+    }
+
+    /// Stands for the zones of a credential that are not known, and for what is listed in them.
+    fn undiscovered(credential: &str, why: String) -> Self {
+        Self { title: format!("zones of credential {credential}"), stale_reason: Some(why), ..Self::default() }
+    }
+
+    /// The same where a daemon whose clock says `clock` does not know them, or no longer.
+    fn of_discovery(discovery: &DiscoveryStatus, clock: i64) -> Option<Self> {
+        let completed = discovery.last_success_on.as_deref().and_then(unix_second);
+        let why = match completed {
+            None => "were never discovered".to_owned(),
+            Some(completed) => {
+                let age = clock.saturating_sub(completed);
+                if age <= whole(2.0 * discovery.interval_seconds) {
+                    return None;
+                }
+                format!("were last discovered {} ago", words(age))
+            }
+        };
+        let failure = discovery.failure.as_ref().map(|failure| format!(": {}", failure.message));
+        Some(Self::undiscovered(&discovery.credentials, why + &failure.unwrap_or_default()))
     }
 
     /// A listing of a daemon whose clock says `clock`.
@@ -244,10 +281,12 @@ fn clocks_apart(clock: i64, now: i64) -> Option<String> {
 fn stale_reason(completed: Option<i64>, interval_seconds: f64, now: i64) -> Option<String> {
     let Some(completed) = completed else { return Some("was never listed".to_owned()) };
     let age = now.saturating_sub(completed);
-    (age > whole(2.0 * interval_seconds)).then(|| {
-        let words = |seconds: i64| humantime::format_duration(Duration::from_secs(seconds.max(0).unsigned_abs()));
-        format!("was last listed {} ago, and is due every {}", words(age), words(whole(interval_seconds)))
-    })
+    (age > whole(2.0 * interval_seconds))
+        .then(|| format!("was last listed {} ago, and is due every {}", words(age), words(whole(interval_seconds))))
+}
+
+fn words(seconds: i64) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_secs(seconds.max(0).unsigned_abs()))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "such a cast stops at the largest and smallest number")]

@@ -8,6 +8,7 @@ use std::{
 use askama::Template;
 use chrono::DateTime;
 
+use super::discovery::DiscoveryLine;
 use crate::{
     exposition::Exposition,
     model::{
@@ -47,6 +48,7 @@ pub(super) struct PageView<'a> {
     /// Of the oldest listing.
     age: Option<String>,
     notice: Option<&'static str>,
+    discoveries: Vec<DiscoveryLine>,
     /// What the numbers leave out.
     missing: Option<String>,
     metrics_link: &'a str,
@@ -73,7 +75,8 @@ impl<'a> PageView<'a> {
         let listings = || states.iter().filter_map(|zone| zone.listing.as_ref());
         let is_unlisted = |state: &&Arc<TargetState>| state.listing.is_none() && state.available != Some(false);
         let unlisted = states.iter().filter(is_unlisted).count();
-        let is_known = unlisted < states.len() || states.is_empty();
+        let undiscovered = exposition.snapshot().undiscovered();
+        let is_known = unlisted < states.len() || states.is_empty() && undiscovered == 0;
 
         let names = NameQualifiers::new(states);
 
@@ -109,7 +112,12 @@ impl<'a> PageView<'a> {
             now: date(now, "%Y-%m-%d %H:%M:%S"),
             age: listings().map(|&(_, time)| age(time, now)).max().map(duration),
             notice,
-            missing: (unlisted > 0).then(|| missing(unlisted, states.len())),
+            discoveries: exposition.snapshot().discoveries.iter().map(|state| DiscoveryLine::new(state, now)).collect(),
+            missing: match (unlisted, undiscovered) {
+                (0, 0) => None,
+                (0, _) => Some("The zones were not all discovered yet: nothing is known of the others.".into()),
+                _ => Some(missing(unlisted, states.len())),
+            },
             metrics_link,
             figures: [
                 of_certificates("Expired", &expiring.expired, "bad"),
@@ -443,7 +451,7 @@ pub(super) fn date(time: i64, format: &str) -> String {
 }
 
 /// Seconds since then.
-fn age(time: i64, now: i64) -> i64 {
+pub(super) fn age(time: i64, now: i64) -> i64 {
     now.saturating_sub(time).max(0)
 }
 
@@ -462,7 +470,7 @@ pub(super) fn until(expiry: i64, now: i64) -> String {
 }
 
 /// In the largest unit alone.
-fn duration(seconds: i64) -> String {
+pub(super) fn duration(seconds: i64) -> String {
     let units = [(SECONDS_PER_DAY, "day"), (3_600, "hour"), (60, "minute")];
     let (unit, name) = units.into_iter().find(|&(unit, _)| seconds >= unit).unwrap_or((1, "second"));
     let count = seconds / unit;

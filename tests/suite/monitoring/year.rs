@@ -71,7 +71,8 @@ fn shown(lives: &[Life]) -> Vec<Value> {
             not_before: Some(life.issued),
         });
         state = state.succeeded(Listing::new(entries.collect()), now, Duration::from_secs(1));
-        exposition = exposition.next(Arc::new(Snapshot { targets: vec![Arc::new(state.clone())], ..Snapshot::default() }), now);
+        exposition =
+            exposition.next(Arc::new(Snapshot { targets: vec![Arc::new(state.clone())], ..Snapshot::default() }), now);
         let text: String = (0..).map_while(|block| exposition.text(block)).collect();
         for line in text.lines().filter(|line| !line.starts_with('#') && !line.contains("days")) {
             let (name, value) = line.rsplit_once(' ').unwrap();

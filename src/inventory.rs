@@ -1,0 +1,285 @@
+//! What there is to poll: what the configuration lists and what is discovered, as far as this shard watches it.
+//!
+//! It sends no request and waits for nothing. What a discovery found, or why it failed, it is given; what is to be polled
+//! follows from that and from the configuration. A discovery that failed removes no zone.
+
+mod discovery;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio::time::Instant;
+
+use crate::{
+    cloudflare::{Clients, Priority},
+    config::{Config, DiscoverySettings, PollDefaults},
+    model::{Account, DiscoveryState, Failure, FilterVerdict, Scope, ScopeId, Shard, Target, Zone, ZoneFilter},
+    state::{Directory, SavedDiscovery, Slot},
+};
+use discovery::Discovery;
+
+/// All that was discovered, and what of that and of the configuration is watched.
+#[derive(Debug)]
+pub(crate) struct Inventory {
+    configured: Vec<Arc<Target>>,
+    settings: Option<DiscoverySettings>,
+    defaults: PollDefaults,
+    shard: Shard,
+    /// In the order of the settings: a zone that several find belongs to the first.
+    discoveries: Vec<Discovery>,
+}
+
+/// A discovery that is to be made.
+#[derive(Debug)]
+pub(crate) struct DueDiscovery {
+    pub(crate) credential: Arc<str>,
+    pub(crate) filter: ZoneFilter,
+    pub(crate) due: Instant,
+    pub(crate) priority: Priority,
+}
+
+/// A zone that was discovered, and whether it is watched.
+#[derive(Debug)]
+pub(crate) struct ZoneVerdict<'a> {
+    pub(crate) zone: &'a Arc<Zone>,
+    /// The name of the credential that found it.
+    pub(crate) credential: &'a Arc<str>,
+    pub(crate) watched: Watched<'a>,
+}
+
+/// Whether a zone that was discovered is watched, or why not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Watched<'a> {
+    Yes,
+    /// The settings of the discovery leave it out.
+    Filtered(FilterVerdict<'a>),
+    /// A credential of another name found it too, and comes first.
+    ByCredential(&'a Arc<str>),
+    /// The shard of this ordinal watches it.
+    ByShard(u32),
+}
+
+impl Inventory {
+    /// Nothing is discovered yet.
+    pub(crate) fn new(config: &Config) -> Self {
+        let credentials = config.discovery.iter().flat_map(|settings| &settings.credentials);
+        Self {
+            configured: config.targets.clone(),
+            settings: config.discovery.clone(),
+            defaults: config.poll_defaults.clone(),
+            shard: config.shard,
+            discoveries: credentials.cloned().map(Discovery::new).collect(),
+        }
+    }
+
+    /// Goes over to another configuration. What was discovered stays; where something else is asked for, it is
+    /// discovered again at once.
+    pub(crate) fn reconfigure(&mut self, config: &Config) {
+        let before = std::mem::replace(self, Self::new(config));
+        let Some(settings) = &self.settings else { return };
+        let is_same_filter = before.settings.is_some_and(|before| before.filter == settings.filter);
+        for mut old in before.discoveries {
+            if let Some(new) = self.discoveries.iter_mut().find(|new| new.credential == old.credential) {
+                old.due = if is_same_filter { old.due.min(Instant::now() + settings.interval) } else { Instant::now() };
+                *new = old;
+            }
+        }
+    }
+
+    /// Goes on where the process before left it, as far as that can be read. Blocks.
+    pub(crate) fn restore(&mut self, directory: &Directory, now: DateTime<Utc>) {
+        let Some(settings) = &self.settings else { return };
+        for discovery in &mut self.discoveries {
+            let is_mine = |saved: &SavedDiscovery| saved.credential == *discovery.credential;
+            if let Some(saved) = directory.discovery(&discovery.credential).load(is_mine) {
+                discovery.restore(saved, settings, now.timestamp_millis());
+            }
+        }
+    }
+
+    /// Puts on disk what is known of a credential's zones.
+    pub(crate) async fn save(&self, directory: &Directory, credential: &str, now: DateTime<Utc>) {
+        let discovery = self.discoveries.iter().find(|discovery| *discovery.credential == *credential);
+        if let Some((discovery, settings)) = discovery.zip(self.settings.as_ref())
+            && let Some(saved) = discovery.saved(settings, now.timestamp_millis())
+        {
+            directory.discovery(credential).save(saved, true).await;
+        }
+    }
+
+    /// The files of its discoveries.
+    pub(crate) fn slots(&self, directory: &Directory) -> Vec<Slot> {
+        self.discoveries.iter().map(|discovery| directory.discovery(&discovery.credential)).collect()
+    }
+
+    /// Whether it knows every zone that there is to watch, as far as discoveries go.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.discoveries.iter().all(|discovery| discovery.completed.is_some())
+    }
+
+    /// The discoveries that are to be made, and when.
+    pub(crate) fn due(&self) -> impl Iterator<Item = DueDiscovery> {
+        let due = |(settings, discovery): (&DiscoverySettings, &Discovery)| DueDiscovery {
+            credential: Arc::clone(&discovery.credential),
+            filter: settings.filter.clone(),
+            due: discovery.due,
+            priority: if discovery.failure.is_some() { Priority::Failing } else { Priority::Healthy },
+        };
+        let settings = self.settings.iter();
+        settings.flat_map(|settings| self.discoveries.iter().map(move |discovery| (settings, discovery))).map(due)
+    }
+
+    /// Takes what came of a discovery that ended at this Unix second.
+    pub(crate) fn discovered(&mut self, credential: &str, outcome: Result<Vec<Zone>, Failure>, now: i64) {
+        let discovery = self.discoveries.iter_mut().find(|discovery| *discovery.credential == *credential);
+        let Some((discovery, settings)) = discovery.zip(self.settings.as_ref()) else { return };
+        match outcome {
+            Ok(zones) => discovery.succeeded(zones, settings, now),
+            Err(failure) => discovery.failed(failure, settings.interval),
+        }
+    }
+
+    /// Makes every discovery once, side by side. Returns those that failed.
+    pub(crate) async fn discover(&mut self, clients: &Clients, now: fn() -> DateTime<Utc>) -> Vec<(Arc<str>, Failure)> {
+        let discover = async |DueDiscovery { credential, filter, priority, .. }: DueDiscovery| {
+            // The configuration holds each of these credentials, and each has a client.
+            let outcome = clients[&credential].zones(&filter, priority).await;
+            (credential, outcome)
+        };
+        let mut running: FuturesUnordered<_> = self.due().map(discover).collect();
+        let mut outcomes = Vec::new();
+        while let Some(outcome) = running.next().await {
+            outcomes.push(outcome);
+        }
+        drop(running);
+        let mut failures = Vec::new();
+        for (credential, outcome) in outcomes {
+            failures.extend(outcome.as_ref().err().map(|failure| (Arc::clone(&credential), failure.clone())));
+            self.discovered(&credential, outcome, now().timestamp());
+        }
+        failures
+    }
+
+    /// Every zone that was discovered, by credential and name, and whether it is watched. Zones that the configuration
+    /// lists are watched whatever the settings of the discovery are.
+    pub(crate) fn verdicts(&self) -> Vec<ZoneVerdict<'_>> {
+        let mut finders: HashMap<&ScopeId, &Arc<str>> = HashMap::new();
+        let configured: HashSet<&ScopeId> = self.configured.iter().map(|target| &target.id).collect();
+        let mut verdicts = Vec::new();
+        for (settings, discovery) in
+            self.settings.iter().flat_map(|settings| self.discoveries.iter().map(move |it| (settings, it)))
+        {
+            let credential = &discovery.credential;
+            for zone in &discovery.zones {
+                let of_filter = settings.filter.verdict(zone);
+                let is_wanted = of_filter == FilterVerdict::Watched || configured.contains(&zone.id);
+                let finder = *finders.entry(&zone.id).or_insert(credential);
+                let watched = if finder != credential {
+                    Watched::ByCredential(finder)
+                } else if !is_wanted {
+                    Watched::Filtered(of_filter)
+                } else if !self.shard.owns(&zone.id) {
+                    Watched::ByShard(Shard::of(&zone.id, self.shard.total))
+                } else {
+                    Watched::Yes
+                };
+                verdicts.push(ZoneVerdict { zone, credential, watched });
+            }
+        }
+        verdicts
+    }
+
+    /// How its discoveries go.
+    pub(crate) fn states(&self) -> Arc<[DiscoveryState]> {
+        let verdicts = self.verdicts();
+        let state = |discovery: &Discovery| {
+            let of_this = || verdicts.iter().filter(|verdict| *verdict.credential == discovery.credential);
+            let watched = of_this().filter(|verdict| verdict.watched == Watched::Yes).count();
+            DiscoveryState {
+                credential: Arc::clone(&discovery.credential),
+                interval: self.settings.as_ref().map_or(Duration::ZERO, |settings| settings.interval),
+                watched,
+                unwatched: of_this().count() - watched,
+                completed: discovery.completed,
+                is_tried: discovery.is_tried,
+                failure: discovery.failure.clone(),
+                failures: discovery.failures,
+            }
+        };
+        self.discoveries.iter().map(state).collect()
+    }
+
+    /// What is to be polled by this shard: zones that the configuration lists, those that were discovered, accounts that
+    /// the configuration lists, and those of the zones that were discovered.
+    pub(crate) fn targets(&self) -> Vec<Arc<Target>> {
+        let configured: HashSet<&ScopeId> = self.configured.iter().map(|target| &target.id).collect();
+        let verdicts = self.verdicts();
+        let known: HashMap<&ScopeId, &Arc<Zone>> =
+            verdicts.iter().rev().map(|found| (&found.zone.id, found.zone)).collect();
+        // The shard is looked at below, since an account can be another shard's than its zones.
+        let is_wanted = |verdict: &&ZoneVerdict<'_>| matches!(verdict.watched, Watched::Yes | Watched::ByShard(_));
+        let wanted = || verdicts.iter().filter(is_wanted);
+        let mut accounts: HashMap<&ScopeId, &Account> = HashMap::new();
+        let mut found_accounts = Vec::new();
+        for (account, credential) in wanted().filter_map(|found| Some((found.zone.account.as_ref()?, found.credential)))
+        {
+            if accounts.insert(&account.id, account).is_none() && !configured.contains(&account.id) {
+                found_accounts.push((account, credential));
+            }
+        }
+        let named = |target: &Arc<Target>| {
+            let mut target = Target::clone(target);
+            match target.kind.scope() {
+                Scope::Zone => {
+                    target.zone = known.get(&target.id).map(|zone| Arc::clone(zone));
+                    target.name = target.name.or_else(|| target.zone.as_ref().map(|zone| Arc::clone(&zone.name)));
+                }
+                Scope::Account => {
+                    target.name =
+                        target.name.or_else(|| accounts.get(&target.id).map(|account| Arc::clone(&account.name)));
+                }
+            }
+            Arc::new(target)
+        };
+        let of_scope =
+            |scope: Scope| self.configured.iter().filter(move |target| target.kind.scope() == scope).map(named);
+        let found_zones = wanted().filter(|found| !configured.contains(&found.zone.id));
+        let zones = found_zones.flat_map(|found| {
+            self.discovered_targets(Scope::Zone, &found.zone.id, &found.zone.name, Some(found.zone), found.credential)
+        });
+        let accounts = found_accounts.into_iter().flat_map(|(account, credential)| {
+            self.discovered_targets(Scope::Account, &account.id, &account.name, None, credential)
+        });
+        let all = of_scope(Scope::Zone).chain(zones).chain(of_scope(Scope::Account)).chain(accounts);
+        all.filter(|target| self.shard.owns(&target.id)).collect()
+    }
+
+    /// The kinds of a zone or account that was discovered.
+    fn discovered_targets(
+        &self,
+        scope: Scope,
+        id: &ScopeId,
+        name: &Arc<str>,
+        zone: Option<&Arc<Zone>>,
+        credential: &Arc<str>,
+    ) -> impl Iterator<Item = Arc<Target>> {
+        let kinds = self.defaults.kinds.iter().filter(move |kind| kind.scope() == scope);
+        kinds.map(move |&kind| {
+            Arc::new(Target {
+                kind,
+                id: id.clone(),
+                name: Some(Arc::clone(name)),
+                zone: zone.cloned(),
+                credential: Arc::clone(credential),
+                interval: self.defaults.interval(kind),
+            })
+        })
+    }
+}

@@ -1,0 +1,161 @@
+//! The zones that one credential sees: when they are discovered next, and which of them are still there.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    config::DiscoverySettings,
+    log_throttle::LogThrottle,
+    model::{DeadToken, Failure, Reason, ScopeId, Zone},
+    state::SavedDiscovery,
+};
+
+/// A discovery that failed is tried again after this, then ever more rarely, and at its interval at the latest.
+const FIRST_RETRY: Duration = Duration::from_secs(60);
+
+/// Names of zones in one log line: more help no one.
+const MAX_NAMES: usize = 20;
+
+/// What is known of the zones that one credential sees.
+#[derive(Debug)]
+pub(super) struct Discovery {
+    pub(super) credential: Arc<str>,
+    /// All that were found, by name.
+    pub(super) zones: Vec<Arc<Zone>>,
+    /// Those that the last good discovery lacked. What the next one lacks too is gone.
+    missing: HashSet<ScopeId>,
+    /// When the last good one was completed, in Unix seconds.
+    pub(super) completed: Option<i64>,
+    pub(super) is_tried: bool,
+    pub(super) failure: Option<Failure>,
+    pub(super) failures: [u64; Reason::ALL.len()],
+    /// When it is due.
+    pub(super) due: Instant,
+    backoff: Duration,
+    failure_log: LogThrottle<(Reason, String)>,
+}
+
+impl Discovery {
+    /// Nothing was found yet, and it is due now.
+    pub(super) fn new(credential: Arc<str>) -> Self {
+        Self {
+            credential,
+            zones: Vec::new(),
+            missing: HashSet::new(),
+            completed: None,
+            is_tried: false,
+            failure: None,
+            failures: [0; Reason::ALL.len()],
+            due: Instant::now(),
+            backoff: FIRST_RETRY,
+            failure_log: LogThrottle::default(),
+        }
+    }
+
+    /// Goes on where the process before left it.
+    pub(super) fn restore(&mut self, saved: SavedDiscovery, settings: &DiscoverySettings, now_ms: i64) {
+        if saved.filter == filter_sum(settings) {
+            let due_in = u64::try_from(saved.due_ms.saturating_sub(now_ms)).unwrap_or(0);
+            self.due = Instant::now() + Duration::from_millis(due_in).min(settings.interval);
+        }
+        // A time in the future would pass for a fresh one until the clock is there.
+        self.completed = Some(saved.completed.min(now_ms / 1000));
+        self.zones = saved.zones.into_iter().map(Arc::new).collect();
+        self.missing = saved.missing.into_iter().collect();
+    }
+
+    /// What has to survive a restart; nothing before the first good discovery.
+    pub(super) fn saved(&self, settings: &DiscoverySettings, now_ms: i64) -> Option<SavedDiscovery> {
+        let due_in = self.due.saturating_duration_since(Instant::now()).as_millis();
+        Some(SavedDiscovery {
+            credential: self.credential.to_string(),
+            filter: filter_sum(settings),
+            completed: self.completed?,
+            due_ms: now_ms.saturating_add(i64::try_from(due_in).unwrap_or(i64::MAX)),
+            zones: self.zones.iter().map(|zone| Zone::clone(zone)).collect(),
+            missing: self.missing.iter().cloned().collect(),
+        })
+    }
+
+    /// Every zone was read, at this Unix second. Zones that are missing stay until they are missing once more.
+    pub(super) fn succeeded(&mut self, found: Vec<Zone>, settings: &DiscoverySettings, now: i64) {
+        let ids: HashSet<&ScopeId> = found.iter().map(|zone| &zone.id).collect();
+        let (mut missing, mut gone) = (Vec::new(), Vec::new());
+        for zone in self.zones.iter().filter(|zone| !ids.contains(&zone.id)) {
+            let list = if self.missing.contains(&zone.id) { &mut gone } else { &mut missing };
+            list.push(Arc::clone(zone));
+        }
+        let known: HashMap<&ScopeId, &Arc<Zone>> = self.zones.iter().map(|zone| (&zone.id, zone)).collect();
+        let new: Vec<&str> =
+            found.iter().filter(|zone| !known.contains_key(&zone.id)).map(|zone| &*zone.name).collect();
+        self.log(&new, &missing, &gone, found.len());
+        self.missing = missing.iter().map(|zone| zone.id.clone()).collect();
+        self.zones = missing.into_iter().chain(found.into_iter().map(Arc::new)).collect();
+        self.zones.sort_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
+        self.completed = Some(now);
+        self.is_tried = true;
+        self.failure = None;
+        self.backoff = FIRST_RETRY;
+        self.due = Instant::now() + settings.interval;
+    }
+
+    /// It failed, which changes no zone.
+    pub(super) fn failed(&mut self, failure: Failure, interval: Duration) {
+        let wait = match failure.dead_token {
+            // It costs nothing to find out whether the credential is accepted again.
+            Some(DeadToken::NotAsked) => FIRST_RETRY,
+            Some(DeadToken::TryAfter(wait)) => wait,
+            None => self.backoff,
+        };
+        self.backoff = (self.backoff * 2).min(interval.max(FIRST_RETRY));
+        self.due = Instant::now() + wait.max(failure.wait_at_least);
+        self.is_tried = true;
+        self.failures[failure.reason as usize] += 1;
+        if self.failure_log.happened((failure.reason, failure.message.clone())).is_some() {
+            let shows =
+                if self.completed.is_some() { "those of the last good discovery stay" } else { "none are known yet" };
+            tracing::warn!(credential = %self.credential, reason = failure.reason.label(), error = %failure, "Zones cannot be discovered; {shows}.");
+        }
+        self.failure = Some(failure);
+    }
+
+    fn log(&mut self, new: &[&str], missing: &[Arc<Zone>], gone: &[Arc<Zone>], found: usize) {
+        let credential = &self.credential;
+        if self.failure_log.end() {
+            tracing::info!(%credential, found, "Zones are discovered again.");
+        }
+        if found == 0 {
+            tracing::warn!(%credential, "The discovery found no zone. Give the token the permission Zone: Zone: Read for the zones that it is to watch, or list them in [[zones]].");
+        }
+        if !new.is_empty() {
+            tracing::info!(%credential, found, new = new.len(), names = names(new.iter().copied()), "New zones were discovered.");
+        }
+        let of = |zones: &[Arc<Zone>]| names(zones.iter().map(|zone| &*zone.name));
+        if !missing.is_empty() {
+            tracing::warn!(%credential, found, missing = missing.len(), names = of(missing), "The discovery lacks zones that it found before. They are dropped if the next one lacks them too.");
+        }
+        if !gone.is_empty() {
+            tracing::warn!(%credential, found, gone = gone.len(), names = of(gone), "Zones are no longer watched, because two discoveries in a row did not find them.");
+        }
+    }
+}
+
+/// Tells filters from one another: what was found with one is not all that there is with another.
+fn filter_sum(settings: &DiscoverySettings) -> u32 {
+    crc32fast::hash(format!("{:?}", settings.filter).as_bytes())
+}
+
+/// Some of these names, for a log line.
+fn names<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let more = names.len().saturating_sub(MAX_NAMES);
+    let mut text = names.take(MAX_NAMES).collect::<Vec<_>>().join(", ");
+    if more > 0 {
+        text.push_str(&format!(" and {more} more"));
+    }
+    text
+}
