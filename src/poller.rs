@@ -3,10 +3,10 @@
 //! It knows no network. What a poll does is a function that it is given, so its tests run for
 //! simulated days. It only waits on tokio's clock; wall time is a parameter.
 
-mod demand;
+mod budget_fit;
 mod schedule;
 
-use std::{collections::HashMap, convert::Infallible, future::Future, sync::Arc, time::Duration};
+use std::{collections::HashMap, convert::Infallible, future::Future, iter::zip, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-pub use demand::{Demand, Outlook};
+pub use budget_fit::{BudgetFit, CredentialFit, in_words};
 use schedule::{Planned, Schedule};
 
 use crate::{
@@ -187,7 +187,7 @@ impl<C: PartialEq> Poller<C> {
                 () = zones.schedule.wait() => {}
                 _ = ticks.tick() => {
                     self.heartbeat.send_replace(Instant::now());
-                    zones.demand.log_changes();
+                    zones.follow_budget();
                     zones.follow_clock(now(), &save);
                 }
             }
@@ -201,7 +201,7 @@ struct Targets<C> {
     snapshots: watch::Sender<Arc<Snapshot>>,
     memories: Vec<Memory>,
     schedule: Schedule,
-    demand: Demand,
+    fit: BudgetFit,
     /// How many were never tried.
     untried: usize,
 }
@@ -231,9 +231,13 @@ impl<C: PartialEq> Targets<C> {
             Memory { listed: instant.checked_sub(age).unwrap_or(instant), ..Memory::new(state) }
         };
         let due_in = due_in.iter().copied().chain(std::iter::repeat(None));
-        let timings: Vec<_> = states.iter().map(|state| state.target.interval).zip(due_in).collect();
+        let mut fit = budget_fit(plan.requests_per_5m, &states);
+        fit.log_changes(None);
+        let intervals: Vec<_> = (0..states.len()).map(|index| fit.interval(index)).collect();
+        keep_intervals(&snapshots, &intervals);
+        let timings: Vec<_> = intervals.into_iter().zip(due_in).collect();
         Self {
-            demand: demand(plan.requests_per_5m, &states),
+            fit,
             plan,
             memories: states.iter().map(memory).collect(),
             schedule: Schedule::new(&timings, instant),
@@ -261,14 +265,14 @@ impl<C: PartialEq> Targets<C> {
             before.iter().enumerate().map(|(place, state)| (state.target.key(), place)).collect();
         let mut memories: Vec<_> = std::mem::take(&mut self.memories).into_iter().map(Some).collect();
         let mut states = Vec::new();
-        let mut timings = Vec::new();
+        let mut places_before = Vec::new();
         for zone in &plan.targets {
             let place = places.get(&zone.key()).copied();
             let known = place.and_then(|place| Some((place, memories[place].take()?)));
             let Some((place, mut memory)) = known else {
                 let state = Arc::new(TargetState::new(Arc::clone(zone)));
                 self.memories.push(Memory::new(&state));
-                timings.push(Planned { interval: zone.interval, place: None, begins_again: false });
+                places_before.push((None, false));
                 states.push(state);
                 continue;
             };
@@ -288,11 +292,19 @@ impl<C: PartialEq> Targets<C> {
                 if old.target == *zone { Arc::clone(old) } else { Arc::new(old.reconfigured(Arc::clone(zone))) };
             memory.wants_name = state.is_nameless() && (memory.wants_name || begins_again || !old.is_nameless());
             self.memories.push(memory);
-            timings.push(Planned { interval: zone.interval, place: Some(place), begins_again });
+            places_before.push((Some(place), begins_again));
             states.push(state);
         }
+        let fit = budget_fit(plan.requests_per_5m, &states);
+        let before = std::mem::replace(&mut self.fit, fit);
+        self.fit.log_changes(Some(before));
+        let mut timings = Vec::with_capacity(states.len());
+        for (index, (state, (place, begins_again))) in zip(&mut states, places_before).enumerate() {
+            let interval = self.fit.interval(index);
+            timings.push(Planned { interval, place, begins_again });
+            keep_interval(state, interval);
+        }
         self.schedule.change(&timings, Instant::now());
-        self.demand = demand(plan.requests_per_5m, &states);
         self.untried = states.iter().filter(|state| state.last_poll.is_none()).count();
         self.snapshots.send_replace(Arc::new(Snapshot { targets: states, discoveries: Arc::clone(&plan.discoveries) }));
         self.plan = plan;
@@ -326,7 +338,7 @@ impl<C: PartialEq> Targets<C> {
         let after = match outcome {
             Ok(Fetched { listing, vanished, completed, name }) => {
                 self.schedule.succeeded(index, Instant::now());
-                self.demand.sized(index, requests(&listing));
+                self.fit.sized(index, requests(&listing));
                 memory.wants_name &= name == ZoneNameLookup::Unknown;
                 memory.listed = Instant::now();
                 memory.missing = None;
@@ -351,7 +363,7 @@ impl<C: PartialEq> Targets<C> {
             }
             Err(failure) if failure.cause == Some(Cause::NotOnPlan) => {
                 self.schedule.succeeded_for(index, NOT_ON_PLAN_AGAIN, Instant::now());
-                self.demand.not_on_plan(index);
+                self.fit.not_on_plan(index);
                 memory.wants_name = false;
                 memory.failure_log.end();
                 if before.available != Some(false) {
@@ -410,6 +422,19 @@ impl<C: PartialEq> Targets<C> {
         }
     }
 
+    /// Stretches intervals to what the budget carries, or lets them go back to what is configured.
+    fn follow_budget(&mut self) {
+        if !self.fit.follow_sizes() {
+            return;
+        }
+        self.fit.log_changes(None);
+        let intervals: Vec<_> = (0..self.memories.len()).map(|index| self.fit.interval(index)).collect();
+        keep_intervals(&self.snapshots, &intervals);
+        let planned = |(place, interval)| Planned { interval, place: Some(place), begins_again: false };
+        let timings: Vec<_> = intervals.into_iter().enumerate().map(planned).collect();
+        self.schedule.change(&timings, Instant::now());
+    }
+
     /// Keeps the age of each listing true where the wall clock was set back: a listing that seems to come
     /// from the future would pass for a fresh one until the clock is there again.
     ///
@@ -445,17 +470,36 @@ fn requests(listing: &Listing) -> usize {
     requests_for(listing.kind(), listing.entries())
 }
 
-/// What the zones need of the budget, by what is known of their size.
-fn demand(requests_per_5m: u32, states: &[Arc<TargetState>]) -> Demand {
-    let mut demand = Demand::new(requests_per_5m, states.iter().map(|state| &*state.target));
+/// How the targets fit the budget, by what is known of their size.
+fn budget_fit(requests_per_5m: u32, states: &[Arc<TargetState>]) -> BudgetFit {
+    let mut fit = BudgetFit::new(requests_per_5m, states.iter().map(|state| &*state.target));
     for (index, state) in states.iter().enumerate() {
         if state.available == Some(false) {
-            demand.not_on_plan(index);
+            fit.not_on_plan(index);
         } else if let Some((listing, _)) = &state.listing {
-            demand.sized(index, requests(listing));
+            fit.sized(index, requests(listing));
         }
     }
-    demand
+    fit.follow_sizes();
+    fit
+}
+
+/// Shows how often each target is really listed.
+fn keep_intervals(snapshots: &watch::Sender<Arc<Snapshot>>, intervals: &[Duration]) {
+    snapshots.send_if_modified(|snapshot| {
+        let is_other = zip(&snapshot.targets, intervals).any(|(state, interval)| state.interval != *interval);
+        if is_other {
+            zip(&mut Arc::make_mut(snapshot).targets, intervals)
+                .for_each(|(state, &interval)| keep_interval(state, interval));
+        }
+        is_other
+    });
+}
+
+fn keep_interval(state: &mut Arc<TargetState>, interval: Duration) {
+    if state.interval != interval {
+        Arc::make_mut(state).interval = interval;
+    }
 }
 
 impl Memory {

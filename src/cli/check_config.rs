@@ -8,7 +8,7 @@ use exporter_toolkit::WebConfig;
 use crate::{
     config::Config,
     model::{Kind, Reason, Rejection, Scope},
-    poller::Demand,
+    poller::{BudgetFit, in_words},
 };
 
 /// Prints every zone and what each credential has to bear; returns the exit code.
@@ -17,15 +17,16 @@ pub(super) fn run(config: &Config) -> u8 {
     if config.targets.iter().any(|target| target.kind != Kind::Client) {
         text.push_str(&format!("{}\n\n", kinds(config).trim_fmt()));
     }
-    for outlook in Demand::new(config.api.requests_per_5m, config.targets.iter().map(|zone| &**zone)).outlook() {
+    for fit in BudgetFit::new(config.api.requests_per_5m, config.targets.iter().map(|zone| &**zone)).report() {
         text.push_str(&format!(
             "Credential {}: needs at least {:.1} requests in five minutes, one for every 50 certificates of a zone. Its budget is {}.\n",
-            outlook.credential, outlook.needed_per_5m, outlook.allowed_per_5m
+            fit.credential, fit.needed_per_5m, fit.allowed_per_5m
         ));
-        if let Some(interval) = outlook.interval_becomes {
+        if !fit.stretched.is_empty() {
             text.push_str(&format!(
-                "  That is too few: zones with a shorter interval will be listed every {}. Raise the intervals or api.requests_per_5m.\n",
-                humantime::format_duration(interval)
+                "  That is too few, so these will be listed less often: {}. Watch fewer kinds ({} costs most) or zones, raise the intervals, or raise api.requests_per_5m.\n",
+                in_words(&fit.stretched),
+                fit.costliest.label(),
             ));
         }
     }

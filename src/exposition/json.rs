@@ -254,7 +254,7 @@ impl ListingStatus<()> {
             kind: zone.target.kind,
             scope: ListingScope::new(zone.target.kind.scope(), &zone.name, zone.target.id.as_str()),
             available: zone.available,
-            poll_interval_seconds: zone.target.interval.as_secs_f64(),
+            poll_interval_seconds: zone.interval.as_secs_f64(),
             last_success: zone.listing.as_ref().map(|(listing, completed)| LastSuccess {
                 completed_on: date(*completed).unwrap_or_default(),
                 by_status: listing

@@ -59,6 +59,8 @@ pub struct TargetState {
     pub target: Arc<Target>,
     /// The zone's name; its id while no name is known.
     pub name: Arc<str>,
+    /// How often it is really listed: its interval, or a longer one where the request budget is too small.
+    pub interval: Duration,
     /// The last good listing and the Unix time at which it was completed.
     pub listing: Option<(Arc<Listing>, i64)>,
     /// How the last poll went.
@@ -89,6 +91,7 @@ impl TargetState {
     pub fn new(target: Arc<Target>) -> Self {
         let name = target.name.clone().unwrap_or_else(|| target.id.as_str().into());
         Self {
+            interval: target.interval,
             target,
             name,
             listing: None,
@@ -117,7 +120,7 @@ impl TargetState {
             (None, Some(_)) => target.id.as_str().into(),
             (None, None) => self.name.clone(),
         };
-        Self { target, name, ..self.clone() }
+        Self { interval: target.interval, target, name, ..self.clone() }
     }
 
     /// Whether the API has yet to be asked for the name of a zone. That of an account takes another permission.

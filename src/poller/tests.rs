@@ -14,7 +14,7 @@ use tokio::{
 use super::*;
 use crate::{
     cloudflare::Throttle,
-    model::{Kind, Reason, ScopeId},
+    model::{Kind, Reason, Scope, ScopeId},
     properties::tests_everything,
 };
 
@@ -415,30 +415,89 @@ async fn zones_that_failed_have_a_priority_of_their_own() {
     assert_eq!(priorities.into_inner(), [Healthy, Healthy, Failing, Healthy, Healthy]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn zones_are_listed_as_often_as_the_outlook_says() {
-    let mut all = zones(300, HOUR);
-    all.extend((300..900).map(|number| zone(number, MINUTE)));
-    let outlook = Demand::new(600, &all).outlook().remove(0);
-    let throttle = Throttle::new(600, 4);
-    let running = run(all, 12 * HOUR, async |job, _| {
-        let permit = throttle.acquire(throttle.next_ticket(), job.priority).await.unwrap();
+/// Requests that take turns with a budget of 600 in five minutes, of which no window holds more.
+struct Requests {
+    throttle: Throttle,
+    sent: RefCell<Vec<Instant>>,
+}
+
+impl Requests {
+    fn new() -> Self {
+        Self { throttle: Throttle::new(600, 4), sent: RefCell::default() }
+    }
+
+    async fn send(&self, job: &Job<&'static str>) {
+        let permit = self.throttle.acquire(self.throttle.next_ticket(), job.priority).await.unwrap();
+        self.sent.borrow_mut().push(Instant::now());
         sleep(Duration::from_millis(50)).await;
         drop(permit);
+    }
+
+    fn assert_within_budget(&self) {
+        let sent = self.sent.borrow();
+        for (first, beyond) in sent.iter().zip(sent.iter().skip(600)) {
+            assert!(*beyond - *first > 5 * MINUTE);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn intervals_are_stretched_until_the_budget_carries_them_and_all_are_kept() {
+    let kinds: Vec<_> = Kind::ALL.into_iter().filter(|kind| kind.scope() == Scope::Zone).collect();
+    let interval = |kind: Kind| if kind.changes_rarely() { 36 * MINUTE } else { 6 * MINUTE };
+    let name = |kind: Kind, number: usize| format!("{} {number}", kind.label());
+    let target = |kind: Kind, number: usize| Target {
+        kind,
+        name: Some(name(kind, number).into()),
+        ..zone(number, interval(kind))
+    };
+    // In five minutes, the two urgent kinds need 400 requests, and the six others 200.
+    let targets = kinds.iter().flat_map(|&kind| (0..240).map(move |number| target(kind, number))).collect();
+    let requests = Requests::new();
+    let running = run(targets, 6 * HOUR, async |job, _| {
+        requests.send(&job).await;
         good()
     })
     .await;
-    let average = |number: usize| {
-        let polls = running.polls(&format!("zone-{number}.example"));
-        (polls[polls.len() - 1] - polls[2]).as_secs_f64() / (polls.len() - 3) as f64
-    };
-    let expected = outlook.interval_becomes.unwrap().as_secs_f64();
-    for often in [300, 555, 899] {
-        assert!((average(often) / expected - 1.0).abs() < 0.05, "{} instead of {expected}", average(often));
+    requests.assert_within_budget();
+    let states = running.snapshots.borrow().targets.clone();
+    for kind in kinds {
+        let real = states.iter().find(|state| state.target.kind == kind).unwrap().interval;
+        assert_eq!(real > interval(kind), kind.changes_rarely(), "{kind:?} {real:?}");
+        for number in [0, 120, 239] {
+            let polls = running.polls(&name(kind, number));
+            // The first round takes 16 minutes of the budget.
+            let later = polls.windows(2).filter(|pair| pair[0] > HOUR).map(|pair| pair[1] - pair[0]);
+            let longest = later.max().unwrap();
+            assert!(longest < real + 2 * MINUTE, "{kind:?} waited for {longest:?}, and its interval is {real:?}");
+        }
     }
-    for rarely in [0, 150, 299] {
-        assert!((average(rarely) / 3600.0 - 1.0).abs() < 0.05, "{} instead of an hour", average(rarely));
-    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interval_follows_the_budget_and_goes_back() {
+    let running = run_with(
+        zones(100, HOUR),
+        3 * DAY,
+        async |_, _| good(),
+        async |running| {
+            let allow = async |requests_per_5m| {
+                let before = running.plans.borrow().clone();
+                running
+                    .plans
+                    .send_replace(Arc::new(Plan { requests_per_5m, ..plan(before.targets.clone(), "a secret") }));
+                sleep(DAY).await;
+                let polls = running.polls("zone-50.example");
+                (running.state(50).interval, polls[polls.len() - 1] - polls[polls.len() - 2])
+            };
+            let (interval, waited) = allow(1).await;
+            assert!(interval > 8 * HOUR && interval < 9 * HOUR, "{interval:?}");
+            assert_eq!(waited, interval);
+            assert_eq!(allow(600).await, (HOUR, HOUR));
+        },
+    )
+    .await;
+    assert_eq!(running.state(0).interval, HOUR);
 }
 
 #[tokio::test(start_paused = true)]

@@ -180,7 +180,7 @@ async fn the_request_budget_covers_all_zones_together() {
     assert_eq!(daemon.get("/-/healthy").await.0, 200);
     let log = daemon.log();
     let line = log.lines().find(|line| line.contains("cannot carry")).unwrap();
-    for fact in ["needed_per_5m=6000", "allowed_per_5m=7", "interval_becomes=\"14m 17s\""] {
+    for fact in ["needed_per_5m=6000", "allowed_per_5m=7", "intervals=\"client every 15m 3s\"", "costliest=client"] {
         assert!(line.contains(fact), "{fact} is missing in {line}");
     }
 }

@@ -178,7 +178,7 @@ fn zones_that_need_somebody_come_first() {
 fn a_zone_that_is_polled_every_second_is_not_overdue_in_ten_minutes() {
     for (age, is_overdue) in [(600, false), (601, true)] {
         let mut zone = zone(1, "a.example");
-        Arc::make_mut(&mut zone.target).interval = Duration::from_secs(1);
+        zone.interval = Duration::from_secs(1);
         let page = page(vec![listed(&zone, age, Vec::new())]);
         assert_eq!(page.contains(", overdue<"), is_overdue, "{age}");
     }

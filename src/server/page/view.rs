@@ -1,7 +1,7 @@
 //! What the page says, in words and numbers. Where something is not known it says so, and shows no number.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -15,6 +15,7 @@ use crate::{
         Certificate, Class, ExpiryCount, ExpiryCounts, Rejection, SECONDS_PER_DAY, SeriesSettings, Suppression,
         TargetState,
     },
+    poller::in_words,
 };
 
 pub(super) const STYLE: &str = include_str!("../../../templates/page.css");
@@ -49,6 +50,8 @@ pub(super) struct PageView<'a> {
     age: Option<String>,
     notice: Option<&'static str>,
     discoveries: Vec<DiscoveryLine>,
+    /// Kinds that are listed less often than configured.
+    stretched: Option<String>,
     /// What the numbers leave out.
     missing: Option<String>,
     metrics_link: &'a str,
@@ -113,6 +116,7 @@ impl<'a> PageView<'a> {
             age: listings().map(|&(_, time)| age(time, now)).max().map(duration),
             notice,
             discoveries: exposition.snapshot().discoveries.iter().map(|state| DiscoveryLine::new(state, now)).collect(),
+            stretched: stretched(states),
             missing: match (unlisted, undiscovered) {
                 (0, 0) => None,
                 (0, _) => Some("The zones were not all discovered yet: nothing is known of the others.".into()),
@@ -182,6 +186,20 @@ impl<'a> NameQualifiers<'a> {
     fn id<'z>(&self, zone: &'z TargetState) -> Option<&'z str> {
         self.shared.contains(&*zone.name).then(|| zone.target.id.as_str())
     }
+}
+
+/// Which kinds are listed less often than configured, where the request budget is too small.
+fn stretched(states: &[Arc<TargetState>]) -> Option<String> {
+    let mut longest = BTreeMap::new();
+    for state in states.iter().filter(|state| state.interval > state.target.interval) {
+        let longest = longest.entry(state.target.kind).or_insert(state.interval);
+        *longest = state.interval.max(*longest);
+    }
+    let stretched: Vec<_> = longest.into_iter().collect();
+    (!stretched.is_empty()).then(|| {
+        let intervals = in_words(&stretched);
+        format!("The request budget cannot carry the listings at their intervals, so these are listed less often: {intervals}. Watch fewer kinds or zones, raise the intervals, or raise api.requests_per_5m.")
+    })
 }
 
 fn missing(unlisted: usize, zones: usize) -> String {
@@ -322,7 +340,7 @@ impl<'a> ZoneRow<'a> {
             Some((time, expiring)) => next_expiry(time, expiring, now),
             None => Cell::new("next expiry", UNKNOWN.into(), "", LAST),
         });
-        let interval = i64::try_from(zone.target.interval.as_secs()).unwrap_or(i64::MAX);
+        let interval = i64::try_from(zone.interval.as_secs()).unwrap_or(i64::MAX);
         let (listed, is_overdue) = match &zone.listing {
             _ if zone.available == Some(false) => (Cell::new("listed", "not on your plan".into(), "dim", LAST), false),
             None => (Cell::new("listed", "not yet".into(), "warn", LAST), true),
