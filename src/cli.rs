@@ -12,6 +12,7 @@ mod help;
 mod list;
 mod logging;
 mod sweep;
+mod zones;
 
 use std::{
     ffi::OsString,
@@ -79,6 +80,9 @@ enum Command {
     /// Read everything that the daemon would read, report every mistake at once, and show what it will cost.
     #[command(after_help = help::CHECK_CONFIG)]
     CheckConfig(WebFlags),
+    /// Show which zones the credentials can see, and whether they are watched.
+    #[command(after_help = help::ZONES)]
+    Zones(zones::ZonesOptions),
     /// List the certificates of all zones once, and print them.
     #[command(after_help = help::LIST)]
     List(list::ListOptions),
@@ -181,8 +185,8 @@ pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
     if let Err(error) = hidden {
         tracing::warn!(%error, "The memory of this process cannot be hidden from other processes of this user; they could read the API token.");
     }
-    let needs_time =
-        is_daemon || matches!(command, Some(Command::List(_) | Command::Check(_) | Command::Healthcheck(_)));
+    let needs_time = is_daemon
+        || matches!(command, Some(Command::List(_) | Command::Zones(_) | Command::Check(_) | Command::Healthcheck(_)));
     if needs_time && let Err(error) = usable_time(now()) {
         tracing::error!(%error, "Nothing can be done at this time.");
         let is_check = matches!(command, Some(Command::Check(_)));
@@ -193,9 +197,9 @@ pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
         Some(Command::Run(own)) => run_daemon(common, web.and(own), &log, now),
         Some(Command::Demo(options)) => daemon::demo(options, web, &log, now),
         Some(Command::Check(_)) if !web.is_default() => Ok(check::unknown(NO_WEB_OPTIONS)),
-        Some(Command::List(_) | Command::Healthcheck(_) | Command::Completions(_) | Command::Man(_))
-            if !web.is_default() =>
-        {
+        Some(
+            Command::List(_) | Command::Zones(_) | Command::Healthcheck(_) | Command::Completions(_) | Command::Man(_),
+        ) if !web.is_default() => {
             complain(NO_WEB_OPTIONS);
             Err(USAGE)
         }
@@ -206,6 +210,7 @@ pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
                 load(&common, &serving).map(|config| check_config::run(&config))
             })
         }
+        Some(Command::Zones(options)) => load(&common, &Serving::No).map(|config| zones::run(config, &options, now)),
         Some(Command::List(options)) => load(&common, &Serving::No).map(|config| list::run(&config, &options, now)),
         Some(Command::Check(options)) => {
             Ok(check::run(&options, || listening(&common, &options.daemon), || read(&common, &Serving::No), now))

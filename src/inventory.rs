@@ -146,11 +146,18 @@ impl Inventory {
         }
     }
 
-    /// Makes every discovery once, side by side. Returns those that failed.
-    pub(crate) async fn discover(&mut self, clients: &Clients, now: fn() -> DateTime<Utc>) -> Vec<(Arc<str>, Failure)> {
-        let discover = async |DueDiscovery { credential, filter, priority, .. }: DueDiscovery| {
+    /// Makes every discovery once, side by side, and asks for what this filter wants where there is one. Returns those
+    /// that failed.
+    pub(crate) async fn discover(
+        &mut self,
+        clients: &Clients,
+        filter: Option<&ZoneFilter>,
+        now: fn() -> DateTime<Utc>,
+    ) -> Vec<(Arc<str>, Failure)> {
+        let discover = async |due: DueDiscovery| {
+            let DueDiscovery { credential, filter: own, priority, .. } = due;
             // The configuration holds each of these credentials, and each has a client.
-            let outcome = clients[&credential].zones(&filter, priority).await;
+            let outcome = clients[&credential].zones(filter.unwrap_or(&own), priority).await;
             (credential, outcome)
         };
         let mut running: FuturesUnordered<_> = self.due().map(discover).collect();

@@ -38,6 +38,16 @@ Examples:
 systemd hands the token to its services alone: a shell does not find it, not even one of root's.
 It asks nothing of Cloudflare, so it does not tell whether the token works: list does.";
 
+pub(super) const ZONES: &str = "\
+Examples:
+  With nothing but a token in CLOUDFLARE_API_TOKEN:
+    cloudflare-cert-exporter zones
+  The names of those that are not watched, and why:
+    cloudflare-cert-exporter zones --output json | jq -r '.[] | select(.watched | not) | [.name, .reason] | @tsv'
+
+It sends one request for each 50 zones, and says how many it were. It exits with 1 if a credential failed.
+In CSV, text that a spreadsheet would run as a formula begins with an apostrophe.";
+
 pub(super) const LIST: &str = "\
 Examples:
   Everything, soonest expiry first:

@@ -36,8 +36,9 @@ pub(super) struct ListOptions {
     expiring_within: Option<Duration>,
 }
 
+/// How rows are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum OutputFormat {
+pub(super) enum OutputFormat {
     Table,
     Json,
     Csv,
@@ -92,7 +93,7 @@ pub(super) fn run(config: &Config, options: &ListOptions, now: fn() -> DateTime<
 /// A text as a spreadsheet shows it: what it would run as a formula gets an apostrophe in front, as OWASP advises.
 ///
 /// Spreadsheets disagree about what they skip before a formula and which characters begin one, so all of them count.
-fn text_cell(text: &str) -> Cow<'_, str> {
+pub(super) fn text_cell(text: &str) -> Cow<'_, str> {
     let is_skipped = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'' | '`' | '\u{feff}');
     let is_first = |c: char| {
         matches!(c, '=' | '+' | '-' | '@' | '|' | '%' | '＝' | '＋' | '－' | '＠' | '−' | '﹦' | '﹢' | '﹣' | '﹫')
@@ -130,12 +131,16 @@ impl OutputFormat {
                     })?;
                     Ok(writer.flush()?)
                 };
-                write().map_err(|error: csv::Error| match error.into_kind() {
-                    csv::ErrorKind::Io(error) => error,
-                    other => io::Error::other(format!("{other:?}")),
-                })
+                write().map_err(io_error)
             }
         }
+    }
+}
+
+pub(super) fn io_error(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
     }
 }
 

@@ -66,7 +66,7 @@ pub(super) async fn sweep(
     let clients = ClientMaker::for_one_sweep(now).make(&config.api, &config.credentials)?;
     let requests = || clients.values().map(|client| client.requests_sent()).sum();
     let mut inventory = Inventory::new(config);
-    let undiscovered = inventory.discover(&clients, now).await;
+    let undiscovered = inventory.discover(&clients, None, now).await;
     let targets = match selected(&inventory.targets(), selection, &clients).await {
         Ok(targets) => targets,
         // It can be one of those that are not known.

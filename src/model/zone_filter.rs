@@ -78,6 +78,13 @@ pub enum FilterVerdict<'a> {
 }
 
 impl ZoneFilter {
+    /// Every zone is watched.
+    #[must_use]
+    pub fn everything() -> Self {
+        let any = NamePattern { text: "*".into(), parts: ["".into(), "".into()].into() };
+        Self { include: vec![any], exclude: Vec::new(), accounts: Vec::new() }
+    }
+
     /// Whether a zone is watched.
     #[must_use]
     pub fn verdict(&self, zone: &Zone) -> FilterVerdict<'_> {
