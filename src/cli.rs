@@ -29,8 +29,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use daemon_client::DaemonFlags;
 
 use crate::{
-    config::{Config, ConfigErrors, Listening},
-    model::usable_time,
+    config::{Config, ConfigErrors, ConfigFile, Listening, ShardFlags},
+    model::{Shard, usable_time},
     runtime_file,
     server::{ListenAddress, TelemetryPath},
     systemd,
@@ -59,8 +59,8 @@ const VERSION: &str = concat!(
 
 /// Prometheus exporter for the expiry of Cloudflare's mTLS client certificates (API Shield).
 ///
-/// Without a command it runs the daemon: it lists the certificates of every configured zone on a
-/// schedule and serves their expiry and their counts by status on /metrics.
+/// Without a command it runs the daemon: it lists the certificates of every zone that its token sees, or
+/// that its configuration names, on a schedule and serves their expiry and their counts by status on /metrics.
 #[derive(Debug, Parser)]
 #[command(name = "cloudflare-cert-exporter", version = VERSION, after_help = help::PROGRAM)]
 struct Cli {
@@ -107,10 +107,18 @@ enum Command {
 #[expect(clippy::doc_markdown, reason = "this is help for a terminal")]
 #[derive(Debug, Args)]
 struct CommonFlags {
-    /// Configuration file [default: /etc/cloudflare-cert-exporter/config.toml, or what the variable
-    /// CLOUDFLARE_CERT_EXPORTER_CONFIG_FILE names].
+    /// Configuration file [default: what the variable CLOUDFLARE_CERT_EXPORTER_CONFIG_FILE names, else
+    /// /etc/cloudflare-cert-exporter/config.toml, and no file where that does not exist].
     #[arg(long = "config.file", value_name = "FILE", global = true)]
     config_file: Option<PathBuf>,
+    /// Which shard this process is, counted from 0, for commands that poll Cloudflare
+    /// [default: shard.ordinal of the configuration, else 0].
+    #[arg(long = "shard", value_name = "N", global = true)]
+    shard: Option<u32>,
+    /// How many shards share the zones and the request budget
+    /// [default: shard.total of the configuration, else 1].
+    #[arg(long, value_name = "N", global = true, value_parser = shards())]
+    total_shards: Option<u32>,
     /// Least severe messages that are logged [default: info for the daemon, warn for other commands].
     #[arg(long = "log.level", value_name = "LEVEL", global = true)]
     log_level: Option<LogLevel>,
@@ -195,8 +203,11 @@ pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
     let code = match command {
         None => run_daemon(common, web, &log, now),
         Some(Command::Run(own)) => run_daemon(common, web.and(own), &log, now),
-        Some(Command::Demo(options)) => daemon::demo(options, web, &log, now),
+        Some(Command::Demo(options)) => daemon::demo(options, web, common.shard_flags(), &log, now),
         Some(Command::Check(_)) if !web.is_default() => Ok(check::unknown(NO_WEB_OPTIONS)),
+        Some(Command::Check(options)) if !options.sweep && common.shard_flags() != ShardFlags::default() => {
+            Ok(check::unknown(NO_SHARD))
+        }
         Some(
             Command::List(_) | Command::Zones(_) | Command::Healthcheck(_) | Command::Completions(_) | Command::Man(_),
         ) if !web.is_default() => {
@@ -207,7 +218,7 @@ pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
             let web = web.and(own);
             web.check().and_then(|()| {
                 let serving = Serving::Yes { web_config_file: web.web_config_file };
-                load(&common, &serving).map(|config| check_config::run(&config))
+                load(&common, &serving).map(|config| check_config::run(&config, &common.file()))
             })
         }
         Some(Command::Zones(options)) => load(&common, &Serving::No).map(|config| zones::run(config, &options, now)),
@@ -223,6 +234,8 @@ pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
 }
 
 const NO_WEB_OPTIONS: &str = "Options that begin with --web. are for the daemon where they stand before a command; those that a command takes stand after it.";
+
+const NO_SHARD: &str = "--shard and --total-shards go with --sweep alone: a running daemon knows its shard.";
 
 /// Whether a command line that has a mistake in it is one of `check`, whose exit codes are not the usual ones.
 ///
@@ -275,31 +288,30 @@ fn load(common: &CommonFlags, serving: &Serving) -> Result<Config, u8> {
 }
 
 fn read(common: &CommonFlags, serving: &Serving) -> Result<Config, ConfigErrors> {
-    let file = common.named_file().unwrap_or_else(|| DEFAULT_CONFIG_FILE.into());
+    let (file, flags) = (common.file(), common.shard_flags());
     let environment = |name: &str| std::env::var(name).ok();
-    match serving {
-        Serving::Yes { web_config_file } => Config::load_to_serve(&file, &environment, web_config_file.clone()),
-        Serving::No => Config::load(&file, &environment),
+    let config = match serving {
+        Serving::Yes { web_config_file } => Config::load_to_serve(&file, &environment, flags, web_config_file.clone()),
+        Serving::No => Config::load(&file, &environment, flags),
+    }?;
+    if file.is_absent() {
+        tracing::info!(file = %file.path().display(), "There is no configuration file, so every setting has its default.");
     }
+    Ok(config)
 }
 
 /// Where the daemon answers: as it was started with these flags, or as it says itself, or else as its configuration says.
 fn listening(common: &CommonFlags, flags: &DaemonFlags) -> Result<Listening, ConfigErrors> {
-    let named = common.named_file();
+    let file = common.file();
     if flags.is_default() {
         // That of the unit is another daemon's where another configuration is named.
-        let of_the_unit = named.as_ref().is_none_or(|file| file == Path::new(DEFAULT_CONFIG_FILE));
+        let of_the_unit = file.path() == Path::new(DEFAULT_CONFIG_FILE);
         let directories = runtime_directories().into_iter().chain(of_the_unit.then(|| RUNTIME_DIRECTORY.into()));
         if let Some(listening) = directories.into_iter().find_map(|directory| runtime_file::read(&directory)) {
             return Ok(listening);
         }
     }
-    let listening = match named {
-        // A demo has no configuration.
-        None if !Path::new(DEFAULT_CONFIG_FILE).exists() => Listening::default(),
-        file => Config::load_listening(&file.unwrap_or_else(|| DEFAULT_CONFIG_FILE.into()))?,
-    };
-    Ok(flags.apply(listening))
+    Ok(flags.apply(Config::load_listening(&file)?))
 }
 
 /// Those that systemd gives to a service.
@@ -309,10 +321,22 @@ fn runtime_directories() -> Vec<PathBuf> {
 }
 
 impl CommonFlags {
-    fn named_file(&self) -> Option<PathBuf> {
+    /// The file that is named, or else the usual one.
+    fn file(&self) -> ConfigFile {
         let set = |name: &str| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
-        self.config_file.clone().or_else(|| set(CONFIG_FILE_VARIABLE).map(PathBuf::from))
+        let named = self.config_file.clone().or_else(|| set(CONFIG_FILE_VARIABLE).map(PathBuf::from));
+        named.map_or_else(|| ConfigFile::Default(DEFAULT_CONFIG_FILE.into()), ConfigFile::Named)
     }
+
+    const fn shard_flags(&self) -> ShardFlags {
+        ShardFlags { ordinal: self.shard, total: self.total_shards }
+    }
+}
+
+/// What the number of shards can be.
+fn shards() -> clap::builder::RangedI64ValueParser<u32> {
+    let (first, last) = Shard::TOTAL.into_inner();
+    clap::value_parser!(u32).range(i64::from(first)..=i64::from(last))
 }
 
 impl WebFlags {

@@ -6,14 +6,16 @@
 mod credentials;
 mod discovery;
 mod document;
+mod file;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
+mod shard;
 mod suggestion;
 mod targets;
 
 use std::{
     error::Error,
-    fmt, io,
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -24,13 +26,14 @@ use exporter_toolkit::{WebConfig, WebConfigErrors};
 use crate::{
     cloudflare::{ApiSettings, BaseUrl, CaFile, Credential},
     exposition::SeriesSettings,
-    files,
     model::{Scope, Shard, Status, Target, clean},
     server::{ListenAddress, TelemetryPath},
 };
 pub use discovery::DiscoverySettings;
 pub use document::parse_duration;
 use document::{Mistake, Place, Report, Section, boolean, duration, integer, may_be_secret, parsed, quoted, text_as};
+pub use file::ConfigFile;
+pub use shard::ShardFlags;
 use suggestion::remedy;
 pub use targets::{PollDefaults, remedy_for_kind};
 
@@ -47,8 +50,10 @@ pub struct Config {
     pub web_config_file: Option<PathBuf>,
     /// Where probes are answered, if anywhere.
     pub probe_listen_address: Option<ListenAddress>,
-    /// How the API is reached.
+    /// How the API is reached, with this shard's part of the request budget.
     pub api: ApiSettings,
+    /// The request budget of each credential in five minutes, for all shards together.
+    pub requests_per_5m: u32,
     /// Which series there are.
     pub series: SeriesSettings,
     /// Where state is kept over a restart, if anywhere.
@@ -84,30 +89,33 @@ pub struct Listening {
 /// Why a file is no configuration: every mistake in it.
 #[derive(Debug)]
 pub struct ConfigErrors {
-    file: PathBuf,
+    /// Absent where there is no file.
+    file: Option<PathBuf>,
     mistakes: Vec<Mistake>,
 }
 
 impl Config {
-    /// Reads the file, and the secrets and certificates that it names.
+    /// Reads the file, and the secrets and certificates that it names. The flags beat it.
     ///
     /// # Errors
     /// With every mistake, if there is one.
-    pub fn load(path: &Path, environment: &impl Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
-        let text =
-            read_text(path).map_err(|mistake| ConfigErrors { file: path.to_owned(), mistakes: vec![mistake] })?;
-        Self::parse(&text, path, environment)
+    pub fn load(
+        file: &ConfigFile,
+        environment: &impl Fn(&str) -> Option<String>,
+        flags: ShardFlags,
+    ) -> Result<Self, ConfigErrors> {
+        let (config, errors) = Self::read_file(file, environment, flags)?;
+        errors.or(config)
     }
 
     /// Reads the section `[server]` alone: who asks the daemon need not be able to read its secrets, and should not.
     ///
     /// # Errors
     /// With every mistake in it, or if the file is no TOML.
-    pub fn load_listening(path: &Path) -> Result<Listening, ConfigErrors> {
-        let errors = |mistakes| ConfigErrors { file: path.to_owned(), mistakes };
-        let text = read_text(path).map_err(|mistake| errors(vec![mistake]))?;
-        let (listening, mistakes) = listening(&text, path);
-        if mistakes.is_empty() { Ok(listening) } else { Err(errors(mistakes)) }
+    pub fn load_listening(file: &ConfigFile) -> Result<Listening, ConfigErrors> {
+        let text = file.read()?;
+        let (listening, mistakes) = listening(text.as_deref().unwrap_or_default(), file.path());
+        file.errors(text.is_some(), mistakes).or(listening)
     }
 
     /// Reads the file as [`Config::load`] does, and checks the web configuration too: `web_config_file`, or else the
@@ -116,26 +124,25 @@ impl Config {
     /// # Errors
     /// With every mistake in both, if there is one.
     pub fn load_to_serve(
-        path: &Path,
+        file: &ConfigFile,
         environment: &impl Fn(&str) -> Option<String>,
+        flags: ShardFlags,
         web_config_file: Option<PathBuf>,
     ) -> Result<Self, ConfigErrors> {
-        let fail = |mistakes| ConfigErrors { file: path.to_owned(), mistakes };
-        let text = read_text(path).map_err(|mistake| fail(vec![mistake]))?;
-        let (mut config, mut mistakes) = Self::read(&text, path, environment);
+        let (mut config, mut errors) = Self::read_file(file, environment, flags)?;
         config.web_config_file = web_config_file.or(config.web_config_file);
         if let Some(file) = &config.web_config_file
-            && let Err(errors) = WebConfig::check(file)
+            && let Err(of_web) = WebConfig::check(file)
         {
-            let file = Some(errors.file);
-            mistakes.extend(errors.mistakes.into_iter().map(|mistake| Mistake {
+            let file = Some(of_web.file);
+            errors.mistakes.extend(of_web.mistakes.into_iter().map(|mistake| Mistake {
                 file: file.clone(),
                 line: mistake.line,
                 key: mistake.key,
                 text: mistake.text,
             }));
         }
-        if mistakes.is_empty() { Ok(config) } else { Err(fail(mistakes)) }
+        errors.or(config)
     }
 
     /// Reads the text of a file; `path` is where it comes from, for relative paths and the report.
@@ -143,23 +150,36 @@ impl Config {
     /// # Errors
     /// With every mistake, if there is one.
     pub fn parse(text: &str, path: &Path, environment: &impl Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
-        let (config, mistakes) = Self::read(text, path, environment);
-        if mistakes.is_empty() { Ok(config) } else { Err(ConfigErrors { file: path.to_owned(), mistakes }) }
+        let (config, mistakes) = Self::read(text, path, environment, ShardFlags::default());
+        ConfigErrors { file: Some(path.to_owned()), mistakes }.or(config)
     }
 
     /// What is right only if there is no mistake, and every mistake.
-    fn read(text: &str, path: &Path, environment: &impl Fn(&str) -> Option<String>) -> (Self, Vec<Mistake>) {
+    fn read_file(
+        file: &ConfigFile,
+        environment: &impl Fn(&str) -> Option<String>,
+        flags: ShardFlags,
+    ) -> Result<(Self, ConfigErrors), ConfigErrors> {
+        let text = file.read()?;
+        let (config, mistakes) = Self::read(text.as_deref().unwrap_or_default(), file.path(), environment, flags);
+        Ok((config, file.errors(text.is_some(), mistakes)))
+    }
+
+    fn read(
+        text: &str,
+        path: &Path,
+        environment: &impl Fn(&str) -> Option<String>,
+        flags: ShardFlags,
+    ) -> (Self, Vec<Mistake>) {
         let (report, table) = document::parse(text);
-        let context = Context {
-            report: &report,
-            directory: path.parent().unwrap_or(Path::new("")),
-            environment: &|name| environment(name).filter(|value| !value.is_empty()),
-        };
+        let environment = |name: &str| environment(name).filter(|value| !value.is_empty());
+        let context = Context { report: &report, file: path, environment: &environment, flags };
         let config = context.read(Section::root(&table, &report));
         (config, report.into_mistakes())
     }
 }
 
+#[cfg(test)]
 impl Default for Listening {
     /// Where a daemon answers whose configuration says nothing of it.
     fn default() -> Self {
@@ -169,8 +189,7 @@ impl Default for Listening {
 
 fn listening(text: &str, path: &Path) -> (Listening, Vec<Mistake>) {
     let (report, table) = document::parse(text);
-    let directory = path.parent().unwrap_or(Path::new(""));
-    let context = Context { report: &report, directory, environment: &|_| None };
+    let context = Context { report: &report, file: path, environment: &|_| None, flags: ShardFlags::default() };
     let mut server = Section::root(&table, &report).section("server");
     let (web_config_file, probe_address) = context.read_access(&mut server);
     let (addresses, telemetry_path, _) = context.read_server(server);
@@ -179,48 +198,43 @@ fn listening(text: &str, path: &Path) -> (Listening, Vec<Mistake>) {
     (Listening { addresses, telemetry_path, is_tls, probe_address }, report.into_mistakes())
 }
 
+impl ConfigErrors {
+    /// The value, if there is no mistake.
+    fn or<T>(self, value: T) -> Result<T, Self> {
+        if self.mistakes.is_empty() { Ok(value) } else { Err(self) }
+    }
+}
+
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, Mistake { file, line, key, text }) in self.mistakes.iter().enumerate() {
             f.write_str(if index == 0 { "" } else { "\n" })?;
-            write!(f, "{}:", file.as_ref().unwrap_or(&self.file).display())?;
-            if let Some(line) = line {
-                write!(f, "{line}:")?;
+            if let Some(file) = file.as_ref().or(self.file.as_ref()) {
+                write!(f, "{}:", file.display())?;
+                if let Some(line) = line {
+                    write!(f, "{line}:")?;
+                }
+                if !key.is_empty() {
+                    write!(f, " {key}:")?;
+                }
+                f.write_str(" ")?;
             }
-            if !key.is_empty() {
-                write!(f, " {key}:")?;
-            }
-            write!(f, " {text}")?;
+            f.write_str(text)?;
         }
-        match self.mistakes.len() {
-            0 | 1 => Ok(()),
-            several if self.mistakes.iter().any(|mistake| mistake.file.is_some()) => {
-                write!(f, "\n{several} mistakes in all")
+        match (self.mistakes.len(), &self.file) {
+            (0 | 1, _) => Ok(()),
+            (several, Some(file)) if self.mistakes.iter().all(|mistake| mistake.file.is_none()) => {
+                write!(f, "\n{several} mistakes in {}", file.display())
             }
-            several => write!(f, "\n{several} mistakes in {}", self.file.display()),
+            (several, _) => write!(f, "\n{several} mistakes in all"),
         }
     }
 }
 
 impl Error for ConfigErrors {}
 
-fn read_text(path: &Path) -> Result<String, Mistake> {
-    let mistake = |line, text: String| Mistake { file: None, line, key: String::new(), text };
-    let bytes = files::read(path).map_err(|error| {
-        let another = "name another with --config.file FILE or CLOUDFLARE_CERT_EXPORTER_CONFIG_FILE";
-        let remedy = match error.kind() {
-            io::ErrorKind::NotFound => format!("create it, or {another}"),
-            io::ErrorKind::PermissionDenied => FORBIDDEN.to_owned(),
-            _ => another.to_owned(),
-        };
-        mistake(None, format!("the configuration cannot be read: {error}; {remedy}"))
-    })?;
-    String::from_utf8(bytes).map_err(|error| {
-        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = good.iter().filter(|&&byte| byte == b'\n').count() + 1;
-        mistake(Some(line), "the configuration is not UTF-8 text; save it as UTF-8".to_owned())
-    })
-}
+/// Without discovery, kinds of zones need zones and kinds of accounts need accounts.
+const NO_TARGETS: &str = "it holds no kind of the zones or accounts that are there, so that nothing would be listed";
 
 /// The remedy where this user may not read a file.
 const FORBIDDEN: &str = "run as a user that may read it, or change its owner or mode";
@@ -231,10 +245,12 @@ const BASE_URL_VARIABLE: &str = "CLOUDFLARE_BASE_URL";
 /// What the sections are read with.
 struct Context<'a> {
     report: &'a Report,
-    /// Where relative paths start.
-    directory: &'a Path,
+    /// Relative paths start at its directory.
+    file: &'a Path,
     /// A variable's value, if it has one.
     environment: &'a dyn Fn(&str) -> Option<String>,
+    /// What beats the file.
+    flags: ShardFlags,
 }
 
 impl Context<'_> {
@@ -243,19 +259,22 @@ impl Context<'_> {
         let mut server = root.section("server");
         let (web_config_file, probe_listen_address) = self.read_access(&mut server);
         let (listen_addresses, telemetry_path, enable_lifecycle) = self.read_server(server);
-        let (api, poll, metrics) = (root.section("api"), root.section("poll"), root.section("metrics"));
-        let (api, defaults) = self.read_api_and_poll(api, poll);
-        let series = read_metrics(metrics);
+        let (api, poll) = (root.section("api"), root.section("poll"));
+        let (mut api, defaults) = self.read_api_and_poll(api, poll);
+        let discovery = root.take("discovery");
+        let shard = self.read_shard(root.section("shard"));
+        let requests_per_5m = api.requests_per_5m;
+        api.requests_per_5m = shard.share_of(requests_per_5m);
+        let series = read_metrics(root.section("metrics"));
         let state_directory = self.read_state(root.section("state"));
         let (credentials, names) = self.read_credentials(&root.section("credentials"));
         let zones = root.take("zones");
-        let place = zones.as_ref().map_or_else(|| Place::absent("zones"), |entry| entry.place.clone());
-        let accounts = root.take("accounts");
-        let is_given = accounts.is_some() || zones.as_ref().is_some_and(|zones| !zones.is_empty_list());
+        let has_zones = zones.as_ref().is_some_and(|zones| !zones.is_empty_list());
         let mut targets = self.read_targets(Scope::Zone, zones, &defaults, &names);
-        targets.extend(self.read_targets(Scope::Account, accounts, &defaults, &names));
-        if targets.is_empty() {
-            self.report_no_targets(&place, is_given, &defaults);
+        targets.extend(self.read_targets(Scope::Account, root.take("accounts"), &defaults, &names));
+        let discovery = self.read_discovery(discovery, has_zones, &names);
+        if discovery.is_none() && targets.is_empty() && self.report.is_empty() {
+            self.report.missing(&Place::absent("poll.kinds"), NO_TARGETS);
         }
         root.finish();
         Config {
@@ -265,14 +284,15 @@ impl Context<'_> {
             web_config_file,
             probe_listen_address,
             api,
+            requests_per_5m,
             series,
             state_directory,
             runtime_directory: self.first_directory("RUNTIME_DIRECTORY"),
             credentials,
             targets,
-            discovery: None,
+            discovery,
             poll_defaults: defaults,
-            shard: Shard::WHOLE,
+            shard,
         }
     }
 
@@ -301,7 +321,7 @@ impl Context<'_> {
             text if may_be_secret(text) => {
                 Err("(name not shown, it may be a secret) is hardly the name of a file".to_owned())
             }
-            path => Ok(self.directory.join(path)),
+            path => Ok(self.path(path)),
         };
         (server.read("web_config_file", text_as(path)), server.read("probe_listen_address", parsed))
     }
@@ -309,7 +329,7 @@ impl Context<'_> {
     fn read_api_and_poll(&self, mut api: Section<'_>, mut poll: Section<'_>) -> (ApiSettings, PollDefaults) {
         let ca_file = |path: &str| {
             let remedy = "name a PEM file of certificate authorities that this user can read";
-            let file = CaFile::load(self.directory.join(path));
+            let file = CaFile::load(self.path(path));
             file.map(Arc::new).map_err(|error| self.unusable_file(path, &error, Some(remedy)))
         };
         // Read in any case, so that a mistake in it is found before the variable is gone.
@@ -338,7 +358,7 @@ impl Context<'_> {
     fn read_state(&self, mut state: Section<'_>) -> Option<PathBuf> {
         let path = |text: &str| match text {
             "" => Err("it may not be empty; leave it out, and state is kept only where $STATE_DIRECTORY says so"),
-            path => Ok(self.directory.join(path)),
+            path => Ok(self.path(path)),
         };
         let directory = state.read("directory", text_as(path));
         state.finish();
@@ -350,13 +370,18 @@ impl Context<'_> {
         Some((self.environment)(variable)?.split(':').next()?.into())
     }
 
+    /// A path of the file, which may be relative to its directory.
+    fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.file.parent().unwrap_or(Path::new("")).join(path)
+    }
+
     /// The report of a file; its name is part of it, unless a secret was pasted for it.
     fn unusable_file(&self, path: &str, error: &dyn fmt::Display, remedy: Option<&str>) -> String {
         let (name, remedy) = if may_be_secret(path) {
             let pasted = "name a file that holds the secret, not the secret itself";
             ("the file (name not shown, it may be a secret)".to_owned(), Some(pasted))
         } else {
-            (self.directory.join(path).display().to_string(), remedy)
+            (self.path(path).display().to_string(), remedy)
         };
         let remedy = remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();
         format!("{name} cannot be used: {error}{remedy}")
@@ -406,8 +431,8 @@ fn check_name(name: &str) -> Result<(), &'static str> {
 mod tests {
     #![allow(clippy::too_many_lines, reason = "tables of cases are long")]
 
-    use super::{targets::NO_ZONES, *};
-    use crate::model::Kind;
+    use super::*;
+    use crate::model::{Kind, NamePattern, ZoneFilter};
 
     const ZONE: &str = "[[zones]]\nid = \"023e105f4ecef8ad9ca31a8372d0c353\"\n";
     const EXAMPLE: &str = include_str!("../config.example.toml");
@@ -416,6 +441,10 @@ mod tests {
 
     /// Loads `config.toml` in a directory of its own, which the report calls DIR.
     fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+        load_with_flags(text, environment, ShardFlags::default())
+    }
+
+    fn load_with_flags(text: &str, environment: &[(&str, &str)], flags: ShardFlags) -> Result<Config, String> {
         let directory = tempfile::tempdir().unwrap();
         let dir = directory.path().to_str().unwrap();
         std::fs::write(directory.path().join("token"), format!("{SECRET}\n")).unwrap();
@@ -424,8 +453,8 @@ mod tests {
         std::fs::write(directory.path().join("config.toml"), text.replace("DIR", dir)).unwrap();
         let variable =
             |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| value.replace("DIR", dir));
-        Config::load(&directory.path().join("config.toml"), &variable)
-            .map_err(|errors| errors.to_string().replace(dir, "DIR"))
+        let file = ConfigFile::Named(directory.path().join("config.toml"));
+        Config::load(&file, &variable, flags).map_err(|errors| errors.to_string().replace(dir, "DIR"))
     }
 
     fn with_token(text: &str) -> Result<Config, String> {
@@ -443,7 +472,8 @@ mod tests {
 
     #[test]
     fn the_example_holds_every_default() {
-        assert_eq!(debug(with_token(EXAMPLE)), debug(with_token(ZONE)));
+        // The discovery of zones is in it, and that is the default where there are no zones.
+        assert_eq!(debug(with_token(EXAMPLE)), debug(with_token("")));
     }
 
     #[test]
@@ -463,6 +493,8 @@ mod tests {
             [server] listen_addresses telemetry_path enable_lifecycle web_config_file probe_listen_address \
             [api] base_url timeout requests_per_5m ca_file \
             [poll] kinds interval concurrency intervals \
+            [discovery] include exclude accounts interval credentials \
+            [shard] ordinal total \
             [metrics] statuses max_certificates_per_zone expiring_within_days forget_expired_after \
             [state] directory \
             [credentials.default] api_token_file api_token_env api_email api_key_file api_key_env \
@@ -606,8 +638,6 @@ interval = \"1s\"
                 "[poll]\nkinds = [\"mtls_ca\"]\n".to_owned() + ZONE,
                 ": poll.kinds: it holds no kind of the zones or accounts",
             ),
-            ("[poll]\nkinds = [\"mtls_ca\"]\n".to_owned(), ": accounts: there is none"),
-            (account.clone(), ": poll.kinds: it holds no kind of the zones or accounts"),
             (
                 account + "interval = \"1h\"\n" + ZONE,
                 ":3: accounts.interval: unknown key; the known keys here are id, name, credentials",
@@ -615,11 +645,7 @@ interval = \"1s\"
         ] {
             let report = report(&text);
             assert!(report.contains(expected), "{text}{report}");
-            assert_eq!(
-                report.lines().count(),
-                if expected == ": accounts: there is none" { 3 } else { 1 },
-                "{text}{report}"
-            );
+            assert_eq!(report.lines().count(), 1, "{text}{report}");
         }
     }
 
@@ -693,7 +719,7 @@ plan = \"free\"
 [[state]]
 ";
         let expected = r#"
-DIR/config.toml:1: top: unknown section; the known sections here are server, api, poll, metrics, state, credentials, zones, accounts
+DIR/config.toml:1: top: unknown section; the known sections here are server, api, poll, discovery, shard, metrics, state, credentials, zones, accounts
 DIR/config.toml:3: server.listen_addresses: "9100" cannot be used: an address to listen on is HOST:PORT, [IPV6]:PORT, or :PORT for all interfaces
 DIR/config.toml:3: server.listen_addresses: "127.0.0.1:1" is in the list twice; remove one
 DIR/config.toml:4: server.telemetry_path: "/-/x" cannot be used: a telemetry path begins with a slash, holds letters, digits, `/`, `.`, `-` and `_`, and is not below /-/
@@ -849,14 +875,223 @@ DIR/config.toml:8: this is not valid TOML: key with no value, expected `=`
     }
 
     #[test]
-    fn without_zones_the_report_shows_how_to_write_one() {
-        for (text, place) in [("", ""), ("\nzones = []", "2:")] {
-            let expected = format!("DIR/config.toml:{place} zones: {NO_ZONES}");
-            assert_eq!(report(text), expected);
-        }
+    fn a_zone_is_a_section_of_its_own() {
         let rule = "each zone must be a section of its own, [[zones]] in double brackets, not";
         assert_eq!(report("[zones]"), format!("DIR/config.toml:1: zones: {rule} a table"));
         assert_eq!(report("zones = [\n'x']"), format!("DIR/config.toml:2: zones: {rule} a string"));
+    }
+
+    #[test]
+    fn zones_are_discovered_where_none_is_configured_or_a_section_asks_for_it() {
+        let account = format!("[[accounts]]\nid = \"{}\"\n", "a".repeat(32));
+        for (text, expected) in [
+            (String::new(), true),
+            ("zones = []\n".to_owned(), true),
+            (account.clone(), true),
+            ("[poll]\nkinds = [\"mtls_ca\"]\n".to_owned(), true),
+            (ZONE.to_owned(), false),
+            (ZONE.to_owned() + &account, false),
+            ("[discovery]\n".to_owned() + ZONE, true),
+        ] {
+            let config = with_token(&text).unwrap();
+            assert_eq!(config.discovery.is_some(), expected, "{text}");
+            let Some(DiscoverySettings { filter, interval, credentials }) = config.discovery else { continue };
+            let every = ZoneFilter { include: vec![pattern("*")], exclude: Vec::new(), accounts: Vec::new() };
+            assert_eq!((filter, interval.as_secs(), &*credentials), (every, 3600, &[Arc::from("default")][..]));
+        }
+    }
+
+    fn pattern(text: &str) -> NamePattern {
+        NamePattern::new(text).unwrap()
+    }
+
+    const TWO_CREDENTIALS: &str =
+        "[credentials.prod]\napi_token_file = \"token\"\n[credentials.test]\napi_token_file = \"token\"\n";
+
+    #[test]
+    fn a_discovery_is_as_its_section_says() {
+        let text = format!(
+            "[discovery]\ninclude = [\"*.Example\", \"one.test\"]\nexclude = [\"dev-*\"]\n\
+             accounts = [\"Example Ltd\", \"11cbe197c050c9e422aaa103cfe30ed8\"]\ninterval = \"30d\"\n\
+             credentials = [\"test\", \"prod\"]\n{TWO_CREDENTIALS}"
+        );
+        let filter = ZoneFilter {
+            include: vec![pattern("*.Example"), pattern("one.test")],
+            exclude: vec![pattern("dev-*")],
+            accounts: vec!["Example Ltd".into(), "11cbe197c050c9e422aaa103cfe30ed8".into()],
+        };
+        let credentials = vec!["test".into(), "prod".into()];
+        let expected = DiscoverySettings { filter, interval: Duration::from_secs(30 * 86_400), credentials };
+        assert_eq!(with_token(&text).unwrap().discovery, Some(expected));
+    }
+
+    #[test]
+    fn zones_are_discovered_with_the_usual_credential_or_the_only_one() {
+        let section = |name: &str| format!("[credentials.{name}]\napi_token_file = \"token\"\n");
+        for discovery in ["", "[discovery]\n"] {
+            let line = if discovery.is_empty() { "" } else { "1:" };
+            for (names, expected) in [
+                (&[][..], Ok("default")),
+                (&["prod"], Ok("prod")),
+                (&["default", "prod"], Ok("default")),
+                (
+                    &["prod", "test"],
+                    Err("there is no section [credentials.default]; set discovery.credentials to some of prod, test"),
+                ),
+            ] {
+                let credentials: String = names.iter().map(|name| section(name)).collect();
+                let found = with_token(&format!("{discovery}{credentials}"));
+                match (found, expected) {
+                    (Ok(config), Ok(name)) => {
+                        assert_eq!(config.discovery.unwrap().credentials, [Arc::from(name)], "{names:?}");
+                    }
+                    (found, expected) => {
+                        let expected =
+                            expected.map(|_| ()).map_err(|text| format!("DIR/config.toml:{line} discovery: {text}"));
+                        assert_eq!(found.map(|_| ()), expected, "{names:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_mistake_in_a_discovery_is_one_line() {
+        for (text, expected) in [
+            ("include = []", "include: it must hold at least one pattern, such as \"*\""),
+            ("include = \"*\"", "include: it must be a list in square brackets, not a string"),
+            ("include = [1]", "include: it must be text in quotes, not an integer"),
+            ("include = [\"*\", \"*\"]", "include: \"*\" is in the list twice; remove one"),
+            ("exclude = [\"\"]", "exclude: a pattern may not be empty; \"*\" matches every name"),
+            (
+                "exclude = [\"a\\n\"]",
+                "exclude: a pattern may hold no control, bidirectional or invisible characters, and at most 256 in all",
+            ),
+            ("accounts = [\" \"]", "accounts: a name may not be empty"),
+            ("accounts = [false]", "accounts: it must be text in quotes, not a boolean"),
+            ("interval = \"31d\"", "interval: \"31d\" is outside 1s to 30d"),
+            ("credentials = []", "credentials: it must hold at least one name, such as \"default\""),
+            ("credentials = \"prod\"", "credentials: it must be a list in square brackets, not a string"),
+            ("credentials = [\"prod\", \"prod\"]", "credentials: \"prod\" is in the list twice; remove one"),
+            (
+                "credentials = [\"prd\"]",
+                "credentials: there is no section [credentials.prd]; did you mean \"prod\"? \
+                 Set discovery.credentials to some of prod, test",
+            ),
+            (
+                "credentials = [\"staging\"]",
+                "credentials: there is no section [credentials.staging]; set discovery.credentials to some of prod, test",
+            ),
+            (
+                "credentials = [\"SECRET\"]",
+                "credentials: there is no section [credentials.(not shown)]; set discovery.credentials to some of prod, test",
+            ),
+            (
+                "includes = [\"*\"]",
+                "includes: unknown key; did you mean \"include\"? \
+                 The known keys here are include, exclude, accounts, interval, credentials",
+            ),
+        ] {
+            let usual = if text.starts_with("credentials") { "" } else { "credentials = [\"prod\"]\n" };
+            let document = format!("[discovery]\n{}\n{usual}{TWO_CREDENTIALS}", text.replace("SECRET", SECRET));
+            assert_eq!(report(&document), format!("DIR/config.toml:2: discovery.{expected}"), "{text}");
+        }
+        let expected = "DIR/config.toml:1: discovery: it must be a section, [discovery], not a boolean";
+        assert_eq!(report("discovery = true"), expected);
+    }
+
+    #[test]
+    fn a_shard_is_as_the_flags_or_else_the_file_say() {
+        let token = [("CLOUDFLARE_API_TOKEN", SECRET)];
+        for (text, ordinal, total, expected) in [
+            ("", None, None, Ok((0, 1, 600))),
+            ("[shard]\nordinal = 2\ntotal = 3", None, None, Ok((2, 3, 200))),
+            ("[shard]\nordinal = 2\ntotal = 3", Some(0), None, Ok((0, 3, 200))),
+            ("[shard]\nordinal = 2\ntotal = 3", None, Some(7), Ok((2, 7, 85))),
+            ("[shard]\nordinal = 9\ntotal = 3", Some(1), None, Ok((1, 3, 200))),
+            ("[shard]\ntotal = 1000", Some(999), None, Ok((999, 1000, 1))),
+            ("", Some(1), Some(2), Ok((1, 2, 300))),
+            (
+                "[shard]\nordinal = 3\ntotal = 3",
+                None,
+                None,
+                Err("DIR/config.toml:2: shard.ordinal: 3 is not below the number of shards, 3; ordinals begin with 0"),
+            ),
+            (
+                "[shard]\nordinal = 1",
+                None,
+                None,
+                Err("DIR/config.toml:2: shard.ordinal: 1 is not below the number of shards, 1; ordinals begin with 0"),
+            ),
+            (
+                "[shard]\nordinal = 2\ntotal = 3",
+                None,
+                Some(2),
+                Err("DIR/config.toml:2: shard.ordinal: 2 is not below the number of shards, 2; ordinals begin with 0"),
+            ),
+            (
+                "[shard]\ntotal = 3",
+                Some(3),
+                None,
+                Err("--shard: 3 is not below the number of shards, 3; ordinals begin with 0"),
+            ),
+            ("", Some(1), None, Err("--shard: 1 is not below the number of shards, 1; ordinals begin with 0")),
+            ("[shard]\ntotal = 0", None, None, Err("DIR/config.toml:2: shard.total: 0 is outside 1 to 1000")),
+            (
+                "[shard]\nordinal = 5\ntotal = 1001",
+                None,
+                None,
+                Err("DIR/config.toml:3: shard.total: 1001 is outside 1 to 1000"),
+            ),
+            ("[shard]\nordinal = 1000", None, None, Err("DIR/config.toml:2: shard.ordinal: 1000 is outside 0 to 999")),
+            ("[shard]\nordinal = -1", None, None, Err("DIR/config.toml:2: shard.ordinal: -1 is outside 0 to 999")),
+            (
+                "[shard]\nindex = 1",
+                None,
+                None,
+                Err("DIR/config.toml:2: shard.index: unknown key; the known keys here are ordinal, total"),
+            ),
+        ] {
+            let config = load_with_flags(text, &token, ShardFlags { ordinal, total });
+            let found = config.map(|config| (config.shard.ordinal, config.shard.total, config.api.requests_per_5m));
+            assert_eq!(found, expected.map_err(str::to_owned), "{text} {ordinal:?} {total:?}");
+        }
+        // Never nothing, and the whole is known too.
+        let config = with_token("[api]\nrequests_per_5m = 10\n[shard]\ntotal = 1000").unwrap();
+        assert_eq!((config.api.requests_per_5m, config.requests_per_5m), (1, 10));
+    }
+
+    #[test]
+    fn without_a_file_every_setting_has_its_default() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.toml");
+        let (named, default) = (ConfigFile::Named(path.clone()), ConfigFile::Default(path.clone()));
+        let token = |name: &str| (name == "CLOUDFLARE_API_TOKEN").then(|| SECRET.to_owned());
+        let load = |file: &ConfigFile, flags| Config::load(file, &token, flags).map_err(|error| error.to_string());
+        let flags = ShardFlags::default();
+        assert!(default.is_absent() && !named.is_absent());
+        assert_eq!(debug(load(&default, flags)), debug(with_token("")));
+        assert!(Config::load_listening(&default).unwrap().is_tls == Ok(false));
+        assert!(load(&named, flags).unwrap_err().contains("the configuration cannot be read: No such file"));
+        // There is no line in which a mistake could be.
+        let report = Config::load(&default, &|_| None, flags).unwrap_err().to_string();
+        let expected = "there is no API token; set CLOUDFLARE_API_TOKEN, or set api_token_file in a section [credentials.default] of ";
+        assert!(report.starts_with(&format!("{expected}{}. Create", path.display())), "{report}");
+        let report = load(&default, ShardFlags { ordinal: Some(1), total: None }).unwrap_err();
+        assert_eq!(report, "--shard: 1 is not below the number of shards, 1; ordinals begin with 0");
+        let both = Config::load(&default, &|_| None, ShardFlags { ordinal: Some(1), total: None }).unwrap_err();
+        assert!(both.to_string().ends_with("\n2 mistakes in all"), "{both}");
+        // What is there has to be good, wherever it is.
+        std::os::unix::fs::symlink("nowhere", &path).unwrap();
+        assert!(load(&default, flags).unwrap_err().contains("the configuration cannot be read: No such file"));
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(load(&default, flags).unwrap_err().contains("it is not a regular file but a directory"));
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::write(&path, "[poll]\nconcurrency = 7\n").unwrap();
+        assert_eq!(load(&default, flags).unwrap().api.concurrency, 7);
+        std::fs::write(&path, "[pol]\n").unwrap();
+        assert!(load(&default, flags).unwrap_err().starts_with(&format!("{}:1: pol: unknown section", path.display())));
     }
 
     #[test]
@@ -888,8 +1123,8 @@ DIR/config.toml:8: this is not valid TOML: key with no value, expected `=`
             assert_eq!(headers(environment, file).as_deref(), Ok(expected), "{environment:?} {file:?}");
         }
         let none = "there is no API token; set CLOUDFLARE_API_TOKEN, or set api_token_file in a section \
-            [credentials.default]. Create the token in the dashboard under My Profile > API Tokens, with the permission \
-            SSL and Certificates: Read";
+            [credentials.default] of DIR/config.toml. Create the token in the dashboard under My Profile > API Tokens, \
+            with the permission SSL and Certificates: Read, and Zone: Read to find zones";
         let other = "set both, or CLOUDFLARE_API_TOKEN in their place";
         for (environment, file, expected) in [
             (&[][..], None, none.to_owned()),
@@ -908,7 +1143,7 @@ DIR/config.toml:8: this is not valid TOML: key with no value, expected `=`
         let directory = tempfile::tempdir().unwrap();
         let (file, web) = (directory.path().join("config.toml"), directory.path().join("web.yml"));
         std::fs::write(&file, "[server]\nweb_config_file = \"web.yml\"\n").unwrap();
-        let is_tls = || Config::load_listening(&file).unwrap().is_tls;
+        let is_tls = || Config::load_listening(&ConfigFile::Named(file.clone())).unwrap().is_tls;
         for (text, expected) in [
             ("", false),
             ("tls_server_config:\n", false),
@@ -956,7 +1191,7 @@ DIR/config.toml:8: this is not valid TOML: key with no value, expected `=`
             if let Some(content) = content {
                 std::fs::write(&file, content).unwrap();
             }
-            let errors = Config::load(&file, &|_| None).unwrap_err();
+            let errors = Config::load(&ConfigFile::Named(file.clone()), &|_| None, ShardFlags::default()).unwrap_err();
             assert_eq!(errors.to_string(), format!("{}{expected}", file.display()));
         }
     }
@@ -1026,6 +1261,9 @@ DIR/config.toml:8: this is not valid TOML: key with no value, expected `=`
             "[SECRET]\na = 1",
             "[server]\nlisten_addresses = [\"SECRET\", \"SECRET\"]\ntelemetry_path = \"SECRET\"\nweb_config_file = \"SECRET\"\nprobe_listen_address = \"SECRET\"",
             "[api]\nbase_url = \"https://x:SECRET@example.com\"\ntimeout = \"SECRET\"\nca_file = \"SECRET\"\nSECRET = 1",
+            "[discovery]\ninclude = [\"SECRET\", \"SECRET\"]\naccounts = [\"SECRET\\n\"]\ninterval = \"SECRET\"",
+            "[discovery]\nexclude = [\"SECRET\\n\"]\ncredentials = [\"SECRET\", \"SECRET\"]\nSECRET = 1",
+            "[shard]\nordinal = \"SECRET\"\ntotal = SECRET",
             "[metrics]\nstatuses = [\"SECRET\"]",
             "[credentials]\ndefault = \"SECRET\"",
             "[credentials.SECRET]\nSECRET = \"SECRET\"",

@@ -53,7 +53,7 @@ pub(super) struct CheckOptions {
         long,
         conflicts_with_all = ["url", "listen_addresses", "telemetry_path", "web_config_file", "ca_file", "basic_auth_user", "basic_auth_password_file", "client_cert", "client_key"]
     )]
-    sweep: bool,
+    pub(super) sweep: bool,
 }
 
 impl CheckOptions {

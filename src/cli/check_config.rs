@@ -6,14 +6,25 @@ use super::print;
 use exporter_toolkit::WebConfig;
 
 use crate::{
-    config::Config,
+    config::{Config, ConfigFile},
     model::{Kind, Reason, Rejection, Scope},
     poller::{BudgetFit, in_words},
 };
 
 /// Prints every zone and what each credential has to bear; returns the exit code.
-pub(super) fn run(config: &Config) -> u8 {
-    let mut text = format!("The configuration is good.\n\n{}\n\n", targets(config).trim_fmt());
+pub(super) fn run(config: &Config, file: &ConfigFile) -> u8 {
+    let mut text = if file.is_absent() {
+        format!("There is no configuration file {}, so every setting has its default.\n\n", file.path().display())
+    } else {
+        "The configuration is good.\n\n".to_owned()
+    };
+    if !config.targets.is_empty() {
+        text.push_str(&format!("{}\n\n", targets(config).trim_fmt()));
+    }
+    if let Some(discovery) = &config.discovery {
+        let credentials = discovery.credentials.join(", ");
+        text.push_str(&format!("Zones are discovered with {credentials}: how many there are is not known offline, the command zones tells.\n\n"));
+    }
     if config.targets.iter().any(|target| target.kind != Kind::Client) {
         text.push_str(&format!("{}\n\n", kinds(config).trim_fmt()));
     }

@@ -15,7 +15,7 @@ use super::{FAILED, UNUSABLE_CONFIG, WebFlags, complain, logging::Log};
 use crate::{
     Controls, LoadConfig, RunError,
     cloudflare::{ApiSettings, announce_proxy},
-    config::{Config, ConfigErrors},
+    config::{Config, ConfigErrors, ShardFlags},
     systemd,
 };
 
@@ -47,7 +47,13 @@ pub(super) fn run(
 const DEMO_NOTICE: &str = "This is a demo: the data is simulated and comes from no Cloudflare account.";
 
 /// Runs on a simulated API until a signal comes, and returns the exit code.
-pub(super) fn demo(options: DemoOptions, web: WebFlags, log: &Log, now: fn() -> DateTime<Utc>) -> Result<u8, u8> {
+pub(super) fn demo(
+    options: DemoOptions,
+    web: WebFlags,
+    shard: ShardFlags,
+    log: &Log,
+    now: fn() -> DateTime<Utc>,
+) -> Result<u8, u8> {
     let DemoOptions { zones, certificates, web: own } = options;
     let web = web.and(own);
     let sockets = web.sockets()?;
@@ -58,7 +64,7 @@ pub(super) fn demo(options: DemoOptions, web: WebFlags, log: &Log, now: fn() -> 
         let started = SimulatedApi::start(world).await.map_err(|error| error.to_string());
         // It runs until it is dropped.
         let api_and_config = started.and_then(|api| {
-            let read = demo_config(&api, requests_per_5m);
+            let read = demo_config(&api, requests_per_5m, shard);
             let read = move || read().map(|config| web.apply(config));
             let config = read().map_err(|error| error.to_string())?;
             Ok((api, config, read))
@@ -80,12 +86,15 @@ pub(super) fn demo(options: DemoOptions, web: WebFlags, log: &Log, now: fn() -> 
 fn demo_config(
     api: &SimulatedApi,
     requests_per_5m: u32,
+    shard: ShardFlags,
 ) -> impl Fn() -> Result<Config, ConfigErrors> + Send + Sync + use<> {
     let requests_per_5m = requests_per_5m.min(*ApiSettings::REQUESTS_PER_5M.end());
-    let text = format!(
+    let mut text = format!(
         "[api]\nbase_url = {:?}\nrequests_per_5m = {requests_per_5m}\n[poll]\nkinds = \"all\"\ninterval = \"5m\"\n",
         api.base_url()
     );
+    let of_shard = |key, value: Option<u32>| value.map(|value| format!("{key} = {value}\n")).unwrap_or_default();
+    text += &format!("[shard]\n{}{}", of_shard("ordinal", shard.ordinal), of_shard("total", shard.total));
     let token = api.change(|world| world.token().to_owned());
     move || Config::parse(&text, Path::new("demo"), &|name| (name == "CLOUDFLARE_API_TOKEN").then(|| token.clone()))
 }

@@ -4,6 +4,8 @@ pub(super) const PROGRAM: &str = "\
 Examples:
   Try it without an account, then open http://localhost:10199/
     cloudflare-cert-exporter demo
+  Watch every zone that the token in CLOUDFLARE_API_TOKEN sees:
+    cloudflare-cert-exporter
   Check a configuration, then run the daemon with it:
     cloudflare-cert-exporter check-config --config.file config.toml
     cloudflare-cert-exporter --config.file config.toml
@@ -15,8 +17,10 @@ CLOUDFLARE_BASE_URL says where Cloudflare's API is, and beats api.base_url of th
 
 pub(super) const RUN: &str = "\
 Examples:
-  With /etc/cloudflare-cert-exporter/config.toml:
+  With /etc/cloudflare-cert-exporter/config.toml, if there is one:
     cloudflare-cert-exporter run
+  As the second of three that share the zones:
+    cloudflare-cert-exporter run --shard 1 --total-shards 3
   With another file, for a Prometheus on another host:
     cloudflare-cert-exporter run --config.file config.toml --web.listen-address :10199
   On two addresses, with logs for a machine and every request in them:

@@ -70,7 +70,7 @@ impl Context<'_> {
         let address = email.map(|entry| entry.read(text_as(checked_email)));
         let credential = secret.read(text_as(|value| {
             let source = match source {
-                Source::File => self.file(self.directory.join(value)),
+                Source::File => self.file(self.path(value)),
                 Source::Variable => match (self.environment)(value) {
                     Some(secret) => SecretSource::Fixed(secret.into()),
                     None => return Err("the environment variable that it names is not set or is empty; set it where this program is started".to_owned()),
@@ -119,7 +119,7 @@ impl Context<'_> {
                 let text = match (email, key) {
                     (Some(_), None) => format!("CLOUDFLARE_EMAIL is set without CLOUDFLARE_API_KEY; {set_both}"),
                     (None, Some(_)) => format!("CLOUDFLARE_API_KEY is set without CLOUDFLARE_EMAIL; {set_both}"),
-                    _ => NO_TOKEN.to_owned(),
+                    _ => self.no_token(),
                 };
                 self.report.missing(&place, text);
                 return None;
@@ -130,12 +130,17 @@ impl Context<'_> {
             .ok()
             .map(Arc::new)
     }
-}
 
-/// The commonest ways to pass a token; the documentation has the others.
-const NO_TOKEN: &str = "\
-there is no API token; set CLOUDFLARE_API_TOKEN, or set api_token_file in a section [credentials.default]. \
-Create the token in the dashboard under My Profile > API Tokens, with the permission SSL and Certificates: Read";
+    /// The commonest ways to pass a token; the documentation has the others.
+    fn no_token(&self) -> String {
+        let file = self.file.display();
+        format!(
+            "there is no API token; set CLOUDFLARE_API_TOKEN, or set api_token_file in a section [credentials.default] of \
+             {file}. Create the token in the dashboard under My Profile > API Tokens, with the permission \
+             SSL and Certificates: Read, and Zone: Read to find zones"
+        )
+    }
+}
 
 /// The remedy where the file of a secret is of no use; the error of what is in it has its own.
 fn remedy_for_file(error: &CredentialError) -> Option<&'static str> {

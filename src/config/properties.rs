@@ -4,11 +4,11 @@
 
 use std::{collections::HashSet, path::Path};
 
-use super::{Config, check_name, targets::NO_ZONES};
+use super::{Config, DiscoverySettings, check_name};
 use crate::{
     cloudflare::ApiSettings,
     exposition::SeriesSettings,
-    model::{StandIn, Target},
+    model::{Shard, StandIn, Target},
 };
 
 /// The length of one of Cloudflare's.
@@ -31,7 +31,7 @@ pub fn configuration(bytes: &[u8]) {
         Err(report) => {
             let report = report.to_string();
             assert!(!secret.is_in(&report), "{report}");
-            for line in report.replace(NO_ZONES, "").lines() {
+            for line in report.lines() {
                 let is_placed = line.strip_prefix(FILE).is_some_and(|rest| rest.starts_with(':'));
                 assert!(is_placed || line.ends_with(&format!(" mistakes in {FILE}")), "{line}");
             }
@@ -65,12 +65,20 @@ fn assert_in_range(config: &Config) {
     let names: Vec<_> = config.credentials.iter().map(|credential| credential.name()).collect();
     assert_different(&names);
     assert!(names.iter().all(|name| check_name(name).is_ok()));
-    assert!(!config.targets.is_empty());
+    assert!(config.discovery.is_some() || !config.targets.is_empty());
     assert_different(&config.targets.iter().map(|zone| zone.key()).collect::<Vec<_>>());
     for zone in &config.targets {
         assert!(Target::INTERVAL.contains(&zone.interval) && names.contains(&&zone.credential), "{zone:?}");
         assert!(zone.name.as_deref().is_none_or(|name| check_name(name).is_ok()), "{zone:?}");
     }
+    if let Some(DiscoverySettings { filter, interval, credentials }) = &config.discovery {
+        assert!(Target::INTERVAL.contains(interval) && !filter.include.is_empty());
+        assert!(!credentials.is_empty() && credentials.iter().all(|name| names.contains(&name)));
+        assert_different(credentials);
+        assert_different(&filter.accounts);
+    }
+    assert!(Shard::TOTAL.contains(&config.shard.total) && config.shard.ordinal < config.shard.total);
+    assert_eq!(config.api.requests_per_5m, config.shard.share_of(config.requests_per_5m));
 }
 
 fn assert_different<T: Eq + std::hash::Hash>(items: &[T]) {

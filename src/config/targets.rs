@@ -11,7 +11,7 @@ use toml::de::DeValue;
 use super::{
     Context, check_name,
     credentials::DEFAULT,
-    document::{Entry, Place, Reading, Section, duration, key_text, parsed, quoted, text_as},
+    document::{Entry, Reading, Section, duration, key_text, parsed, quoted, text_as},
     suggestion::remedy,
 };
 use crate::model::{Kind, Scope, ScopeId, Target};
@@ -182,45 +182,22 @@ impl Context<'_> {
         Some(kinds)
     }
 
-    /// Reports a configuration that polls nothing.
-    ///
-    /// `is_given` says whether there are zones or accounts, which may have mistakes of their own.
-    pub(super) fn report_no_targets(&self, zones: &Place, is_given: bool, defaults: &PollDefaults) {
-        if is_given {
-            if self.report.is_empty() {
-                let text = "it holds no kind of the zones or accounts that are there, so that nothing would be listed";
-                self.report.missing(&Place::absent("poll.kinds"), text);
-            }
-        } else if defaults.kinds.iter().all(|kind| kind.scope() == Scope::Account) {
-            self.report.missing(&Place::absent("accounts"), NO_ACCOUNTS);
-        } else {
-            self.report.missing(zones, NO_ZONES);
-        }
-    }
-
     /// Which credential a zone or account has; there must be one of that name.
     fn read_credential_name(&self, section: &mut Section<'_>, names: &BTreeSet<&str>) -> Option<Arc<str>> {
         let entry = section.take("credentials");
         let name = entry.as_ref().map_or_else(|| Some(DEFAULT.to_owned()), |entry| entry.read(parsed))?;
         // Where no section has a name, the report says so already.
         if !names.is_empty() && !names.contains(&*name) {
-            let known = names.iter().map(|name| key_text(name)).collect::<Vec<_>>().join(", ");
             let place = entry.as_ref().map_or(&section.place, |entry| &entry.place);
-            let remedy = remedy(&name, names.iter().copied(), &format!("set credentials = \"...\" to one of {known}"));
-            let text = format!("there is no section [credentials.{}]; {remedy}", key_text(&name));
-            self.report.missing(place, text);
+            self.report.missing(place, unknown_credential(&name, names, "set credentials = \"...\" to one of"));
         }
         Some(name.into())
     }
 }
 
-pub(super) const NO_ZONES: &str = "\
-there is none; add these three lines for each, with the id from the zone's overview page in the dashboard:
-    [[zones]]
-    id = \"023e105f4ecef8ad9ca31a8372d0c353\"
-    name = \"example.com\"";
-
-const NO_ACCOUNTS: &str = "\
-there is none, and poll.kinds holds only kinds that are listed in accounts; add these two lines for each:
-    [[accounts]]
-    id = \"11cbe197c050c9e422aaa103cfe30ed8\"";
+/// The report of a name that no credential has, with how to name one of those that there are.
+pub(super) fn unknown_credential(name: &str, names: &BTreeSet<&str>, instead: &str) -> String {
+    let known = names.iter().map(|name| key_text(name)).collect::<Vec<_>>().join(", ");
+    let remedy = remedy(name, names.iter().copied(), &format!("{instead} {known}"));
+    format!("there is no section [credentials.{}]; {remedy}", key_text(name))
+}

@@ -4,6 +4,8 @@
 //! bits, of the id. When the number of shards grows from n to n + 1, one in n + 1 ids moves, and each of these to the new
 //! shard.
 
+use std::ops::RangeInclusive;
+
 use super::ScopeId;
 
 /// One of several processes that share the work.
@@ -19,10 +21,19 @@ impl Shard {
     /// The one that does all the work.
     pub const WHOLE: Self = Self { ordinal: 0, total: 1 };
 
+    /// How many there can be.
+    pub const TOTAL: RangeInclusive<u32> = 1..=1000;
+
     /// Whether this shard watches the zone or account.
     #[must_use]
     pub fn owns(self, id: &ScopeId) -> bool {
         self.total == 1 || Self::of(id, self.total) == self.ordinal
+    }
+
+    /// This shard's part of a budget for all of them; never nothing.
+    #[must_use]
+    pub fn share_of(self, budget: u32) -> u32 {
+        (budget / self.total).max(1)
     }
 
     /// The ordinal of the shard, of so many, that watches the zone or account.

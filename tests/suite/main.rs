@@ -8,6 +8,7 @@
 
 mod access;
 mod check;
+mod configuration;
 mod docs;
 mod faults;
 mod hostile;
