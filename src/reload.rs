@@ -19,7 +19,7 @@ use crate::{
     config::{Config, ConfigErrors},
     exposition::SeriesSettings,
     inventory::{DueDiscovery, Inventory},
-    model::{Failure, Snapshot, Zone},
+    model::{Failure, Shard, Snapshot, Zone},
     poller::Plan,
     systemd,
 };
@@ -76,6 +76,7 @@ impl Reloader {
         snapshots: watch::Receiver<Arc<Snapshot>>,
         metrics: ReloadMetrics,
     ) -> Self {
+        metrics.show_shard(config.shard);
         let mut reloader = Self {
             load,
             requires_restart: requires_restart(&config),
@@ -139,6 +140,7 @@ impl Reloader {
             series.clone_from(&config.series);
             changed
         });
+        self.metrics.show_shard(config.shard);
         let before = std::mem::replace(&mut self.config, config);
         // What these still find out is about secrets of before.
         self.watchers.shutdown().await;
@@ -302,10 +304,12 @@ fn requires_restart(config: &Config) -> [(&'static str, String); 6] {
     ]
 }
 
-/// The metrics of reloads.
+/// The metrics of reloads, and of what only a reload changes.
 pub(crate) struct ReloadMetrics {
     successful: IntGauge,
     succeeded_at: IntGauge,
+    shard_ordinal: IntGauge,
+    total_shards: IntGauge,
 }
 
 impl ReloadMetrics {
@@ -327,7 +331,22 @@ impl ReloadMetrics {
                 "When the configuration in use was loaded, as Unix time in seconds.",
                 now.timestamp(),
             )?,
+            shard_ordinal: gauge(
+                "cloudflare_cert_exporter_shard_ordinal",
+                "Which shard this exporter is, counted from 0.",
+                Shard::WHOLE.ordinal.into(),
+            )?,
+            total_shards: gauge(
+                "cloudflare_cert_exporter_total_shards",
+                "Number of shards that share the zones and accounts; 1 if this exporter watches all of them.",
+                Shard::WHOLE.total.into(),
+            )?,
         })
+    }
+
+    fn show_shard(&self, shard: Shard) {
+        self.shard_ordinal.set(shard.ordinal.into());
+        self.total_shards.set(shard.total.into());
     }
 
     fn ended(&self, outcome: &Result<(), String>, now: DateTime<Utc>) {

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command};
 
-use crate::support::{self, Daemon, is_there_or, until};
+use crate::support::{self, Daemon, config, is_there_or, metrics::Metrics, until};
 use cloudflare_sim::{SimulatedApi, SimulatedZone, World};
 
 const DEFAULT_FILE: &str = "/etc/cloudflare-cert-exporter/config.toml";
@@ -74,6 +74,27 @@ fn a_file_that_is_named_has_to_exist() {
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(78), "{text}");
         assert!(text.contains(": the configuration cannot be read: No such file or directory"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_shard_is_shown_follows_a_reload_and_is_beaten_by_the_flags() {
+    let api = SimulatedApi::start(World::of([SimulatedZone::of_size("a.example", 1)])).await.unwrap();
+    let token = api.change(|world| world.token().to_owned());
+    let text = |shard: &str| config(&api, shard);
+    let shown = async |daemon: &Daemon| {
+        let metrics = Metrics::of(daemon).await;
+        ["shard_ordinal", "total_shards"].map(|name| metrics.get(&format!("cloudflare_cert_exporter_{name}"), &[]))
+    };
+    for (flags, first, second) in
+        [(&[][..], [0.0, 1.0], [2.0, 5.0]), (&["--shard", "3", "--total-shards=4"], [3.0, 4.0], [3.0, 4.0])]
+    {
+        let daemon = Daemon::start(&text(""), flags, &[("CLOUDFLARE_API_TOKEN", &token)]);
+        assert_eq!(shown(&daemon).await, first.map(Some));
+        daemon.configure(&text("[shard]\nordinal = 2\ntotal = 5"));
+        daemon.signal("HUP");
+        daemon.until_logged(&["was read again and is in use"]).await;
+        assert_eq!(shown(&daemon).await, second.map(Some));
     }
 }
 
