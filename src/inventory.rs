@@ -168,8 +168,10 @@ impl Inventory {
         drop(running);
         let mut failures = Vec::new();
         for (credential, outcome) in outcomes {
-            failures.extend(outcome.as_ref().err().map(|failure| (Arc::clone(&credential), failure.clone())));
-            self.discovered(&credential, outcome, now().timestamp());
+            match outcome {
+                Ok(zones) => self.discovered(&credential, Ok(zones), now().timestamp()),
+                Err(failure) => failures.push((credential, failure)),
+            }
         }
         failures
     }

@@ -9,6 +9,7 @@
 mod access;
 mod check;
 mod configuration;
+mod discovery;
 mod docs;
 mod faults;
 mod hostile;
