@@ -1,13 +1,16 @@
 //! `check-config`: what the daemon would do with a configuration that is good.
 
+use std::{sync::Arc, time::Duration};
+
 use comfy_table::{Table, presets::NOTHING};
 
 use super::print;
 use exporter_toolkit::WebConfig;
 
 use crate::{
-    config::{Config, ConfigFile},
-    model::{Kind, Reason, Rejection, Scope},
+    config::{Config, ConfigFile, DiscoverySettings},
+    inventory::Inventory,
+    model::{Kind, Reason, Rejection, Scope, Shard, Target},
     poller::{BudgetFit, in_words},
 };
 
@@ -18,29 +21,20 @@ pub(super) fn run(config: &Config, file: &ConfigFile) -> u8 {
     } else {
         "The configuration is good.\n\n".to_owned()
     };
+    let watched = Inventory::new(config).targets();
     if !config.targets.is_empty() {
-        text.push_str(&format!("{}\n\n", targets(config).trim_fmt()));
+        text.push_str(&format!("{}\n\n", configured(config).trim_fmt()));
+    }
+    if config.shard.total > 1 {
+        text.push_str(&shard(config, &watched));
     }
     if let Some(discovery) = &config.discovery {
-        let credentials = discovery.credentials.join(", ");
-        text.push_str(&format!("Zones are discovered with {credentials}: how many there are is not known offline, the command zones tells.\n\n"));
+        text.push_str(&discovered(config, discovery, &watched));
     }
-    if config.targets.iter().any(|target| target.kind != Kind::Client) {
-        text.push_str(&format!("{}\n\n", kinds(config).trim_fmt()));
+    if !watched.is_empty() {
+        text.push_str(&format!("{}\n\n", kinds(config, &watched).trim_fmt()));
     }
-    for fit in BudgetFit::new(config.api.requests_per_5m, config.targets.iter().map(|zone| &**zone)).report() {
-        text.push_str(&format!(
-            "Credential {}: needs at least {:.1} requests in five minutes, one for every 50 certificates of a zone. Its budget is {}.\n",
-            fit.credential, fit.needed_per_5m, fit.allowed_per_5m
-        ));
-        if !fit.stretched.is_empty() {
-            text.push_str(&format!(
-                "  That is too few, so these will be listed less often: {}. Watch fewer kinds ({} costs most) or zones, raise the intervals, or raise api.requests_per_5m.\n",
-                in_words(&fit.stretched),
-                fit.costliest.label(),
-            ));
-        }
-    }
+    text.push_str(&budgets(config, &watched));
     match &config.state_directory {
         Some(directory) => text.push_str(&format!("State is kept in {}.\n", directory.display())),
         None => text.push_str(
@@ -57,54 +51,136 @@ pub(super) fn run(config: &Config, file: &ConfigFile) -> u8 {
     print(text.as_bytes())
 }
 
-/// A row for each zone and account, with what is listed in it.
-fn targets(config: &Config) -> Table {
+/// A row for each zone and account of the configuration, with the interval of each kind and the requests that it needs if
+/// every listing takes one.
+fn configured(config: &Config) -> Table {
+    let kinds = kinds_of(&config.targets);
+    let is_sharded = config.shard.total > 1;
+    let mut header = vec!["ZONE OR ACCOUNT".to_owned(), "ID".to_owned(), "CREDENTIAL".to_owned()];
+    header.extend(is_sharded.then(|| "SHARD".to_owned()));
+    header.extend(kinds.iter().map(|kind| kind.label().to_uppercase()));
+    header.push("REQUESTS PER HOUR".to_owned());
     let mut table = Table::new();
-    let has_kinds = config.targets.iter().any(|target| target.kind != Kind::Client);
-    let mut header = vec!["ZONE", "ZONE ID", "CREDENTIAL", "INTERVAL"];
-    if has_kinds {
-        header = vec!["ZONE OR ACCOUNT", "ID", "CREDENTIAL", "KIND", "INTERVAL"];
-    }
     table.load_style(NOTHING).set_header(header);
-    for target in &config.targets {
-        let interval = humantime::format_duration(target.interval).to_string();
-        let nameless = match target.kind.scope() {
+    for of_one in config.targets.chunk_by(|one, next| one.id == next.id && one.kind.scope() == next.kind.scope()) {
+        let nameless = match of_one[0].kind.scope() {
             Scope::Zone => "(asked of the API)",
             Scope::Account => "(without a name)",
         };
-        let mut cells =
-            vec![target.name.as_deref().unwrap_or(nameless), target.id.as_str(), &target.credential, &interval];
-        if has_kinds {
-            cells.insert(3, target.kind.label());
-        }
+        let Target { name, id, credential, .. } = &*of_one[0];
+        let mut cells = vec![name.as_deref().unwrap_or(nameless).to_owned(), id.to_string(), credential.to_string()];
+        cells.extend(is_sharded.then(|| Shard::of(id, config.shard.total).to_string()));
+        cells.extend(kinds.iter().map(|&kind| {
+            let target = of_one.iter().find(|target| target.kind == kind);
+            target.map_or_else(|| "-".to_owned(), |target| humantime::format_duration(target.interval).to_string())
+        }));
+        cells.push(format!("{:.2}", per_hour(of_one.iter().map(|target| target.interval))));
         table.add_row(cells);
     }
     table
 }
 
+fn kinds_of(targets: &[Arc<Target>]) -> Vec<Kind> {
+    Kind::ALL.into_iter().filter(|kind| targets.iter().any(|target| target.kind == *kind)).collect()
+}
+
+/// Requests, if each listing takes one.
+fn per_hour(intervals: impl Iterator<Item = Duration>) -> f64 {
+    intervals.map(|interval| 3600.0 / interval.as_secs_f64()).sum()
+}
+
+/// Which of the configured zones and accounts this process watches.
+fn shard(config: &Config, watched: &[Arc<Target>]) -> String {
+    let Shard { ordinal, total } = config.shard;
+    let count = |targets: &[Arc<Target>]| targets.chunk_by(|one, next| one.id == next.id).count();
+    let configured = match count(&config.targets) {
+        0 => String::new(),
+        all => format!(" It watches {} of these {all}; what follows is about its share.", count(watched)),
+    };
+    format!("This is shard {ordinal} of {total}, counted from 0.{configured}\n\n")
+}
+
+/// What is known offline of zones that are discovered.
+fn discovered(config: &Config, discovery: &DiscoverySettings, watched: &[Arc<Target>]) -> String {
+    let credentials = discovery.credentials.join(", ");
+    let interval = humantime::format_duration(discovery.interval);
+    let of = |scope| {
+        let kinds = config.poll_defaults.kinds.iter().filter(move |kind| kind.scope() == scope);
+        per_hour(kinds.map(|&kind| config.poll_defaults.interval(kind)))
+    };
+    let (zone, account) = (of(Scope::Zone), of(Scope::Account));
+    let mut text = format!(
+        "Zones are discovered every {interval} with {credentials}. Their number is not known offline; the command zones \
+         shows them.\n  The discovery needs one request for every 50 zones.\n"
+    );
+    if account > 0.0 {
+        text.push_str(&format!("  Each account of a zone needs at least {account:.2} requests per hour.\n"));
+    }
+    if zone > 0.0 {
+        let most = f64::from(config.api.requests_per_5m) * 12.0 / zone;
+        text.push_str(&format!(
+            "  Each zone needs at least {zone:.2} requests per hour, so the budget of a credential carries at most {:.0} zones.\n",
+            most.floor()
+        ));
+    }
+    if !watched.is_empty() {
+        text.push_str("  What follows is without them.\n");
+    }
+    text.push('\n');
+    text
+}
+
 /// What each kind costs of the budgets of all credentials, if every listing takes one request, and about how many
 /// series a listing of it has.
-fn kinds(config: &Config) -> Table {
+fn kinds(config: &Config, watched: &[Arc<Target>]) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["KIND", "LISTINGS", "REQUESTS PER HOUR", "OF THE BUDGET", "SERIES AT LEAST"]);
     #[expect(clippy::cast_precision_loss, reason = "there are far fewer credentials than 2^53")]
     let budget = f64::from(config.api.requests_per_5m) * 12.0 * config.credentials.len().max(1) as f64;
-    for kind in Kind::ALL {
-        let targets = || config.targets.iter().filter(|target| target.kind == kind);
-        if targets().next().is_none() {
-            continue;
-        }
-        let per_hour: f64 = targets().map(|target| 3600.0 / target.interval.as_secs_f64()).sum();
+    for kind in kinds_of(watched) {
+        let targets = || watched.iter().filter(|target| target.kind == kind);
+        let per_hour = per_hour(targets().map(|target| target.interval));
         let series = targets().count() * series_of_a_listing(kind, config.series.expiring_within_days.len());
         table.add_row([
             kind.label().to_owned(),
             targets().count().to_string(),
-            format!("{per_hour:.1}"),
+            format!("{per_hour:.2}"),
             format!("{:.1} %", 100.0 * per_hour / budget),
             series.to_string(),
         ]);
     }
     table
+}
+
+/// Whether the budget of each credential carries what is known to be watched.
+fn budgets(config: &Config, watched: &[Arc<Target>]) -> String {
+    let mut text = String::new();
+    let total = config.shard.total;
+    let part = if total > 1 {
+        format!(": api.requests_per_5m = {} is divided among {total} shards", config.requests_per_5m)
+    } else {
+        String::new()
+    };
+    for fit in BudgetFit::new(config.api.requests_per_5m, watched.iter().map(|target| &**target)).report() {
+        text.push_str(&format!(
+            "Credential {}: needs at least {:.1} requests in five minutes, one for every 50 certificates of a zone. Its budget is {}{part}.\n",
+            fit.credential, fit.needed_per_5m, fit.allowed_per_5m
+        ));
+        if !fit.stretched.is_empty() {
+            text.push_str(&format!(
+                "  That is too few, so these will be listed less often: {}. Watch fewer kinds ({} costs most) or zones, raise the intervals, or raise api.requests_per_5m.\n",
+                in_words(&fit.stretched),
+                fit.costliest.label(),
+            ));
+        }
+    }
+    if text.is_empty() {
+        text = format!(
+            "The budget of each credential is {} requests in five minutes{part}.\n",
+            config.api.requests_per_5m
+        );
+    }
+    text
 }
 
 /// The series of an empty listing.

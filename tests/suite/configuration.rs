@@ -118,3 +118,84 @@ fn a_shard_that_cannot_be_is_refused() {
         );
     }
 }
+
+/// What `check-config` prints of this configuration.
+fn checked(text: &str, arguments: &[&str]) -> String {
+    let output = support::run(text, &[&["check-config"], arguments].concat(), &[("CLOUDFLARE_API_TOKEN", "x")]);
+    assert_eq!((output.code, &*output.stderr), (Some(0), ""));
+    output.stdout
+}
+
+#[test]
+fn check_config_prints_what_the_daemon_would_do() {
+    let zone = |digit: u32, more: &str| format!("[[zones]]\nid = \"{digit}23e105f4ecef8ad9ca31a8372d0c353\"\n{more}\n");
+    let small = "[api]\nrequests_per_5m = 1\n[poll]\ninterval = \"5m\"\n".to_owned();
+    let two = small + &zone(0, "name = \"a.example\"\ninterval = \"15m\"") + &zone(1, "");
+    insta::assert_snapshot!(checked(&two, &[]), @"
+    The configuration is good.
+
+     ZONE OR ACCOUNT     ID                                CREDENTIAL  CLIENT  REQUESTS PER HOUR
+     a.example           023e105f4ecef8ad9ca31a8372d0c353  default     15m     4.00
+     (asked of the API)  123e105f4ecef8ad9ca31a8372d0c353  default     5m      12.00
+
+     KIND    LISTINGS  REQUESTS PER HOUR  OF THE BUDGET  SERIES AT LEAST
+     client  2         16.00              133.3 %        68
+
+    Credential default: needs at least 1.3 requests in five minutes, one for every 50 certificates of a zone. Its budget is 1.
+      That is too few, so these will be listed less often: client every 21m 3s. Watch fewer kinds (client costs most) or zones, raise the intervals, or raise api.requests_per_5m.
+    No state is kept, so a restart knows nothing until every zone has been listed again; see [state] directory.
+    ");
+    let account = "[[accounts]]\nid = \"11cbe197c0504ecef8ad9ca31a8372d0\"\nname = \"Example Ltd\"\n";
+    let several = "[poll]\nkinds = [\"client\", \"edge\", \"origin_ca\", \"mtls_ca\"]\n".to_owned()
+        + &zone(0, "name = \"a.example\"\ninterval = \"15m\"")
+        + &zone(1, "kinds = [\"client\"]")
+        + account;
+    insta::assert_snapshot!(checked(&several, &["--shard=2", "--total-shards=3"]), @"
+    The configuration is good.
+
+     ZONE OR ACCOUNT     ID                                CREDENTIAL  SHARD  CLIENT  ORIGIN_CA  EDGE  MTLS_CA  REQUESTS PER HOUR
+     a.example           023e105f4ecef8ad9ca31a8372d0c353  default     2      15m     15m        15m   -        12.00
+     (asked of the API)  123e105f4ecef8ad9ca31a8372d0c353  default     0      1h      -          -     -        1.00
+     Example Ltd         11cbe197c0504ecef8ad9ca31a8372d0  default     2      -       -          -     6h       0.17
+
+    This is shard 2 of 3, counted from 0. It watches 2 of these 3; what follows is about its share.
+
+     KIND       LISTINGS  REQUESTS PER HOUR  OF THE BUDGET  SERIES AT LEAST
+     client     1         4.00               0.2 %          34
+     origin_ca  1         4.00               0.2 %          32
+     edge       1         4.00               0.2 %          51
+     mtls_ca    1         0.17               0.0 %          31
+
+    Credential default: needs at least 1.0 requests in five minutes, one for every 50 certificates of a zone. Its budget is 200: api.requests_per_5m = 600 is divided among 3 shards.
+    No state is kept, so a restart knows nothing until every zone has been listed again; see [state] directory.
+    ");
+    insta::assert_snapshot!(checked("[poll]\nkinds = \"all\"\n[discovery]\ninterval = \"2h\"", &[]), @"
+    The configuration is good.
+
+    Zones are discovered every 2h with default. Their number is not known offline; the command zones shows them.
+      The discovery needs one request for every 50 zones.
+      Each account of a zone needs at least 0.50 requests per hour.
+      Each zone needs at least 3.00 requests per hour, so the budget of a credential carries at most 2400 zones.
+
+    The budget of each credential is 600 requests in five minutes.
+    No state is kept, so a restart knows nothing until every zone has been listed again; see [state] directory.
+    ");
+    let both = "[discovery]\n".to_owned() + &zone(0, "name = \"a.example\"");
+    insta::assert_snapshot!(checked(&both, &[]), @"
+    The configuration is good.
+
+     ZONE OR ACCOUNT  ID                                CREDENTIAL  CLIENT  REQUESTS PER HOUR
+     a.example        023e105f4ecef8ad9ca31a8372d0c353  default     1h      1.00
+
+    Zones are discovered every 1h with default. Their number is not known offline; the command zones shows them.
+      The discovery needs one request for every 50 zones.
+      Each zone needs at least 1.00 requests per hour, so the budget of a credential carries at most 7200 zones.
+      What follows is without them.
+
+     KIND    LISTINGS  REQUESTS PER HOUR  OF THE BUDGET  SERIES AT LEAST
+     client  1         1.00               0.0 %          34
+
+    Credential default: needs at least 0.1 requests in five minutes, one for every 50 certificates of a zone. Its budget is 600.
+    No state is kept, so a restart knows nothing until every zone has been listed again; see [state] directory.
+    ");
+}

@@ -363,25 +363,6 @@ fn check_config_takes_every_option_of_the_daemon() {
 }
 
 #[tokio::test]
-async fn check_config_prints_what_the_daemon_would_do() {
-    let text = "[credentials.a]\napi_token_env = \"CLOUDFLARE_API_TOKEN\"\n[[zones]]\nid = \"023e105f4ecef8ad9ca31a8372d0c353\"\nname = \"a.example\"\ncredentials = \"a\"\ninterval = \"15m\"\n[[zones]]\nid = \"123e105f4ecef8ad9ca31a8372d0c353\"\ncredentials = \"a\"\n[api]\nrequests_per_5m = 1\n[poll]\ninterval = \"5m\"";
-    let output = support::run(text, &["check-config"], &[("CLOUDFLARE_API_TOKEN", "x")]);
-    assert_eq!(output.code, Some(0));
-    assert_eq!(output.stderr, "");
-    insta::assert_snapshot!(output.stdout, @"
-    The configuration is good.
-
-     ZONE                ZONE ID                           CREDENTIAL  INTERVAL
-     a.example           023e105f4ecef8ad9ca31a8372d0c353  a           15m
-     (asked of the API)  123e105f4ecef8ad9ca31a8372d0c353  a           5m
-
-    Credential a: needs at least 1.3 requests in five minutes, one for every 50 certificates of a zone. Its budget is 1.
-      That is too few: zones with a shorter interval will be listed every 7m 30s. Raise the intervals or api.requests_per_5m.
-    No state is kept, so a restart knows nothing until every zone has been listed again; see [state] directory.
-    ");
-}
-
-#[tokio::test]
 async fn list_prints_every_certificate_once() {
     let mut zone = SimulatedZone::of_size("a.example", 60);
     zone.certificates[3].set("status", "revoked");
