@@ -573,7 +573,7 @@ async fn wrong_usage_and_unusable_configurations_are_unknown() {
         ("[server]\nlisten_adresses = []", vec!["check"], "listen_adresses"),
         ("[server\n", vec!["check"], "not valid TOML"),
         ("[server]\nlisten_addresses = [\":0\"]", vec!["check"], "--url"),
-        ("", vec!["check", "--sweep"], "[[zones]]"),
+        ("[discovery]\ninclude = []", vec!["check", "--sweep"], "discovery.include"),
     ] {
         let arguments = if config.is_empty() && arguments.contains(&"--config.file") {
             // Once is all that it can be given.

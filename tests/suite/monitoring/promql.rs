@@ -72,7 +72,7 @@ pub(crate) fn named(expression: &str) -> Named {
 }
 
 fn is_aggregation(word: &str) -> bool {
-    ["sum", "min", "max", "count", "avg", "group", "topk", "bottomk", "quantile"].contains(&word)
+    ["sum", "min", "max", "count", "count_values", "avg", "group", "topk", "bottomk", "quantile"].contains(&word)
 }
 
 fn matchers(tokens: &mut Peekable<IntoIter<Token>>) -> Vec<(String, String, String)> {

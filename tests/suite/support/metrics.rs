@@ -84,6 +84,8 @@ impl Metrics {
             let others = [
                 "cloudflare_certificates_up",
                 "cloudflare_certificates_available",
+                // That is known of a zone without any listing.
+                "cloudflare_zone_info",
                 "cloudflare_certificates_last_success_timestamp_seconds",
                 // Days go by at a scrape, whatever was listed.
                 "cloudflare_certificate_days_until_expiry",

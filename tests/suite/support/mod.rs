@@ -38,6 +38,10 @@ pub(crate) fn config_of(api: &SimulatedApi, is_polled: impl Fn(&str) -> bool, mo
     if !more.contains("[server]") {
         text.insert_str(0, "[server]\nlisten_addresses = [\"127.0.0.1:0\"]\n");
     }
+    // No test has to wait for its budget, unless it says so.
+    if !more.contains("requests_per_5m") {
+        text.push_str("requests_per_5m = 100000\n");
+    }
     text.push_str(more);
     text.push('\n');
     api.change(|world| {
