@@ -4,8 +4,6 @@
 //! follows from that and from the configuration. A discovery that failed removes no zone.
 
 mod discovery;
-#[cfg(test)]
-mod tests;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -292,3 +290,6 @@ impl Inventory {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,13 +3,18 @@
 //! A state machine without I/O. Nothing that an answer says of itself is believed without a look at
 //! what it holds, because a list that ends early looks just like certificates that are gone.
 
+mod item;
+mod unfit;
+
 use std::{
     collections::HashSet,
-    hash::{DefaultHasher, Hash, Hasher as _},
+    hash::{DefaultHasher, Hasher as _},
 };
 
 use super::envelope::Page;
-use crate::model::{Baseline, Certificate, Comparison, Failure, Field, MissingIds, Reason, Zone};
+use crate::model::{Baseline, Certificate, Comparison};
+pub(super) use item::Item;
+pub(super) use unfit::Unfit;
 
 /// What is asked for: the most that Cloudflare allows.
 const PER_PAGE: usize = 50;
@@ -44,51 +49,6 @@ impl Paged {
             Self::Numbered => 4 * PER_PAGE,
             Self::NumberedOrWhole | Self::Whole => 100 * PER_PAGE,
         }
-    }
-}
-
-/// What a list holds: an entry of it, or a part of one.
-pub(super) trait Item: Hash + Sized {
-    /// Its id; empty if it has none.
-    fn id(&self) -> &str;
-
-    /// Tells the entry that it is a part of from others; empty if it is the whole of one.
-    fn entry(&self) -> &str {
-        ""
-    }
-
-    /// Compares the whole list with what was known of it.
-    fn compare(_baseline: &Baseline, _items: &[Self]) -> Comparison {
-        Comparison::Believed { vanished: 0 }
-    }
-
-    /// The id of its entry.
-    fn entry_id(&self) -> &str {
-        match self.entry() {
-            "" => self.id(),
-            entry => entry,
-        }
-    }
-}
-
-impl Item for Certificate {
-    fn id(&self) -> &str {
-        self.id()
-    }
-
-    fn entry(&self) -> &str {
-        &self.texts[Field::Entry]
-    }
-
-    fn compare(baseline: &Baseline, items: &[Self]) -> Comparison {
-        baseline.compare(&items.iter().map(Self::id).collect())
-    }
-}
-
-/// Zones that are gone are not doubted here: it takes two discoveries to believe that.
-impl Item for Zone {
-    fn id(&self) -> &str {
-        self.id.as_str()
     }
 }
 
@@ -140,56 +100,6 @@ pub(super) struct Whole<T = Certificate> {
     pub(super) more_than_promised: bool,
     /// Usable certificates of the listing before that are not in this one.
     pub(super) vanished: u64,
-}
-
-/// Why no listing came of it. A number is only there to be shown.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unfit {
-    /// Twice.
-    #[error("The listing changed while it was read, and again while it was read once more")]
-    Changing,
-    /// Twice.
-    #[error(
-        "The listing ends early, also when it is read once more: Cloudflare says that it holds {promised} entries, and sends {sent}"
-    )]
-    Short { promised: usize, sent: usize },
-    /// Twice.
-    #[error(
-        "The listing lacks {} of the {known} certificates that were listed before, also when it is read once more. Cloudflare keeps client certificates for good, so this is believed only if the next poll finds the same; until then the last good listing stays", .missing.len()
-    )]
-    Missing { missing: MissingIds, known: usize },
-    /// More than [`Paged::max_entries`].
-    #[error("A page holds more than {max} entries{}", match .asked { Some(asked) => format!(", and {asked} were asked for"), None => String::new() })]
-    Oversized { max: usize, asked: Option<usize> },
-    /// More than [`MAX_PAGES`], by what page 1 says.
-    #[error(
-        "Cloudflare says that the listing holds {promised} entries, and sends {page_size} in a page: that would be more than {MAX_PAGES} pages, so the number cannot be right"
-    )]
-    Implausible { promised: usize, page_size: usize },
-    /// Many times what was promised.
-    #[error(
-        "Cloudflare says that the listing holds {promised} entries, and goes on after {sent}: the number cannot be right"
-    )]
-    Excessive { promised: usize, sent: usize },
-    /// More than [`MAX_PAGES`].
-    #[error("The listing has no end within {MAX_PAGES} pages")]
-    Endless,
-}
-
-impl From<Unfit> for Failure {
-    fn from(unfit: Unfit) -> Self {
-        let reason = match unfit {
-            Unfit::Changing | Unfit::Short { .. } | Unfit::Missing { .. } => Reason::Incomplete,
-            Unfit::Oversized { .. } | Unfit::Implausible { .. } | Unfit::Excessive { .. } | Unfit::Endless => {
-                Reason::TooLarge
-            }
-        };
-        let failure = Self::new(reason, format!("{unfit}."));
-        match unfit {
-            Unfit::Missing { missing, .. } => Self { missing: Some(missing.into()), ..failure },
-            _ => failure,
-        }
-    }
 }
 
 /// One reading of all pages.

@@ -5,13 +5,16 @@ use std::fmt::Display;
 use super::text::{head, label, sample};
 use crate::model::{DiscoveryState, Reason};
 
+/// Gives the samples of one discovery, each with one more label, if that has a name.
+type AddSamples = fn(&DiscoveryState, &mut dyn FnMut(&str, &str, &dyn Display));
+
 /// Writes all of them.
 pub(super) fn render(discoveries: &[DiscoveryState]) -> String {
     let mut text = String::new();
     if discoveries.is_empty() {
         return text;
     }
-    let mut family = |name, help, add: fn(&DiscoveryState, &mut dyn FnMut(&str, &str, &dyn Display))| {
+    let mut family = |name, help, add: AddSamples| {
         head(&mut text, name, help);
         for discovery in discoveries {
             let mut labels = String::new();

@@ -98,7 +98,8 @@ async fn what_the_configuration_lists_is_watched_as_it_says_and_gets_its_name_fr
 async fn a_zone_is_dropped_when_two_good_discoveries_in_a_row_lack_it_and_never_by_a_failure() {
     let (a, b) = (zone(1, "a.example"), zone(2, "b.example"));
     let mut inventory = Inventory::new(&config("[discovery]"));
-    let outcomes: [(Result<&[&Zone], Failure>, &[&str]); 11] = [
+    type Found<'a> = Result<&'a [&'a Zone], Failure>;
+    let outcomes: [(Found<'_>, &[&str]); 11] = [
         (Err(failure()), &[]),
         (Ok(&[&b, &a]), &["a.example", "b.example"]),
         (Err(failure()), &["a.example", "b.example"]),
@@ -111,10 +112,10 @@ async fn a_zone_is_dropped_when_two_good_discoveries_in_a_row_lack_it_and_never_
         (Ok(&[&b]), &["b.example"]),
         (Ok(&[&b, &a]), &["a.example", "b.example"]),
     ];
-    for (number, (outcome, expected)) in outcomes.into_iter().enumerate() {
+    for (number, (outcome, expected)) in (0..).zip(outcomes) {
         let outcome = outcome.map(|zones| zones.iter().map(|&zone| zone.clone()).collect());
         let failed = outcome.is_err();
-        inventory.discovered("default", outcome, NOW + number as i64);
+        inventory.discovered("default", outcome, NOW + number);
         assert_eq!(names(&inventory), expected, "after discovery {number}");
         assert_eq!(inventory.states()[0].failure.is_some(), failed, "after discovery {number}");
     }

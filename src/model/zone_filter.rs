@@ -32,7 +32,7 @@ impl NamePattern {
     /// The one name that it matches, if it has no star.
     #[must_use]
     pub fn only_name(&self) -> Option<&str> {
-        (self.parts.len() == 1).then(|| &*self.text)
+        (self.parts.len() == 1).then_some(&*self.text)
     }
 
     /// Whether it matches a name.

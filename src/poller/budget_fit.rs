@@ -207,6 +207,7 @@ impl BudgetFit {
 }
 
 /// Kinds with their intervals, for people.
+#[must_use]
 pub fn in_words(stretched: &[(Kind, Duration)]) -> String {
     let words = |(kind, interval): &(Kind, Duration)| {
         format!("{} every {}", kind.label(), humantime::format_duration(Duration::from_secs(interval.as_secs())))

@@ -14,7 +14,7 @@ use tokio::{
 use super::*;
 use crate::{
     cloudflare::Throttle,
-    model::{Kind, Reason, Scope, ScopeId},
+    model::{DeadToken, Kind, Reason, Scope, ScopeId},
     properties::tests_everything,
 };
 

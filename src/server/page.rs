@@ -3,7 +3,7 @@
 //! Made once a second at most, of what the metrics show at that moment. What it says is in `page/view.rs`, and how it
 //! looks and what it does in a browser is in `templates/`.
 
-mod discovery;
+mod notices;
 mod view;
 
 use std::{

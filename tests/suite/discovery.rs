@@ -228,7 +228,7 @@ async fn the_zones_of_a_token_are_shown_with_the_reason_why_one_is_not_watched()
             403,
             0,
             "Actor requires permission 'com.cloudflare.api.account.zone.list' to list zones",
-        ))
+        ));
     });
     let refused = zones("", "table");
     assert_eq!(refused.code, Some(1));

@@ -1,21 +1,20 @@
 //! What the page says, in words and numbers. Where something is not known it says so, and shows no number.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     sync::Arc,
 };
 
 use askama::Template;
 use chrono::DateTime;
 
-use super::discovery::DiscoveryLine;
+use super::notices::Notice;
 use crate::{
     exposition::Exposition,
     model::{
         Certificate, Class, ExpiryCount, ExpiryCounts, Rejection, SECONDS_PER_DAY, SeriesSettings, Suppression,
         TargetState,
     },
-    poller::in_words,
 };
 
 pub(super) const STYLE: &str = include_str!("../../../templates/page.css");
@@ -49,9 +48,7 @@ pub(super) struct PageView<'a> {
     /// Of the oldest listing.
     age: Option<String>,
     notice: Option<&'static str>,
-    discoveries: Vec<DiscoveryLine>,
-    /// Kinds that are listed less often than configured.
-    stretched: Option<String>,
+    notices: Vec<Notice>,
     /// What the numbers leave out.
     missing: Option<String>,
     metrics_link: &'a str,
@@ -78,8 +75,7 @@ impl<'a> PageView<'a> {
         let listings = || states.iter().filter_map(|zone| zone.listing.as_ref());
         let is_unlisted = |state: &&Arc<TargetState>| state.listing.is_none() && state.available != Some(false);
         let unlisted = states.iter().filter(is_unlisted).count();
-        let undiscovered = exposition.snapshot().undiscovered();
-        let is_known = unlisted < states.len() || states.is_empty() && undiscovered == 0;
+        let is_known = unlisted < states.len() || states.is_empty() && exposition.snapshot().undiscovered() == 0;
 
         let names = NameQualifiers::new(states);
 
@@ -115,13 +111,8 @@ impl<'a> PageView<'a> {
             now: date(now, "%Y-%m-%d %H:%M:%S"),
             age: listings().map(|&(_, time)| age(time, now)).max().map(duration),
             notice,
-            discoveries: exposition.snapshot().discoveries.iter().map(|state| DiscoveryLine::new(state, now)).collect(),
-            stretched: stretched(states),
-            missing: match (unlisted, undiscovered) {
-                (0, 0) => None,
-                (0, _) => Some("The zones were not all discovered yet: nothing is known of the others.".into()),
-                _ => Some(missing(unlisted, states.len())),
-            },
+            notices: Notice::all(exposition.snapshot(), now),
+            missing: missing(unlisted, states.len(), exposition.snapshot().undiscovered()),
             metrics_link,
             figures: [
                 of_certificates("Expired", &expiring.expired, "bad"),
@@ -188,22 +179,10 @@ impl<'a> NameQualifiers<'a> {
     }
 }
 
-/// Which kinds are listed less often than configured, where the request budget is too small.
-fn stretched(states: &[Arc<TargetState>]) -> Option<String> {
-    let mut longest = BTreeMap::new();
-    for state in states.iter().filter(|state| state.interval > state.target.interval) {
-        let longest = longest.entry(state.target.kind).or_insert(state.interval);
-        *longest = state.interval.max(*longest);
-    }
-    let stretched: Vec<_> = longest.into_iter().collect();
-    (!stretched.is_empty()).then(|| {
-        let intervals = in_words(&stretched);
-        format!("The request budget cannot carry the listings at their intervals, so these are listed less often: {intervals}. Watch fewer kinds or zones, raise the intervals, or raise api.requests_per_5m.")
-    })
-}
-
-fn missing(unlisted: usize, zones: usize) -> String {
-    match (unlisted, zones) {
+fn missing(unlisted: usize, zones: usize, undiscovered: usize) -> Option<String> {
+    Some(match (unlisted, zones) {
+        (0, _) if undiscovered == 0 => return None,
+        (0, _) => "The zones were not all discovered yet: nothing is known of the others.".into(),
         (1, 1) => "The zone was not listed yet: nothing is known of its certificates.".into(),
         _ if unlisted == zones => {
             format!("None of the {zones} zones was listed yet: nothing is known of their certificates.")
@@ -212,7 +191,7 @@ fn missing(unlisted: usize, zones: usize) -> String {
         _ => {
             format!("{unlisted} of {zones} zones were not listed yet; their certificates are in none of these numbers.")
         }
-    }
+    })
 }
 
 /// Those whose expiry is nearest to now, ahead or behind, in the order of their expiry, and how many there are to
