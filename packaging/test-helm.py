@@ -35,6 +35,7 @@ os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 OWN_SECRET = yaml.safe_load((CHART / "ci/own-secret-values.yaml").read_text())
 TLS = yaml.safe_load((CHART / "ci/tls-values.yaml").read_text())
+SHARDS = yaml.safe_load((CHART / "ci/shards-values.yaml").read_text())
 EVERYTHING = yaml.safe_load((CHART / "ci/everything-values.yaml").read_text())
 checks = 0
 
@@ -82,8 +83,17 @@ def expect_refused(values, word):
         check(False, f"values are accepted that must not be, with {word}")
 
 
+def workload(documents):
+    found, = (d for (kind, _), d in documents.items() if kind in ("Deployment", "StatefulSet"))
+    return found
+
+
 def pod(documents):
-    return next(d for (kind, _), d in documents.items() if kind == "Deployment")["spec"]["template"]["spec"]
+    return workload(documents)["spec"]["template"]["spec"]
+
+
+def claim_templates(documents):
+    return workload(documents)["spec"].get("volumeClaimTemplates", [])
 
 
 def secret_of(documents):
@@ -110,13 +120,17 @@ def check_restricted(documents):
     for volume in spec["volumes"]:
         check(set(volume) - {"name"} <= {"configMap", "secret", "emptyDir", "persistentVolumeClaim"}, str(volume))
     mounted = {mount["name"] for mount in container["volumeMounts"]}
-    check(mounted == {volume["name"] for volume in spec["volumes"]}, "volumes and mounts differ")
+    claims = [claim["metadata"]["name"] for claim in claim_templates(documents)]
+    check(sorted(mounted) == sorted([volume["name"] for volume in spec["volumes"]] + claims), "volumes and mounts differ")
     for probe in ("livenessProbe", "readinessProbe"):
         check(container[probe]["httpGet"]["port"] == "probes", f"{probe} asks the port that may need a password")
 
 
-def check_understood(documents):
+def check_understood(documents, shard=None):
     """The program reads what the chart has written, with a directory in place of each that the pod has."""
+    arguments = pod(documents)["containers"][0]["args"]
+    of_shard = [argument.replace("$(SHARD)", str(shard)) for argument in arguments if "shard" in argument]
+    check(bool(of_shard) == (shard is not None), f"arguments of shard {shard}: {of_shard}")
     with tempfile.TemporaryDirectory() as directory:
         config = config_of(documents)
         secrets, state = "/run/secrets/", "/var/lib/cloudflare-cert-exporter"
@@ -130,10 +144,32 @@ def check_understood(documents):
             file.chmod(0o600)
         file = pathlib.Path(directory, "config.toml")
         file.write_text(config)
-        command = [PROGRAM, "check-config", "--config.file", file]
+        command = [PROGRAM, "check-config", "--config.file", file, *of_shard]
         done = subprocess.run(command, env={}, capture_output=True, text=True)
         check(done.returncode == 0, f"the program does not understand the configuration:\n{config}\n{done.stderr}")
         check("example.com" in done.stdout, done.stdout)
+        return done.stdout
+
+
+def check_shards():
+    """Each pod has an ordinal, a part of the budget and a volume of its own, and needs no permission in the cluster."""
+    documents, notes = render(SHARDS)
+    kinds = {kind for kind, _ in documents}
+    check(kinds == {"ConfigMap", "Service", "ServiceAccount", "StatefulSet"}, str(kinds))
+    check("logs statefulset/" in notes and "port-forward pod/certs-cloudflare-cert-exporter-0" in notes, notes)
+    spec = workload(documents)["spec"]
+    check(spec["replicas"] == 3 and ("Service", spec["serviceName"]) in documents, str(spec))
+    claim, = claim_templates(documents)
+    check(claim["spec"]["resources"]["requests"] == {"storage": "100Mi"}, str(claim))
+    own, other = pod(documents)["containers"][0]["env"]
+    label = {"fieldRef": {"fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']"}}
+    check(own == {"name": "SHARD", "valueFrom": label} and other == SHARDS["extraEnv"][0], f"{own} {other}")
+    for shard in range(3):
+        printed = check_understood(documents, shard)
+        check(f"This is shard {shard} of 3" in printed and "divided among 3 shards" in printed, printed)
+    documents, _ = render(changed(SHARDS, "persistence", {}))
+    check({"name": "state", "emptyDir": {}} in pod(documents)["volumes"] and not claim_templates(documents), "no state")
+    expect_refused(changed(SHARDS, "persistence.existingClaim", "mine"), "existingClaim")
 
 
 def check_same_rules(documents):
@@ -151,7 +187,7 @@ def check_same_rules(documents):
 
 
 # Helm itself has nothing to say against it.
-for values in (OWN_SECRET, TLS, EVERYTHING):
+for values in (OWN_SECRET, TLS, SHARDS, EVERYTHING):
     result = helm_python.lint(str(CHART), values)
     messages = result.get("messages") or result.get("findings") or []
     bad = [m for m in messages if str(m.get("severity")).upper() in ("2", "3", "WARNING", "ERROR")]
@@ -163,7 +199,7 @@ with helm_python.Chart.load(str(CHART)) as chart:
     schema = chart.schema
     check(names == set(schema["properties"]) - {"global"}, "values.yaml and values.schema.json name different values")
 
-for values in (OWN_SECRET, TLS, EVERYTHING, changed(OWN_SECRET, "persistence", {"enabled": True, "existingClaim": "mine"})):
+for values in (OWN_SECRET, TLS, SHARDS, EVERYTHING, changed(OWN_SECRET, "persistence", {"enabled": True, "existingClaim": "mine"})):
     documents, notes = render(values)
     for (kind, name), document in documents.items():
         check(document["metadata"]["namespace"] == "monitoring", f"{kind} {name} is in another namespace")
@@ -172,14 +208,18 @@ for values in (OWN_SECRET, TLS, EVERYTHING, changed(OWN_SECRET, "persistence", {
                 kubernetes_validate.validate(document, kubernetes, strict=True)
                 checks += 1
     check_restricted(documents)
-    check_understood(documents)
-    check("NO ZONE" not in notes, notes)
+    check_understood(documents, shard=0 if values is SHARDS else None)
+    check("every zone" not in notes, notes)
 
 documents, _ = render(OWN_SECRET)
 check({kind for kind, _ in documents} == {"ConfigMap", "Deployment", "Service", "ServiceAccount"}, str(documents.keys()))
 check(pod(documents)["containers"][0]["image"] == f"registry.example.com/cloudflare-cert-exporter:{version}", "the image is another one")
 token, = [v["secret"] for v in pod(documents)["volumes"] if v["name"] == "token"]
 check(token["secretName"] == "cloudflare" and token["items"] == [{"key": "api-token", "path": "token"}], str(token))
+
+check(workload(documents)["spec"]["strategy"] == {"type": "Recreate"}, "two pods could be there at once")
+
+check_shards()
 
 documents, _ = render(TLS)
 check({kind for kind, _ in documents} == {"ConfigMap", "Deployment", "Service", "ServiceAccount", "ServiceMonitor"}, str(documents.keys()))
@@ -225,6 +265,9 @@ for path, value, word in (
     ("imag", {}, "imag"),
     ("token.vlaue", "x", "vlaue"),
     ("token.value", "two words", "value"),
+    ("shards", 0, "shards"),
+    ("shards", 1001, "shards"),
+    ("shards", "two", "shards"),
     ("config", 5, "config"),
     ("config", "[server]\n", "config"),
     ("config", "x = 1\n [ credentials.default ]\n", "config"),
@@ -244,6 +287,6 @@ for path, value, word in (
     expect_refused(changed(OWN_SECRET, path, value), word)
 
 _, notes = render({"image": {"repository": "exporter"}, "token": {"existingSecret": "cloudflare"}})
-check("NO ZONE" in notes, notes)
+check("every zone" in notes, notes)
 
 print(f"The chart passes {checks} checks with Helm {helm_python.helm_sdk_version()}, and the schemas of Kubernetes {' and '.join(KUBERNETES)}.")

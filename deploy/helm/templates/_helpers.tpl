@@ -46,6 +46,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{- define "exporter.isSharded" -}}
+{{- gt (int .Values.shards) 1 -}}
+{{- end -}}
+
+{{- define "exporter.claim" -}}
+accessModes:
+  {{- toYaml .Values.persistence.accessModes | nindent 2 }}
+{{- with .Values.persistence.storageClass }}
+storageClassName: {{ . }}
+{{- end }}
+resources:
+  requests:
+    storage: {{ .Values.persistence.size }}
+{{- end -}}
+
 {{- /* What the chart decides stands first, since a section of TOML goes on until the next one. */ -}}
 {{- define "exporter.config" -}}
 [server]
