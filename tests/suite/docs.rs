@@ -7,6 +7,8 @@ use std::{
     process::Command,
 };
 
+use cloudflare_cert_exporter::model::Shard;
+
 use crate::support::{Daemon, run};
 
 /// Where documents are, apart from the top of the repository.
@@ -152,5 +154,19 @@ async fn every_command_in_readme_and_install_runs() {
                 panic!("{path}: no test runs `{command}`");
             }
         }
+    }
+}
+
+/// Other programs may compute them too, so they stay as they are.
+#[test]
+fn the_published_shards_are_those_of_the_program() {
+    let document = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let (_, table) = document.split_once("| id | of 2 shards | of 3 | of 10 |\n| --- | --- | --- | --- |\n").unwrap();
+    let rows: Vec<&str> = table.lines().take_while(|line| line.starts_with('|')).collect();
+    assert_eq!(rows.len(), 6);
+    for row in rows {
+        let id = row.split('`').nth(1).unwrap().parse().unwrap();
+        let [two, three, ten] = [2, 3, 10].map(|total| Shard::of(&id, total));
+        assert_eq!(row, format!("| `{id}` | {two} | {three} | {ten} |"));
     }
 }
