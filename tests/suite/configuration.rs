@@ -1,9 +1,16 @@
 //! Where settings come from: no file at all, a file that appears, and flags that beat it.
 
-use std::{path::Path, process::Command};
+use std::{path::Path, process::Command, sync::Arc};
+
+use cloudflare_cert_exporter::{
+    Controls,
+    config::{Config, ConfigFile, ShardFlags},
+    run,
+};
+use cloudflare_sim::{SimulatedApi, SimulatedZone, World};
+use tokio::sync::{mpsc, watch};
 
 use crate::support::{self, Daemon, config, is_there_or, metrics::Metrics, until};
-use cloudflare_sim::{SimulatedApi, SimulatedZone, World};
 
 const DEFAULT_FILE: &str = "/etc/cloudflare-cert-exporter/config.toml";
 
@@ -18,27 +25,31 @@ fn without_a_file(arguments: &[&str], environment: &[(&str, &str)]) -> Option<Co
     )
 }
 
-#[tokio::test]
-async fn a_token_is_all_that_the_daemon_needs() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_all_that_the_program_needs() {
     let api = SimulatedApi::start(World::of([SimulatedZone::of_size("a.example", 1)])).await.unwrap();
     let token = api.change(|world| world.token().to_owned());
     let environment = [("CLOUDFLARE_API_TOKEN", &*token), ("CLOUDFLARE_BASE_URL", &*api.base_url())];
     let Some(command) = without_a_file(&["--web.listen-address=127.0.0.1:0"], &environment) else { return };
     let daemon = Daemon::wait_until_it_listens(command, tempfile::tempdir().unwrap());
     daemon.until_logged(&["There is no configuration file", DEFAULT_FILE]).await;
-    until("a request for the zones", async || {
-        api.requests().iter().any(|request| request.path.ends_with("/zones")).then_some(())
-    })
-    .await;
-    let Some(mut command) = without_a_file(&["check-config"], &environment) else { return };
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        text.starts_with(&format!(
-            "There is no configuration file {DEFAULT_FILE}, so every setting has its default.\n"
-        ))
-    );
+    daemon.ready().await;
+    let metrics = Metrics::of(&daemon).await;
+    assert_eq!(metrics.up("a.example"), Some(1.0));
+    assert_eq!(metrics.all("cloudflare_certificate_days_until_expiry", &[("zone", "a.example")]).count(), 1);
+    for (arguments, words) in [
+        (
+            &["check-config"][..],
+            "There is no configuration file /etc/cloudflare-cert-exporter/config.toml, so every setting",
+        ),
+        (&["zones"], "a.example"),
+        (&["list"], "a.example"),
+        (&["check", "--sweep", "--warning=0", "--critical=0"], "CERTIFICATES OK"),
+    ] {
+        let Some(mut command) = without_a_file(arguments, &environment) else { return };
+        let output = command.output().unwrap();
+        assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains(words), "{output:?}");
+    }
 }
 
 #[test]
@@ -75,6 +86,51 @@ fn a_file_that_is_named_has_to_exist() {
         assert_eq!(output.status.code(), Some(78), "{text}");
         assert!(text.contains(": the configuration cannot be read: No such file or directory"), "{text}");
     }
+}
+
+/// The usual file, which is another one in this test, may come while the daemon runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_reads_a_file_that_has_appeared() {
+    let api = SimulatedApi::start(World::of([SimulatedZone::of_size("a.example", 1)])).await.unwrap();
+    let (token, base_url) = (api.change(|world| world.token().to_owned()), api.base_url());
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.toml");
+    let file = ConfigFile::Default(path.clone());
+    let environment = move |name: &str| match name {
+        "CLOUDFLARE_API_TOKEN" => Some(token.clone()),
+        "CLOUDFLARE_BASE_URL" => Some(base_url.clone()),
+        _ => None,
+    };
+    let load = move || Config::load(&file, &environment, ShardFlags::default());
+    let first = load().unwrap();
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/metrics", socket.local_addr().unwrap());
+    let (stop, stopped) = watch::channel(false);
+    let (reload, reloads) = mpsc::unbounded_channel();
+    let log_lines_dropped = prometheus::IntCounter::new("log_lines_dropped", "of a test").unwrap();
+    let controls =
+        Controls { stop: stopped, reload: reloads, load: Arc::new(load), sockets: vec![socket], log_lines_dropped };
+    let running = tokio::spawn(run(first, now, None, controls));
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+    let until_shown = async |shards: u32| {
+        let line = format!("cloudflare_cert_exporter_total_shards {shards}\n");
+        until(&line, async || {
+            let body = client.get(&url).send().await.ok()?.text().await.ok()?;
+            body.contains(&line).then_some(())
+        })
+        .await;
+    };
+    until_shown(1).await;
+    std::fs::write(&path, "[shard]\ntotal = 3\n").unwrap();
+    reload.send(()).unwrap();
+    until_shown(3).await;
+    stop.send_replace(true);
+    running.await.unwrap().unwrap();
+}
+
+#[expect(clippy::disallowed_methods, reason = "as main does")]
+fn now() -> chrono::DateTime<chrono::Utc> {
+    chrono::Utc::now()
 }
 
 #[tokio::test]

@@ -103,9 +103,8 @@ fn commands(document: &str) -> Vec<String> {
 }
 
 /// Commands that no test can run here, or that another one runs.
-const RUN_ELSEWHERE: [(&str, &str); 13] = [
+const RUN_ELSEWHERE: [(&str, &str); 12] = [
     ("cargo install", "installs into the home directory; cargo builds the same program for these tests"),
-    ("export ", "sets a variable of the reader's shell"),
     ("./tests/run", "runs this test"),
     ("packaging/build", "tests/run runs it"),
     ("packaging/image", "packaging/test-image runs it"),
@@ -141,7 +140,7 @@ async fn every_command_in_readme_and_install_runs() {
                 let output = check_config(&configuration, state.path());
                 assert_eq!(output.code, Some(0), "{}", output.stderr);
             } else if command == "CLOUDFLARE_API_TOKEN=... cloudflare-cert-exporter" {
-                // `configuration::a_token_is_all_that_the_daemon_needs` runs it: here it would ask Cloudflare.
+                // `configuration::a_token_is_all_that_the_program_needs` runs it: here it would ask Cloudflare.
             } else if command == "cloudflare-cert-exporter --config.file config.toml" {
                 let state = tempfile::tempdir().unwrap();
                 let configuration =

@@ -23,7 +23,9 @@ fn every_command_has_a_manual_page_that_groff_accepts() {
     assert_eq!(written.code, Some(0), "{}", written.stderr);
     let mut pages: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
     pages.sort();
-    for command in ["", "-check", "-check-config", "-completions", "-demo", "-healthcheck", "-list", "-man", "-run"] {
+    for command in
+        ["", "-check", "-check-config", "-completions", "-demo", "-healthcheck", "-list", "-man", "-run", "-zones"]
+    {
         let page = directory.path().join(format!("cloudflare-cert-exporter{command}.1"));
         assert!(pages.contains(&page), "{command} is missing in {pages:?}");
     }
