@@ -126,8 +126,11 @@ async fn serve(
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         revision = env!("BUILD_REVISION"),
-        targets = config.targets.len(),
+        configured_targets = config.targets.len(),
+        discovers_zones = config.discovery.is_some(),
         credentials = config.credentials.len(),
+        shard = config.shard.ordinal,
+        total_shards = config.shard.total,
         "Starting cloudflare-cert-exporter."
     );
     announce_proxy(&config.api);
