@@ -117,7 +117,7 @@ fn discovered(config: &Config, discovery: &DiscoverySettings, watched: &[Arc<Tar
         text.push_str(&format!("  Each account of a zone needs at least {account:.2} requests per hour.\n"));
     }
     if zone > 0.0 {
-        let most = f64::from(config.api.requests_per_5m) * 12.0 / zone;
+        let most = BudgetFit::for_polls_per_hour(config.api.requests_per_5m) / zone;
         text.push_str(&format!(
             "  Each zone needs at least {zone:.2} requests per hour, so the budget of a credential carries at most {:.0} zones.\n",
             most.floor()

@@ -97,6 +97,12 @@ impl BudgetFit {
         fit
     }
 
+    /// Requests in an hour that polls may take of a budget before intervals are stretched.
+    #[must_use]
+    pub fn for_polls_per_hour(requests_per_5m: u32) -> f64 {
+        f64::from(requests_per_5m) * 3600.0 / FIVE_MINUTES * USED
+    }
+
     /// The interval of a target that is kept.
     #[must_use]
     pub fn interval(&self, index: usize) -> Duration {

@@ -231,7 +231,7 @@ fn check_config_prints_what_the_daemon_would_do() {
     Zones are discovered every 2h with default. Their number is not known offline; the command zones shows them.
       The discovery needs one request for every 50 zones.
       Each account of a zone needs at least 0.50 requests per hour.
-      Each zone needs at least 3.00 requests per hour, so the budget of a credential carries at most 2400 zones.
+      Each zone needs at least 3.00 requests per hour, so the budget of a credential carries at most 2280 zones.
 
     The budget of each credential is 600 requests in five minutes.
     No state is kept, so a restart knows nothing until every zone has been listed again; see [state] directory.
@@ -245,7 +245,7 @@ fn check_config_prints_what_the_daemon_would_do() {
 
     Zones are discovered every 1h with default. Their number is not known offline; the command zones shows them.
       The discovery needs one request for every 50 zones.
-      Each zone needs at least 1.00 requests per hour, so the budget of a credential carries at most 7200 zones.
+      Each zone needs at least 1.00 requests per hour, so the budget of a credential carries at most 6840 zones.
       What follows is without them.
 
      KIND    LISTINGS  REQUESTS PER HOUR  OF THE BUDGET  SERIES AT LEAST
