@@ -70,6 +70,7 @@ fn settings() -> SeriesSettings {
         max_certificates_per_zone: 1_000_000,
         expiring_within_days: vec![7, 14, 30, 90],
         forget_expired_after: Duration::from_secs(90 * 86_400),
+        labels: Default::default(),
     }
 }
 

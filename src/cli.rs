@@ -218,7 +218,7 @@ pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
             let web = web.and(own);
             web.check().and_then(|()| {
                 let serving = Serving::Yes { web_config_file: web.web_config_file };
-                load(&common, &serving).map(|config| check_config::run(&config, &common.file()))
+                load(&common, &serving).map(|config| check_config::run(&config, &common.file(), now))
             })
         }
         Some(Command::Zones(options)) => load(&common, &Serving::No).map(|config| zones::run(config, &options, now)),

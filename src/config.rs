@@ -7,6 +7,7 @@ mod credentials;
 mod discovery;
 mod document;
 mod file;
+mod labels;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
 mod shard;
@@ -26,7 +27,7 @@ use exporter_toolkit::{WebConfig, WebConfigErrors};
 use crate::{
     cloudflare::{ApiSettings, BaseUrl, CaFile, Credential},
     exposition::SeriesSettings,
-    model::{Scope, Shard, Status, Target, clean},
+    model::{LabelRules, Scope, Shard, Status, Target, clean},
     server::{ListenAddress, TelemetryPath},
 };
 pub use discovery::DiscoverySettings;
@@ -265,13 +266,14 @@ impl Context<'_> {
         let shard = self.read_shard(root.section("shard"));
         let requests_per_5m = api.requests_per_5m;
         api.requests_per_5m = shard.share_of(requests_per_5m);
-        let series = read_metrics(root.section("metrics"));
+        let mut series = read_metrics(root.section("metrics"));
         let state_directory = self.read_state(root.section("state"));
         let (credentials, names) = self.read_credentials(&root.section("credentials"));
         let zones = root.take("zones");
         let has_zones = zones.as_ref().is_some_and(|zones| !zones.is_empty_list());
         let mut targets = self.read_targets(Scope::Zone, zones, &defaults, &names);
         targets.extend(self.read_targets(Scope::Account, root.take("accounts"), &defaults, &names));
+        series.labels = self.read_labels(root.take("labels"));
         let discovery = self.read_discovery(discovery, has_zones, &names);
         if discovery.is_none() && targets.is_empty() && self.report.is_empty() {
             self.report.missing(&Place::absent("poll.kinds"), NO_TARGETS);
@@ -411,6 +413,7 @@ fn read_metrics(mut metrics: Section<'_>) -> SeriesSettings {
         forget_expired_after: metrics
             .read("forget_expired_after", duration(SeriesSettings::FORGET_AFTER))
             .unwrap_or(Duration::from_secs(90 * 86_400)),
+        labels: LabelRules::default(),
     };
     metrics.finish();
     settings
@@ -499,8 +502,50 @@ mod tests {
             [state] directory \
             [credentials.default] api_token_file api_token_env api_email api_key_file api_key_env \
             [[zones]] id name credentials kinds interval \
-            [[accounts]] id name credentials"
+            [[accounts]] id name credentials \
+            [[labels]] match labels"
         );
+    }
+
+    #[test]
+    fn rules_of_labels_are_read_strictly() {
+        let rule = |text: &str| format!("{ZONE}[[labels]]\n{text}\n");
+        let labels =
+            with_token(&rule("match = { zone = \"*.a\", kind = \"*_ca\" }\nlabels = { owner = \"x\", Team_1 = \"\" }"));
+        let labels = labels.unwrap().series.labels;
+        assert_eq!(labels.names.iter().map(|name| &**name).collect::<Vec<_>>(), ["Team_1", "owner"]);
+        assert_eq!(labels.rules.len(), 1);
+        assert!(with_token(&rule("labels = { owner = \"everybody\" }")).is_ok());
+        for (text, expected) in [
+            ("match = { zone = \"*\" }", "labels.labels: it must hold at least one label"),
+            ("labels = {}", "labels.labels: it must hold at least one label"),
+            ("labels = { owner = 1 }", "labels.labels.owner: it must be text in quotes"),
+            ("labels = { owner = \"a\\nb\" }", "labels.labels.owner: the value of a label may hold no control"),
+            ("labels = { \"a-b\" = \"x\" }", "the name of a label may hold letters, digits and underscores"),
+            ("labels = { 1a = \"x\" }", "the name of a label may hold letters, digits and underscores"),
+            ("labels = { __name__ = \"x\" }", "__name__ is a label of Prometheus"),
+            ("labels = { instance = \"x\" }", "instance is a label of Prometheus"),
+            ("labels = { zone = \"x\" }", "zone is a label of this program"),
+            ("labels = { hosts = \"x\" }", "hosts is a label of this program"),
+            (
+                "match = { zones = \"*\" }\nlabels = { owner = \"x\" }",
+                "labels.match.zones: unknown key; did you mean \"zone\"?",
+            ),
+            (
+                "match = { kind = \"clients\" }\nlabels = { owner = \"x\" }",
+                "\"clients\" matches no kind; did you mean \"client\"?",
+            ),
+            ("match = { zone = \"\" }\nlabels = { owner = \"x\" }", "labels.match.zone: a pattern may not be empty"),
+            ("match = \"*\"\nlabels = { owner = \"x\" }", "labels.match: it must be a section"),
+            ("label = { owner = \"x\" }", "labels.label: unknown key; did you mean \"labels\"?"),
+        ] {
+            assert!(report(&rule(text)).contains(expected), "{text}: {}", report(&rule(text)));
+        }
+        let many = (0..11).map(|n| format!("l{n} = \"x\"")).collect::<Vec<_>>().join(", ");
+        assert!(
+            report(&rule(&format!("labels = {{ {many} }}"))).contains("there are 11 names of labels; use at most 10")
+        );
+        assert!(report(&format!("{ZONE}[labels]\nowner = \"x\"")).contains("[[labels]] in double brackets"));
     }
 
     #[test]
@@ -558,6 +603,7 @@ interval = \"1s\"
             max_certificates_per_zone: 0,
             expiring_within_days: vec![1, 36_500],
             forget_expired_after: Duration::ZERO,
+            labels: LabelRules::default(),
         };
         assert_eq!(config.series, series);
         assert!(config.state_directory.unwrap().ends_with("state"));
@@ -719,7 +765,7 @@ plan = \"free\"
 [[state]]
 ";
         let expected = r#"
-DIR/config.toml:1: top: unknown section; the known sections here are server, api, poll, discovery, shard, metrics, state, credentials, zones, accounts
+DIR/config.toml:1: top: unknown section; the known sections here are server, api, poll, discovery, shard, metrics, state, credentials, zones, accounts, labels
 DIR/config.toml:3: server.listen_addresses: "9100" cannot be used: an address to listen on is HOST:PORT, [IPV6]:PORT, or :PORT for all interfaces
 DIR/config.toml:3: server.listen_addresses: "127.0.0.1:1" is in the list twice; remove one
 DIR/config.toml:4: server.telemetry_path: "/-/x" cannot be used: a telemetry path begins with a slash, holds letters, digits, `/`, `.`, `-` and `_`, and is not below /-/

@@ -21,7 +21,7 @@ mod text;
 use std::{collections::HashMap, hash::RandomState, iter::zip, ops::Range, sync::Arc};
 
 pub use crate::model::SeriesSettings;
-use crate::model::{Certificate, Selection, Snapshot, TargetState};
+use crate::model::{Certificate, Selection, Snapshot, TargetLabels, TargetState};
 use block::{Block, PARTS, Place};
 use bytes::Bytes;
 use crc32fast::Hasher as Crc;
@@ -118,6 +118,11 @@ impl Exposition {
     /// Which certificates have series of their own, of the target at this place of the snapshot.
     pub(crate) fn selection(&self, place: usize) -> &Selection {
         &self.targets[place].selection
+    }
+
+    /// The owner's own labels, of the target at this place of the snapshot.
+    pub(crate) fn own_labels(&self, place: usize) -> &TargetLabels {
+        &self.targets[place].own_labels
     }
 
     /// Whether the text is that of its snapshot at this Unix second.

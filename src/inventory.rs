@@ -91,12 +91,11 @@ impl Inventory {
         }
     }
 
-    /// Goes on where the process before left it, as far as that can be read. Blocks.
-    pub(crate) fn restore(&mut self, directory: &Directory, now: DateTime<Utc>) {
+    /// Goes on where the process before left it, as far as that can be read. `load` reads what is saved of a credential.
+    pub(crate) fn restore(&mut self, load: impl Fn(&str) -> Option<SavedDiscovery>, now: DateTime<Utc>) {
         let Some(settings) = &self.settings else { return };
         for discovery in &mut self.discoveries {
-            let is_mine = |saved: &SavedDiscovery| saved.credential == *discovery.credential;
-            if let Some(saved) = directory.discovery(&discovery.credential).load(is_mine) {
+            if let Some(saved) = load(&discovery.credential) {
                 discovery.restore(saved, settings, now.timestamp_millis());
             }
         }

@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     inventory::Inventory,
     model::{Target, TargetState},
-    state::{Directory, SavedTarget},
+    state::{Directory, SavedDiscovery, SavedTarget},
 };
 
 /// What there is to begin with.
@@ -36,7 +36,9 @@ impl Restored {
 /// Every zone as the process before left it; what is no longer watched is removed.
 pub(crate) fn restore(directory: &Directory, config: &Config, now: DateTime<Utc>) -> Restored {
     let mut inventory = Inventory::new(config);
-    inventory.restore(directory, now);
+    let load =
+        |credential: &str| directory.discovery(credential).load(|saved: &SavedDiscovery| saved.is_of(credential));
+    inventory.restore(load, now);
     let all = inventory.targets();
     // As long as it is not known which zones there are, none is taken for gone.
     if inventory.is_complete() {

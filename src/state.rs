@@ -54,6 +54,13 @@ impl Directory {
         Ok(Self(Arc::new(writer)))
     }
 
+    /// Only looks at the directory of another process: what is in it can be [peeked at](Slot::peek), and nothing is changed.
+    #[must_use]
+    pub fn of_another(path: &Path) -> Self {
+        let nothing_fails = IntCounter::new("writes", "None.").expect("the name is one of a metric");
+        Self(Arc::new(Writer::new(LockedDirectory::new(path.to_owned()), nothing_fails)))
+    }
+
     /// Where what is known of a target is kept.
     #[must_use]
     pub fn target(&self, target: &Target) -> Slot {
@@ -142,6 +149,11 @@ impl Slot {
             }
         }
         None
+    }
+
+    /// The same without a trace: what cannot be used counts as not there. Blocks.
+    pub fn peek<T: DeserializeOwned>(&self, is_mine: impl FnOnce(&T) -> bool) -> Option<T> {
+        file::read(&self.path()).ok().flatten().filter(is_mine)
     }
 
     /// Puts a value on disk, in place of the one before. With `durable` it survives a loss of power too.

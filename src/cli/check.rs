@@ -37,6 +37,9 @@ pub(super) struct CheckOptions {
     critical: Days,
     #[command(flatten)]
     selection: SelectionFlags,
+    /// Only what has this value of the label owner, as [[labels]] in the configuration gives it.
+    #[arg(long, value_name = "OWNER")]
+    owner: Option<String>,
     /// How long it may take, in seconds or with a unit [default: 10s, with --sweep 5m].
     #[arg(long, short, value_name = "DURATION", value_parser = daemon_client::timeout)]
     timeout: Option<Duration>,
@@ -192,6 +195,7 @@ async fn from_daemon(
                 let mut observations = Observations::from_status(response.json().await?, now)
                     .map_err(|why| format!("the response of {url} cannot be used: {why}"))?;
                 observations.keep(&options.selection);
+                observations.keep_owner(options.owner.as_deref());
                 return Ok(observations);
             }
             404 => {
@@ -214,7 +218,9 @@ async fn from_sweep(
 ) -> Result<Observations, String> {
     let config = load().map_err(|errors| errors.to_string())?;
     let swept = sweep(&config, &options.selection, now).await.map_err(|error| error.to_string())?;
-    Ok(Observations::from_sweep(&config, &swept, now().timestamp()))
+    let mut observations = Observations::from_sweep(&config, &swept, now().timestamp());
+    observations.keep_owner(options.owner.as_deref());
+    Ok(observations)
 }
 
 /// Lines of certificates, and of zones.
@@ -445,6 +451,7 @@ mod tests {
             max_certificates_per_zone: 9,
             expiring_within_days: Vec::new(),
             forget_expired_after: Duration::ZERO,
+            labels: Default::default(),
         };
         let exposition = Exposition::new(settings).next(Arc::new(two_kinds::snapshot(NOW)), NOW);
         let parts = StatusParts::new(Arc::new(exposition), NOW);

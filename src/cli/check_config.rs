@@ -1,7 +1,8 @@
 //! `check-config`: what the daemon would do with a configuration that is good.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use comfy_table::{Table, presets::NOTHING};
 
 use super::print;
@@ -10,18 +11,24 @@ use exporter_toolkit::WebConfig;
 use crate::{
     config::{Config, ConfigFile, DiscoverySettings},
     inventory::Inventory,
-    model::{Kind, Reason, Rejection, Scope, Shard, Target},
+    model::{Kind, LabelRules, Reason, Rejection, Scope, Shard, Target},
     poller::{BudgetFit, in_words},
+    state::{Directory, SavedDiscovery, SavedTarget},
 };
 
 /// Prints every zone and what each credential has to bear; returns the exit code.
-pub(super) fn run(config: &Config, file: &ConfigFile) -> u8 {
+pub(super) fn run(config: &Config, file: &ConfigFile, now: fn() -> DateTime<Utc>) -> u8 {
     let mut text = if file.is_absent() {
         format!("There is no configuration file {}, so every setting has its default.\n\n", file.path().display())
     } else {
         "The configuration is good.\n\n".to_owned()
     };
-    let watched = Inventory::new(config).targets();
+    let state = config.state_directory.as_deref().map(Directory::of_another);
+    let mut inventory = Inventory::new(config);
+    let peek =
+        |credential: &str| state.as_ref()?.discovery(credential).peek(|saved: &SavedDiscovery| saved.is_of(credential));
+    inventory.restore(peek, now());
+    let watched = inventory.targets();
     if !config.targets.is_empty() {
         text.push_str(&format!("{}\n\n", configured(config).trim_fmt()));
     }
@@ -35,6 +42,7 @@ pub(super) fn run(config: &Config, file: &ConfigFile) -> u8 {
         text.push_str(&format!("{}\n\n", kinds(config, &watched).trim_fmt()));
     }
     text.push_str(&budgets(config, &watched));
+    text.push_str(&labels(&config.series.labels, &watched, inventory.is_complete(), state.as_ref()));
     match &config.state_directory {
         Some(directory) => text.push_str(&format!("State is kept in {}.\n", directory.display())),
         None => text.push_str(
@@ -49,6 +57,38 @@ pub(super) fn run(config: &Config, file: &ConfigFile) -> u8 {
         }
     }
     print(text.as_bytes())
+}
+
+/// What each rule of `[[labels]]` matches. Certificates are those of the saved state, where there is one.
+fn labels(rules: &LabelRules, watched: &[Arc<Target>], is_complete: bool, state: Option<&Directory>) -> String {
+    let mut text = String::new();
+    for (number, rule) in (1..).zip(&rules.rules) {
+        let (mut scopes, mut certificates) = (HashSet::new(), 0);
+        for target in watched {
+            let saved = state.and_then(|state| state.target(target).peek(|saved: &SavedTarget| saved.is_of(target)));
+            let saved_name = saved.as_ref().and_then(|saved| saved.name.clone());
+            let name = target.name.clone().or(saved_name).unwrap_or_else(|| target.id.as_str().into());
+            if rule.matches(target, &name) {
+                scopes.insert(&target.id);
+                let listing = saved.and_then(|saved| saved.listing);
+                let is_named = |name: &str| rule.common_name.as_ref().is_none_or(|pattern| pattern.matches(name));
+                let listed = listing.iter().flat_map(|listing| listing.certificates());
+                certificates += listed.filter(|certificate| is_named(certificate.common_name())).count();
+            }
+        }
+        let given = rule.labels.iter().map(|(name, value)| format!("{name}={value:?}"));
+        let given = given.collect::<Vec<_>>().join(", ");
+        let found = match (scopes.len(), is_complete) {
+            (0, true) => "matches nothing, so it has no effect; correct its patterns or remove it".to_owned(),
+            (0, false) => "matches nothing that is known before a discovery".to_owned(),
+            (count, _) if state.is_none() => format!("matches {count} zones or accounts"),
+            (count, _) => {
+                format!("matches {count} zones or accounts, and {certificates} certificates of the saved state")
+            }
+        };
+        text.push_str(&format!("Rule {number} of [[labels]] ({given}): {found}.\n"));
+    }
+    text
 }
 
 /// A row for each zone and account of the configuration, with the interval of each kind and the requests that it needs if

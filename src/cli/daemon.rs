@@ -82,6 +82,22 @@ pub(super) fn demo(
     }))
 }
 
+/// Who has to act in a demo. The last rule is for what nobody else has.
+const DEMO_LABELS: &str = "\
+[[labels]]
+match = { kind = \"*_ca\" }
+labels = { owner = \"pki\" }
+[[labels]]
+match = { zone = \"shop.*\", kind = \"client\" }
+labels = { owner = \"payments\" }
+[[labels]]
+match = { zone = \"partners.*\" }
+labels = { owner = \"partners\" }
+[[labels]]
+match = { zone = \"*\" }
+labels = { owner = \"platform\" }
+";
+
 /// The configuration of somebody who wants to see everything that the token sees.
 fn demo_config(
     api: &SimulatedApi,
@@ -90,7 +106,7 @@ fn demo_config(
 ) -> impl Fn() -> Result<Config, ConfigErrors> + Send + Sync + use<> {
     let requests_per_5m = requests_per_5m.min(*ApiSettings::REQUESTS_PER_5M.end());
     let mut text = format!(
-        "[api]\nbase_url = {:?}\nrequests_per_5m = {requests_per_5m}\n[poll]\nkinds = \"all\"\ninterval = \"5m\"\n",
+        "[api]\nbase_url = {:?}\nrequests_per_5m = {requests_per_5m}\n[poll]\nkinds = \"all\"\ninterval = \"5m\"\n{DEMO_LABELS}",
         api.base_url()
     );
     let of_shard = |key, value: Option<u32>| value.map(|value| format!("{key} = {value}\n")).unwrap_or_default();

@@ -3,6 +3,8 @@
 use std::{
     borrow::Cow,
     io::{self, Write},
+    iter::zip,
+    sync::Arc,
     time::Duration,
 };
 
@@ -57,18 +59,21 @@ pub(super) fn run(config: &Config, options: &ListOptions, now: fn() -> DateTime<
         let Sweep { kinds, listings, failures, undiscovered, requests } = swept;
         let now = now().timestamp();
         let until = options.expiring_within.map(|within| now.saturating_add_unsigned(within.as_secs()));
-        let mut shown: Vec<_> = listings
-            .iter()
-            .flat_map(|(zone, name, listing)| {
-                listing.certificates().iter().map(move |certificate| (zone, name, certificate))
+        let rules = &config.series.labels;
+        let labels: Vec<_> = listings.iter().map(|(target, name, _)| rules.of_target(target, name)).collect();
+        let mut shown: Vec<_> = zip(&listings, &labels)
+            .flat_map(|((zone, name, listing), labels)| {
+                listing.certificates().iter().map(move |certificate| (zone, name, certificate, labels))
             })
-            .filter(|(_, _, certificate)| {
+            .filter(|(_, _, certificate, _)| {
                 until.is_none_or(|until| certificate.not_after().is_some_and(|time| time <= until))
             })
             .collect();
-        shown.sort_by_key(|(_, _, certificate)| (certificate.not_after().is_none(), certificate.not_after()));
-        let rows = shown.iter().map(|(zone, name, certificate)| CertificateRow::new(zone, name, certificate, now));
-        let code = print_with(|out| options.output.write(&kinds, rows, out));
+        shown.sort_by_key(|(_, _, certificate, _)| (certificate.not_after().is_none(), certificate.not_after()));
+        let rows = shown
+            .iter()
+            .map(|(zone, name, certificate, labels)| CertificateRow::new(zone, name, certificate, labels, now));
+        let code = print_with(|out| options.output.write(&kinds, &rules.names, rows, out));
         for (zone, failure) in &failures {
             let name = name_or_id(zone);
             let kind = if kinds.len() > 1 { format!("{}: ", zone.kind.label()) } else { String::new() };
@@ -107,11 +112,12 @@ impl OutputFormat {
     fn write<'a>(
         self,
         kinds: &[Kind],
+        own_labels: &[Arc<str>],
         mut rows: impl Iterator<Item = CertificateRow<'a>>,
         out: &mut dyn Write,
     ) -> io::Result<()> {
         match self {
-            Self::Table => out.write_all(table(kinds, rows).as_bytes()),
+            Self::Table => out.write_all(table(kinds, own_labels, rows).as_bytes()),
             Self::Json => {
                 serde_json::Serializer::pretty(&mut *out).collect_seq(rows)?;
                 out.write_all(b"\n")
@@ -121,12 +127,14 @@ impl OutputFormat {
                 // The header is there for no certificates too.
                 let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(out);
                 let mut write = || {
-                    writer.write_record(columns.iter().map(|column| column.name()).chain([DAYS_UNTIL_EXPIRY]))?;
+                    let names = columns.iter().map(|column| column.name()).chain([DAYS_UNTIL_EXPIRY]);
+                    writer.write_record(names.chain(own_labels.iter().map(|name| &**name)))?;
                     rows.try_for_each(|row| {
                         let mut texts = columns.iter().map(|&column| row.text(column).unwrap_or_default());
                         texts.try_for_each(|text| writer.write_field(text_cell(text).as_bytes()))?;
                         // A number, and a spreadsheet may take it for one even if it begins with a minus.
                         writer.write_field(row.days_until_expiry.map_or_else(String::new, |days| days.to_string()))?;
+                        row.own_labels().try_for_each(|(_, value)| writer.write_field(text_cell(value).as_bytes()))?;
                         writer.write_record(None::<&[u8]>)
                     })?;
                     Ok(writer.flush()?)
@@ -144,12 +152,13 @@ pub(super) fn io_error(error: csv::Error) -> io::Error {
     }
 }
 
-fn table<'a>(kinds: &[Kind], rows: impl Iterator<Item = CertificateRow<'a>>) -> String {
+fn table<'a>(kinds: &[Kind], own_labels: &[Arc<str>], rows: impl Iterator<Item = CertificateRow<'a>>) -> String {
     let mut table = Table::new();
     let has_kinds = kinds.len() > 1;
-    let mut header = vec!["DAYS", "EXPIRES ON", "STATUS", "ZONE", "COMMON NAME", "CERTIFICATE ID"];
+    let header = ["DAYS", "EXPIRES ON", "STATUS", "ZONE", "COMMON NAME", "CERTIFICATE ID"].map(str::to_owned);
+    let mut header: Vec<_> = header.into_iter().chain(own_labels.iter().map(|name| name.to_uppercase())).collect();
     if has_kinds {
-        header.insert(2, "KIND");
+        header.insert(2, "KIND".to_owned());
     }
     table.load_style(NOTHING).set_header(header);
     if let Some(days) = table.column_mut(0) {
@@ -163,6 +172,7 @@ fn table<'a>(kinds: &[Kind], rows: impl Iterator<Item = CertificateRow<'a>>) -> 
         if has_kinds {
             cells.insert(2, row.kind.label());
         }
+        cells.extend(row.own_labels().map(|(_, value)| value));
         table.add_row(cells);
     }
     format!("{}\n", table.trim_fmt())
@@ -171,7 +181,10 @@ fn table<'a>(kinds: &[Kind], rows: impl Iterator<Item = CertificateRow<'a>>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{exposition::json::date, model::Texts};
+    use crate::{
+        exposition::json::date,
+        model::{TargetLabels, Texts},
+    };
 
     #[test]
     fn no_text_is_a_formula_and_every_number_stays_one() {
@@ -191,6 +204,7 @@ mod tests {
         }
         // In every column that is text, wherever it comes from.
         let texts = Texts::from(Field::ALL.map(|field| (field, "=1")));
+        let own_labels = TargetLabels::default();
         let row = |days_until_expiry| CertificateRow {
             kind: Kind::Client,
             scope: "=1",
@@ -201,9 +215,10 @@ mod tests {
             // A year after 9999.
             issued_on: date(300_000_000_000),
             days_until_expiry,
+            own_labels: &own_labels,
         };
         let mut out = Vec::new();
-        OutputFormat::Csv.write(&[Kind::Client], [row(Some(-3)), row(None)].into_iter(), &mut out).unwrap();
+        OutputFormat::Csv.write(&[Kind::Client], &[], [row(Some(-3)), row(None)].into_iter(), &mut out).unwrap();
         let texts = format!("client,{},'+11476-08-15T05:20:00Z", ["'=1"; 16].join(","));
         let names = "kind,zone,certificate_id,common_name,zone_id,status,serial_number,fingerprint_sha256,ski,issuer,\
             signature,organization,organizational_unit,country,state,location,expires_on,issued_on,days_until_expiry";

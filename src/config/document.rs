@@ -177,6 +177,14 @@ impl<'a> Section<'a> {
         sections
     }
 
+    /// Each key with its value, whatever it is.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&'a str, Entry<'a>)> + use<'a, '_> {
+        self.table.into_iter().flatten().map(|(name, value)| {
+            let place = self.place.below(name.get_ref(), Some(name.span().start));
+            (&**name.get_ref(), Entry { place, value: value.get_ref(), report: self.report })
+        })
+    }
+
     /// Whether nothing is in it.
     pub(super) fn is_empty(&self) -> bool {
         self.table.is_none_or(DeTable::is_empty)

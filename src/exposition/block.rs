@@ -133,6 +133,7 @@ impl Place {
                     }
                 }
             }
+            view.end_labels(text, certificate.common_name());
             // Writing to a string cannot fail.
             let _ = writeln!(text, "}} {value}");
         }

@@ -41,7 +41,7 @@ impl<'a> ListingSamples<'a> {
     }
 
     fn sample(&mut self, value: impl Display) {
-        text::sample(self.text, self.name, &self.view.labels, value);
+        text::sample(self.text, self.name, &format!("{}{}", self.view.labels, self.view.end_of_labels), value);
     }
 
     /// What is unknown has no series.
@@ -53,7 +53,8 @@ impl<'a> ListingSamples<'a> {
 
     /// With one more label, whose value needs no escaping.
     fn labelled(&mut self, label: &str, label_value: impl Display, value: impl Display) {
-        text::sample(self.text, self.name, &format!("{},{label}=\"{label_value}\"", self.view.labels), value);
+        let TargetView { labels, end_of_labels, .. } = self.view;
+        text::sample(self.text, self.name, &format!("{labels},{label}=\"{label_value}\"{end_of_labels}"), value);
     }
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
 use super::Exposition;
 use crate::model::{
     Certificate, DiscoveryState, Failure, Field, Fields, Kind, Rejection, Scope, SeriesSettings, Suppression, Target,
-    TargetState, Texts,
+    TargetLabels, TargetState, Texts,
 };
 
 /// A certificate as `list` prints it.
@@ -26,6 +26,7 @@ pub(crate) struct CertificateRow<'a> {
     pub(crate) expires_on: Option<String>,
     pub(crate) issued_on: Option<String>,
     pub(crate) days_until_expiry: Option<i64>,
+    pub(crate) own_labels: &'a TargetLabels,
 }
 
 /// A column that holds texts. The last column, [`DAYS_UNTIL_EXPIRY`], holds numbers.
@@ -51,6 +52,9 @@ pub(crate) struct ListingStatus<C> {
     pub(crate) scope: ListingScope,
     /// Whether the plan includes the kind; `None` before the first poll.
     pub(crate) available: Option<bool>,
+    /// The owner's own labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) labels: BTreeMap<String, String>,
     pub(crate) poll_interval_seconds: f64,
     /// `None` before the first good listing.
     pub(crate) last_success: Option<LastSuccess>,
@@ -153,6 +157,9 @@ pub(crate) struct ReadCertificate {
     pub(crate) status: String,
     pub(crate) days_until_expiry: i64,
     pub(crate) suppressed: Option<Suppression>,
+    /// The label of this name, where there is one.
+    #[serde(default)]
+    pub(crate) owner: String,
 }
 
 /// The document as it is read.
@@ -207,7 +214,8 @@ impl StatusParts {
         let mut text = Vec::with_capacity(PART * 700);
         if number == first {
             text.extend(if place == 0 { "\n" } else { ",\n" }.as_bytes());
-            let status = ListingStatus::new(zone, selection.hidden, self.exposition.settings(), self.now);
+            let own_labels = self.exposition.own_labels(place);
+            let status = ListingStatus::new(zone, selection.hidden, own_labels, self.exposition.settings(), self.now);
             // Without the bracket and the brace at its end: the certificates are still to come.
             let head = json(&status);
             text.extend(head.strip_suffix(b"]}").unwrap_or(&head));
@@ -219,7 +227,13 @@ impl StatusParts {
             let certificate = &listing.certificates()[shown];
             text.extend(if n == 0 { "\n" } else { ",\n" }.as_bytes());
             text.extend(json(&ShownCertificate {
-                row: CertificateRow::new(&zone.target, &zone.name, certificate, self.now),
+                row: CertificateRow::new(
+                    &zone.target,
+                    &zone.name,
+                    certificate,
+                    self.exposition.own_labels(place),
+                    self.now,
+                ),
                 suppressed: listing.suppression(certificate, self.exposition.settings(), self.now),
             }));
         }
@@ -248,12 +262,13 @@ impl<C> ListingStatus<C> {
 
 impl ListingStatus<()> {
     /// Without its certificates.
-    fn new(zone: &TargetState, hidden: usize, settings: &SeriesSettings, now: i64) -> Self {
+    fn new(zone: &TargetState, hidden: usize, own: &TargetLabels, settings: &SeriesSettings, now: i64) -> Self {
         let days = settings.expiring_within_days.iter();
         Self {
             kind: zone.target.kind,
             scope: ListingScope::new(zone.target.kind.scope(), &zone.name, zone.target.id.as_str()),
             available: zone.available,
+            labels: own.of("").map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             poll_interval_seconds: zone.interval.as_secs_f64(),
             last_success: zone.listing.as_ref().map(|(listing, completed)| LastSuccess {
                 completed_on: date(*completed).unwrap_or_default(),
@@ -333,7 +348,14 @@ impl Column {
 }
 
 impl<'a> CertificateRow<'a> {
-    pub(crate) fn new(zone: &'a Target, name: &'a str, certificate: &'a Certificate, now: i64) -> Self {
+    /// A certificate of a zone or account that is called so, at this Unix second.
+    pub(crate) fn new(
+        zone: &'a Target,
+        name: &'a str,
+        certificate: &'a Certificate,
+        own_labels: &'a TargetLabels,
+        now: i64,
+    ) -> Self {
         Self {
             kind: zone.kind,
             scope: name,
@@ -343,7 +365,13 @@ impl<'a> CertificateRow<'a> {
             expires_on: certificate.not_after().and_then(date),
             issued_on: certificate.not_before.and_then(date),
             days_until_expiry: certificate.days_until_expiry(now),
+            own_labels,
         }
+    }
+
+    /// The owner's own labels.
+    pub(crate) fn own_labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.own_labels.of(&self.texts[Field::CommonName])
     }
 
     /// What stands in a column; `None` if it is not known.
@@ -371,6 +399,9 @@ impl Serialize for CertificateRow<'_> {
         let hosts: Vec<_> = self.texts.hosts().collect();
         if self.kind.has_hosts() {
             object.serialize_entry("hosts", &hosts)?;
+        }
+        for (name, value) in self.own_labels() {
+            object.serialize_entry(name, value)?;
         }
         object.end()
     }
@@ -423,6 +454,7 @@ mod tests {
             max_certificates_per_zone,
             expiring_within_days: vec![7, 30],
             forget_expired_after: Duration::from_secs(90 * 86_400),
+            labels: Default::default(),
         };
         let snapshot = Snapshot { targets: zones.into_iter().map(Arc::new).collect(), ..Snapshot::default() };
         let exposition = Exposition::new(settings).next(Arc::new(snapshot), NOW);
@@ -473,7 +505,14 @@ mod tests {
     fn a_certificate_is_what_list_prints_and_why_no_alert_is_about_it() {
         let (zone, revoked) = (zone(1, "a.example"), certificate("a", Status::Revoked, 3));
         let zone = zone.succeeded(Listing::new(vec![revoked.clone()]), NOW, Duration::ZERO);
-        let mut listed = serde_json::to_value(CertificateRow::new(&zone.target, &zone.name, &revoked, NOW)).unwrap();
+        let mut listed = serde_json::to_value(CertificateRow::new(
+            &zone.target,
+            &zone.name,
+            &revoked,
+            &TargetLabels::default(),
+            NOW,
+        ))
+        .unwrap();
         assert_eq!((&listed["expires_on"], &listed["issued_on"]), (&json!("2026-11-27T12:00:00Z"), &Value::Null));
         let document: Value = serde_json::from_slice(&written(vec![zone], 9)).unwrap();
         listed["suppressed"] = "retired".into();

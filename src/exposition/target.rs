@@ -7,8 +7,11 @@ use std::{
     sync::Arc,
 };
 
-use super::{RenderContext, text::label};
-use crate::model::{Certificate, Kind, Listing, Scope, Selection, Snapshot, TargetState};
+use super::{
+    RenderContext,
+    text::{label, next_label},
+};
+use crate::model::{Certificate, Kind, Listing, Scope, Selection, Snapshot, TargetLabels, TargetState};
 
 /// A target of the snapshot.
 ///
@@ -20,6 +23,10 @@ pub(super) struct TargetView {
     namesakes: Vec<Arc<TargetState>>,
     /// `kind`, `zone` and `zone_id`, or `account` and `account_id`, as they stand between the braces.
     pub(super) labels: String,
+    /// The owner's own labels of the listing, which come last, with a comma before each.
+    pub(super) end_of_labels: String,
+    /// The owner's own labels of the target and its certificates.
+    pub(super) own_labels: TargetLabels,
     /// `kind` and `zone` or `account`: with the id of a certificate, they identify its series.
     pub(super) certificate_labels: String,
     /// What `cloudflare_zone_info` says of the zone, if this is the first target of it.
@@ -75,7 +82,19 @@ impl TargetView {
             None => Selection::new(&Listing::default(), &taken, settings, now),
         };
         let zone_labels = is_first_of_zone.then(|| zone_labels(&state));
-        Self { state, namesakes, labels, certificate_labels, zone_labels, selection }
+        let own_labels = settings.labels.of_target(&state.target, &state.name);
+        let mut end_of_labels = String::new();
+        add_own_labels(&mut end_of_labels, &own_labels, "");
+        Self { state, namesakes, labels, end_of_labels, own_labels, certificate_labels, zone_labels, selection }
+    }
+
+    /// Appends the owner's own labels of a certificate.
+    pub(super) fn end_labels(&self, labels: &mut String, common_name: &str) {
+        if self.own_labels.are_the_same_for_all() {
+            labels.push_str(&self.end_of_labels);
+        } else {
+            add_own_labels(labels, &self.own_labels, common_name);
+        }
     }
 
     fn is_of(&self, state: &Arc<TargetState>, namesakes: &[Arc<TargetState>]) -> bool {
@@ -104,6 +123,12 @@ impl TargetView {
     pub(super) fn counts_change_at(&self, RenderContext { settings, now }: RenderContext<'_>) -> i64 {
         let boundary = self.listing().and_then(|listing| listing.next_boundary(now, &settings.expiring_within_days));
         boundary.unwrap_or(i64::MAX)
+    }
+}
+
+fn add_own_labels(labels: &mut String, own: &TargetLabels, common_name: &str) {
+    for (name, value) in own.of(common_name) {
+        next_label(labels, name, value);
     }
 }
 

@@ -24,6 +24,7 @@ fn settings() -> SeriesSettings {
         max_certificates_per_zone: 5000,
         expiring_within_days: vec![7, 30],
         forget_expired_after: Duration::from_secs(90 * 86_400),
+        labels: Default::default(),
     }
 }
 

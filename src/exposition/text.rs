@@ -19,9 +19,20 @@ pub(super) fn sample(text: &mut String, name: &str, labels: &str, value: impl Di
 
 /// Appends a label to others, of which the last ends with a quote, or to nothing.
 pub(super) fn label(labels: &mut String, name: &str, value: &str) {
-    if !labels.is_empty() {
-        labels.push(',');
+    if labels.is_empty() {
+        first_label(labels, name, value);
+    } else {
+        next_label(labels, name, value);
     }
+}
+
+/// Appends a label to others.
+pub(super) fn next_label(labels: &mut String, name: &str, value: &str) {
+    labels.push(',');
+    first_label(labels, name, value);
+}
+
+fn first_label(labels: &mut String, name: &str, value: &str) {
     labels.push_str(name);
     labels.push_str("=\"");
     escape(labels, value);

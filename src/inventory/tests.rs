@@ -201,7 +201,9 @@ async fn a_restart_finds_what_was_discovered_and_when_it_is_due() {
 
     let restored = |text: &str, seconds: i64| {
         let mut inventory = Inventory::new(&config(text));
-        inventory.restore(&directory, DateTime::from_timestamp(NOW + seconds, 0).unwrap());
+        let load =
+            |credential: &str| directory.discovery(credential).load(|saved: &SavedDiscovery| saved.is_of(credential));
+        inventory.restore(load, DateTime::from_timestamp(NOW + seconds, 0).unwrap());
         inventory
     };
     let due_in = |inventory: &Inventory| inventory.due().next().unwrap().due.saturating_duration_since(Instant::now());

@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Certificate, Listing, Status};
+use super::{Certificate, LabelRules, Listing, Status};
 
 /// Which series there are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct SeriesSettings {
     pub expiring_within_days: Vec<u32>,
     /// A certificate that expired longer ago than this is only counted; within [`SeriesSettings::FORGET_AFTER`].
     pub forget_expired_after: Duration,
+    /// Labels of the owner's own, on every series of certificates and listings.
+    pub labels: LabelRules,
 }
 
 impl SeriesSettings {
@@ -159,6 +161,7 @@ mod tests {
             max_certificates_per_zone,
             expiring_within_days: Vec::new(),
             forget_expired_after: Duration::from_secs(90 * 86_400),
+            labels: Default::default(),
         }
     }
 

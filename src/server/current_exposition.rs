@@ -176,6 +176,7 @@ mod tests {
             max_certificates_per_zone: 100,
             expiring_within_days: vec![7],
             forget_expired_after: Duration::from_secs(86_400),
+            labels: Default::default(),
         }
     }
 

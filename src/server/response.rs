@@ -196,6 +196,7 @@ mod tests {
             max_certificates_per_zone: 0,
             expiring_within_days: Vec::new(),
             forget_expired_after: Duration::ZERO,
+            labels: Default::default(),
         }))
     }
 

@@ -21,3 +21,11 @@ pub struct SavedDiscovery {
     /// Those of them that the last good discovery lacked.
     pub missing: Vec<ScopeId>,
 }
+
+impl SavedDiscovery {
+    /// Whether it was saved for the credential of this name.
+    #[must_use]
+    pub fn is_of(&self, credential: &str) -> bool {
+        self.credential == credential
+    }
+}

@@ -14,6 +14,7 @@ mod docs;
 mod faults;
 mod hostile;
 mod kinds;
+mod labels;
 mod layers;
 mod listing;
 mod logs;

@@ -8,7 +8,7 @@ use crate::{
     cli::sweep::{SelectionFlags, Sweep, name_or_id},
     config::Config,
     exposition::json::{DiscoveryStatus, ListingStatus, ReadCertificate, ReadStatus, unix_second},
-    model::{Class, Kind, Rejection, Status, Suppression, Target},
+    model::{Class, Kind, Rejection, Status, Suppression, Target, TargetLabels},
 };
 
 /// Everything that the check has to know.
@@ -24,6 +24,8 @@ pub(super) struct ObservedListing {
     kind: Kind,
     zone: String,
     zone_id: String,
+    /// The label of this name.
+    owner: String,
     /// The zone, and where there are several kinds, which.
     pub(super) title: String,
     /// Why what is known of it may no longer be so.
@@ -59,6 +61,8 @@ pub(super) struct ObservedCertificate {
     pub(super) id: String,
     pub(super) common_name: String,
     pub(super) days: i64,
+    /// The label of this name.
+    owner: String,
     /// Its expiry does not matter: another one has taken its place, or it is revoked.
     pub(super) is_suppressed: bool,
 }
@@ -100,6 +104,7 @@ impl Observations {
                 listing: place,
                 id: certificate.certificate_id,
                 common_name: certificate.common_name,
+                owner: certificate.owner,
                 days: certificate.days_until_expiry,
                 is_suppressed: is_suppressed(certificate.suppressed),
             }));
@@ -119,7 +124,12 @@ impl Observations {
     ) -> Self {
         let settings = &config.series;
         let mut observed = Self::default();
+        let owner = |labels: &TargetLabels, common_name: &str| {
+            let owner = labels.of(common_name).find(|(name, _)| *name == "owner");
+            owner.map_or_else(String::new, |(_, value)| value.to_owned())
+        };
         for (zone, name, listing) in listings {
+            let labels = settings.labels.of_target(zone, name);
             let shown = listing
                 .certificates()
                 .iter()
@@ -131,6 +141,7 @@ impl Observations {
                 shown: shown.clone().filter(|certificate| certificate.status.class() == Class::Active).count() as u64,
                 expired: listing.expired(now) as u64,
                 rejected: Rejection::ALL.into_iter().filter(is_rejected).map(|reason| listing.rejected(reason)).sum(),
+                owner: owner(&labels, ""),
                 ..ObservedListing::of(zone, name)
             });
             observed.certificates.extend(shown.filter_map(|certificate| {
@@ -138,6 +149,7 @@ impl Observations {
                     listing: place,
                     id: certificate.id().to_owned(),
                     common_name: certificate.common_name().to_owned(),
+                    owner: owner(&labels, certificate.common_name()),
                     days: certificate.days_until_expiry(now)?,
                     is_suppressed: is_suppressed(listing.suppression(certificate, settings, now)),
                 })
@@ -146,6 +158,7 @@ impl Observations {
         for (zone, failure) in failures {
             observed.listings.push(ObservedListing {
                 stale_reason: Some(format!("could not be listed: {}: {failure}", failure.reason.label())),
+                owner: owner(&settings.labels.of_target(zone, name_or_id(zone)), ""),
                 ..ObservedListing::of(zone, name_or_id(zone))
             });
         }
@@ -186,11 +199,37 @@ impl Observations {
         let missing_kinds = kinds.iter().filter(|kind| !self.listings.iter().any(|listing| listing.kind == **kind));
         let missing_kinds = missing_kinds.map(|kind| unknown(kind.label(), "is not a kind that the daemon lists"));
         let missing: Vec<_> = zones.chain(missing_kinds).collect();
+        self.keep_listings(|_, listing| {
+            let is_zone = wanted.is_empty() || wanted.iter().any(|wanted| is(listing, wanted));
+            is_zone && (kinds.is_empty() || kinds.contains(&listing.kind) || listing.zone.is_empty())
+        });
+        self.listings.extend(missing);
+    }
+
+    /// Keeps what this owner has to act on: certificates, listings that are this owner's or hold one of them, and
+    /// listings of which too little is known to tell.
+    pub(super) fn keep_owner(&mut self, owner: Option<&str>) {
+        let Some(owner) = owner else { return };
+        self.certificates.retain(|certificate| certificate.owner == owner);
+        let with_one: HashSet<_> = self.certificates.iter().map(|certificate| certificate.listing).collect();
+        let is_unknown = |listing: &ObservedListing| listing.zone.is_empty();
+        self.keep_listings(|place, listing| listing.owner == owner || with_one.contains(&place) || is_unknown(listing));
+        if self.listings.iter().all(is_unknown) {
+            self.listings.push(ObservedListing {
+                title: format!("owner {owner}"),
+                stale_reason: Some(
+                    "has no certificates and no listings; see [[labels]] in the configuration".to_owned(),
+                ),
+                ..ObservedListing::default()
+            });
+        }
+    }
+
+    fn keep_listings(&mut self, is_kept: impl Fn(usize, &ObservedListing) -> bool) {
         let mut places = Vec::new();
         let mut kept = Vec::new();
-        for listing in self.listings.drain(..) {
-            let is_zone = wanted.is_empty() || wanted.iter().any(|wanted| is(&listing, wanted));
-            let keep = is_zone && (kinds.is_empty() || kinds.contains(&listing.kind) || listing.zone.is_empty());
+        for (place, listing) in self.listings.drain(..).enumerate() {
+            let keep = is_kept(place, &listing);
             places.push(keep.then_some(kept.len()));
             if keep {
                 kept.push(listing);
@@ -203,7 +242,6 @@ impl Observations {
                 Some(ObservedCertificate { listing: places[certificate.listing]?, ..certificate })
             })
             .collect();
-        self.listings.extend(missing);
     }
 }
 
@@ -246,6 +284,7 @@ impl ObservedListing {
             kind: status.kind,
             zone: status.scope.name().to_owned(),
             zone_id: status.scope.id().to_owned(),
+            owner: status.labels.get("owner").cloned().unwrap_or_default(),
             ..Self::default()
         };
         let mut completed = None;

@@ -55,6 +55,7 @@ fn exposition(zones: Vec<TargetState>) -> Arc<Exposition> {
         max_certificates_per_zone: 10_000,
         expiring_within_days: vec![7],
         forget_expired_after: Duration::from_secs(90 * 86_400),
+        labels: Default::default(),
     };
     let snapshot = Snapshot { targets: zones.into_iter().map(Arc::new).collect(), ..Snapshot::default() };
     Arc::new(Exposition::new(settings).next(Arc::new(snapshot), NOW))

@@ -384,6 +384,8 @@ struct ExpiryRow<'a> {
     name: &'a str,
     superseded: bool,
     zone: &'a str,
+    /// The owner's own labels, in words.
+    labels: String,
     /// Where there are several.
     kind: Option<&'static str>,
     /// Where the zone's name alone does not tell.
@@ -410,6 +412,7 @@ impl<'a> ExpiryRow<'a> {
             name: certificate.common_name(),
             superseded: listing.is_some_and(|listing| listing.is_superseded(certificate)),
             zone: &zone.name,
+            labels: settings.labels.of_target(&zone.target, &zone.name).in_words(certificate.common_name()),
             kind: names.kind(zone),
             zone_id: names.id(zone),
             status: certificate.status.label().replace('_', " "),

@@ -60,6 +60,7 @@ fn shown(lives: &[Life]) -> Vec<Value> {
         max_certificates_per_zone: 5000,
         expiring_within_days: vec![30],
         forget_expired_after: Duration::from_secs(90 * 86_400),
+        labels: Default::default(),
     });
     let mut series = BTreeMap::<String, Vec<String>>::new();
     for (step, now) in (0..YEAR).step_by(usize::try_from(STEP).unwrap()).enumerate() {
