@@ -88,7 +88,7 @@ enum Command {
     List(list::ListOptions),
     /// Tell monitoring (Nagios, Icinga, cron) whether a certificate expires soon, by asking the running daemon.
     #[command(after_help = help::CHECK)]
-    Check(check::CheckOptions),
+    Check(Box<check::CheckOptions>),
     /// Tell whether the running daemon lives, by its exit code.
     #[command(after_help = help::HEALTHCHECK)]
     Healthcheck(healthcheck::HealthcheckOptions),

@@ -54,39 +54,22 @@ impl Directory {
         Ok(Self(Arc::new(writer)))
     }
 
-    /// Only looks at the directory of another process: what is in it can be [peeked at](Slot::peek), and nothing is changed.
-    #[must_use]
-    pub fn of_another(path: &Path) -> Self {
-        let nothing_fails = IntCounter::new("writes", "None.").expect("the name is one of a metric");
-        Self(Arc::new(Writer::new(LockedDirectory::new(path.to_owned()), nothing_fails)))
-    }
-
     /// Where what is known of a target is kept.
     #[must_use]
     pub fn target(&self, target: &Target) -> Slot {
-        Slot {
-            writer: Arc::clone(&self.0),
-            file: format!("{}-{}-{}.state", target.kind.scope().label(), target.kind.label(), target.id),
-        }
+        Slot { writer: Arc::clone(&self.0), file: file_of_target(target) }
     }
 
     /// Where a credential is kept.
     #[must_use]
     pub fn credential(&self, name: &str) -> Slot {
-        self.of_credential("credential", name)
+        Slot { writer: Arc::clone(&self.0), file: file_of_credential("credential", name) }
     }
 
     /// Where the zones are kept that were discovered with a credential.
     #[must_use]
     pub fn discovery(&self, credential: &str) -> Slot {
-        self.of_credential("discovery", credential)
-    }
-
-    /// The name of a credential can be any text, so a part of it and a sum stand for it.
-    fn of_credential(&self, what: &str, name: &str) -> Slot {
-        let safe = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-        let (part, sum) = (name.chars().take(40).map(safe).collect::<String>(), crc32fast::hash(name.as_bytes()));
-        Slot { writer: Arc::clone(&self.0), file: format!("{what}-{part}-{sum:08x}.state") }
+        Slot { writer: Arc::clone(&self.0), file: file_of_credential("discovery", credential) }
     }
 
     /// Removes the files of zones and credentials that are none of these, and what a killed process left half written.
@@ -151,11 +134,6 @@ impl Slot {
         None
     }
 
-    /// The same without a trace: what cannot be used counts as not there. Blocks.
-    pub fn peek<T: DeserializeOwned>(&self, is_mine: impl FnOnce(&T) -> bool) -> Option<T> {
-        file::read(&self.path()).ok().flatten().filter(is_mine)
-    }
-
     /// Puts a value on disk, in place of the one before. With `durable` it survives a loss of power too.
     ///
     /// Returns when it is there, or when it is clear that it will not be soon. That is reported and counted, and it is
@@ -176,6 +154,33 @@ impl Slot {
     fn path(&self) -> PathBuf {
         self.writer.directory.path.join(&self.file)
     }
+}
+
+fn file_of_target(target: &Target) -> String {
+    format!("{}-{}-{}.state", target.kind.scope().label(), target.kind.label(), target.id)
+}
+
+/// The name of a credential can be any text, so a part of it and a sum stand for it.
+fn file_of_credential(what: &str, name: &str) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    let (part, sum) = (name.chars().take(40).map(safe).collect::<String>(), crc32fast::hash(name.as_bytes()));
+    format!("{what}-{part}-{sum:08x}.state")
+}
+
+/// What another process saved of a target in its directory, without a trace: what cannot be used counts as not there.
+/// Blocks.
+#[must_use]
+pub fn peek_at_target(directory: &Path, target: &Target) -> Option<SavedTarget> {
+    let saved: Option<SavedTarget> = file::read(&directory.join(file_of_target(target))).ok()?;
+    saved.filter(|saved| saved.is_of(target))
+}
+
+/// The same of the discovery with a credential.
+#[must_use]
+pub fn peek_at_discovery(directory: &Path, credential: &str) -> Option<SavedDiscovery> {
+    let saved: Option<SavedDiscovery> =
+        file::read(&directory.join(file_of_credential("discovery", credential))).ok()?;
+    saved.filter(|saved| saved.is_of(credential))
 }
 
 /// Nothing that is done under a lock here can leave a value half changed.

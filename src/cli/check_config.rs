@@ -1,6 +1,6 @@
 //! `check-config`: what the daemon would do with a configuration that is good.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use comfy_table::{Table, presets::NOTHING};
@@ -13,7 +13,7 @@ use crate::{
     inventory::Inventory,
     model::{Kind, LabelRules, Reason, Rejection, Scope, Shard, Target},
     poller::{BudgetFit, in_words},
-    state::{Directory, SavedDiscovery, SavedTarget},
+    state::{peek_at_discovery, peek_at_target},
 };
 
 /// Prints every zone and what each credential has to bear; returns the exit code.
@@ -23,10 +23,9 @@ pub(super) fn run(config: &Config, file: &ConfigFile, now: fn() -> DateTime<Utc>
     } else {
         "The configuration is good.\n\n".to_owned()
     };
-    let state = config.state_directory.as_deref().map(Directory::of_another);
+    let state = config.state_directory.as_deref();
     let mut inventory = Inventory::new(config);
-    let peek =
-        |credential: &str| state.as_ref()?.discovery(credential).peek(|saved: &SavedDiscovery| saved.is_of(credential));
+    let peek = |credential: &str| peek_at_discovery(state?, credential);
     inventory.restore(peek, now());
     let watched = inventory.targets();
     if !config.targets.is_empty() {
@@ -42,7 +41,7 @@ pub(super) fn run(config: &Config, file: &ConfigFile, now: fn() -> DateTime<Utc>
         text.push_str(&format!("{}\n\n", kinds(config, &watched).trim_fmt()));
     }
     text.push_str(&budgets(config, &watched));
-    text.push_str(&labels(&config.series.labels, &watched, inventory.is_complete(), state.as_ref()));
+    text.push_str(&labels(&config.series.labels, &watched, inventory.is_complete(), state));
     match &config.state_directory {
         Some(directory) => text.push_str(&format!("State is kept in {}.\n", directory.display())),
         None => text.push_str(
@@ -60,12 +59,12 @@ pub(super) fn run(config: &Config, file: &ConfigFile, now: fn() -> DateTime<Utc>
 }
 
 /// What each rule of `[[labels]]` matches. Certificates are those of the saved state, where there is one.
-fn labels(rules: &LabelRules, watched: &[Arc<Target>], is_complete: bool, state: Option<&Directory>) -> String {
+fn labels(rules: &LabelRules, watched: &[Arc<Target>], is_complete: bool, state: Option<&Path>) -> String {
     let mut text = String::new();
     for (number, rule) in (1..).zip(&rules.rules) {
         let (mut scopes, mut certificates) = (HashSet::new(), 0);
         for target in watched {
-            let saved = state.and_then(|state| state.target(target).peek(|saved: &SavedTarget| saved.is_of(target)));
+            let saved = state.and_then(|state| peek_at_target(state, target));
             let saved_name = saved.as_ref().and_then(|saved| saved.name.clone());
             let name = target.name.clone().or(saved_name).unwrap_or_else(|| target.id.as_str().into());
             if rule.matches(target, &name) {

@@ -82,7 +82,7 @@ pub(super) fn demo(
     }))
 }
 
-/// Who has to act in a demo. The last rule is for what nobody else has.
+/// Who has to act in a demo. The last rule is for the rest.
 const DEMO_LABELS: &str = "\
 [[labels]]
 match = { kind = \"*_ca\" }

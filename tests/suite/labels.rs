@@ -16,7 +16,7 @@ match = { zone = \"shop.*\" }
 labels = { owner = \"platform\", team = 'a \"b\"' }
 [[labels]]
 match = { zone = \"gone.example\" }
-labels = { owner = \"nobody\" }
+labels = { owner = \"someone\" }
 ";
 
 #[expect(clippy::disallowed_methods, reason = "the daemon has the clock of this machine")]
@@ -96,7 +96,7 @@ async fn labels_stand_last_on_every_series_and_follow_a_reload() {
     for (owner, code, words) in [
         ("tills", 2, "1 below 7 days"),
         ("platform", 1, "1 below 30 days"),
-        ("nobody", 3, "owner nobody has no certificates and no listings"),
+        ("someone", 3, "owner someone has no certificates and no listings"),
     ] {
         let checked = check(owner);
         assert_eq!(checked.code, Some(code), "{owner}: {}", checked.stdout);
@@ -124,7 +124,7 @@ async fn list_check_and_check_config_know_the_labels() {
 
     let offline = run(&text, &["check-config"], &environment).stdout;
     assert!(
-        offline.contains("Rule 3 of [[labels]] (owner=\"nobody\"): matches nothing, so it has no effect"),
+        offline.contains("Rule 3 of [[labels]] (owner=\"someone\"): matches nothing, so it has no effect"),
         "{offline}"
     );
     // What a daemon saved is looked at while it runs.
