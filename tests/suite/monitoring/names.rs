@@ -44,6 +44,11 @@ impl Known {
         known.metrics.insert("up".to_owned(), BTreeSet::new());
         let of_alerts = ["alertname", "alertstate"].map(str::to_owned);
         known.metrics.insert("ALERTS".to_owned(), BTreeSet::from(of_alerts));
+        for rule in rules().iter().filter(|rule| rule.get("record").is_some()) {
+            for (label, value) in rule["labels"].as_object().into_iter().flatten() {
+                known.values.entry(label.clone()).or_default().insert(value.as_str().unwrap().to_owned());
+            }
+        }
         let all: BTreeSet<_> = known.values.keys().cloned().collect();
         for rule in rules() {
             if let Some(name) = rule["record"].as_str() {
