@@ -85,7 +85,9 @@ impl Inventory {
         let is_same_filter = before.settings.is_some_and(|before| before.filter == settings.filter);
         for mut old in before.discoveries {
             if let Some(new) = self.discoveries.iter_mut().find(|new| new.credential == old.credential) {
-                old.due = if is_same_filter { old.due.min(Instant::now() + settings.interval) } else { Instant::now() };
+                // One that failed may do well with what changed.
+                let is_at_once = !is_same_filter || old.failure.is_some();
+                old.due = if is_at_once { Instant::now() } else { old.due.min(Instant::now() + settings.interval) };
                 *new = old;
             }
         }

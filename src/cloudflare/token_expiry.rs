@@ -49,9 +49,11 @@ impl Client {
             Err(failure) if matches!(failure.reason, Reason::Unauthorized | Reason::Forbidden | Reason::ApiError) => {}
             outcome => return outcome,
         }
-        let account = match target.kind.scope() {
-            Scope::Account => target.id.as_str().into(),
-            Scope::Zone => {
+        let known = target.zone.as_ref().and_then(|zone| zone.account.as_ref());
+        let account = match (target.kind.scope(), known) {
+            (Scope::Account, _) => target.id.as_str().into(),
+            (Scope::Zone, Some(account)) => account.id.as_str().into(),
+            (Scope::Zone, None) => {
                 let zone = format!("/zones/{}", target.id);
                 self.get_once(&zone, Endpoint::Zone, envelope::account_id).await?
             }

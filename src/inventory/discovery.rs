@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::{
     config::DiscoverySettings,
     log_throttle::LogThrottle,
-    model::{DeadToken, Failure, Reason, ScopeId, Zone},
+    model::{DeadToken, Failure, NamePattern, Reason, ScopeId, Zone},
     state::SavedDiscovery,
 };
 
@@ -38,6 +38,8 @@ pub(super) struct Discovery {
     pub(super) due: Instant,
     backoff: Duration,
     failure_log: LogThrottle<(Reason, String)>,
+    /// Decides when to log names that are asked for and not there.
+    unseen_log: LogThrottle<String>,
 }
 
 impl Discovery {
@@ -54,6 +56,7 @@ impl Discovery {
             due: Instant::now(),
             backoff: FIRST_RETRY,
             failure_log: LogThrottle::default(),
+            unseen_log: LogThrottle::default(),
         }
     }
 
@@ -94,6 +97,7 @@ impl Discovery {
         let new: Vec<&str> =
             found.iter().filter(|zone| !known.contains_key(&zone.id)).map(|zone| &*zone.name).collect();
         self.log(&new, &missing, &gone, found.len());
+        self.log_unseen(&found, settings);
         self.missing = missing.iter().map(|zone| zone.id.clone()).collect();
         self.zones = missing.into_iter().chain(found.into_iter().map(Arc::new)).collect();
         self.zones.sort_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
@@ -122,6 +126,21 @@ impl Discovery {
             tracing::warn!(credential = %self.credential, reason = failure.reason.label(), error = %failure, "Zones cannot be discovered; {shows}.");
         }
         self.failure = Some(failure);
+    }
+
+    /// A name without a star is meant to be there.
+    fn log_unseen(&mut self, found: &[Zone], settings: &DiscoverySettings) {
+        let is_seen = |name: &&str| found.iter().any(|zone| zone.name.eq_ignore_ascii_case(name));
+        let wanted = settings.filter.include.iter().filter_map(NamePattern::only_name);
+        let unseen: Vec<_> = wanted.filter(|name| !is_seen(name)).collect();
+        if unseen.is_empty() {
+            self.unseen_log.end();
+            return;
+        }
+        let names = names(unseen.into_iter());
+        if self.unseen_log.happened(names.clone()).is_some() {
+            tracing::warn!(credential = %self.credential, names, "The credential sees no zones of these names, which discovery.include holds. Correct them, or give the token these zones.");
+        }
     }
 
     fn log(&mut self, new: &[&str], missing: &[Arc<Zone>], gone: &[Arc<Zone>], found: usize) {
