@@ -217,6 +217,7 @@ async fn expect_alerts_of_the_demo(prometheus: &Prometheus) {
             "CloudflareCertificateExpired",
             "CloudflareCertificateExpiring",
             "CloudflareCertificateExpiringVerySoon",
+            "CloudflareCertificateIssuancePending",
             "CloudflareCertificateStuckPending",
         ]
     );

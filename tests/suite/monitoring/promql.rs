@@ -50,7 +50,7 @@ pub(crate) fn named(expression: &str) -> Named {
                 }
             }
             // Numbers, and variables that stand for one.
-            Token::Word(word) if word.starts_with(|c: char| c.is_ascii_digit() || c == '$') => {}
+            Token::Word(word) if word == "Inf" || word.starts_with(|c: char| c.is_ascii_digit() || c == '$') => {}
             Token::Word(word) if BETWEEN.contains(&word.as_str()) => {}
             Token::Word(word) => match tokens.peek() {
                 Some(Token::Sign('(')) => function = word,
