@@ -84,6 +84,29 @@ fn promtool_accepts_the_rules() {
     }
 }
 
+#[test]
+fn alertmanager_sends_alerts_to_their_owner() {
+    if !is_there("amtool", "prometheus-alertmanager", has_program("amtool")) {
+        return;
+    }
+    let amtool = |arguments: &[&str]| {
+        let output = Command::new("amtool").args(arguments).current_dir(ROOT).output().unwrap();
+        assert!(output.status.success(), "amtool {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    amtool(&["check-config", "monitoring/alertmanager.yml"]);
+    let test = ["config", "routes", "test", "--config.file=monitoring/alertmanager.yml"];
+    for (alert, receiver) in [
+        (&["alertname=CloudflareCertificateExpiring", "severity=warning", "owner=payments"][..], "payments"),
+        (&["alertname=CloudflareCertificateExpired", "severity=critical", "owner=payments"], "payments-on-call"),
+        (&["alertname=CloudflareCertificateExpired", "severity=critical"], "platform"),
+        (&["alertname=CloudflareCertExporterAbsent", "severity=critical"], "platform"),
+        (&["alertname=NodeDown", "severity=critical", "owner=payments"], "default"),
+    ] {
+        assert_eq!(amtool(&[&test[..], alert].concat()).trim(), receiver, "{alert:?}");
+    }
+}
+
 /// Half a minute of a processor, and nothing in it is of the program: so `just rules` runs it after a change of the
 /// rules, and `./tests/run` always.
 #[test]

@@ -33,10 +33,11 @@ impl Life {
 
     /// Which alert it is to have, if nothing replaces it.
     fn alert(&self, now: i64) -> Option<&'static str> {
+        let life = self.expires - self.issued;
         match self.expires - now {
             _ if self.revoked.is_some_and(|revoked| revoked <= now) => None,
-            left if left >= 30 * DAY => None,
-            left if left >= 7 * DAY => Some("CloudflareCertificateExpiring"),
+            left if left >= (life / 3).min(30 * DAY) => None,
+            left if left >= (life / 10).min(7 * DAY) => Some("CloudflareCertificateExpiring"),
             left if left >= 0 => Some("CloudflareCertificateExpiringVerySoon"),
             left if left >= -90 * DAY => Some("CloudflareCertificateExpired"),
             _ => None,
@@ -134,6 +135,7 @@ fn certificates_that_are_not_renewed_alert_until_they_are_revoked_or_forgotten()
         let device = |n: i64| Life::new(&format!("fleet-of-{devices}"), n * 9, 100 + n * 40);
         lives.extend((0..devices).map(device));
     }
+    lives.extend([14, 30, 60].map(|days| Life::new(&format!("of-{days}-days"), 200, 200 + days)));
     // They expire together, one after the other, and in the order in which they were not issued.
     lives.extend((0..3_i64).map(|n| Life::new("together", n, 120)));
     lives.extend((0..3_i64).map(|n| Life::new("backwards", n * 5, 250 - n * 60)));
@@ -159,5 +161,11 @@ fn renewed_certificates_have_no_alert() {
             Life::new(&format!("chain-{chain}"), issued, issued + if n == 6 { 400 } else { 80 })
         })
     });
-    expect(&chains.collect::<Vec<_>>(), |_, _| None);
+    // Of 30 days, renewed with 11 to 13 of them left.
+    let short = (17..20).flat_map(|every| {
+        (0..=20).map(move |n| {
+            Life::new(&format!("every-{every}-days"), n * every, n * every + if n == 20 { 400 } else { 30 })
+        })
+    });
+    expect(&chains.chain(short).collect::<Vec<_>>(), |_, _| None);
 }
