@@ -85,6 +85,14 @@ fn promtool_accepts_the_rules() {
 }
 
 #[test]
+fn every_expression_is_short_enough_to_read() {
+    for rule in rules() {
+        let lines = text(&rule, "expr").lines().count();
+        assert!(lines <= 12, "{lines} lines: {rule}");
+    }
+}
+
+#[test]
 fn alertmanager_sends_alerts_to_their_owner() {
     if !is_there("amtool", "prometheus-alertmanager", has_program("amtool")) {
         return;
