@@ -135,7 +135,7 @@ fn certificates_that_are_not_renewed_alert_until_they_are_revoked_or_forgotten()
         let device = |n: i64| Life::new(&format!("fleet-of-{devices}"), n * 9, 100 + n * 40);
         lives.extend((0..devices).map(device));
     }
-    lives.extend([14, 30, 60].map(|days| Life::new(&format!("of-{days}-days"), 200, 200 + days)));
+    lives.extend([14, 30, 60].map(|days| Life::new(&format!("short-{days}"), 200, 200 + days)));
     // They expire together, one after the other, and in the order in which they were not issued.
     lives.extend((0..3_i64).map(|n| Life::new("together", n, 120)));
     lives.extend((0..3_i64).map(|n| Life::new("backwards", n * 5, 250 - n * 60)));
@@ -163,9 +163,8 @@ fn renewed_certificates_have_no_alert() {
     });
     // Of 30 days, renewed with 11 to 13 of them left.
     let short = (17..20).flat_map(|every| {
-        (0..=20).map(move |n| {
-            Life::new(&format!("every-{every}-days"), n * every, n * every + if n == 20 { 400 } else { 30 })
-        })
+        (0..=20)
+            .map(move |n| Life::new(&format!("every-{every}"), n * every, n * every + if n == 20 { 400 } else { 30 }))
     });
     expect(&chains.chain(short).collect::<Vec<_>>(), |_, _| None);
 }
