@@ -18,7 +18,9 @@ use tokio::time::Instant;
 use crate::{
     cloudflare::{Clients, Priority},
     config::{Config, DiscoverySettings, PollDefaults},
-    model::{Account, DiscoveryState, Failure, FilterVerdict, Scope, ScopeId, Shard, Target, Zone, ZoneFilter},
+    model::{
+        Account, DiscoveryState, Failure, FilterVerdict, Scope, ScopeId, Shard, Target, Zone, ZoneFilter, ZoneList,
+    },
     state::{Directory, SavedDiscovery, Slot},
 };
 use discovery::Discovery;
@@ -136,7 +138,7 @@ impl Inventory {
     }
 
     /// Takes what came of a discovery that ended at this Unix second.
-    pub(crate) fn discovered(&mut self, credential: &str, outcome: Result<Vec<Zone>, Failure>, now: i64) {
+    pub(crate) fn discovered(&mut self, credential: &str, outcome: Result<ZoneList, Failure>, now: i64) {
         let discovery = self.discoveries.iter_mut().find(|discovery| *discovery.credential == *credential);
         let Some((discovery, settings)) = discovery.zip(self.settings.as_ref()) else { return };
         match outcome {

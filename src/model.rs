@@ -42,5 +42,5 @@ pub(crate) use stand_in::StandIn;
 pub use status::{Class, Status};
 pub use target::{InvalidScopeId, ScopeId, Target};
 pub use text::{MAX_TEXT_CHARS, clean};
-pub use zone::{Account, Zone};
+pub use zone::{Account, Zone, ZoneList};
 pub use zone_filter::{FilterVerdict, NamePattern, ZoneFilter};

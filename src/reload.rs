@@ -19,7 +19,7 @@ use crate::{
     config::{Config, ConfigErrors},
     exposition::SeriesSettings,
     inventory::{DueDiscovery, Inventory},
-    model::{Failure, Shard, Snapshot, Zone},
+    model::{Failure, Shard, Snapshot, ZoneList},
     poller::Plan,
     systemd,
 };
@@ -62,7 +62,7 @@ pub(crate) enum Change {
     /// A file holds other certificate authorities.
     Authorities(Arc<CaFile>),
     /// Zones were discovered with the credential of this name, or could not be.
-    Discovered(Arc<str>, Result<Vec<Zone>, Failure>),
+    Discovered(Arc<str>, Result<ZoneList, Failure>),
 }
 
 impl Reloader {
@@ -168,7 +168,7 @@ impl Reloader {
     }
 
     /// Takes what came of a discovery. It is saved before anything follows from it, so that a restart finds its zones.
-    pub(crate) async fn discovered(&mut self, credential: &str, outcome: Result<Vec<Zone>, Failure>) {
+    pub(crate) async fn discovered(&mut self, credential: &str, outcome: Result<ZoneList, Failure>) {
         let now = (self.maker.now)();
         let is_good = outcome.is_ok();
         self.inventory.discovered(credential, outcome, now.timestamp());

@@ -70,7 +70,7 @@ pub(super) fn page(body: &[u8], source: &Source) -> Body<Page> {
     })
 }
 
-/// Reads a page of zones. An entry whose id is none is passed over: nothing could be asked about it.
+/// Reads a page of zones. An entry without a usable id becomes no item, but counts as an entry.
 pub(super) fn zones(body: &[u8]) -> Body<Page<Zone>> {
     const ACCOUNT: Shape<'_> = Shape::Object(&[("id", Shape::Scalar), ("name", Shape::Scalar)]);
     const ZONE: Shape<'_> = Shape::Object(&[

@@ -96,6 +96,8 @@ pub(super) enum Next<T = Certificate> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Whole<T = Certificate> {
     pub(super) items: Vec<T>,
+    /// How many entries came; more than the items of which each is an entry, if some could not be read.
+    pub(super) entries: usize,
     /// The API promised fewer.
     pub(super) more_than_promised: bool,
     /// Usable certificates of the listing before that are not in this one.
@@ -423,7 +425,7 @@ impl<T: Item> Pass<T> {
             self.sent -= before - self.items.len();
         }
         let more_than_promised = self.latest_total.is_some_and(|promised| promised < self.sent);
-        Whole { items: self.items, more_than_promised, vanished }
+        Whole { items: self.items, entries: self.sent, more_than_promised, vanished }
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::{
     config::DiscoverySettings,
     log_throttle::LogThrottle,
-    model::{DeadToken, Failure, NamePattern, Reason, ScopeId, Zone},
+    model::{DeadToken, Failure, NamePattern, Reason, ScopeId, Zone, ZoneList},
     state::SavedDiscovery,
 };
 
@@ -29,6 +29,8 @@ pub(super) struct Discovery {
     pub(super) zones: Vec<Arc<Zone>>,
     /// Those that the last good discovery lacked. What the next one lacks too is gone.
     missing: HashSet<ScopeId>,
+    /// Entries of the last good discovery that could not be read.
+    unreadable: usize,
     /// When the last good one was completed, in Unix seconds.
     pub(super) completed: Option<i64>,
     pub(super) is_tried: bool,
@@ -49,6 +51,7 @@ impl Discovery {
             credential,
             zones: Vec::new(),
             missing: HashSet::new(),
+            unreadable: 0,
             completed: None,
             is_tried: false,
             failure: None,
@@ -85,20 +88,25 @@ impl Discovery {
         })
     }
 
-    /// Every zone was read, at this Unix second. Zones that are missing stay until they are missing once more.
-    pub(super) fn succeeded(&mut self, found: Vec<Zone>, settings: &DiscoverySettings, now: i64) {
+    /// Every page was read, at this Unix second. Zones that are missing stay until they are missing once more. Where
+    /// entries could not be read, nothing is known of zones that are missing, and nothing changes for them.
+    pub(super) fn succeeded(&mut self, found: ZoneList, settings: &DiscoverySettings, now: i64) {
+        let ZoneList { zones: found, unreadable } = found;
         let ids: HashSet<&ScopeId> = found.iter().map(|zone| &zone.id).collect();
         let (mut missing, mut gone) = (Vec::new(), Vec::new());
         for zone in self.zones.iter().filter(|zone| !ids.contains(&zone.id)) {
-            let list = if self.missing.contains(&zone.id) { &mut gone } else { &mut missing };
+            let is_gone = unreadable == 0 && self.missing.contains(&zone.id);
+            let list = if is_gone { &mut gone } else { &mut missing };
             list.push(Arc::clone(zone));
         }
         let known: HashMap<&ScopeId, &Arc<Zone>> = self.zones.iter().map(|zone| (&zone.id, zone)).collect();
         let new: Vec<&str> =
             found.iter().filter(|zone| !known.contains_key(&zone.id)).map(|zone| &*zone.name).collect();
-        self.log(&new, &missing, &gone, found.len());
+        self.log(&new, if unreadable == 0 { &missing[..] } else { &[] }, &gone, found.len());
         self.log_unseen(&found, settings);
-        self.missing = missing.iter().map(|zone| zone.id.clone()).collect();
+        self.log_unreadable(unreadable);
+        let counts = |zone: &&Arc<Zone>| unreadable == 0 || self.missing.contains(&zone.id);
+        self.missing = missing.iter().filter(counts).map(|zone| zone.id.clone()).collect();
         self.zones = missing.into_iter().chain(found.into_iter().map(Arc::new)).collect();
         self.zones.sort_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
         self.completed = Some(now);
@@ -140,6 +148,13 @@ impl Discovery {
         let names = names(unseen.into_iter());
         if self.unseen_log.happened(names.clone()).is_some() {
             tracing::warn!(credential = %self.credential, names, "The credential sees no zones of these names, which discovery.include holds. Correct them, or give the token these zones.");
+        }
+    }
+
+    /// Says it when it begins or changes, not at every discovery.
+    fn log_unreadable(&mut self, unreadable: usize) {
+        if std::mem::replace(&mut self.unreadable, unreadable) != unreadable && unreadable > 0 {
+            tracing::warn!(credential = %self.credential, unreadable, "The list of zones holds entries without a usable id. These are not watched, and no zone is dropped as long as there are any.");
         }
     }
 

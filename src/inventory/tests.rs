@@ -49,7 +49,7 @@ async fn zones_are_those_that_the_settings_ask_for_and_accounts_are_theirs() {
     ));
     assert!(inventory.targets().is_empty() && !inventory.is_complete());
     let found = vec![zone(1, "a.example"), zone(2, "old.example"), zone(3, "b.test"), zone(11, "c.example")];
-    inventory.discovered("default", Ok(found), NOW);
+    inventory.discovered("default", Ok(found.into()), NOW);
     assert_eq!(
         watched(&inventory),
         [
@@ -78,7 +78,7 @@ async fn what_the_configuration_lists_is_watched_as_it_says_and_gets_its_name_fr
         id(99),
         id(1000),
     )));
-    inventory.discovered("default", Ok(vec![zone(1, "listed.example"), zone(2, "found.example")]), NOW);
+    inventory.discovered("default", Ok(vec![zone(1, "listed.example"), zone(2, "found.example")].into()), NOW);
     assert_eq!(
         watched(&inventory),
         [
@@ -113,7 +113,7 @@ async fn a_zone_is_dropped_when_two_good_discoveries_in_a_row_lack_it_and_never_
         (Ok(&[&b, &a]), &["a.example", "b.example"]),
     ];
     for (number, (outcome, expected)) in (0..).zip(outcomes) {
-        let outcome = outcome.map(|zones| zones.iter().map(|&zone| zone.clone()).collect());
+        let outcome = outcome.map(|zones| zones.iter().map(|&zone| zone.clone()).collect::<Vec<_>>().into());
         let failed = outcome.is_err();
         inventory.discovered("default", outcome, NOW + number);
         assert_eq!(names(&inventory), expected, "after discovery {number}");
@@ -123,11 +123,31 @@ async fn a_zone_is_dropped_when_two_good_discoveries_in_a_row_lack_it_and_never_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_discovery_with_entries_that_cannot_be_read_adds_zones_and_drops_none() {
+    let (a, b) = (zone(1, "a.example"), zone(2, "b.example"));
+    let mut inventory = Inventory::new(&config("[discovery]"));
+    for (number, (found, unreadable, expected)) in (0..).zip([
+        (vec![&a], 1, &["a.example"][..]),
+        (vec![&a, &b], 0, &["a.example", "b.example"]),
+        // It counts neither as the first time that a zone is missing nor as the second.
+        (vec![&a], 1, &["a.example", "b.example"]),
+        (vec![&a], 0, &["a.example", "b.example"]),
+        (vec![&a], 1, &["a.example", "b.example"]),
+        (vec![], 2, &["a.example", "b.example"]),
+        (vec![&a], 0, &["a.example"]),
+    ]) {
+        let zones = found.into_iter().cloned().collect();
+        inventory.discovered("default", Ok(ZoneList { zones, unreadable }), NOW + number);
+        assert_eq!(names(&inventory), expected, "after discovery {number}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_zone_that_two_credentials_see_belongs_to_the_first_one() {
     let mut inventory = Inventory::new(&config("[discovery]\ncredentials = [\"other\", \"default\"]"));
-    inventory.discovered("default", Ok(vec![zone(1, "a.example"), zone(2, "b.example")]), NOW);
+    inventory.discovered("default", Ok(vec![zone(1, "a.example"), zone(2, "b.example")].into()), NOW);
     assert_eq!(watched(&inventory), ["client a.example default", "client b.example default"]);
-    inventory.discovered("other", Ok(vec![zone(2, "b.example"), zone(3, "c.example")]), NOW);
+    inventory.discovered("other", Ok(vec![zone(2, "b.example"), zone(3, "c.example")].into()), NOW);
     assert_eq!(watched(&inventory), ["client b.example other", "client c.example other", "client a.example default"]);
     let of_default = inventory.verdicts().into_iter().filter(|found| **found.credential == *"default");
     let of_default: Vec<_> =
@@ -142,7 +162,7 @@ async fn shards_have_every_zone_and_account_once() {
     for ordinal in 0..3 {
         let shard = format!("[poll]\nkinds = [\"client\", \"gateway_ca\"]\n[shard]\nordinal = {ordinal}\ntotal = 3\n");
         let mut inventory = Inventory::new(&config(&shard));
-        inventory.discovered("default", Ok(zones.clone()), NOW);
+        inventory.discovered("default", Ok(zones.clone().into()), NOW);
         let state = &inventory.states()[0];
         let of_zones = inventory.targets().iter().filter(|target| target.kind == Kind::Client).count();
         assert_eq!((state.watched, state.unwatched), (of_zones, 100 - of_zones));
@@ -169,7 +189,7 @@ async fn a_discovery_that_fails_is_tried_again_soon_and_then_ever_more_rarely() 
     let waits = Failure { wait_at_least: 2 * HOUR, ..failure() };
     inventory.discovered("default", Err(waits), NOW);
     assert_eq!(due_in(&inventory), 2 * HOUR);
-    inventory.discovered("default", Ok(Vec::new()), NOW);
+    inventory.discovered("default", Ok(ZoneList::default()), NOW);
     assert_eq!(due_in(&inventory), Duration::from_secs(600));
     inventory.discovered("default", Err(failure()), NOW);
     assert_eq!(due_in(&inventory), Duration::from_secs(60));
@@ -178,7 +198,7 @@ async fn a_discovery_that_fails_is_tried_again_soon_and_then_ever_more_rarely() 
 #[tokio::test(start_paused = true)]
 async fn another_filter_asks_again_at_once_and_forgets_nothing() {
     let mut inventory = Inventory::new(&config("[discovery]\ninclude = [\"*.example\"]"));
-    inventory.discovered("default", Ok(vec![zone(1, "a.example"), zone(2, "b.example")]), NOW);
+    inventory.discovered("default", Ok(vec![zone(1, "a.example"), zone(2, "b.example")].into()), NOW);
     let due_in = |inventory: &Inventory| inventory.due().next().unwrap().due.saturating_duration_since(Instant::now());
     inventory.reconfigure(&config("[discovery]\ninclude = [\"*.example\"]\ninterval = \"30m\""));
     assert_eq!((due_in(&inventory), names(&inventory).len()), (HOUR / 2, 2));
@@ -195,8 +215,8 @@ async fn a_restart_finds_what_was_discovered_and_when_it_is_due() {
     let now = DateTime::from_timestamp(NOW, 0).unwrap();
     let settings = config("[discovery]");
     let mut before = Inventory::new(&settings);
-    before.discovered("default", Ok(vec![zone(1, "a.example"), zone(2, "b.example")]), NOW);
-    before.discovered("default", Ok(vec![zone(1, "a.example")]), NOW);
+    before.discovered("default", Ok(vec![zone(1, "a.example"), zone(2, "b.example")].into()), NOW);
+    before.discovered("default", Ok(vec![zone(1, "a.example")].into()), NOW);
     before.save(&directory, "default", now).await;
 
     let restored = |text: &str, seconds: i64| {
@@ -212,7 +232,7 @@ async fn a_restart_finds_what_was_discovered_and_when_it_is_due() {
     let state = &after.states()[0];
     assert_eq!((state.completed, state.is_tried), (Some(NOW), false));
     // What was missing once before is gone now.
-    after.discovered("default", Ok(vec![zone(1, "a.example")]), NOW + 600);
+    after.discovered("default", Ok(vec![zone(1, "a.example")].into()), NOW + 600);
     assert_eq!(names(&after), ["a.example"]);
 
     assert_eq!(due_in(&restored("[discovery]", 7200)), Duration::ZERO);

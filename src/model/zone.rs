@@ -20,6 +20,21 @@ pub struct Zone {
     pub account: Option<Account>,
 }
 
+/// What a whole list of zones holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ZoneList {
+    /// Each zone once, by name.
+    pub zones: Vec<Zone>,
+    /// Entries without a usable id. Any zone that the list lacks may be one of them.
+    pub unreadable: usize,
+}
+
+impl From<Vec<Zone>> for ZoneList {
+    fn from(zones: Vec<Zone>) -> Self {
+        Self { zones, unreadable: 0 }
+    }
+}
+
 /// An account, as its zones describe it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
