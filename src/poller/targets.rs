@@ -166,7 +166,11 @@ impl<C: PartialEq> Targets<C> {
             client: Arc::clone(self.plan.client(&state.target)),
             target: state.target.clone(),
             name: state.name.clone(),
-            priority: if state.failure().is_some() { Priority::Failing } else { Priority::Healthy },
+            priority: match state.failure() {
+                Some(_) => Priority::Failing,
+                None if state.target.kind.changes_rarely() => Priority::Healthy,
+                None => Priority::Urgent,
+            },
             baseline: Baseline {
                 listing: state.listing.as_ref().map(|(listing, _)| listing.clone()),
                 completed: state.listing.as_ref().map_or(0, |(_, completed)| *completed),

@@ -411,8 +411,8 @@ async fn zones_that_failed_have_a_priority_of_their_own() {
         async move { if poll == 1 { Err(Failure::new(Reason::Timeout, "no")) } else { good() } }
     })
     .await;
-    use Priority::{Failing, Healthy};
-    assert_eq!(priorities.into_inner(), [Healthy, Healthy, Failing, Healthy, Healthy]);
+    use Priority::{Failing, Urgent};
+    assert_eq!(priorities.into_inner(), [Urgent, Urgent, Failing, Urgent, Urgent]);
 }
 
 /// Requests that take turns with a budget of 600 in five minutes, of which no window holds more.

@@ -1,7 +1,7 @@
 //! Whose request is next.
 //!
-//! Requests wait by the ticket of their poll, so that a zone of many pages is read in one go. A single request at a
-//! time is woken: the first that may go out.
+//! Requests wait by the ticket of their poll, so that a zone of many pages is read in one go. Only urgent ones come
+//! before that. A single request at a time is woken: the first that may go out.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -10,6 +10,10 @@ use tokio::sync::Notify;
 /// Whether a poll is likely to hold up what waits behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Priority {
+    /// The same as healthy, of a kind in which something changes every day. Such requests go before all others: a long
+    /// queue of what hardly changes, as at the first start, makes none of these late. What is urgent needs less than the
+    /// budget, because its intervals are stretched otherwise, so the others have their turn too.
+    Urgent,
     /// The last poll of its zone was good.
     Healthy,
     /// The last poll of its zone failed. All such polls together leave one place in flight free, so that the others
@@ -29,6 +33,7 @@ pub(super) type QueuePlace = (Ticket, u64);
 #[derive(Debug, Default)]
 pub(super) struct RequestQueue {
     drawn: u64,
+    urgent: BTreeMap<QueuePlace, Arc<Notify>>,
     healthy: BTreeMap<QueuePlace, Arc<Notify>>,
     failing: BTreeMap<QueuePlace, Arc<Notify>>,
 }
@@ -66,18 +71,21 @@ impl RequestQueue {
 
     /// Wakes every request.
     pub(super) fn wake_all(&self) {
-        self.healthy.values().chain(self.failing.values()).for_each(|waiting| waiting.notify_one());
+        let all = [&self.urgent, &self.healthy, &self.failing];
+        all.into_iter().flat_map(BTreeMap::values).for_each(|waiting| waiting.notify_one());
     }
 
-    /// The request of the earliest ticket, whatever its priority, unless failing ones have to wait.
+    /// The urgent request of the earliest ticket, or else the one of the earliest ticket, unless failing ones have to wait.
     fn next(&self, failing_may_go: bool) -> Option<(&QueuePlace, &Arc<Notify>)> {
         let healthy = self.healthy.first_key_value();
         let failing = self.failing.first_key_value().filter(|_| failing_may_go);
-        [healthy, failing].into_iter().flatten().min_by_key(|(place, _)| **place)
+        let other = || [healthy, failing].into_iter().flatten().min_by_key(|(place, _)| **place);
+        self.urgent.first_key_value().or_else(other)
     }
 
     fn waiting(&mut self, priority: Priority) -> &mut BTreeMap<QueuePlace, Arc<Notify>> {
         match priority {
+            Priority::Urgent => &mut self.urgent,
             Priority::Healthy => &mut self.healthy,
             Priority::Failing => &mut self.failing,
         }

@@ -333,6 +333,27 @@ async fn all_requests_of_a_poll_go_before_those_of_later_polls() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn urgent_requests_go_before_all_others_and_among_themselves_by_their_tickets() {
+    use Priority::{Failing, Healthy, Urgent};
+    let throttle = &Throttle::new(600, 1);
+    let under_way = acquire(throttle).await.unwrap();
+    let order = &RefCell::new(Vec::new());
+    let wait = |(name, priority): (&'static str, Priority)| {
+        let ticket = throttle.next_ticket();
+        async move {
+            drop(throttle.acquire(ticket, priority).await.unwrap());
+            order.borrow_mut().push(name);
+        }
+    };
+    let polls = [("failing", Failing), ("healthy", Healthy), ("urgent", Urgent), ("urgent, later", Urgent)];
+    let mut waiting: FuturesUnordered<_> = polls.map(wait).into_iter().collect();
+    assert!(waiting.next().now_or_never().is_none());
+    drop(under_way);
+    while waiting.next().await.is_some() {}
+    assert_eq!(*order.borrow(), ["urgent", "urgent, later", "failing", "healthy"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn refusals_are_counted_since_the_last_answer_that_says_that_the_secret_is_good() {
     for (other, resets) in [
         (status(200), true),
