@@ -142,14 +142,14 @@ impl<C: PartialEq> Poller<C> {
                     tokio::select! {
                         biased;
                         _ = given_up => None,
-                        outcome = poll => Some((zone, started, outcome)),
+                        outcome = poll => Some((index, zone, started, outcome)),
                     }
                 });
             }
             tokio::select! {
                 Some(ended) = running.next(), if !running.is_empty() => {
-                    if let Some((zone, started, outcome)) = ended
-                        && let Some(index) = zones.place(&zone)
+                    if let Some((index, zone, started, outcome)) = ended
+                        && let Some(index) = zones.place(index, &zone)
                     {
                         zones.ended(index, now(), started.elapsed(), outcome);
                         let state = zones.state(index);

@@ -59,7 +59,8 @@ pub struct TargetState {
     pub target: Arc<Target>,
     /// The zone's name; its id while no name is known.
     pub name: Arc<str>,
-    /// How often it is really listed: its interval, or a longer one where the request budget is too small.
+    /// How often it is really listed: its interval, or a longer one where the request budget is too small. That the
+    /// interval is shorter again shows with the next poll, since the listing may be as old as the longer one until then.
     pub interval: Duration,
     /// The last good listing and the Unix time at which it was completed.
     pub listing: Option<(Arc<Listing>, i64)>,
@@ -120,7 +121,8 @@ impl TargetState {
             (None, Some(_)) => target.id.as_str().into(),
             (None, None) => self.name.clone(),
         };
-        Self { interval: target.interval, target, name, ..self.clone() }
+        let interval = if target.interval == self.target.interval { self.interval } else { target.interval };
+        Self { interval, target, name, ..self.clone() }
     }
 
     /// Whether the API has yet to be asked for the name of a zone. That of an account takes another permission.

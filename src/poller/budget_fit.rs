@@ -10,25 +10,25 @@ use std::{
     time::Duration,
 };
 
+use super::targets::NOT_ON_PLAN_AGAIN;
 use crate::model::{Kind, Target};
 
 const FIVE_MINUTES: f64 = 300.0;
 
-/// The share of the budget that polls may take before intervals are stretched, and after that. The rest is for retries,
-/// second readings and the discovery of zones.
+/// The share of the budget that polls may take before intervals are stretched, and after that. The rest is for what is
+/// not planned: retries, second readings, zones' names and their discovery. With less to spare, polls would come late
+/// after each of these, and catch up only slowly.
 const USED: f64 = 0.95;
 
 /// The share that the kinds that are less urgent keep, however much the urgent ones need.
 const KEPT_FOR_OTHERS: f64 = 0.1;
 
-/// Intervals follow a factor that changed this much. They do not for a certificate more or less.
-const WORTH_CHANGING: f64 = 0.05;
+/// Intervals follow a factor that changed this much: not every certificate or zone that comes or goes. That is also how
+/// far apart their beginning and end are, so that a need just at the limit does not switch to and fro.
+const WORTH_CHANGING: f64 = 0.03;
 
 /// A change of a factor that is logged.
 const WORTH_LOGGING: f64 = 0.25;
-
-/// How often what the plan does not include is asked for, in seconds.
-const NOT_ON_PLAN: f64 = 86_400.0;
 
 /// What the targets of each credential need, against what each credential is allowed.
 #[derive(Debug)]
@@ -37,10 +37,13 @@ pub struct BudgetFit {
     costs: Vec<PollCost>,
     changed: bool,
     /// How far the intervals of each credential's targets are stretched now.
-    stretches: HashMap<Arc<str>, Stretch>,
+    stretches: Stretches,
     /// What was logged last of each credential whose budget is too small.
-    logged: HashMap<Arc<str>, Stretch>,
+    logged: Stretches,
 }
+
+/// By the credential's name.
+type Stretches = HashMap<Arc<str>, Stretch>;
 
 /// What a target costs.
 #[derive(Debug)]
@@ -54,12 +57,16 @@ struct PollCost {
     is_on_plan: bool,
 }
 
-/// Factors of intervals, at least 1.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// Factors that would make use of the whole share. Those below 1 stretch nothing, and say how far away that is.
+#[derive(Debug, Clone, Copy)]
 struct Stretch {
     urgent: f64,
     others: f64,
 }
+
+/// Requests of one poll of each target, added up for those with the same interval that are on the plan, or are not.
+#[derive(Debug, Default)]
+struct Load(BTreeMap<(Duration, bool), f64>);
 
 /// How the targets of a credential fit its budget.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,11 +97,22 @@ impl BudgetFit {
             requests_per_5m,
             costs: targets.into_iter().map(cost).collect(),
             changed: false,
-            stretches: HashMap::new(),
-            logged: HashMap::new(),
+            stretches: Stretches::new(),
+            logged: Stretches::new(),
         };
-        fit.stretches = fit.wanted();
+        fit.settle(None);
         fit
+    }
+
+    /// Stretches intervals as needed, and little changes are ignored where another fit held before with this budget.
+    pub(super) fn settle(&mut self, before: Option<Self>) {
+        let (budget, kept, logged) =
+            before.map(|before| (before.requests_per_5m, before.stretches, before.logged)).unwrap_or_default();
+        // Another budget has its effect, however little that is.
+        let kept = if budget == self.requests_per_5m { kept } else { Stretches::new() };
+        self.stretches = self.stretches_from(&kept);
+        self.logged = logged;
+        self.changed = false;
     }
 
     /// Requests in an hour that polls may take of a budget before intervals are stretched.
@@ -160,23 +178,13 @@ impl BudgetFit {
         if !std::mem::take(&mut self.changed) {
             return false;
         }
-        let wanted = self.wanted();
-        let differs = |(credential, wanted): (&Arc<str>, &Stretch)| {
-            self.stretches.get(credential).is_none_or(|kept| kept.differs(*wanted, WORTH_CHANGING))
-        };
-        let is_worth_it = wanted.iter().any(differs);
-        if is_worth_it {
-            self.stretches = wanted;
-        }
-        is_worth_it
+        let stretches = self.stretches_from(&self.stretches);
+        let before = std::mem::replace(&mut self.stretches, stretches);
+        self.stretches.iter().any(|(credential, now)| before[credential].differs(*now, 0.0))
     }
 
-    /// Says where the budget is too small, where that changed much, and where it is enough again. `before` knows what
-    /// was said last.
-    pub(super) fn log_changes(&mut self, before: Option<Self>) {
-        if let Some(before) = before {
-            self.logged = before.logged;
-        }
+    /// Logs where the budget is too small, where that changed much, and where it is enough again.
+    pub(super) fn log_changes(&mut self) {
         for CredentialFit { credential, needed_per_5m, allowed_per_5m, stretched, costliest } in self.report() {
             let stretch = self.stretches[&credential];
             let needed_per_5m = needed_per_5m.ceil();
@@ -197,18 +205,19 @@ impl BudgetFit {
         }
     }
 
-    /// How far the intervals have to be stretched.
-    fn wanted(&self) -> HashMap<Arc<str>, Stretch> {
-        let mut rates = HashMap::<&Arc<str>, (f64, f64)>::new();
+    /// How far the intervals have to be stretched, where so far they are stretched like this.
+    fn stretches_from(&self, kept: &Stretches) -> Stretches {
+        let mut loads = HashMap::<&Arc<str>, (Load, Load)>::new();
         for cost in &self.costs {
-            let (urgent, others) = rates.entry(&cost.credential).or_default();
-            *if cost.is_urgent() { urgent } else { others } += cost.rate();
+            let (urgent, others) = loads.entry(&cost.credential).or_default();
+            if cost.is_urgent() { urgent } else { others }.add(cost);
         }
         let allowed = f64::from(self.requests_per_5m) / FIVE_MINUTES * USED;
-        rates
-            .into_iter()
-            .map(|(name, (urgent, others))| (name.clone(), Stretch::new(urgent, others, allowed)))
-            .collect()
+        let stretch = |(name, (urgent, others)): (&Arc<str>, (Load, Load))| {
+            let wanted = Stretch::new(&urgent, &others, allowed);
+            (name.clone(), kept.get(name).map_or(wanted, |kept| kept.toward(wanted)))
+        };
+        loads.into_iter().map(stretch).collect()
     }
 }
 
@@ -222,16 +231,48 @@ pub fn in_words(stretched: &[(Kind, Duration)]) -> String {
 }
 
 impl Stretch {
-    /// For so many requests a second that are needed for urgent targets and for others, and so many that are allowed.
-    fn new(urgent: f64, others: f64, allowed: f64) -> Self {
-        let factor = |needed: f64, allowed: f64| (rounded(needed) / rounded(allowed)).max(1.0);
-        let for_others = factor(others, (allowed - urgent).max(allowed * KEPT_FOR_OTHERS));
-        Self { others: for_others, urgent: factor(urgent, allowed - others / for_others) }
+    /// For so many requests a second that are allowed.
+    fn new(urgent: &Load, others: &Load, allowed: f64) -> Self {
+        let share = (allowed - urgent.rate(1.0)).max(allowed * KEPT_FOR_OTHERS);
+        let for_others = others.factor(share);
+        Self { others: for_others, urgent: urgent.factor(allowed - others.rate(for_others.max(1.0)).min(share)) }
     }
 
+    /// What is wanted, where it differs enough.
+    fn toward(self, wanted: Self) -> Self {
+        let follow = |kept: f64, wanted: f64| if (wanted / kept - 1.0).abs() > WORTH_CHANGING { wanted } else { kept };
+        Self { urgent: follow(self.urgent, wanted.urgent), others: follow(self.others, wanted.others) }
+    }
+
+    /// Whether intervals differ by more than this share.
     fn differs(self, other: Self, by: f64) -> bool {
-        let differ = |one: f64, other: f64| (one / other - 1.0).abs() > by || (one > 1.0) != (other > 1.0);
+        let differ = |one: f64, other: f64| (one.max(1.0) / other.max(1.0) - 1.0).abs() > by;
         differ(self.urgent, other.urgent) || differ(self.others, other.others)
+    }
+}
+
+impl Load {
+    fn add(&mut self, cost: &PollCost) {
+        *self.0.entry((cost.interval, cost.is_on_plan)).or_default() += cost.requests_of_poll();
+    }
+
+    /// Requests per second with intervals that are stretched by a factor.
+    fn rate(&self, factor: f64) -> f64 {
+        let rate = |(&(interval, is_on_plan), requests): (&(Duration, bool), &f64)| {
+            requests / real_interval(interval.as_secs_f64() * factor, is_on_plan)
+        };
+        self.0.iter().map(rate).sum()
+    }
+
+    /// The least factor with which no more requests per second are needed than are allowed. There is no formula for it,
+    /// because some intervals are the longest already and some are a day, while the others are stretched.
+    fn factor(&self, allowed: f64) -> f64 {
+        let (mut too_little, mut enough) = (1e-3_f64, Target::INTERVAL.end().as_secs_f64());
+        for _ in 0..64 {
+            let between = (too_little * enough).sqrt();
+            *if self.rate(between) > allowed { &mut too_little } else { &mut enough } = between;
+        }
+        rounded(enough)
     }
 }
 
@@ -240,25 +281,31 @@ impl PollCost {
         !self.kind.changes_rarely()
     }
 
+    /// One, if all that comes is that the plan does not include it.
+    fn requests_of_poll(&self) -> f64 {
+        if self.is_on_plan { self.requests } else { 1.0 }
+    }
+
     /// Requests per second at the configured interval.
     fn rate(&self) -> f64 {
-        if self.is_on_plan {
-            self.requests / self.interval.as_secs_f64()
-        } else {
-            1.0 / self.interval.as_secs_f64().max(NOT_ON_PLAN)
-        }
+        self.requests_of_poll() / real_interval(self.interval.as_secs_f64(), self.is_on_plan)
     }
 
     fn interval_at(&self, stretch: Stretch) -> Duration {
         let factor = if self.is_urgent() { stretch.urgent } else { stretch.others };
-        let longest = *Target::INTERVAL.end();
-        if factor == 1.0 {
+        if factor <= 1.0 {
             return self.interval;
         }
         // In whole seconds, which can be compared and shown.
-        let seconds = (self.interval.as_secs_f64() * factor.min(1e6)).ceil();
-        Duration::from_secs_f64(seconds).min(longest)
+        let seconds = (self.interval.as_secs_f64() * factor).ceil();
+        Duration::from_secs_f64(seconds).min(*Target::INTERVAL.end())
     }
+}
+
+/// How often a target is polled that has an interval of so many seconds.
+fn real_interval(seconds: f64, is_on_plan: bool) -> f64 {
+    let shortest = if is_on_plan { 0.0 } else { NOT_ON_PLAN_AGAIN.as_secs_f64() };
+    seconds.min(Target::INTERVAL.end().as_secs_f64()).max(shortest)
 }
 
 /// Without the dust that adding up thousands of fractions leaves.
@@ -286,7 +333,7 @@ mod tests {
         for (index, (_, requests)) in all.iter().enumerate() {
             fit.sized(index, *requests);
         }
-        fit.follow_sizes();
+        fit.settle(None);
         let mut first = 0;
         let intervals = targets.iter().map(|(count, ..)| {
             first += count;
@@ -316,6 +363,8 @@ mod tests {
             // And keeps a tenth.
             (&[(6840, Client, HOUR, 1), (6840, OriginCa, 6 * HOUR, 1)], (665.0, vec![4000, 36_001])),
             (&[(1, Client, HOUR, 1), (1, OriginCa, 6 * HOUR, 10_000_000)], (138_889.0, vec![HOUR, 30 * 24 * HOUR])),
+            // What has the longest interval already takes 116 of the 570, and the others share what is left.
+            (&[(1000, OriginCa, 30 * 24 * HOUR, 1000), (9080, OriginCa, HOUR, 1)], (873.0, vec![30 * 24 * HOUR, 5997])),
         ] {
             assert_eq!(fit(targets), expected, "{targets:?}");
         }
@@ -328,6 +377,48 @@ mod tests {
         assert_eq!(fit.report()[0].needed_per_5m, 24.0);
         (0..288).for_each(|index| fit.not_on_plan(index));
         assert_eq!(fit.report()[0].needed_per_5m, 1.0);
+        // Where it takes half of the budget, the others have the other half: it is not stretched with them.
+        let mut fit = BudgetFit::new(2, std::iter::repeat_n(&target, 288 + 12));
+        (12..300).for_each(|index| fit.not_on_plan(index));
+        assert!(fit.follow_sizes());
+        assert_eq!(fit.interval(0).as_secs(), 4000);
+    }
+
+    #[test]
+    fn a_need_just_at_the_limit_does_not_switch_to_and_fro() {
+        let target = super::super::tests::zone(0, Duration::from_secs(HOUR));
+        let mut fit = BudgetFit::new(600, std::iter::repeat_n(&target, 6840));
+        let mut intervals = Vec::new();
+        for requests in (0..100).map(|turn| 1 + turn % 2) {
+            (0..100).for_each(|index| fit.sized(index, requests));
+            fit.follow_sizes();
+            intervals.push(fit.interval(0).as_secs());
+        }
+        assert_eq!(intervals, [HOUR; 100]);
+        // The limit is passed for good, and then it is enough again.
+        for (requests, interval) in [(5, 3811), (4, 3811), (1, HOUR), (2, HOUR)] {
+            (0..100).for_each(|index| fit.sized(index, requests));
+            fit.follow_sizes();
+            assert_eq!(fit.interval(0).as_secs(), interval, "{requests}");
+        }
+    }
+
+    #[test]
+    fn a_few_zones_more_change_no_interval_and_another_budget_does() {
+        let target = super::super::tests::zone(0, Duration::from_secs(HOUR));
+        let with = |budget: u32, zones: usize, before: Option<BudgetFit>| {
+            let mut fit = BudgetFit::new(budget, std::iter::repeat_n(&target, zones));
+            fit.settle(before);
+            fit
+        };
+        let fit = with(600, 10_000, None);
+        let before = fit.interval(0);
+        let fit = with(600, 10_100, Some(fit));
+        assert_eq!(fit.interval(0), before);
+        let fit = with(600, 11_000, Some(fit));
+        assert!(fit.interval(0) > before);
+        let before = fit.interval(0);
+        assert!(with(606, 11_000, Some(fit)).interval(0) < before);
     }
 
     #[test]

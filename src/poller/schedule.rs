@@ -47,6 +47,8 @@ pub(super) struct Planned {
     pub(super) interval: Duration,
     /// Its place until now, if it had one.
     pub(super) place: Option<usize>,
+    /// If its interval is another one, only the budget has changed that.
+    pub(super) is_as_configured_before: bool,
     /// It is due now, as if it had never failed.
     pub(super) begins_again: bool,
 }
@@ -91,7 +93,7 @@ impl Schedule {
         let added = zones.iter().filter(|zone| zone.place.is_none()).count();
         let spacing = ONE_BY_ONE.min(CATCH_UP / u32::try_from(added).unwrap_or(u32::MAX).max(1));
         let mut before = 0;
-        let timing = |&Planned { interval, place, begins_again }: &Planned| match place {
+        let timing = |&Planned { interval, place, is_as_configured_before, begins_again }: &Planned| match place {
             Some(place) => {
                 let old = self.zones[place].clone();
                 if begins_again {
@@ -99,6 +101,9 @@ impl Schedule {
                     let keeps_its_place = old.tick > now && old.tick <= now + interval;
                     let tick = if keeps_its_place { old.tick } else { now + interval };
                     return Timing { interval, due: Some(now), tick, backoff: None, not_before: now };
+                }
+                if is_as_configured_before {
+                    return old.stretched(interval, now);
                 }
                 if interval >= old.interval {
                     return Timing { interval, ..old };
@@ -221,6 +226,24 @@ impl Schedule {
     }
 }
 
+impl Timing {
+    /// With an interval that is longer or shorter because of the budget: how much of it has passed stays, so that zones
+    /// that are spread over their intervals remain so.
+    fn stretched(self, interval: Duration, now: Instant) -> Self {
+        let factor = interval.as_secs_f64() / self.interval.as_secs_f64();
+        let stretch = |time: Instant| match time.saturating_duration_since(now) {
+            left if left.is_zero() || interval == self.interval => time,
+            left => now + left.mul_f64(factor),
+        };
+        // Waits that have nothing to do with the interval remain: after a failure, and for what is not on the plan.
+        let is_own_wait = self.backoff.is_some() || self.due.is_some_and(|due| due > now + self.interval);
+        if is_own_wait {
+            return Self { interval, tick: self.due.map_or(self.tick, |due| self.tick.min(due + interval)), ..self };
+        }
+        Self { interval, due: self.due.map(stretch), tick: stretch(self.tick), ..self }
+    }
+}
+
 /// How long from now until a zone that was listed before this start is due, and until it is due after that. It would
 /// have been due in so many milliseconds.
 fn resumed(interval: Duration, due_in: i64) -> (Duration, Duration) {
@@ -244,4 +267,50 @@ fn remainder(duration: Duration, period: Duration) -> Duration {
     let left = duration.as_nanos() % period.as_nanos();
     // It is less than the period, which is a duration.
     Duration::from_nanos(u64::try_from(left).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Reason;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// In how many minutes each is due.
+    fn minutes(schedule: &Schedule, start: Instant) -> Vec<u64> {
+        schedule.zones.iter().map(|zone| (zone.due.unwrap() - start).as_secs() / 60).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_spread_stays_spread_when_the_budget_changes_intervals_and_other_waits_remain() {
+        let start = Instant::now();
+        let timings: Vec<_> = [10, 20, 30, 40, 50, 60].map(|due| (60 * MINUTE, Some(due * 60_000))).to_vec();
+        let mut schedule = Schedule::new(&timings, start);
+        let stretch = |schedule: &mut Schedule, interval: Duration| {
+            let planned =
+                |place| Planned { interval, place: Some(place), is_as_configured_before: true, begins_again: false };
+            schedule.change(&(0..6).map(planned).collect::<Vec<_>>(), start);
+        };
+        // One is not on the plan, and one fails.
+        assert_eq!(
+            (schedule.start_due(start + 10 * MINUTE), schedule.start_due(start + 20 * MINUTE)),
+            (Some(0), Some(1))
+        );
+        schedule.succeeded_for(0, Duration::from_secs(86_400), start);
+        schedule.failed(1, &Failure::new(Reason::Timeout, "no"), start);
+        stretch(&mut schedule, 180 * MINUTE);
+        assert_eq!(minutes(&schedule, start), [1440, 5, 90, 120, 150, 180]);
+        stretch(&mut schedule, 180 * MINUTE);
+        assert_eq!(minutes(&schedule, start), [1440, 5, 90, 120, 150, 180]);
+        stretch(&mut schedule, 60 * MINUTE);
+        assert_eq!(minutes(&schedule, start), [1440, 5, 30, 40, 50, 60]);
+        // And the polls after the next ones, too.
+        assert_eq!(schedule.start_due(start + 60 * MINUTE), Some(1));
+        let next = [2, 3, 4, 5].map(|index| {
+            assert_eq!(schedule.start_due(start + 60 * MINUTE), Some(index));
+            schedule.succeeded(index, start);
+            (schedule.next_due(index) - start).as_secs() / 60
+        });
+        assert_eq!(next, [90, 100, 110, 120]);
+    }
 }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How often a target is asked for that the plan does not include.
-const NOT_ON_PLAN_AGAIN: Duration = Duration::from_secs(86_400);
+pub(super) const NOT_ON_PLAN_AGAIN: Duration = Duration::from_secs(86_400);
 
 /// Logs something about a target.
 macro_rules! log_target {
@@ -77,9 +77,9 @@ impl<C: PartialEq> Targets<C> {
         };
         let due_in = due_in.iter().copied().chain(std::iter::repeat(None));
         let mut fit = budget_fit(plan.requests_per_5m, &states);
-        fit.log_changes(None);
+        fit.log_changes();
         let intervals: Vec<_> = (0..states.len()).map(|index| fit.interval(index)).collect();
-        keep_intervals(&snapshots, &intervals);
+        show_intervals(&snapshots, &intervals);
         let timings: Vec<_> = intervals.into_iter().zip(due_in).collect();
         Self {
             fit,
@@ -91,9 +91,11 @@ impl<C: PartialEq> Targets<C> {
         }
     }
 
-    /// Where the zone is, if it is still there.
-    pub(super) fn place(&self, zone: &Target) -> Option<usize> {
-        self.snapshots.borrow().targets.iter().position(|state| state.target.key() == zone.key())
+    /// Where the zone is, if it is still there: in most cases where it was.
+    pub(super) fn place(&self, before: usize, zone: &Target) -> Option<usize> {
+        let states = &self.snapshots.borrow().targets;
+        let is_it = |state: &Arc<TargetState>| state.target.key() == zone.key();
+        if states.get(before).is_some_and(is_it) { Some(before) } else { states.iter().position(is_it) }
     }
 
     pub(super) fn change(&mut self, plan: Arc<Plan<C>>) {
@@ -110,14 +112,19 @@ impl<C: PartialEq> Targets<C> {
             before.iter().enumerate().map(|(place, state)| (state.target.key(), place)).collect();
         let mut unpublished: Vec<_> = std::mem::take(&mut self.unpublished).into_iter().map(Some).collect();
         let mut states = Vec::new();
-        let mut places_before = Vec::new();
+        let mut planned = Vec::new();
         for zone in &plan.targets {
             let place = places.get(&zone.key()).copied();
             let known = place.and_then(|place| Some((place, unpublished[place].take()?)));
             let Some((place, mut unpublished)) = known else {
                 let state = Arc::new(TargetState::new(Arc::clone(zone)));
                 self.unpublished.push(UnpublishedState::new(&state));
-                places_before.push((None, false));
+                planned.push(Planned {
+                    place: None,
+                    interval: zone.interval,
+                    is_as_configured_before: false,
+                    begins_again: false,
+                });
                 states.push(state);
                 continue;
             };
@@ -138,22 +145,30 @@ impl<C: PartialEq> Targets<C> {
             unpublished.wants_name =
                 state.is_nameless() && (unpublished.wants_name || begins_again || !old.is_nameless());
             self.unpublished.push(unpublished);
-            places_before.push((Some(place), begins_again));
+            planned.push(Planned {
+                place: Some(place),
+                interval: zone.interval,
+                is_as_configured_before: zone.interval == old.target.interval,
+                begins_again,
+            });
             states.push(state);
         }
-        let fit = budget_fit(plan.requests_per_5m, &states);
-        let before = std::mem::replace(&mut self.fit, fit);
-        self.fit.log_changes(Some(before));
-        let mut timings = Vec::with_capacity(states.len());
-        for (index, (state, (place, begins_again))) in zip(&mut states, places_before).enumerate() {
-            let interval = self.fit.interval(index);
-            timings.push(Planned { interval, place, begins_again });
-            keep_interval(state, interval);
-        }
-        self.schedule.change(&timings, Instant::now());
+        self.stretch(plan.requests_per_5m, &mut states, &mut planned);
+        self.schedule.change(&planned, Instant::now());
         self.untried = states.iter().filter(|state| state.last_poll.is_none()).count();
         self.snapshots.send_replace(Arc::new(Snapshot { targets: states, discoveries: Arc::clone(&plan.discoveries) }));
         self.plan = plan;
+    }
+
+    /// Stretches the intervals of these targets to the budget. Those so far stay where little has changed.
+    fn stretch(&mut self, requests_per_5m: u32, states: &mut [Arc<TargetState>], planned: &mut [Planned]) {
+        let before = std::mem::replace(&mut self.fit, budget_fit(requests_per_5m, states));
+        self.fit.settle(Some(before));
+        self.fit.log_changes();
+        for (index, (state, planned)) in zip(states, planned).enumerate() {
+            planned.interval = self.fit.interval(index);
+            show_interval(state, planned.interval);
+        }
     }
 
     pub(super) fn state(&self, index: usize) -> Arc<TargetState> {
@@ -185,7 +200,7 @@ impl<C: PartialEq> Targets<C> {
     pub(super) fn ended(&mut self, index: usize, now: i64, duration: Duration, outcome: Result<Fetched, Failure>) {
         let before = self.state(index);
         let unpublished = &mut self.unpublished[index];
-        let after = match outcome {
+        let mut after = match outcome {
             Ok(Fetched { listing, vanished, completed, name }) => {
                 self.schedule.succeeded(index, Instant::now());
                 self.fit.sized(index, requests(&listing));
@@ -234,6 +249,7 @@ impl<C: PartialEq> Targets<C> {
                 before.failed(failure, now, duration)
             }
         };
+        after.interval = self.fit.interval(index);
         self.snapshots.send_modify(|snapshot| Arc::make_mut(snapshot).targets[index] = Arc::new(after));
         if before.last_poll.is_none() {
             self.untried -= 1;
@@ -277,10 +293,15 @@ impl<C: PartialEq> Targets<C> {
         if !self.fit.follow_sizes() {
             return;
         }
-        self.fit.log_changes(None);
+        self.fit.log_changes();
         let intervals: Vec<_> = (0..self.unpublished.len()).map(|index| self.fit.interval(index)).collect();
-        keep_intervals(&self.snapshots, &intervals);
-        let planned = |(place, interval)| Planned { interval, place: Some(place), begins_again: false };
+        show_intervals(&self.snapshots, &intervals);
+        let planned = |(place, interval)| Planned {
+            place: Some(place),
+            interval,
+            is_as_configured_before: true,
+            begins_again: false,
+        };
         let timings: Vec<_> = intervals.into_iter().enumerate().map(planned).collect();
         self.schedule.change(&timings, Instant::now());
     }
@@ -330,24 +351,25 @@ fn budget_fit(requests_per_5m: u32, states: &[Arc<TargetState>]) -> BudgetFit {
             fit.sized(index, requests(listing));
         }
     }
-    fit.follow_sizes();
+    fit.settle(None);
     fit
 }
 
 /// Shows how often each target is really listed.
-fn keep_intervals(snapshots: &watch::Sender<Arc<Snapshot>>, intervals: &[Duration]) {
+fn show_intervals(snapshots: &watch::Sender<Arc<Snapshot>>, intervals: &[Duration]) {
     snapshots.send_if_modified(|snapshot| {
-        let is_other = zip(&snapshot.targets, intervals).any(|(state, interval)| state.interval != *interval);
-        if is_other {
+        let is_longer = zip(&snapshot.targets, intervals).any(|(state, interval)| state.interval < *interval);
+        if is_longer {
             zip(&mut Arc::make_mut(snapshot).targets, intervals)
-                .for_each(|(state, &interval)| keep_interval(state, interval));
+                .for_each(|(state, &interval)| show_interval(state, interval));
         }
-        is_other
+        is_longer
     });
 }
 
-fn keep_interval(state: &mut Arc<TargetState>, interval: Duration) {
-    if state.interval != interval {
+/// A shorter interval is shown with the next poll only: until then, the listing may be as old as the longer one.
+fn show_interval(state: &mut Arc<TargetState>, interval: Duration) {
+    if state.interval < interval {
         Arc::make_mut(state).interval = interval;
     }
 }
