@@ -92,14 +92,15 @@ impl Discovery {
     /// entries could not be read, nothing is known of zones that are missing, and nothing changes for them.
     pub(super) fn succeeded(&mut self, found: ZoneList, settings: &DiscoverySettings, now: i64) {
         let ZoneList { zones: found, unreadable } = found;
+        let before = std::mem::take(&mut self.zones);
         let ids: HashSet<&ScopeId> = found.iter().map(|zone| &zone.id).collect();
         let (mut missing, mut gone) = (Vec::new(), Vec::new());
-        for zone in self.zones.iter().filter(|zone| !ids.contains(&zone.id)) {
+        for zone in before.iter().filter(|zone| !ids.contains(&zone.id)) {
             let is_gone = unreadable == 0 && self.missing.contains(&zone.id);
             let list = if is_gone { &mut gone } else { &mut missing };
             list.push(Arc::clone(zone));
         }
-        let known: HashMap<&ScopeId, &Arc<Zone>> = self.zones.iter().map(|zone| (&zone.id, zone)).collect();
+        let known: HashMap<&ScopeId, &Arc<Zone>> = before.iter().map(|zone| (&zone.id, zone)).collect();
         let new: Vec<&str> =
             found.iter().filter(|zone| !known.contains_key(&zone.id)).map(|zone| &*zone.name).collect();
         self.log(&new, if unreadable == 0 { &missing[..] } else { &[] }, &gone, found.len());
@@ -107,7 +108,12 @@ impl Discovery {
         self.log_unreadable(unreadable);
         let counts = |zone: &&Arc<Zone>| unreadable == 0 || self.missing.contains(&zone.id);
         self.missing = missing.iter().filter(counts).map(|zone| zone.id.clone()).collect();
-        self.zones = missing.into_iter().chain(found.into_iter().map(Arc::new)).collect();
+        // Targets share what did not change.
+        let shared = |zone: Zone| match known.get(&zone.id) {
+            Some(&known) if **known == zone => Arc::clone(known),
+            _ => Arc::new(zone),
+        };
+        self.zones = missing.into_iter().chain(found.into_iter().map(shared)).collect();
         self.zones.sort_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
         self.completed = Some(now);
         self.is_tried = true;

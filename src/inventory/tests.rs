@@ -241,3 +241,15 @@ async fn a_restart_finds_what_was_discovered_and_when_it_is_due() {
     let early = restored("[discovery]", -86_400);
     assert_eq!((early.states()[0].completed, due_in(&early)), (Some(NOW - 86_400), HOUR));
 }
+
+#[tokio::test(start_paused = true)]
+async fn zones_that_did_not_change_are_held_once() {
+    let mut inventory = Inventory::new(&config("[discovery]"));
+    inventory.discovered("default", Ok(vec![zone(1, "a.example"), zone(2, "b.example")]), NOW);
+    let before = inventory.targets();
+    let renamed = Zone { status: "moved".into(), ..zone(2, "b.example") };
+    inventory.discovered("default", Ok(vec![zone(1, "a.example"), renamed.clone()]), NOW);
+    let after = inventory.targets();
+    assert!(Arc::ptr_eq(before[0].zone.as_ref().unwrap(), after[0].zone.as_ref().unwrap()));
+    assert_eq!(after[1].zone.as_deref(), Some(&renamed));
+}
