@@ -182,6 +182,12 @@ impl Inventory {
     pub(crate) fn verdicts(&self) -> Vec<ZoneVerdict<'_>> {
         let mut finders: HashMap<&ScopeId, &Arc<str>> = HashMap::new();
         let configured: HashSet<&ScopeId> = self.configured.iter().map(|target| &target.id).collect();
+        // A zone that moved to another token is watched with that one at once.
+        for discovery in &self.discoveries {
+            for zone in discovery.zones.iter().filter(|zone| !discovery.lacks(zone)) {
+                finders.entry(&zone.id).or_insert(&discovery.credential);
+            }
+        }
         let mut verdicts = Vec::new();
         for (settings, discovery) in
             self.settings.iter().flat_map(|settings| self.discoveries.iter().map(move |it| (settings, it)))

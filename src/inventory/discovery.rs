@@ -122,6 +122,11 @@ impl Discovery {
         self.due = Instant::now() + settings.interval;
     }
 
+    /// Whether the last good discovery lacked a zone that is still kept.
+    pub(super) fn lacks(&self, zone: &Zone) -> bool {
+        self.missing.contains(&zone.id)
+    }
+
     /// It failed, which changes no zone.
     pub(super) fn failed(&mut self, failure: Failure, interval: Duration) {
         let wait = match failure.dead_token {

@@ -243,6 +243,21 @@ async fn a_restart_finds_what_was_discovered_and_when_it_is_due() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_zone_that_moves_to_another_credential_is_watched_with_it_at_once() {
+    let mut inventory = Inventory::new(&config("[discovery]\ncredentials = [\"other\", \"default\"]"));
+    let (a, b) = (zone(1, "a.example"), zone(2, "b.example"));
+    inventory.discovered("other", Ok(vec![a.clone(), b.clone()]), NOW);
+    inventory.discovered("default", Ok(vec![a.clone()]), NOW);
+    assert_eq!(watched(&inventory), ["client a.example other", "client b.example other"]);
+    inventory.discovered("other", Ok(vec![a.clone()]), NOW);
+    assert_eq!(watched(&inventory), ["client a.example other", "client b.example other"], "no other finds it yet");
+    inventory.discovered("default", Ok(vec![a.clone(), b.clone()]), NOW);
+    assert_eq!(watched(&inventory), ["client a.example other", "client b.example default"]);
+    inventory.discovered("other", Ok(vec![a]), NOW);
+    assert_eq!(watched(&inventory), ["client a.example other", "client b.example default"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn zones_that_did_not_change_are_held_once() {
     let mut inventory = Inventory::new(&config("[discovery]"));
     inventory.discovered("default", Ok(vec![zone(1, "a.example"), zone(2, "b.example")]), NOW);
