@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::{
     config::DiscoverySettings,
     log_throttle::LogThrottle,
-    model::{DeadToken, Failure, NamePattern, Reason, ScopeId, Zone, ZoneList},
+    model::{DeadToken, Failure, FilterVerdict, NamePattern, Reason, ScopeId, Zone, ZoneList},
     state::SavedDiscovery,
 };
 
@@ -95,7 +95,11 @@ impl Discovery {
         let before = std::mem::take(&mut self.zones);
         let ids: HashSet<&ScopeId> = found.iter().map(|zone| &zone.id).collect();
         let (mut missing, mut gone) = (Vec::new(), Vec::new());
-        for zone in before.iter().filter(|zone| !ids.contains(&zone.id)) {
+        // What another filter found and this one need not ask for is not missing.
+        let is_asked_for = |zone: &Zone| {
+            matches!(settings.filter.verdict(zone), FilterVerdict::Watched | FilterVerdict::ExcludedBy(_))
+        };
+        for zone in before.iter().filter(|zone| !ids.contains(&zone.id) && is_asked_for(zone)) {
             let is_gone = unreadable == 0 && self.missing.contains(&zone.id);
             let list = if is_gone { &mut gone } else { &mut missing };
             list.push(Arc::clone(zone));

@@ -258,6 +258,23 @@ async fn a_zone_that_moves_to_another_credential_is_watched_with_it_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_new_filter_leaves_out_is_not_missing() {
+    let all = "[discovery]\ninclude = [\"*.example\"]";
+    let mut inventory = Inventory::new(&config(all));
+    let (a, b) = (zone(1, "a.example"), zone(2, "b.example"));
+    inventory.discovered("default", Ok(vec![a.clone(), b.clone()]), NOW);
+    inventory.reconfigure(&config("[discovery]\ninclude = [\"b*\"]"));
+    // Cloudflare filters, so the other one does not come.
+    inventory.discovered("default", Ok(vec![b.clone()]), NOW);
+    let state = &inventory.states()[0];
+    assert_eq!((state.watched, state.unwatched), (1, 0));
+    inventory.reconfigure(&config(all));
+    inventory.discovered("default", Ok(vec![a, b.clone()]), NOW);
+    inventory.discovered("default", Ok(vec![b]), NOW);
+    assert_eq!(names(&inventory), ["a.example", "b.example"], "it was missing once");
+}
+
+#[tokio::test(start_paused = true)]
 async fn zones_that_did_not_change_are_held_once() {
     let mut inventory = Inventory::new(&config("[discovery]"));
     inventory.discovered("default", Ok(vec![zone(1, "a.example"), zone(2, "b.example")]), NOW);
