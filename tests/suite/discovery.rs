@@ -1,10 +1,13 @@
 //! The discovery of zones from outside: a token alone, zones that come and go, failures, restarts and shards.
 
-use cloudflare_sim::{Canned, Fault, Quota, SimulatedApi, SimulatedZone, World};
+use std::{collections::HashSet, time::Duration};
+
+use cloudflare_sim::{AcceptedCredential, Canned, Fault, Quota, SimulatedApi, SimulatedZone, World};
 use futures_util::future::join_all;
 use serde_json::Value;
+use tokio::time::{Instant, sleep};
 
-use crate::support::{Daemon, command, metrics::Metrics, run, until};
+use crate::support::{Daemon, command, metrics::Metrics, run, tests_everything, until};
 
 const STEADY: &str = "[discovery]\ninterval = \"1s\"\n";
 
@@ -273,4 +276,131 @@ async fn no_fault_makes_a_list_shorter() {
     };
     // Side by side, since each waits for retries most of the time.
     join_all(faults.into_iter().map(try_fault)).await;
+}
+
+#[tokio::test]
+async fn every_discovery_costs_a_request_for_each_page() {
+    let (api, daemon) = start(world(130), STEADY).await;
+    daemon.ready().await;
+    until("a second discovery", async || (discoveries(&api) >= 6).then_some(())).await;
+    let requests = api.requests();
+    let pages = requests.iter().filter(|request| request.path.ends_with("/zones"));
+    let mut pages: Vec<_> = pages.map(|request| request.parameter("page").unwrap()).take(6).collect();
+    // Those after the first are read side by side.
+    pages[4..].sort_unstable();
+    pages[1..3].sort_unstable();
+    assert_eq!(pages, ["1", "2", "3", "1", "2", "3"]);
+}
+
+/// One that both see is watched with the first of them; where the order changes, it keeps its listing.
+#[tokio::test]
+async fn a_zone_that_two_credentials_see_is_watched_once_and_can_move() {
+    let api = SimulatedApi::start(world(5)).await.unwrap();
+    let token = api.change(|world| {
+        world.credentials.push(AcceptedCredential::Token("another-simulated-token".into()));
+        world.token().to_owned()
+    });
+    let text = |order: &str| {
+        let credentials = "[credentials.one]\napi_token_env = \"ONE\"\n[credentials.two]\napi_token_env = \"TWO\"\n";
+        config(&api, &format!("[discovery]\ncredentials = {order}\n{credentials}"))
+    };
+    let environment = [("ONE", &*token), ("TWO", "another-simulated-token")];
+    let daemon = Daemon::start(&text("[\"one\", \"two\"]"), &[], &environment);
+    daemon.ready().await;
+    let of = |metrics: &Metrics, credentials: &str| {
+        let zones =
+            |watched| metrics.get("cloudflare_discovery_zones", &[("credentials", credentials), ("watched", watched)]);
+        (zones("true"), zones("false"))
+    };
+    let settled = async |first: &str, second: &str| {
+        until(first, async || {
+            let metrics = Metrics::of(&daemon).await;
+            let is_first = of(&metrics, first) == (Some(5.0), Some(0.0));
+            (is_first && of(&metrics, second) == (Some(0.0), Some(5.0))).then_some(metrics)
+        })
+        .await
+    };
+    settled("one", "two").await;
+    until("every listing", async || {
+        let metrics = Metrics::of(&daemon).await;
+        (metrics.all("cloudflare_certificates_up", &[]).count() == 5).then_some(())
+    })
+    .await;
+    let before = Metrics::of(&daemon).await;
+    api.change(|world| world.fault = Some(Fault::error(503, 0, "down")));
+    daemon.configure(&text("[\"two\", \"one\"]"));
+    daemon.signal("HUP");
+    let after = settled("two", "one").await;
+    for number in 0..5 {
+        assert_eq!(after.listing(&name(number)), before.listing(&name(number)));
+    }
+    assert_eq!(discoveries(&api), 2, "what was discovered stays too");
+}
+
+/// A zone appears or vanishes. None comes back, so one that was watched and is still there was never missing.
+fn come_or_go(world: &mut World, number: usize) {
+    if world.zones.len() > 120 || number % 2 == 1 {
+        let gone = fastrand::usize(..world.zones.len());
+        drop(world.zones.remove(gone));
+    } else {
+        // Each is at another place in the order of names.
+        let name = format!("zone-{:03}-{number}.example", fastrand::u32(..120));
+        world.zones.push(SimulatedZone::of_size(&name, 1));
+    }
+}
+
+/// The daemon is killed while it reads pages of zones, which come and go at that moment, or about when it saves them.
+/// Another one, to which Cloudflare does not answer, still has every zone that anybody saw and that is still there.
+#[tokio::test]
+async fn no_zone_is_lost_by_a_kill_in_the_middle_of_a_discovery() {
+    const PAGES: u32 = 3;
+    const PAGE_TAKES: Duration = Duration::from_millis(20);
+    let kills = if tests_everything() { 200 } else { 5 };
+    let state = tempfile::tempdir().unwrap();
+    let more = format!("{STEADY}[state]\ndirectory = {:?}\n", state.path());
+    let api = SimulatedApi::start(World { latency: PAGE_TAKES, ..world(115) }).await.unwrap();
+    let there = || api.change(|world| world.zones.iter().map(|zone| zone.name.clone()).collect::<HashSet<_>>());
+    let mut first = daemon(&api, &more);
+    let mut seen = there();
+    until("every zone", async || (watched(&first).await.len() == seen.len()).then_some(())).await;
+    first.signal("KILL");
+    first.wait();
+    let (mut interrupted, started) = (0, Instant::now());
+    for kill in 0..kills {
+        let mut running = daemon(&api, &more);
+        let read_before = discoveries(&api);
+        let reading = Instant::now();
+        while discoveries(&api) == read_before {
+            assert!(reading.elapsed() < Duration::from_secs(60), "kill {kill}: no discovery");
+            sleep(Duration::from_millis(2)).await;
+        }
+        api.change(|world| come_or_go(world, kill));
+        let pages = PAGES * PAGE_TAKES;
+        sleep(if kill % 2 == 1 { pages.mul_f64(fastrand::f64()) } else { pages.mul_f64(1.0 + 3.0 * fastrand::f64()) })
+            .await;
+        if kill % 2 == 0 {
+            seen.extend(watched(&running).await);
+        }
+        interrupted += usize::from((discoveries(&api) - read_before) % PAGES as usize != 0);
+        running.signal("KILL");
+        running.wait();
+        assert!(!running.log().contains("cannot be used"), "kill {kill}: {}", running.log());
+
+        api.change(|world| world.fault = Some(Fault::error(503, 0, "down")));
+        let mut restarted = daemon(&api, &more);
+        let restored: HashSet<_> = watched(&restarted).await.into_iter().collect();
+        let there = there();
+        let lost: Vec<_> = seen.intersection(&there).filter(|name| !restored.contains(*name)).collect();
+        assert!(lost.is_empty(), "kill {kill}: {lost:?}: {}", restarted.log());
+        restarted.signal("KILL");
+        restarted.wait();
+        api.change(|world| world.fault = None);
+    }
+    println!("{kills} kills in {:?}, {interrupted} of them between two pages; {} zones", started.elapsed(), seen.len());
+    // A few can all come too late on a busy machine.
+    assert!(interrupted > 0 || !tests_everything(), "no kill was in the middle");
+    let last = daemon(&api, &more);
+    let mut expected: Vec<_> = there().into_iter().collect();
+    expected.sort_unstable();
+    until_watched(&last, &expected).await;
 }
