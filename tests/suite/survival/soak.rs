@@ -1,8 +1,9 @@
 //! Weeks of a daemon's life in minutes: an hour between two polls of a zone is a second here.
 //!
 //! Certificates come, change and go and faults of many kinds are drawn, all from a seed that is
-//! printed. Whatever is shown at any time must have been true when the daemon says that it read it,
-//! and once nothing goes wrong, all of it must be true now. Memory and open files stay where they were.
+//! printed. Zones are discovered, some of them come and go, and the configuration is read again. Whatever is shown at
+//! any time must have been true when the daemon says that it read it, and once nothing goes wrong, all of it must be
+//! true now. Memory and open files stay where they were.
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
@@ -11,9 +12,12 @@ use cloudflare_sim::{Canned, Delivery, Ending, Fault, SimulatedApi, SimulatedCer
 use fastrand::Rng;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{Daemon, config, metrics::Metrics, tests_everything, until_ok};
+use crate::support::{Daemon, config_of, metrics::Metrics, tests_everything, until, until_ok};
 
 const ZONES: usize = 30;
+
+/// Zones that appear and vanish, at most.
+const GUESTS: usize = 5;
 
 /// Certificates of a zone of several pages, at first and in quiet moments.
 const OF_PAGES: usize = 130;
@@ -212,6 +216,23 @@ fn costs(daemon: &Daemon) -> (u64, usize) {
     (rss.trim().trim_end_matches(" kB").parse().unwrap(), fs::read_dir(format!("{process}/fd")).unwrap().count())
 }
 
+/// A zone appears or the newest guest vanishes. The history of one that is gone stays, since it is shown for a while.
+fn come_or_go(random: &mut Rng, api: &SimulatedApi, guests: &mut Vec<String>, all: &mut BTreeMap<String, History>) {
+    if !guests.is_empty() && (guests.len() == GUESTS || random.bool()) {
+        let gone = guests.pop().unwrap();
+        api.change(|world| world.zones.retain(|zone| zone.name != gone));
+    } else {
+        let name = format!("guest-{}.example", all.len());
+        let mut listing = Listing::new();
+        (0..random.usize(0..20)).for_each(|_| change(random, &mut listing, true));
+        let mut zone = SimulatedZone::new(&name);
+        zone.certificates = simulated(&listing);
+        all.insert(name.clone(), History(vec![(0.0, listing)]));
+        guests.push(name);
+        api.change(|world| world.zones.push(zone));
+    }
+}
+
 #[tokio::test]
 async fn weeks_of_changes_and_faults_never_show_wrong_data() {
     let seed = std::env::var("CLOUDFLARE_CERT_EXPORTER_SOAK_SEED")
@@ -240,11 +261,19 @@ async fn weeks_of_changes_and_faults_never_show_wrong_data() {
     let token = api.change(|world| world.token().to_owned());
     let state = tempfile::tempdir().unwrap();
     let more = format!(
-        "timeout = \"1s\"\nrequests_per_5m = 1000000\n[poll]\nconcurrency = 16\ninterval = \"1s\"\n[state]\ndirectory = {:?}",
+        "timeout = \"1s\"\nrequests_per_5m = 1000000\n[poll]\nconcurrency = 16\ninterval = \"1s\"\n[state]\ndirectory = {:?}\n\
+         [discovery]\ninterval = \"1s\"\n",
         state.path()
     );
-    let daemon = Daemon::start(&config(&api, &more), &[], &[("CLOUDFLARE_API_TOKEN", &token)]);
-    daemon.ready().await;
+    let text = |excluded: &str| config_of(&api, |_| false, &format!("{more}exclude = [{excluded:?}]"));
+    let daemon = Daemon::start(&text("none"), &[], &[("CLOUDFLARE_API_TOKEN", &token)]);
+    // With another filter, so that zones are discovered at once, even where that failed before.
+    let reload = |excluded: &str| {
+        daemon.configure(&text(excluded));
+        daemon.signal("HUP");
+    };
+    until("the first discovery", async || Metrics::of(&daemon).await.up(&names[0]).map(|_| ())).await;
+    let (mut guests, mut of_guests) = (Vec::new(), BTreeMap::new());
 
     let started = Instant::now();
     let (mut early, mut looks, mut quiet_moments, mut scrapes, mut faults) = (None, 0, 0, 0, 0);
@@ -264,6 +293,10 @@ async fn weeks_of_changes_and_faults_never_show_wrong_data() {
                 faults += 1;
                 api.change(|world| world.zones[zone].fault = Some(fault));
             }
+            come_or_go(&mut random, &api, &mut guests, &mut of_guests);
+            if random.u8(0..4) == 0 {
+                reload(&format!("none-{faults}"));
+            }
             sleep(Duration::from_millis(random.u64(0..800))).await;
             let metrics = Metrics::of(&daemon).await;
             scrapes += 1;
@@ -273,6 +306,15 @@ async fn weeks_of_changes_and_faults_never_show_wrong_data() {
                     assert!(held, "{name} never held at {read}: {}\n{}", history.difference(&shown), daemon.log());
                 }
             }
+            for (name, history) in &of_guests {
+                if let Some((shown, read)) = Shown::of_metrics(&metrics, name) {
+                    assert!(
+                        history.held(&shown, read, false),
+                        "{name} never held at {read}: {}",
+                        history.difference(&shown)
+                    );
+                }
+            }
         }
         // Then nothing does any more, and what has grown is as it was, so that memory can be compared.
         for (zone, history) in histories.iter_mut().enumerate().filter(|(zone, _)| of_pages(*zone)) {
@@ -280,7 +322,12 @@ async fn weeks_of_changes_and_faults_never_show_wrong_data() {
             history.0.push((now(), listing.clone()));
             api.change(|world| world.zones[zone].certificates = simulated(&listing));
         }
-        api.change(|world| world.zones.iter_mut().for_each(|zone| zone.fault = None));
+        guests.clear();
+        api.change(|world| {
+            world.zones.truncate(ZONES);
+            world.zones.iter_mut().for_each(|zone| zone.fault = None);
+        });
+        reload(&format!("quiet-{faults}"));
         let quiet = now();
         let metrics = until_ok(async || {
             let metrics = Metrics::of(&daemon).await;
@@ -291,7 +338,8 @@ async fn weeks_of_changes_and_faults_never_show_wrong_data() {
                 }
                 assert_eq!(shown, Shown::of_truth(history.last()), "{name}");
             }
-            Ok(metrics)
+            let watched = metrics.all("cloudflare_certificates_up", &[]).count();
+            if watched != ZONES { Err(format!("{} zones leaving", watched.abs_diff(ZONES))) } else { Ok(metrics) }
         })
         .await;
         quiet_moments += 1;
@@ -311,6 +359,8 @@ async fn weeks_of_changes_and_faults_never_show_wrong_data() {
                 started.elapsed()
             );
             assert!(failed > 0.0, "the faults reached it");
+            let reloads = daemon.log().matches("The configuration was read again").count();
+            assert!(reloads > 0 && !of_guests.is_empty(), "{reloads} reloads, {} guests", of_guests.len());
             // In the everyday loop the first tenth is too short to be a measure.
             if tests_everything() && (memory as f64 > early_memory as f64 * 1.1 || files > early_files + 5) {
                 // What leaks is still there in the next quiet moments; what happened to be in use is not.
