@@ -4,18 +4,21 @@ use std::collections::HashMap;
 
 use super::Daemon;
 
-/// The samples of one scrape: the series of each family and their values.
-pub(crate) struct Metrics(HashMap<String, Vec<(String, f64)>>);
+/// The samples of one scrape: the series of each family and their values, by zone, since tests ask for each of hundreds
+/// of zones at every scrape.
+pub(crate) struct Metrics(HashMap<String, HashMap<String, Vec<(String, f64)>>>);
 
 impl Metrics {
     pub(crate) async fn of(daemon: &Daemon) -> Self {
         let (status, body) = daemon.get("/metrics").await;
         assert_eq!(status, 200);
-        let mut families = HashMap::<_, Vec<_>>::new();
+        let mut families = HashMap::<_, HashMap<_, Vec<_>>>::new();
         for line in body.lines().filter(|line| !line.starts_with('#')) {
             let (series, value) = line.rsplit_once(' ').unwrap();
             let family = series.split('{').next().unwrap();
-            families.entry(family.to_owned()).or_default().push((series.to_owned(), value.parse().unwrap()));
+            let zones = families.entry(family.to_owned()).or_default();
+            let of_zone = zones.entry(zone_of(series).to_owned()).or_default();
+            of_zone.push((series.to_owned(), value.parse().unwrap()));
         }
         Self(families)
     }
@@ -32,7 +35,17 @@ impl Metrics {
         name: &str,
         labels: &[(&str, &str)],
     ) -> impl Iterator<Item = (&'a str, f64)> + use<'a> {
-        of(self.0.get(name).into_iter().flatten(), labels)
+        let zone = labels.iter().find(|(label, _)| *label == "zone").map(|(_, zone)| format!("{{zone={zone:?}}}"));
+        let zones = self.0.get(name).into_iter().flatten();
+        let asked = zones.filter(move |(of, _)| zone.as_ref().is_none_or(|zone| *of == zone_of(zone)));
+        let pairs: Vec<_> = labels.iter().map(|(label, value)| format!("{label}={value:?}")).collect();
+        let has = |series: &str, pair: &String| {
+            series.match_indices(pair).any(|(at, _)| matches!(series.as_bytes()[at - 1], b'{' | b','))
+        };
+        let series = asked.flat_map(|(_, series)| series);
+        series
+            .filter(move |(series, _)| pairs.iter().all(|pair| has(series, pair)))
+            .map(|(series, value)| (series.as_str(), *value))
     }
 
     /// The counts of a zone's client certificates by status, in the order of the documentation.
@@ -92,23 +105,15 @@ impl Metrics {
             ];
             name.starts_with("cloudflare_certificates_poll") || others.contains(&name)
         };
-        let families = self.0.iter().filter(|(name, _)| !is_of_a_poll(name)).flat_map(|(_, series)| series);
-        let mut listing: Vec<_> = of(families, &[("zone", zone)]).collect();
+        let families = self.0.keys().filter(|name| !is_of_a_poll(name));
+        let mut listing: Vec<_> = families.flat_map(|name| self.all(name, &[("zone", zone)])).collect();
         listing.sort_by_key(|(series, _)| *series);
         listing
     }
 }
 
-/// Those that have all of these labels.
-fn of<'a, I: Iterator<Item = &'a (String, f64)>>(
-    series: I,
-    labels: &[(&str, &str)],
-) -> impl Iterator<Item = (&'a str, f64)> + use<'a, I> {
-    let pairs: Vec<_> = labels.iter().map(|(label, value)| format!("{label}={value:?}")).collect();
-    let has = move |series: &str, pair: &String| {
-        series.match_indices(pair).any(|(at, _)| matches!(series.as_bytes()[at - 1], b'{' | b','))
-    };
-    series
-        .filter(move |(series, _)| pairs.iter().all(|pair| has(series, pair)))
-        .map(|(series, value)| (series.as_str(), *value))
+/// What a series has as its zone, up to a quotation mark; nothing for one without.
+fn zone_of(series: &str) -> &str {
+    let value = ["{zone=\"", ",zone=\""].iter().find_map(|label| series.split_once(label));
+    value.map_or("", |(_, rest)| rest.split('"').next().unwrap())
 }
