@@ -246,14 +246,14 @@ async fn a_restart_finds_what_was_discovered_and_when_it_is_due() {
 async fn a_zone_that_moves_to_another_credential_is_watched_with_it_at_once() {
     let mut inventory = Inventory::new(&config("[discovery]\ncredentials = [\"other\", \"default\"]"));
     let (a, b) = (zone(1, "a.example"), zone(2, "b.example"));
-    inventory.discovered("other", Ok(vec![a.clone(), b.clone()]), NOW);
-    inventory.discovered("default", Ok(vec![a.clone()]), NOW);
+    inventory.discovered("other", Ok(vec![a.clone(), b.clone()].into()), NOW);
+    inventory.discovered("default", Ok(vec![a.clone()].into()), NOW);
     assert_eq!(watched(&inventory), ["client a.example other", "client b.example other"]);
-    inventory.discovered("other", Ok(vec![a.clone()]), NOW);
+    inventory.discovered("other", Ok(vec![a.clone()].into()), NOW);
     assert_eq!(watched(&inventory), ["client a.example other", "client b.example other"], "no other finds it yet");
-    inventory.discovered("default", Ok(vec![a.clone(), b.clone()]), NOW);
+    inventory.discovered("default", Ok(vec![a.clone(), b].into()), NOW);
     assert_eq!(watched(&inventory), ["client a.example other", "client b.example default"]);
-    inventory.discovered("other", Ok(vec![a]), NOW);
+    inventory.discovered("other", Ok(vec![a].into()), NOW);
     assert_eq!(watched(&inventory), ["client a.example other", "client b.example default"]);
 }
 
@@ -262,25 +262,25 @@ async fn what_a_new_filter_leaves_out_is_not_missing() {
     let all = "[discovery]\ninclude = [\"*.example\"]";
     let mut inventory = Inventory::new(&config(all));
     let (a, b) = (zone(1, "a.example"), zone(2, "b.example"));
-    inventory.discovered("default", Ok(vec![a.clone(), b.clone()]), NOW);
+    inventory.discovered("default", Ok(vec![a.clone(), b.clone()].into()), NOW);
     inventory.reconfigure(&config("[discovery]\ninclude = [\"b*\"]"));
     // Cloudflare filters, so the other one does not come.
-    inventory.discovered("default", Ok(vec![b.clone()]), NOW);
+    inventory.discovered("default", Ok(vec![b.clone()].into()), NOW);
     let state = &inventory.states()[0];
     assert_eq!((state.watched, state.unwatched), (1, 0));
     inventory.reconfigure(&config(all));
-    inventory.discovered("default", Ok(vec![a, b.clone()]), NOW);
-    inventory.discovered("default", Ok(vec![b]), NOW);
+    inventory.discovered("default", Ok(vec![a, b.clone()].into()), NOW);
+    inventory.discovered("default", Ok(vec![b].into()), NOW);
     assert_eq!(names(&inventory), ["a.example", "b.example"], "it was missing once");
 }
 
 #[tokio::test(start_paused = true)]
 async fn zones_that_did_not_change_are_held_once() {
     let mut inventory = Inventory::new(&config("[discovery]"));
-    inventory.discovered("default", Ok(vec![zone(1, "a.example"), zone(2, "b.example")]), NOW);
+    inventory.discovered("default", Ok(vec![zone(1, "a.example"), zone(2, "b.example")].into()), NOW);
     let before = inventory.targets();
     let renamed = Zone { status: "moved".into(), ..zone(2, "b.example") };
-    inventory.discovered("default", Ok(vec![zone(1, "a.example"), renamed.clone()]), NOW);
+    inventory.discovered("default", Ok(vec![zone(1, "a.example"), renamed.clone()].into()), NOW);
     let after = inventory.targets();
     assert!(Arc::ptr_eq(before[0].zone.as_ref().unwrap(), after[0].zone.as_ref().unwrap()));
     assert_eq!(after[1].zone.as_deref(), Some(&renamed));

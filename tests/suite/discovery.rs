@@ -381,7 +381,7 @@ async fn no_zone_is_lost_by_a_kill_in_the_middle_of_a_discovery() {
         if kill % 2 == 0 {
             seen.extend(watched(&running).await);
         }
-        interrupted += usize::from((discoveries(&api) - read_before) % PAGES as usize != 0);
+        interrupted += usize::from(!(discoveries(&api) - read_before).is_multiple_of(PAGES as usize));
         running.signal("KILL");
         running.wait();
         assert!(!running.log().contains("cannot be used"), "kill {kill}: {}", running.log());
