@@ -15,7 +15,7 @@ type Parameter = (&'static str, String);
 
 impl Client {
     /// Every zone that the credential sees, in any state, by name; all of them, or a failure. A name that the filter
-    /// has without a star is asked for by itself, which a token for some zones may do too. An entry without a usable id
+    /// has without a star is asked for on its own, which a token for some zones may do too. An entry without a usable id
     /// hides no other, and is counted.
     ///
     /// # Errors

@@ -198,7 +198,7 @@ fn check_config_prints_what_the_daemon_would_do() {
      client  2         16.00              133.3 %        68
 
     Credential default: needs at least 1.3 requests in five minutes, one for every 50 certificates of a zone. Its budget is 1.
-      That is too few, so these will be listed less often: client every 21m 3s. Watch fewer kinds (client costs most) or zones, raise the intervals, or raise api.requests_per_5m.
+      That is too few, so these will be listed less often: client every 21m 4s. Watch fewer kinds (client costs most) or zones, raise the intervals, or raise api.requests_per_5m.
     No state is kept, so a restart knows nothing until every zone has been listed again; see [state] directory.
     ");
     let account = "[[accounts]]\nid = \"11cbe197c0504ecef8ad9ca31a8372d0\"\nname = \"Example Ltd\"\n";

@@ -130,13 +130,13 @@ async fn zones_have_their_state_and_account_and_none_is_twice_if_the_filter_is_i
     ]);
     let (api, client) = start(world).await;
     let whole = client.zones(&ZoneFilter::everything(), Priority::Healthy).await.unwrap();
-    let told: Vec<_> = whole
+    let read: Vec<_> = whole
         .zones
         .iter()
         .map(|zone| (&*zone.name, &*zone.status, zone.account.as_ref().map(|account| &*account.name)))
         .collect();
     assert_eq!(
-        told,
+        read,
         [
             ("zone-000.example", "active", Some("Other account")),
             ("zone-001.example", "moved", Some("Simulated account")),
@@ -167,16 +167,16 @@ async fn an_entry_that_is_damaged_hides_no_other_and_is_counted() {
     ]);
     let (_api, client) = start(World { zones_fault: Some(Fault::Result(entries)), ..world(6) }).await;
     let list = client.zones(&ZoneFilter::everything(), Priority::Healthy).await.unwrap();
-    let told: Vec<_> = list.zones.iter().map(|zone| (zone.id.as_str().to_owned(), zone.name.to_string())).collect();
-    assert_eq!(told[..2], [(id("1"), id("1")), (id("2"), id("2"))]);
-    assert_eq!(told.len(), 3);
-    assert!(told[2].1.starts_with("c.example") && !told[2].1.contains('\u{202e}'), "{told:?}");
+    let read: Vec<_> = list.zones.iter().map(|zone| (zone.id.as_str().to_owned(), zone.name.to_string())).collect();
+    assert_eq!(read[..2], [(id("1"), id("1")), (id("2"), id("2"))]);
+    assert_eq!(read.len(), 3);
+    assert!(read[2].1.starts_with("c.example") && !read[2].1.contains('\u{202e}'), "{read:?}");
     let accounts: Vec<_> = list.zones.iter().map(|zone| zone.account.as_ref().map(|it| it.name.to_string())).collect();
     assert_eq!(accounts, [Some(id("9")), None, None]);
     assert_eq!(list.unreadable, 3);
 }
 
-/// Who may not list zones is told what to do, and goes on with its listings; only a dead credential is stopped.
+/// Who may not list zones gets a remedy, and goes on with its listings; only a dead credential is stopped.
 #[tokio::test]
 async fn a_refusal_names_the_permission_and_the_way_out_and_stops_nothing() {
     for (status, code, words) in [
