@@ -61,20 +61,21 @@ pub(super) fn run(config: &Config, file: &ConfigFile, now: fn() -> DateTime<Utc>
 /// What each rule of `[[labels]]` matches. Certificates are those of the saved state, where there is one.
 fn labels(rules: &LabelRules, watched: &[Arc<Target>], is_complete: bool, state: Option<&Path>) -> String {
     let mut text = String::new();
-    for (number, rule) in (1..).zip(&rules.rules) {
-        let (mut scopes, mut certificates) = (HashSet::new(), 0);
-        for target in watched {
-            let saved = state.and_then(|state| peek_at_target(state, target));
-            let saved_name = saved.as_ref().and_then(|saved| saved.name.clone());
-            let name = target.name.clone().or(saved_name).unwrap_or_else(|| target.id.as_str().into());
-            if rule.matches(target, &name) {
-                scopes.insert(&target.id);
-                let listing = saved.and_then(|saved| saved.listing);
-                let is_named = |name: &str| rule.common_name.as_ref().is_none_or(|pattern| pattern.matches(name));
-                let listed = listing.iter().flat_map(|listing| listing.certificates());
-                certificates += listed.filter(|certificate| is_named(certificate.common_name())).count();
-            }
+    let mut counts: Vec<_> = rules.rules.iter().map(|rule| (rule, HashSet::new(), 0)).collect();
+    // Each file is read once, for all rules.
+    for target in watched.iter().filter(|_| !rules.rules.is_empty()) {
+        let saved = state.and_then(|state| peek_at_target(state, target));
+        let saved_name = saved.as_ref().and_then(|saved| saved.name.clone());
+        let name = target.name.clone().or(saved_name).unwrap_or_else(|| target.id.as_str().into());
+        let listing = saved.and_then(|saved| saved.listing);
+        for (rule, scopes, certificates) in counts.iter_mut().filter(|(rule, ..)| rule.matches(target, &name)) {
+            scopes.insert(&target.id);
+            let is_named = |name: &str| rule.common_name.as_ref().is_none_or(|pattern| pattern.matches(name));
+            let listed = listing.iter().flat_map(|listing| listing.certificates());
+            *certificates += listed.filter(|certificate| is_named(certificate.common_name())).count();
         }
+    }
+    for (number, (rule, scopes, certificates)) in (1..).zip(counts) {
         let given = rule.labels.iter().map(|(name, value)| format!("{name}={value:?}"));
         let given = given.collect::<Vec<_>>().join(", ");
         let found = match (scopes.len(), is_complete) {
