@@ -1,7 +1,7 @@
 //! What there is to poll: what the configuration lists and what is discovered, as far as this shard watches it.
 //!
-//! It sends no request and waits for nothing. What a discovery found, or why it failed, it is given; what is to be polled
-//! follows from that and from the configuration. A discovery that failed removes no zone.
+//! The daemon makes the discoveries and hands over what they found, or why they failed; commands have them made here, once.
+//! What is to be polled follows from that and from the configuration. A discovery that failed removes no zone.
 
 mod discovery;
 
@@ -12,7 +12,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::{
@@ -161,12 +161,7 @@ impl Inventory {
             let outcome = clients[&credential].zones(filter.unwrap_or(&own), priority).await;
             (credential, outcome)
         };
-        let mut running: FuturesUnordered<_> = self.due().map(discover).collect();
-        let mut outcomes = Vec::new();
-        while let Some(outcome) = running.next().await {
-            outcomes.push(outcome);
-        }
-        drop(running);
+        let outcomes = join_all(self.due().map(discover)).await;
         let mut failures = Vec::new();
         for (credential, outcome) in outcomes {
             match outcome {

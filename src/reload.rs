@@ -55,12 +55,15 @@ pub(crate) enum ReloadTrigger {
     Request,
 }
 
+/// What a file holds that changed.
+pub(crate) enum FileChange {
+    Secret(Arc<Credential>),
+    Authorities(Arc<CaFile>),
+}
+
 /// What changed outside, and changes what is polled or how.
 pub(crate) enum Change {
-    /// A file holds another secret.
-    Secret(Arc<Credential>),
-    /// A file holds other certificate authorities.
-    Authorities(Arc<CaFile>),
+    File(FileChange),
     /// Zones were discovered with the credential of this name, or could not be.
     Discovered(Arc<str>, Result<ZoneList, Failure>),
 }
@@ -168,7 +171,7 @@ impl Reloader {
     }
 
     /// Takes what came of a discovery. It is saved before anything follows from it, so that a restart finds its zones.
-    pub(crate) async fn discovered(&mut self, credential: &str, outcome: Result<ZoneList, Failure>) {
+    async fn discovered(&mut self, credential: &str, outcome: Result<ZoneList, Failure>) {
         let now = (self.maker.now)();
         let is_good = outcome.is_ok();
         self.inventory.discovered(credential, outcome, now.timestamp());
@@ -196,27 +199,32 @@ impl Reloader {
 
     /// Goes over to what changed.
     pub(crate) async fn follow(&mut self, change: Change) {
+        match change {
+            Change::File(change) => self.apply_file(change).await,
+            Change::Discovered(credential, outcome) => self.discovered(&credential, outcome).await,
+        }
+    }
+
+    /// Goes over to what a file holds.
+    async fn apply_file(&mut self, change: FileChange) {
         let mut config = self.config.clone();
         match &change {
-            Change::Discovered(credential, outcome) => {
-                return self.discovered(&Arc::clone(credential), outcome.clone()).await;
-            }
-            Change::Authorities(file) => config.api.ca_file = Some(Arc::clone(file)),
-            Change::Secret(new) => {
+            FileChange::Authorities(file) => config.api.ca_file = Some(Arc::clone(file)),
+            FileChange::Secret(new) => {
                 let old = config.credentials.iter_mut().filter(|old| old.name() == new.name());
                 old.for_each(|old| *old = Arc::clone(new));
             }
         }
         match (self.apply(move || Ok(config)).await, &change) {
-            (Ok(()), Change::Authorities(_)) => {
+            (Ok(()), FileChange::Authorities(_)) => {
                 tracing::info!("The certificate authorities in api.ca_file changed and are used from now on.");
             }
-            (Ok(()), _) => {}
+            (Ok(()), FileChange::Secret(_)) => {}
             (Err(error), _) => {
                 tracing::warn!(%error, "No connections can be made with what a file holds now. It is tried again.");
                 self.watchers.spawn(async move {
                     sleep(TRY_AGAIN_AFTER).await;
-                    change
+                    Change::File(change)
                 });
             }
         }
@@ -225,11 +233,11 @@ impl Reloader {
     /// Watches what is in use now.
     fn watch(&mut self) {
         if let Some(file) = self.config.api.ca_file.clone() {
-            self.watchers.spawn(async move { Change::Authorities(file.changed().await) });
+            self.watchers.spawn(async move { Change::File(FileChange::Authorities(file.changed().await)) });
         }
         for credential in self.config.credentials.iter().filter(|credential| credential.is_in_a_file()) {
             let credential = Arc::clone(credential);
-            self.watchers.spawn(async move { Change::Secret(credential.changed().await) });
+            self.watchers.spawn(async move { Change::File(FileChange::Secret(credential.changed().await)) });
         }
         let plan = Arc::clone(&self.plan.borrow());
         plan.clients.values().for_each(|client| self.watch_token(client));

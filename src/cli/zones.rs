@@ -1,6 +1,6 @@
 //! `zones`: what the credentials can see, and whether it is watched.
 
-use std::{collections::HashSet, io, time::Duration};
+use std::{collections::HashSet, io};
 
 use chrono::{DateTime, Utc};
 use clap::Args;
@@ -14,7 +14,7 @@ use super::{
     print_with,
 };
 use crate::{
-    cloudflare::{ClientError, ClientMaker, announce_proxy},
+    cloudflare::{ClientMaker, announce_proxy},
     config::{Config, DiscoverySettings},
     inventory::{Inventory, Watched, ZoneVerdict},
     model::{FilterVerdict, NamePattern, Scope, Target, ZoneFilter},
@@ -51,7 +51,7 @@ pub(super) fn run(mut config: Config, options: &ZonesOptions, now: fn() -> DateT
     let has_discovery = config.discovery.is_some();
     let settings = config.discovery.get_or_insert_with(|| DiscoverySettings {
         filter: ZoneFilter::everything(),
-        interval: Duration::from_secs(3600),
+        interval: DiscoverySettings::INTERVAL,
         credentials: config.credentials.iter().map(|credential| credential.name().clone()).collect(),
     });
     // Where the token may ask for names alone, it can see no others.
@@ -61,7 +61,7 @@ pub(super) fn run(mut config: Config, options: &ZonesOptions, now: fn() -> DateT
         announce_proxy(&config.api);
         let clients = match ClientMaker::for_one_sweep(now).make(&config.api, &config.credentials) {
             Ok(clients) => clients,
-            Err(error @ (ClientError::Http(_) | ClientError::Metrics(_))) => {
+            Err(error) => {
                 complain(&error.to_string());
                 return FAILED;
             }

@@ -23,8 +23,11 @@ pub struct DiscoverySettings {
     pub credentials: Vec<Arc<str>>,
 }
 
-/// Soon enough for a new zone, and one request for each 50 zones.
-const INTERVAL: Duration = Duration::from_secs(3600);
+impl DiscoverySettings {
+    /// How often zones are discovered, unless the configuration says otherwise: soon enough for a new zone, at one request
+    /// for each 50 zones.
+    pub const INTERVAL: Duration = Duration::from_secs(3600);
+}
 
 impl Context<'_> {
     /// Reads the section. Without it, zones are discovered where none is configured.
@@ -34,12 +37,11 @@ impl Context<'_> {
         has_zones: bool,
         names: &BTreeSet<&str>,
     ) -> Option<DiscoverySettings> {
-        let every_name = || vec![NamePattern::new("*").expect("the default is a pattern")];
+        let usual = ZoneFilter::everything();
         let Some(entry) = entry else {
-            let filter = || ZoneFilter { include: every_name(), exclude: Vec::new(), accounts: Vec::new() };
             let settings = || DiscoverySettings {
-                filter: filter(),
-                interval: INTERVAL,
+                filter: usual,
+                interval: DiscoverySettings::INTERVAL,
                 credentials: self.usual_credential(&Place::absent("discovery"), names),
             };
             return (!has_zones).then(settings);
@@ -56,11 +58,11 @@ impl Context<'_> {
         section.finish();
         Some(DiscoverySettings {
             filter: ZoneFilter {
-                include: include.unwrap_or_else(every_name),
+                include: include.unwrap_or(usual.include),
                 exclude: exclude.unwrap_or_default(),
                 accounts: accounts.unwrap_or_default(),
             },
-            interval: interval.unwrap_or(INTERVAL),
+            interval: interval.unwrap_or(DiscoverySettings::INTERVAL),
             credentials: credentials.unwrap_or_else(|| self.usual_credential(&place, names)),
         })
     }
