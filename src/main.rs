@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 /// With glibc's, memory grows by a third over weeks of faults: it keeps what large responses took, and
 /// some of that for each thread.
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     cloudflare_cert_exporter::cli::main(now)
