@@ -24,10 +24,11 @@ prose:
     typos
     tests/words
 
-# Test the alert rules with promtool
+# Test the alert rules with promtool: each alert, missed scrapes, a year of certificates
 rules:
     promtool check rules --lint=all --lint-fatal monitoring/alerts.yml
     promtool test rules monitoring/alerts_test.yml
+    CLOUDFLARE_CERT_EXPORTER_TEST_ALL=1 cargo test --locked --test suite -- monitoring::gaps monitoring::year
 
 # Put the style right
 fmt:

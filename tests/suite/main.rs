@@ -10,6 +10,7 @@ mod access;
 mod check;
 mod configuration;
 mod discovery;
+mod disk;
 mod docs;
 mod faults;
 mod hostile;

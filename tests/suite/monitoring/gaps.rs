@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::promtool_agrees;
-use crate::support::{has_program, is_there, tests_everything};
+use crate::support::tests_rules;
 
 /// Minutes that are simulated. Alerts are counted in the last hour.
 const MINUTES: i64 = 270;
@@ -133,7 +133,7 @@ fn targets() -> Vec<Target> {
 
 #[test]
 fn alerts_keep_firing_while_scrapes_fail() {
-    if !is_there("promtool", "prometheus", has_program("promtool")) {
+    if !tests_rules() {
         return;
     }
     let expected = [
@@ -172,8 +172,6 @@ fn alerts_keep_firing_while_scrapes_fail() {
         ("bursts", Box::new(|target, minute| (minute + 15 * i64::try_from(target).unwrap()) % 50 >= 40), None),
         ("none", Box::new(|_, _| false), Some(0)),
     ];
-    // In the everyday loop, what was seen to break is enough.
-    let patterns = &patterns[..if tests_everything() { 5 } else { 2 }];
     let tests = patterns.iter().map(|(name, is_missed, flaky)| {
         let series = targets()
             .into_iter()

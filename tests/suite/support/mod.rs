@@ -94,6 +94,15 @@ pub(crate) fn tests_everything() -> bool {
     std::env::var("CLOUDFLARE_CERT_EXPORTER_TEST_ALL").is_ok_and(|value| value == "1")
 }
 
+/// Whether the rules are to be tested over hours and years: promtool takes more time for it than anything else takes,
+/// and the program has no part in it.
+pub(crate) fn tests_rules() -> bool {
+    if !tests_everything() {
+        println!("NOT TESTED: `just rules` and tests/run test the rules.");
+    }
+    tests_everything() && is_there("promtool", "prometheus", has_program("promtool"))
+}
+
 /// Waits for something, or fails with the name of what never came.
 pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     until_ok(async || look().await.ok_or(what)).await
