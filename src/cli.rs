@@ -57,7 +57,7 @@ const VERSION: &str = concat!(
     env!("BUILD_RUSTC")
 );
 
-/// Prometheus exporter for the expiry of Cloudflare's mTLS client certificates (API Shield).
+/// Prometheus exporter for the expiry of certificates at Cloudflare: API Shield (mTLS) and ten other kinds.
 ///
 /// Without a command it runs the daemon: it lists the certificates of every zone that its token sees, or
 /// that its configuration names, on a schedule and serves their expiry and their counts by status on /metrics.

@@ -1,4 +1,4 @@
-//! A Prometheus exporter for the mTLS client certificates that Cloudflare issues.
+//! A Prometheus exporter for the certificates that Cloudflare issues or holds.
 //!
 //! One loop turns Cloudflare's answers into an immutable [`model::Snapshot`]; everything else is a
 //! function of the latest snapshot and the time. From the top down, and no module uses one above it:
