@@ -99,7 +99,7 @@ impl Place {
 
     fn render_certificates(&self, family: &Family, view: &TargetView, now: i64, text: &mut String) -> i64 {
         let Some(listing) = view.listing() else { return i64::MAX };
-        let start = format!("{}{{{}", family.name, view.certificate_labels);
+        let start = format!("{}{{{}", family.name, view.certificate_labels());
         let mut until = i64::MAX;
         // The last certificate's texts that others have too, as labels: nearly always those of the next one as well.
         let mut shared: Option<(&Texts, String)> = None;

@@ -195,8 +195,8 @@ pub(super) const FAMILIES: &[Family] = &[
         name: "cloudflare_zone_info",
         help: "Always 1, for each zone that is watched. The labels hold what the discovery of zones reports about it. Polled and cached.",
         subject: Subject::Listing(|samples| {
-            if let Some(labels) = &samples.view.zone_labels {
-                text::sample(samples.text, samples.name, labels, 1);
+            if let Some(labels) = samples.view.zone_labels() {
+                text::sample(samples.text, samples.name, &labels, 1);
             }
         }),
     },

@@ -288,7 +288,7 @@ impl ListingStatus<()> {
             last_poll: zone.last_poll.as_ref().map(|poll| LastPoll {
                 ended_on: date(poll.at).unwrap_or_default(),
                 duration_seconds: poll.duration.as_secs_f64(),
-                failure: poll.failure.as_ref().map(PollFailure::new),
+                failure: poll.failure.as_deref().map(PollFailure::new),
             }),
             certificates: Vec::new(),
         }

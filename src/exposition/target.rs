@@ -22,15 +22,14 @@ pub(super) struct TargetView {
     /// Earlier targets of this kind and name.
     namesakes: Vec<Arc<TargetState>>,
     /// `kind`, `zone` and `zone_id`, or `account` and `account_id`, as they stand between the braces.
-    pub(super) labels: String,
+    pub(super) labels: Box<str>,
+    /// How much of these is `kind` and `zone` or `account`.
+    certificate_labels: usize,
     /// The owner's own labels of the listing, which come last, with a comma before each.
     pub(super) end_of_labels: String,
     /// The owner's own labels of the target and its certificates.
     pub(super) own_labels: TargetLabels,
-    /// `kind` and `zone` or `account`: with the id of a certificate, they identify its series.
-    pub(super) certificate_labels: String,
-    /// What `cloudflare_zone_info` says of the zone, if this is the first target of it.
-    pub(super) zone_labels: Option<String>,
+    is_first_of_zone: bool,
     pub(super) selection: Selection,
 }
 
@@ -46,7 +45,7 @@ impl TargetView {
             views.push(match before.get(index) {
                 Some(view)
                     if view.is_of(state, namesakes)
-                        && view.zone_labels.is_some() == is_first_of_zone
+                        && view.is_first_of_zone == is_first_of_zone
                         && view.selection.valid.contains(&context.now) =>
                 {
                     view.clone()
@@ -67,11 +66,11 @@ impl TargetView {
         context: RenderContext<'_>,
     ) -> Self {
         let RenderContext { settings, now } = context;
-        let mut certificate_labels = String::new();
-        label(&mut certificate_labels, "kind", state.target.kind.label());
+        let mut labels = String::new();
+        label(&mut labels, "kind", state.target.kind.label());
         let scope = state.target.kind.scope();
-        label(&mut certificate_labels, scope.label(), &state.name);
-        let mut labels = certificate_labels.clone();
+        label(&mut labels, scope.label(), &state.name);
+        let certificate_labels = labels.len();
         label(&mut labels, scope.id_label(), state.target.id.as_str());
 
         let listings = namesakes.iter().filter_map(|namesake| namesake.listing.as_ref());
@@ -81,11 +80,21 @@ impl TargetView {
             Some((listing, _)) => Selection::new(listing, &taken, settings, now),
             None => Selection::new(&Listing::default(), &taken, settings, now),
         };
-        let zone_labels = is_first_of_zone.then(|| zone_labels(&state));
         let own_labels = settings.labels.of_target(&state.target, &state.name);
         let mut end_of_labels = String::new();
         add_own_labels(&mut end_of_labels, &own_labels, "");
-        Self { state, namesakes, labels, end_of_labels, own_labels, certificate_labels, zone_labels, selection }
+        let labels = labels.into_boxed_str();
+        Self { state, namesakes, labels, certificate_labels, end_of_labels, own_labels, is_first_of_zone, selection }
+    }
+
+    /// `kind` and `zone` or `account`: with the id of a certificate, they identify its series.
+    pub(super) fn certificate_labels(&self) -> &str {
+        &self.labels[..self.certificate_labels]
+    }
+
+    /// What `cloudflare_zone_info` says of the zone, if this is the first target of it.
+    pub(super) fn zone_labels(&self) -> Option<String> {
+        self.is_first_of_zone.then(|| zone_labels(&self.state))
     }
 
     /// Appends the owner's own labels of a certificate.

@@ -72,7 +72,7 @@ pub struct TargetState {
     pub vanished: u64,
     /// Whether the plan includes the kind, by what Cloudflare said last; `None` before the first poll.
     pub available: Option<bool>,
-    failures: [u64; Reason::ALL.len()],
+    failures: [u32; Reason::ALL.len()],
 }
 
 /// How a poll went.
@@ -83,7 +83,7 @@ pub struct LastPoll {
     /// How long it took, waiting for the request budget included.
     pub duration: Duration,
     /// Why it failed, if it did.
-    pub failure: Option<Failure>,
+    pub failure: Option<Box<Failure>>,
 }
 
 impl TargetState {
@@ -134,12 +134,12 @@ impl TargetState {
     /// Why the last poll failed, if it did.
     #[must_use]
     pub fn failure(&self) -> Option<&Failure> {
-        self.last_poll.as_ref()?.failure.as_ref()
+        self.last_poll.as_ref()?.failure.as_deref()
     }
 
     /// How many polls failed for this reason.
     #[must_use]
-    pub const fn failures(&self, reason: Reason) -> u64 {
+    pub const fn failures(&self, reason: Reason) -> u32 {
         self.failures[reason as usize]
     }
 
@@ -181,7 +181,7 @@ impl TargetState {
         next.failures[failure.reason as usize] += 1;
         next.polls += 1;
         next.available.get_or_insert(true);
-        next.last_poll = Some(LastPoll { at: now, duration, failure: Some(failure) });
+        next.last_poll = Some(LastPoll { at: now, duration, failure: Some(Box::new(failure)) });
         next
     }
 }
