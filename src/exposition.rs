@@ -191,14 +191,14 @@ pub fn render_program(snapshot: &Snapshot, now: i64) -> String {
     let help =
         "The exporter's own clock at the scrape, as Unix time in seconds. Its other times are read from this clock.";
     text::head(&mut text, name, help);
-    text::sample(&mut text, name, "", now);
+    text::sample(&mut text, name, &[], now);
     let name = "cloudflare_cert_exporter_build_info";
     text::head(&mut text, name, "Always 1. The labels identify the build.");
     let mut labels = String::new();
     label(&mut labels, "version", env!("CARGO_PKG_VERSION"));
     label(&mut labels, "revision", env!("BUILD_REVISION"));
     label(&mut labels, "rustversion", env!("BUILD_RUSTC"));
-    text::sample(&mut text, name, &labels, 1);
+    text::sample(&mut text, name, &[&labels], 1);
     process::render(&mut text);
     text
 }

@@ -95,13 +95,13 @@ def take_turns(servers, form, rounds):
     return taken
 
 
-def keep_answers(port, folder):
+def keep_answers(port, folder, expected=100_000):
     """Writes our own answers where nginx finds them, and returns them."""
     answers = {}
     for form, file in {PLAIN: "metrics", GZIP: "metrics.gz"}.items():
         answers[form] = body(port, form)
         found = certificates(answers[form], form)
-        assert found == 100_000, f"{found} certificates are shown"
+        assert found == expected, f"{found} certificates are shown"
         (Path(folder) / file).write_bytes(answers[form])
     return answers
 
@@ -216,6 +216,26 @@ def million(rounds):
         yield Row(f"{figure}: memory", "within 1,024 MiB", detail, most <= 1024)
         detail = f", {spread(ours)} against {spread(theirs)} for {len(answer) / 1e6:.0f} MB"
         yield at_most(f"{figure}: scrape, gzip", 1.2, median(ours) / median(theirs), "nginx", detail)
+
+
+def empty_zones(rounds):
+    """10,000 zones without a certificate: memory over that of one, and scrapes."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        ours, one = (
+            stack.enter_context(daemon(stack.enter_context(api(shape)).world, "poll.concurrency = 16"))
+            for shape in ("10000x0", "1x0")
+        )
+        answers = keep_answers(ours.port, folder, 0)
+        body(one.port, GZIP)
+        files = stack.enter_context(nginx(folder))
+        for form, name in FORMS.items():
+            taken = take_turns({"ours": ours.port, "nginx": files}, form, rounds)
+            detail = f", {spread(taken['ours'])} against {spread(taken['nginx'])} for {len(answers[form]) / 1e6:.1f} MB"
+            ratio = median(taken["ours"]) / median(taken["nginx"])
+            yield at_most(f"scrape of 10,000 empty zones, {name}", MOST_OF_NGINX[form], ratio, "nginx", detail)
+        each = (memory(ours.pid) - memory(one.pid)) / 10_000
+        yield Row("memory of an empty zone, of 10,000", "at most 4,000 bytes", f"{each:.0f} bytes", each <= 4000)
 
 
 def idle(rounds):

@@ -24,7 +24,7 @@ pub(super) fn render(discoveries: &[DiscoveryState]) -> String {
                 if !more.is_empty() {
                     label(&mut labels, more, of_more);
                 }
-                sample(&mut text, name, &labels, value);
+                sample(&mut text, name, &[&labels], value);
             });
         }
     };

@@ -41,7 +41,7 @@ impl<'a> ListingSamples<'a> {
     }
 
     fn sample(&mut self, value: impl Display) {
-        text::sample(self.text, self.name, &format!("{}{}", self.view.labels, self.view.end_of_labels), value);
+        text::sample(self.text, self.name, &[&self.view.labels, &self.view.end_of_labels], value);
     }
 
     /// What is unknown has no series.
@@ -52,9 +52,9 @@ impl<'a> ListingSamples<'a> {
     }
 
     /// With one more label, whose value needs no escaping.
-    fn labelled(&mut self, label: &str, label_value: impl Display, value: impl Display) {
+    fn labelled(&mut self, label: &str, label_value: &str, value: impl Display) {
         let TargetView { labels, end_of_labels, .. } = self.view;
-        text::sample(self.text, self.name, &format!("{labels},{label}=\"{label_value}\"{end_of_labels}"), value);
+        text::sample(self.text, self.name, &[labels, ",", label, "=\"", label_value, "\"", end_of_labels], value);
     }
 }
 
@@ -109,7 +109,7 @@ pub(super) const FAMILIES: &[Family] = &[
         subject: Subject::Listing(|samples| {
             if let Some(listing) = samples.listing() {
                 for &days in &samples.context.settings.expiring_within_days {
-                    samples.labelled("within_days", days, listing.expiring(samples.context.now, days));
+                    samples.labelled("within_days", &days.to_string(), listing.expiring(samples.context.now, days));
                 }
             }
         }),
@@ -196,7 +196,7 @@ pub(super) const FAMILIES: &[Family] = &[
         help: "Always 1, for each zone that is watched. The labels hold what the discovery of zones reports about it. Polled and cached.",
         subject: Subject::Listing(|samples| {
             if let Some(labels) = samples.view.zone_labels() {
-                text::sample(samples.text, samples.name, &labels, 1);
+                text::sample(samples.text, samples.name, &[&labels], 1);
             }
         }),
     },

@@ -40,7 +40,7 @@ pub(super) fn render(text: &mut String) {
     ] {
         if let Some(value) = value {
             text::head(text, name, help);
-            text::sample(text, name, "", value);
+            text::sample(text, name, &[], value);
         }
     }
 }

@@ -9,12 +9,16 @@ pub(super) fn head(text: &mut String, name: &str, help: &str) {
     let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
 }
 
-/// Appends a sample; `labels` are as they stand between the braces.
-pub(super) fn sample(text: &mut String, name: &str, labels: &str, value: impl Display) {
-    let _ = match labels {
-        "" => writeln!(text, "{name} {value}"),
-        labels => writeln!(text, "{name}{{{labels}}} {value}"),
-    };
+/// Appends a sample; `labels` are, one after another, as they stand between the braces.
+pub(super) fn sample(text: &mut String, name: &str, labels: &[&str], value: impl Display) {
+    text.push_str(name);
+    for (number, part) in labels.iter().enumerate() {
+        text.push_str(if number == 0 { "{" } else { "" });
+        text.push_str(part);
+    }
+    text.push_str(if labels.is_empty() { " " } else { "} " });
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "{value}");
 }
 
 /// Appends a label to others, of which the last ends with a quote, or to nothing.

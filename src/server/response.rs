@@ -22,8 +22,8 @@ use crate::{
 /// next one, but all of a large target is new once it was polled.
 const MAX_CONTENTS: usize = 16;
 
-/// A piece of a page, in bytes.
-const PAGE_PIECE: usize = 16 * 1024;
+/// Bytes of a page in a piece, and up to which smaller pieces are sent as one: each write has its price.
+const PIECE: usize = 16 * 1024;
 
 /// What is sent.
 #[derive(Debug, Clone)]
@@ -51,7 +51,7 @@ impl Content {
         match self {
             Self::Text(exposition) => exposition.text(number).map(Bytes::from),
             Self::Gzip(exposition) => exposition.gzip(number),
-            Self::Page(page) => page.chunks(PAGE_PIECE).nth(number).map(Bytes::copy_from_slice),
+            Self::Page(page) => page.chunks(PIECE).nth(number).map(Bytes::copy_from_slice),
             Self::Status(parts) => parts.part(number).map(Bytes::from),
         }
     }
@@ -151,13 +151,17 @@ impl Iterator for Pieces {
             }
             None => return Some(Err(CutOff)),
         };
-        while let Some(piece) = content.piece(self.next) {
+        let mut joined = Vec::new();
+        while joined.len() < PIECE
+            && let Some(piece) = content.piece(self.next)
+        {
             self.next += 1;
-            if !piece.is_empty() {
+            if joined.is_empty() && piece.len() >= PIECE {
                 return Some(Ok(piece));
             }
+            joined.extend_from_slice(&piece);
         }
-        self.end.take().map(Ok)
+        if joined.is_empty() { self.end.take().map(Ok) } else { Some(Ok(joined.into())) }
     }
 }
 
@@ -203,7 +207,7 @@ mod tests {
     #[tokio::test]
     async fn the_pieces_are_the_whole_of_the_promised_length() {
         let responses = Responses::default();
-        for length in [0, 1, PAGE_PIECE - 1, PAGE_PIECE, PAGE_PIECE + 1, 3 * PAGE_PIECE] {
+        for length in [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE] {
             let Content::Page(expected) = page(length) else { unreachable!() };
             let response = responses.response(Content::Page(Arc::clone(&expected)), Bytes::new());
             assert_eq!(read(response).await.unwrap(), *expected);
@@ -220,12 +224,12 @@ mod tests {
         let responses = Responses::default();
         let mut sent = Vec::new();
         for _ in 0..MAX_CONTENTS {
-            sent.push(responses.response(page(3 * PAGE_PIECE), Bytes::new()).into_body().into_data_stream());
+            sent.push(responses.response(page(3 * PIECE), Bytes::new()).into_body().into_data_stream());
             advance(Duration::from_secs(1)).await;
         }
         // A client reads some of the first, so the second has not been read for longest.
         assert!(sent[0].next().await.unwrap().is_ok());
-        let another = responses.response(page(3 * PAGE_PIECE), Bytes::new());
+        let another = responses.response(page(3 * PIECE), Bytes::new());
         for (number, pieces) in sent.iter_mut().enumerate() {
             assert_eq!(pieces.next().await.unwrap().is_ok(), number != 1, "{number}");
         }
