@@ -219,13 +219,11 @@ def million(rounds):
 
 
 def empty_zones(rounds):
-    """10,000 zones without a certificate: memory over that of one, and scrapes."""
+    """10,000 zones without a certificate that are discovered: memory over that of one, and scrapes."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        ours, one = (
-            stack.enter_context(daemon(stack.enter_context(api(shape)).world, "poll.concurrency = 16"))
-            for shape in ("10000x0", "1x0")
-        )
+        worlds = [stack.enter_context(api(shape)).world | {"zones": []} for shape in ("10000x0", "1x0")]
+        ours, one = (stack.enter_context(daemon(world, "poll.concurrency = 16")) for world in worlds)
         answers = keep_answers(ours.port, folder, 0)
         body(one.port, GZIP)
         files = stack.enter_context(nginx(folder))
