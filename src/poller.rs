@@ -20,7 +20,7 @@ use targets::Targets;
 
 use crate::{
     cloudflare::Priority,
-    model::{Baseline, DiscoveryState, Failure, Listing, Snapshot, Target, TargetState},
+    model::{Baseline, DiscoveryState, Failure, Listing, Shard, Snapshot, Target, TargetState},
 };
 
 /// How often the loop shows that it lives, and looks at whether the budget carries the zones.
@@ -80,9 +80,16 @@ pub struct Plan<C> {
     pub requests_per_5m: u32,
     /// How the discovery of the zones goes, for the snapshot.
     pub discoveries: Arc<[DiscoveryState]>,
+    /// Whose targets these are, for the snapshot.
+    pub shard: Shard,
 }
 
 impl<C> Plan<C> {
+    /// What is known, with what this plan says of it.
+    fn snapshot(&self, targets: Vec<Arc<TargetState>>) -> Snapshot {
+        Snapshot { targets, discoveries: Arc::clone(&self.discoveries), shard: self.shard }
+    }
+
     /// What a zone of this plan is polled with.
     fn client(&self, zone: &Target) -> &Arc<C> {
         // Each zone's credential is one of the configuration, and each of those has a client.

@@ -297,6 +297,7 @@ fn plan(config: &Config, inventory: &Inventory, clients: Clients) -> Plan<Client
         clients,
         requests_per_5m: config.api.requests_per_5m,
         discoveries: inventory.states(),
+        shard: config.shard,
     }
 }
 

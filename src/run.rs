@@ -234,7 +234,8 @@ fn serve(
 ) -> RunningDaemon {
     let DaemonParts { config, maker, clients, directory, listeners, access, restored, .. } = parts;
     let discoveries = restored.inventory.states();
-    let (snapshots, latest) = watch::channel(Arc::new(Snapshot { targets: restored.targets, discoveries }));
+    let snapshot = Snapshot { targets: restored.targets, discoveries, shard: config.shard };
+    let (snapshots, latest) = watch::channel(Arc::new(snapshot));
     let poll_heartbeat = watch::Sender::new(Instant::now());
     let heartbeats = Heartbeats::new(poll_heartbeat.subscribe());
     let (request_reload, reload_requests) = mpsc::unbounded_channel();

@@ -1,4 +1,4 @@
-// Search and sort. Without this script, the page shows the same, in the order in which it came.
+// Search, filter and sort. Without this script, the page shows the same, in the order in which it came.
 'use strict';
 
 document.documentElement.classList.add('scripted');
@@ -36,10 +36,33 @@ function searchable(text) {
   return text.toLowerCase().normalize('NFKD').replace(/\p{M}+/gu, '');
 }
 
+// What rows can be filtered by: a select has the name.
+const properties = {
+  kind: row => row.querySelector('.kind')?.textContent ?? '',
+  zone: row => row.cells[3].firstChild.textContent.trim(),
+  owner: row => row.querySelector('[data-owner]')?.dataset.owner ?? '',
+  week: row => row.dataset.week ?? '',
+};
+
+// Offers what the rows have, and what the address asks for even if no row has it.
+function fill(select, items) {
+  const asked = inAddress(select);
+  const names = new Map(Array.from(select.options, option => [option.value, option.text]));
+  const values = new Set(items.map(item => item[select.name]));
+  values.delete('');
+  const isNumber = select.name === 'week';
+  const sorted = [...values].sort((a, b) => (isNumber ? a - b : a < b ? -1 : 1));
+  if (asked && !values.has(asked)) sorted.push(asked);
+  select.replaceChildren(new Option('all', ''), ...sorted.map(value => new Option(names.get(value) ?? value, value)));
+  select.value = asked;
+  select.closest('.search').hidden = sorted.length === 0 || (sorted.length === 1 && values.size === 1 && !isNumber);
+}
+
 function enhance(section) {
   const table = section.querySelector('table');
   const body = table.tBodies[0];
   const search = section.querySelector('input');
+  const filters = Array.from(section.querySelectorAll('select'));
   const found = section.querySelector('[role=status]');
   const more = section.querySelector('.more');
   const items = Array.from(body.querySelectorAll('tr:not(.none)'), (row, place) => (
@@ -47,6 +70,7 @@ function enhance(section) {
     { row, place, keys: [], text: searchable(Array.from(row.cells, cell => cell.textContent).join('\n')) }
   ));
   if (items.length === 0) return;
+  for (const { name } of filters) for (const item of items) item[name] = properties[name](item.row);
   const elsewhere = Number(table.dataset.total) - items.length;
   let sorted = items;
   // Thousands of rows take long to lay out, and nobody reads them.
@@ -60,12 +84,15 @@ function enhance(section) {
 
   function show() {
     const words = searchable(search?.value ?? '').split(/\s+/).filter(Boolean);
-    const fitting = words.length === 0 ? sorted : sorted.filter(item => words.every(word => item.text.includes(word)));
+    const chosen = filters.filter(filter => filter.value);
+    const fitting = sorted.filter(item => (
+      words.every(word => item.text.includes(word)) && chosen.every(filter => item[filter.name] === filter.value)
+    ));
     const rows = document.createDocumentFragment();
     for (const item of fitting.slice(0, room)) rows.append(item.row);
     body.replaceChildren(rows);
     section.classList.remove('untouched');
-    found.textContent = words.length === 0 ? '' : told(fitting.length);
+    found.textContent = words.length + chosen.length === 0 ? '' : told(fitting.length);
     const left = fitting.length - room;
     more.textContent = left > MORE ? `Show ${MORE} more of ${left}` : `Show ${left} more`;
     more.hidden = left <= 0;
@@ -94,12 +121,20 @@ function enhance(section) {
     button.addEventListener('click', () => sortBy(header));
     header.append(button);
   }
-  if (search) {
-    search.closest('[hidden]').hidden = false;
-    search.value = new URLSearchParams(location.hash.slice(1)).get(search.id) ?? '';
-    search.addEventListener('input', showAnew);
-    search.addEventListener('input', keepWordsSoon);
+  if (search) search.closest('.search').hidden = false;
+  const fields = search ? [search, ...filters] : filters;
+  const takeOver = () => {
+    if (search) search.value = inAddress(search);
+    for (const filter of filters) fill(filter, items);
+    showAnew();
+    for (const field of fields) field.dispatchEvent(new Event('change'));
+  };
+  for (const field of fields) {
+    field.addEventListener('input', showAnew);
+    field.addEventListener('input', keepWordsSoon);
   }
+  // A shared link may be opened where the page is already. The links within the page set no field.
+  window.addEventListener('hashchange', () => location.hash.includes('=') && takeOver());
   more.addEventListener('click', () => {
     const next = room;
     room += MORE;
@@ -109,16 +144,46 @@ function enhance(section) {
     row.tabIndex = -1;
     row.focus({ preventScroll: true });
   });
-  show();
+  takeOver();
 }
 
-// A page that is loaded again searches for the same. Browsers refuse to change the address with every key.
+// A press on a bar filters the certificates by its week, and another one no longer does.
+function enhanceTimeline(picture) {
+  const week = document.querySelector('#week');
+  const bars = Array.from(picture.querySelectorAll('[data-week]'));
+  const press = bar => {
+    week.value = bar.dataset.week === week.value ? '' : bar.dataset.week;
+    week.dispatchEvent(new Event('input'));
+    if (week.value) document.querySelector('#certificates').scrollIntoView();
+  };
+  const mark = () => { for (const bar of bars) bar.setAttribute('aria-pressed', bar.dataset.week === week.value); };
+  picture.setAttribute('role', 'group');
+  for (const bar of bars) {
+    bar.setAttribute('role', 'button');
+    bar.setAttribute('tabindex', '0');
+    bar.addEventListener('click', () => press(bar));
+    bar.addEventListener('keydown', event => {
+      if (event.key !== 'Enter' && event.key !== ' ') return;
+      event.preventDefault();
+      press(bar);
+    });
+  }
+  for (const name of ['input', 'change']) week.addEventListener(name, mark);
+  mark();
+}
+
+function inAddress(field) {
+  return new URLSearchParams(location.hash.slice(1)).get(field.id) ?? '';
+}
+
+// A page that is loaded again, or a link that is shared, shows the same. Browsers refuse to change the address with
+// every key.
 let keeping;
 function keepWordsSoon() {
   clearTimeout(keeping);
   keeping = setTimeout(() => {
     const words = new URLSearchParams();
-    for (const field of document.querySelectorAll('.search input')) if (field.value) words.set(field.id, field.value);
+    for (const field of document.querySelectorAll('.search input, .search select')) if (field.value) words.set(field.id, field.value);
     const hash = String(words);
     history.replaceState(null, '', hash ? `#${hash}` : location.pathname + location.search);
   }, 300);
@@ -138,6 +203,7 @@ function tellAge() {
 
 document.addEventListener('DOMContentLoaded', () => {
   document.querySelectorAll('.untouched').forEach(enhance);
+  document.querySelectorAll('.timeline svg').forEach(enhanceTimeline);
   document.querySelector('#old button').addEventListener('click', () => location.reload());
   document.addEventListener('visibilitychange', tellAge);
   window.addEventListener('pageshow', tellAge);

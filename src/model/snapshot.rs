@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Failure, Listing, Reason, Scope, Target};
+use super::{Failure, Listing, Reason, Scope, Shard, Target};
 
 /// All targets, in the order of the inventory, and how the discovery of zones goes.
 #[derive(Debug, Clone, Default)]
@@ -11,6 +11,8 @@ pub struct Snapshot {
     pub targets: Vec<Arc<TargetState>>,
     /// One for each credential that zones are discovered with; none if the configuration lists all zones.
     pub discoveries: Arc<[DiscoveryState]>,
+    /// Whose targets these are.
+    pub shard: Shard,
 }
 
 /// How the discovery of zones goes with one credential.

@@ -102,7 +102,7 @@ impl<C: PartialEq> Targets<C> {
         let of = |plan: &Plan<C>| (plan.requests_per_5m, plan.clients.clone());
         if plan.targets == self.plan.targets && of(&plan) == of(&self.plan) {
             self.snapshots.send_modify(|snapshot| {
-                Arc::make_mut(snapshot).discoveries = Arc::clone(&plan.discoveries);
+                *snapshot = Arc::new(plan.snapshot(snapshot.targets.clone()));
             });
             self.plan = plan;
             return;
@@ -156,7 +156,7 @@ impl<C: PartialEq> Targets<C> {
         self.stretch(plan.requests_per_5m, &mut states, &mut planned);
         self.schedule.change(&planned, Instant::now());
         self.untried = states.iter().filter(|state| state.last_poll.is_none()).count();
-        self.snapshots.send_replace(Arc::new(Snapshot { targets: states, discoveries: Arc::clone(&plan.discoveries) }));
+        self.snapshots.send_replace(Arc::new(plan.snapshot(states)));
         self.plan = plan;
     }
 

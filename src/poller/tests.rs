@@ -91,7 +91,7 @@ impl Running {
 fn plan(zones: Vec<Arc<Target>>, secret: &'static str) -> Plan<&'static str> {
     let clients = [("default", secret), ("other", "the other secret"), ("renamed", secret)];
     let clients = clients.into_iter().map(|(name, secret)| (name.into(), Arc::new(secret))).collect();
-    Plan { targets: zones, clients, requests_per_5m: 600, discoveries: Arc::default() }
+    Plan { targets: zones, clients, requests_per_5m: 600, discoveries: Arc::default(), shard: Shard::WHOLE }
 }
 
 /// Polls for so long; `fetch` gets the job and how often the zone was polled before.

@@ -4,6 +4,7 @@
 //! looks and what it does in a browser is in `templates/`.
 
 mod notices;
+mod timeline;
 mod view;
 
 use std::{

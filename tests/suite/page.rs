@@ -577,6 +577,88 @@ async fn a_reloaded_page_keeps_the_search() {
     assert_quiet(&browser, &daemon).await;
 }
 
+/// The demo, with its kinds and owners.
+async fn demo() -> Option<(Browser, Daemon)> {
+    let browser = Browser::start().await?;
+    let daemon = Daemon::start("", &["demo", "--web.listen-address", "127.0.0.1:0"], &[]);
+    daemon.ready().await;
+    browser.resize(1280, 900, false).await;
+    browser.open(&daemon.url("/")).await;
+    Some((browser, daemon))
+}
+
+/// Chooses from a list, as a hand does.
+async fn choose(browser: &Browser, select: &str, value: &str) {
+    let body = format!(
+        "const field = document.querySelector('{select}'); field.value = '{value}'; field.dispatchEvent(new Event('input')); return field.value"
+    );
+    assert_eq!(browser.run(&body).await, value, "{select}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_by_kind_zone_and_owner_are_part_of_the_address() {
+    let Some((browser, daemon)) = demo().await else { return };
+    let first = "const row = document.querySelector('.certificates tbody tr:has([data-owner])');";
+    let of_row = |what: &str| format!("{first} return {what}");
+    let kind = browser.run(&of_row("row.querySelector('.kind').textContent")).await;
+    let zone = browser.run(&of_row("row.cells[3].firstChild.textContent.trim()")).await;
+    let owner = browser.run(&of_row("row.querySelector('[data-owner]').dataset.owner")).await;
+    for (select, value) in [("#kind", &kind), ("#zone", &zone), ("#owner", &owner)] {
+        choose(&browser, select, value.as_str().unwrap()).await;
+    }
+    let all_fit = format!(
+        "const rows = [...document.querySelectorAll('.certificates tbody tr')]; return rows.length > 0 && rows.every(row => row.querySelector('.kind').textContent === {kind} && row.cells[3].textContent.includes({zone}) && row.querySelector('[data-owner]').dataset.owner === {owner})"
+    );
+    assert_eq!(browser.run(&all_fit).await, true);
+    let shown = rows(&browser, "certificates").await;
+    let kept = "return ['kind', 'zone', 'owner'].every(name => new URLSearchParams(location.hash.slice(1)).has(name))";
+    support::until("the filters in the address", async || (browser.run(kept).await == true).then_some(())).await;
+
+    // Who opens the link sees the same.
+    let link = browser.run("return location.href").await;
+    browser.open("about:blank").await;
+    browser.open(link.as_str().unwrap()).await;
+    assert_eq!(rows(&browser, "certificates").await, shown);
+    // A value that no row has any more hides everything, and says so.
+    browser.open(&daemon.url("/#kind=gone")).await;
+    browser.run("location.reload()").await;
+    let status = "return document.readyState === 'complete' && document.querySelector('.certificates [role=status]').innerText.startsWith('0 of ')";
+    support::until("no row", async || (browser.run(status).await == true).then_some(())).await;
+    assert_eq!(browser.run("return document.querySelector('#kind').value").await, "gone");
+    choose(&browser, "#kind", "").await;
+    assert!(!rows(&browser, "certificates").await.is_empty());
+    // Listings have kinds, too.
+    choose(&browser, "#zones-kind", kind.as_str().unwrap()).await;
+    let kinds =
+        "return [...new Set([...document.querySelectorAll('.zones tbody .kind')].map(kind => kind.textContent))]";
+    assert_eq!(browser.run(kinds).await, json!([kind]));
+    assert_quiet(&browser, &daemon).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bar_of_the_timeline_filters_the_certificates_of_its_week() {
+    let Some((browser, daemon)) = demo().await else { return };
+    let bars = "return [...document.querySelectorAll('.timeline [role=button]')].map(bar => [bar.dataset.week, Number(bar.querySelector('text').textContent)])";
+    let bars = browser.run(bars).await;
+    assert!(bars.as_array().unwrap().len() > 3, "{bars}");
+    let count = "return document.querySelectorAll('.certificates tbody tr:not(.none)').length";
+    let whole = browser.run(count).await;
+    for bar in &bars.as_array().unwrap()[..3] {
+        let selector = format!(".timeline [data-week=\"{}\"]", bar[0].as_str().unwrap());
+        let press = |how: &str| format!("document.querySelector('{selector}').dispatchEvent({how})");
+        browser.run(&press("new MouseEvent('click')")).await;
+        assert_eq!(browser.run(count).await, bar[1]);
+        assert_eq!(browser.run("return document.querySelector('#week').value").await, bar[0]);
+        let pressed =
+            "return [...document.querySelectorAll('.timeline [aria-pressed=true]')].map(bar => bar.dataset.week)";
+        assert_eq!(browser.run(pressed).await, json!([bar[0]]));
+        // By the keyboard, and once more to see all again.
+        browser.run(&press("new KeyboardEvent('keydown', { key: 'Enter' })")).await;
+        assert_eq!(browser.run(count).await, whole);
+    }
+    assert_quiet(&browser, &daemon).await;
+}
+
 /// Everything that calls for somebody.
 fn troubled_world() -> World {
     let mut world = small_world();

@@ -1,10 +1,11 @@
-//! What the page says above its tables: how the discovery of zones goes, and what is listed less often than configured.
+//! What the page says above its tables: which shard it is of, how the discovery of zones goes, what is not on the plan,
+//! and what is listed less often than configured.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::view::{age, duration};
 use crate::{
-    model::{DiscoveryState, Snapshot, TargetState},
+    model::{DiscoveryState, Shard, Snapshot, TargetState},
     poller::in_words,
 };
 
@@ -18,7 +19,28 @@ impl Notice {
     /// Everything that there is to say at this Unix second.
     pub(super) fn all(snapshot: &Snapshot, now: i64) -> Vec<Self> {
         let discoveries = snapshot.discoveries.iter().map(|discovery| Self::of_discovery(discovery, now));
-        discoveries.chain(Self::of_intervals(&snapshot.targets)).collect()
+        let shard = Self::of_shard(snapshot.shard);
+        let targets = &snapshot.targets;
+        shard.into_iter().chain(discoveries).chain(Self::of_plans(targets)).chain(Self::of_intervals(targets)).collect()
+    }
+
+    /// Where others have the rest.
+    fn of_shard(Shard { ordinal, total }: Shard) -> Option<Self> {
+        let words = format!(
+            "This is shard {ordinal} of {total}, counted from 0: the others watch the other zones and accounts."
+        );
+        (total > 1).then_some(Self { words, class: "dim" })
+    }
+
+    /// Kinds that Cloudflare does not list for the plan of a zone or account.
+    fn of_plans(targets: &[Arc<TargetState>]) -> Option<Self> {
+        let mut counts = BTreeMap::<_, usize>::new();
+        for state in targets.iter().filter(|state| state.available == Some(false)) {
+            *counts.entry(state.target.kind).or_default() += 1;
+        }
+        let counts: Vec<_> = counts.iter().map(|(kind, count)| format!("{} ({count})", kind.label())).collect();
+        let words = format!("Not on the plan, and asked for once a day: {}.", counts.join(", "));
+        (!counts.is_empty()).then_some(Self { words, class: "dim" })
     }
 
     fn of_discovery(discovery: &DiscoveryState, now: i64) -> Self {

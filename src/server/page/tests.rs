@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 
-use super::{view::*, *};
+use super::{notices::Notice, view::*, *};
 use crate::{
     exposition::SeriesSettings,
     model::{
-        Certificate, Expiry, Failure, Field, Kind, Listing, Reason, SECONDS_PER_DAY, Snapshot, Status, Target,
+        Certificate, Expiry, Failure, Field, Kind, Listing, Reason, SECONDS_PER_DAY, Shard, Snapshot, Status, Target,
         TargetState, Texts, two_kinds,
     },
 };
@@ -326,9 +326,89 @@ fn kinds_of_one_zone_are_kept_apart() {
         (rows[0], "origin_ca", [">in 3 days<", ">10 hours ago, overdue<", ">failed 0 seconds ago: no<"]),
         (rows[1], "client", [">in 40 days<", ">0 seconds ago<", ">good<"]),
     ] {
-        assert!(row.starts_with(&format!("<tr><th scope=\"row\">a.example <small>{kind}</small></th>")), "{row}");
+        assert!(
+            row.starts_with(&format!("<tr><th scope=\"row\">a.example <small class=\"kind\">{kind}</small></th>")),
+            "{row}"
+        );
         assert_says(row, &says);
     }
-    assert_says(&page, &["<td class=\"text\">a.example <small>origin_ca</small><td>active<td class=\"id\">same"]);
+    assert_says(
+        &page,
+        &["<td class=\"text\">a.example <small class=\"kind\">origin_ca</small><td>active<td class=\"id\">same"],
+    );
     assert_eq!(figures(&page), ["0|", "bad 1|", "warn 1|", "2|", "2|", "bad 1|", "warn 1|"]);
+}
+
+/// What the timeline says: its sentence, and each bar's class, title and height.
+fn timeline(page: &str) -> (String, Vec<String>) {
+    let (_, from) = page.split_once("<section class=\"timeline\"").unwrap();
+    let (section, _) = from.split_once("</section>").unwrap();
+    let sentence = section.split_once("<p class=\"dim\">").unwrap().1.split_once("</p>").unwrap().0;
+    let bars = section.lines().filter_map(|line| line.strip_prefix("<g ")).map(|bar| {
+        let (attributes, _) = bar.split_once('>').unwrap();
+        let class = attributes.split_once("class=\"").map_or("", |(_, rest)| rest.trim_end_matches('"'));
+        let title = bar.split_once("<title>").unwrap().1.split_once("</title>").unwrap().0;
+        let height = bar.rsplit_once("height=\"").unwrap().1.split_once('"').unwrap().0;
+        format!("{class}|{title}|{height}")
+    });
+    (sentence.to_owned(), bars.collect())
+}
+
+#[test]
+fn the_timeline_counts_what_an_alert_can_be_about_week_by_week() {
+    let mut certificates = vec![
+        active("expired", -1),
+        certificate("revoked", "r", Status::Revoked, 3 * DAY),
+        certificate("pending", "p", Status::PendingRevocation, 3 * DAY),
+        active("forgotten", -100 * DAY),
+        active("this-second", 0),
+        active("end-of-the-first-week", 7 * DAY - 1),
+        active("second-week", 7 * DAY),
+        active("fifth-week", 28 * DAY),
+        active("sixth-week", 35 * DAY),
+        active("last-week", 182 * DAY - 1),
+        active("later", 182 * DAY),
+        // Superseded by one that expires later.
+        certificate("old", "renewed", Status::Active, 5 * DAY),
+        certificate("new", "renewed", Status::Active, 365 * DAY),
+    ];
+    certificates.extend((0..98).map(|n| active(&format!("many-{n}"), 50 * DAY)));
+    let page = page(vec![listed(&zone(1, "a.example"), 60, certificates)]);
+    let (sentence, bars) = timeline(&page);
+    assert_eq!(
+        sentence,
+        "104 certificates expire within 26 weeks, 2 later; 1 has expired. Those that are superseded, revoked or long expired are not counted."
+    );
+    assert_eq!(
+        bars,
+        [
+            "bad|2 in the week from 2026-11-24|4",
+            "warn|1 in the week from 2026-12-01|4",
+            "warn|1 in the week from 2026-12-22|4",
+            "|1 in the week from 2026-12-29|4",
+            "|98 in the week from 2027-01-12|90",
+            "|1 in the week from 2027-05-18|4",
+        ]
+    );
+    let weeks: Vec<_> = page.matches("<tr data-week=\"0\"").collect();
+    assert_eq!(weeks.len(), 2, "the rows that the first bar counts");
+    assert!(!self::page(vec![zone(1, "a.example")]).contains("26 weeks"), "nothing is known");
+}
+
+#[test]
+fn the_shard_and_kinds_that_are_not_on_the_plan_are_mentioned() {
+    let (good, missing) = (zone(1, "a.example"), zone(2, "b.example"));
+    let missing = missing.not_available(NOW, Duration::from_secs(1));
+    let mut snapshot = Snapshot { targets: vec![Arc::new(good)], ..Snapshot::default() };
+    assert_eq!(Notice::all(&snapshot, NOW).len(), 0);
+    snapshot.shard = Shard { ordinal: 1, total: 3 };
+    snapshot.targets.push(Arc::new(missing));
+    let said: Vec<_> = Notice::all(&snapshot, NOW).into_iter().map(|notice| notice.words).collect();
+    assert_eq!(
+        said,
+        [
+            "This is shard 1 of 3, counted from 0: the others watch the other zones and accounts.",
+            "Not on the plan, and asked for once a day: client (1).",
+        ]
+    );
 }

@@ -8,7 +8,10 @@ use std::{
 use askama::Template;
 use chrono::DateTime;
 
-use super::notices::Notice;
+use super::{
+    notices::Notice,
+    timeline::{self, Timeline},
+};
 use crate::{
     exposition::Exposition,
     model::{
@@ -53,6 +56,8 @@ pub(super) struct PageView<'a> {
     missing: Option<String>,
     metrics_link: &'a str,
     figures: [Figure; 7],
+    /// `None` while nothing is known.
+    timeline: Option<Timeline>,
     statuses: [&'static str; 4],
     zones: Vec<ZoneRow<'a>>,
     totals: Vec<Cell>,
@@ -76,7 +81,6 @@ impl<'a> PageView<'a> {
         let is_unlisted = |state: &&Arc<TargetState>| state.listing.is_none() && state.available != Some(false);
         let unlisted = states.iter().filter(is_unlisted).count();
         let is_known = unlisted < states.len() || states.is_empty() && exposition.snapshot().undiscovered() == 0;
-
         let names = NameQualifiers::new(states);
 
         let mut expiring = ExpiryCounts::default();
@@ -95,14 +99,10 @@ impl<'a> PageView<'a> {
         let totals = Class::ALL.map(|class| listings().map(|(listing, _)| listing.count_of(class)).sum());
         let usable = totals.iter().sum::<u64>() - totals[Class::Retired as usize];
         let (nearest, with_series) = nearest(exposition.certificates(), now);
-        let number = |count| if is_known { Some(count) } else { None };
+        let number = |count| is_known.then_some(count);
         let of_certificates = |what, count: &ExpiryCount, class| Figure {
             class: if is_known && count.alarms() { class } else { "" },
             ..Figure { note: note(count), ..Figure::new(what, number(count.all)) }
-        };
-        let of_zones = |what, count: usize, class| Figure {
-            class: if count > 0 { class } else { "" },
-            ..Figure::new(what, Some(count as u64))
         };
         Self {
             style: STYLE,
@@ -119,10 +119,11 @@ impl<'a> PageView<'a> {
                 of_certificates("Expire within 7 days", &expiring.soon, "bad"),
                 of_certificates("Expire within 30 days", &expiring.near, "warn"),
                 Figure::new("Usable certificates", number(usable)),
-                of_zones(names.figures()[0], states.len(), ""),
-                of_zones(names.figures()[1], failed, "bad"),
-                of_zones(names.figures()[2], overdue, "warn"),
+                Figure::of_zones(names.figures()[0], states.len(), ""),
+                Figure::of_zones(names.figures()[1], failed, "bad"),
+                Figure::of_zones(names.figures()[2], overdue, "warn"),
             ],
+            timeline: is_known.then(|| Timeline::new(states, settings, now)),
             statuses: Class::ALL.map(Class::label),
             zones,
             totals: counts(is_known.then_some((totals, expiring.expired.all, ""))),
@@ -235,6 +236,10 @@ struct Figure {
 impl Figure {
     const fn new(what: &'static str, count: Option<u64>) -> Self {
         Self { what, count, class: "", note: String::new() }
+    }
+
+    fn of_zones(what: &'static str, count: usize, class: &'static str) -> Self {
+        Self { class: if count > 0 { class } else { "" }, ..Self::new(what, Some(count as u64)) }
     }
 }
 
@@ -384,8 +389,11 @@ struct ExpiryRow<'a> {
     name: &'a str,
     superseded: bool,
     zone: &'a str,
-    /// The owner's own labels, in words.
+    /// The week of the timeline that counts it.
+    week: Option<i64>,
+    /// The owner's own labels, in words, and the one that is called `owner`.
     labels: String,
+    owner: String,
     /// Where there are several.
     kind: Option<&'static str>,
     /// Where the zone's name alone does not tell.
@@ -405,14 +413,18 @@ impl<'a> ExpiryRow<'a> {
     ) -> Self {
         let listing = zone.listing.as_ref().map(|(listing, _)| listing);
         let suppression = listing.and_then(|listing| listing.suppression(certificate, settings, now));
+        let labels = settings.labels.of_target(&zone.target, &zone.name);
+        let mut owners = labels.of(certificate.common_name()).filter(|(name, _)| *name == "owner");
         Self {
+            week: timeline::week(expiry, now).filter(|_| suppression.is_none()),
             left: until(expiry, now),
             class: if suppression.is_some() { "" } else { urgency(expiry, now) },
             date: date(expiry, "%Y-%m-%d %H:%M"),
             name: certificate.common_name(),
             superseded: listing.is_some_and(|listing| listing.is_superseded(certificate)),
             zone: &zone.name,
-            labels: settings.labels.of_target(&zone.target, &zone.name).in_words(certificate.common_name()),
+            owner: owners.next().map_or_else(String::new, |(_, owner)| owner.to_owned()),
+            labels: labels.in_words(certificate.common_name()),
             kind: names.kind(zone),
             zone_id: names.id(zone),
             status: certificate.status.label().replace('_', " "),
