@@ -97,10 +97,8 @@ pub(crate) fn tests_everything() -> bool {
 /// Whether the rules are to be tested over hours and years: promtool takes more time for it than anything else takes,
 /// and the program has no part in it.
 pub(crate) fn tests_rules() -> bool {
-    if !tests_everything() {
-        println!("NOT TESTED: `just rules` and tests/run test the rules.");
-    }
-    tests_everything() && is_there("promtool", "prometheus", has_program("promtool"))
+    is_there_or(tests_everything(), "rules over hours and years: `just rules` and tests/run do")
+        && is_there("promtool", "prometheus", has_program("promtool"))
 }
 
 /// Waits for something, or fails with the name of what never came.
