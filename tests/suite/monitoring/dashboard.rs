@@ -93,6 +93,31 @@ fn the_dashboard_follows_every_rule() {
 }
 
 #[test]
+fn the_variables_choose_in_every_panel_about_certificates() {
+    let dashboard = super::dashboard();
+    let choices = [("kind", "$kind"), ("account", "$account|"), ("zone", "$zone"), ("owner", "$owner")];
+    for (name, _) in choices {
+        let variable = variables(&dashboard).find(|variable| variable["name"] == name).unwrap();
+        // It matches series without the label, too.
+        assert!(variable["multi"] == true && variable["includeAll"] == true && variable["allValue"] == ".*", "{name}");
+    }
+    let mut found = 0;
+    for panel in panels(&dashboard) {
+        for selector in targets(panel).flat_map(|target| named(text(target, "expr")).selectors) {
+            if selector.metric.starts_with("cloudflare_certificate") {
+                found += 1;
+                for (label, value) in choices {
+                    let wanted = (label.to_owned(), "=~".to_owned(), value.to_owned());
+                    let place = (text(panel, "title"), &selector.metric);
+                    assert!(selector.matchers.contains(&wanted), "{place:?} does not use {value}");
+                }
+            }
+        }
+    }
+    assert!(found > 20, "{found}");
+}
+
+#[test]
 fn every_broken_dashboard_rule_is_noticed() {
     let rows = [
         ("uneditable-dashboard", "/editable", Value::from(true)),

@@ -18,5 +18,5 @@ export const noPanel: ShownPanel = { ...panel, type: 'graf' };
 export const noOption: ShownPanel = { ...panel, type: 'stat', options: { graphMod: 'none' } };
 // @ts-expect-error A stat has no such mode.
 export const noMode: ShownPanel = { ...panel, type: 'stat', options: { graphMode: 'bars' } };
-// @ts-expect-error A histogram has no such field.
-export const noField: ShownPanel = { type: 'histogram', targets: [], fieldConfig: { defaults: { custom: { fillOpacty: 1 } }, overrides: [] } };
+// @ts-expect-error A bar chart has no such field.
+export const noField: ShownPanel = { type: 'barchart', targets: [], fieldConfig: { defaults: { custom: { fillOpacty: 1 } }, overrides: [] } };

@@ -1,8 +1,8 @@
 // What the shipped dashboard is made of, from Grafana's published types.
 
 import type { Dashboard, DataSourceRef, FieldConfig, Panel, RowPanel, TableCellOptions, ThresholdsConfig, ValueMapping } from '@grafana/schema';
+import type * as barChart from '@grafana/schema/dist/esm/raw/composable/barchart/panelcfg/x/BarChartPanelCfg_types.gen';
 import type * as barGauge from '@grafana/schema/dist/esm/raw/composable/bargauge/panelcfg/x/BarGaugePanelCfg_types.gen';
-import type * as histogram from '@grafana/schema/dist/esm/raw/composable/histogram/panelcfg/x/HistogramPanelCfg_types.gen';
 import type * as stat from '@grafana/schema/dist/esm/raw/composable/stat/panelcfg/x/StatPanelCfg_types.gen';
 import type * as table from '@grafana/schema/dist/esm/raw/composable/table/panelcfg/x/TablePanelCfg_types.gen';
 import type * as timeSeries from '@grafana/schema/dist/esm/raw/composable/timeseries/panelcfg/x/TimeSeriesPanelCfg_types.gen';
@@ -55,7 +55,7 @@ export type ShownPanel =
   | Shown<'stat', stat.Options, never>
   | Shown<'table', table.Options, table.FieldConfig>
   | Shown<'timeseries', timeSeries.Options, timeSeries.FieldConfig>
-  | Shown<'histogram', histogram.Options, histogram.FieldConfig>
+  | Shown<'barchart', barChart.Options, barChart.FieldConfig>
   | Shown<'bargauge', barGauge.Options, never>;
 
 export type Shipped = Omit<Json<Dashboard>, 'panels'> & { panels: Array<ShownPanel | Json<RowPanel>> };

@@ -38,6 +38,16 @@ pub(crate) fn named(expression: &str) -> Named {
     let (mut named, mut functions, mut function) = (Named::default(), Vec::new(), String::new());
     while let Some(token) = tokens.next() {
         match token {
+            // Metrics that are chosen by their names.
+            Token::Sign('{') => {
+                let inside = tokens.by_ref().take_while(|token| *token != Token::Sign('}')).collect();
+                let mut matchers = pairs(inside);
+                let at = matchers.iter().position(|(label, _, _)| label == "__name__").unwrap();
+                for metric in matchers.remove(at).2.split('|').map(str::to_owned) {
+                    let matchers = matchers.clone();
+                    named.selectors.push(Selector { metric, matchers, function: String::new(), range: String::new() });
+                }
+            }
             Token::Sign('(') => functions.push(std::mem::take(&mut function)),
             Token::Sign(')') => assert!(functions.pop().is_some(), "a bracket too many: {expression}"),
             Token::Word(word) if BEFORE_LABELS.contains(&word.as_str()) => {
@@ -76,7 +86,12 @@ fn is_aggregation(word: &str) -> bool {
 }
 
 fn matchers(tokens: &mut Peekable<IntoIter<Token>>) -> Vec<(String, String, String)> {
-    let mut inside = between(tokens, '{', '}').unwrap_or_default().into_iter().peekable();
+    pairs(between(tokens, '{', '}').unwrap_or_default())
+}
+
+/// Label, operator and value of each matcher.
+fn pairs(inside: Vec<Token>) -> Vec<(String, String, String)> {
+    let mut inside = inside.into_iter().peekable();
     let mut matchers = Vec::new();
     while let Some(token) = inside.next() {
         let Token::Word(label) = token else { continue };
