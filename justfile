@@ -30,6 +30,10 @@ rules:
     promtool test rules monitoring/alerts_test.yml
     CLOUDFLARE_CERT_EXPORTER_TEST_ALL=1 cargo test --locked --test suite -- monitoring::gaps monitoring::year
 
+# The year of certificates at every hour, which takes promtool a long time; `just rules` looks twice a day
+year:
+    CLOUDFLARE_CERT_EXPORTER_TEST_ALL=1 CLOUDFLARE_CERT_EXPORTER_TEST_YEAR=hourly cargo test --locked --test suite -- --nocapture monitoring::year
+
 # Put the style right
 fmt:
     cargo fmt
