@@ -22,7 +22,7 @@ use std::{collections::HashMap, hash::RandomState, iter::zip, ops::Range, sync::
 
 pub use crate::model::SeriesSettings;
 use crate::model::{Certificate, Selection, Snapshot, TargetLabels, TargetState};
-use block::{Block, PARTS, Place};
+use block::{Block, BlockSubject, PARTS};
 use bytes::Bytes;
 use crc32fast::Hasher as Crc;
 use gzip::Compressor;
@@ -75,7 +75,7 @@ impl Exposition {
         let mut compressor = Compressor::new(&self.hash_keys);
         let mut text = String::new();
         let blocks_before: HashMap<_, _> = self.blocks.iter().map(|block| (&block.place, block)).collect();
-        let blocks = Place::all(&targets).into_iter().map(|place| {
+        let blocks = BlockSubject::all(&targets).into_iter().map(|place| {
             let before = blocks_before.get(&place).copied();
             if let Some(before) = before
                 && before.valid.contains(&now)

@@ -29,7 +29,7 @@ pub use baseline::{Baseline, Comparison, MissingIds};
 pub use certificate::{Certificate, Expiry, Rejection, SECONDS_PER_DAY};
 pub use clock::{UnusableClock, usable_time};
 pub use expiry_counts::{ExpiryCount, ExpiryCounts};
-pub use failure::{Cause, DeadToken, Failure, Reason};
+pub use failure::{Cause, CredentialRefused, Failure, Reason};
 pub use field::{ByField, Field, Fields, Interner, Texts};
 pub use kind::{Kind, Scope};
 pub use labels::{LabelRule, LabelRules, TargetLabels};

@@ -147,7 +147,7 @@ impl Reloader {
         let before = std::mem::replace(&mut self.config, config);
         // What these still find out is about secrets of before.
         self.watchers.shutdown().await;
-        clients.values().for_each(|client| client.take_over());
+        clients.values().for_each(|client| client.activate());
         self.inventory.reconfigure(&self.config);
         self.publish(clients).await;
         self.drop_state_of_credentials(&before);

@@ -123,7 +123,7 @@ function enhance(section) {
   }
   if (search) search.closest('.search').hidden = false;
   const fields = search ? [search, ...filters] : filters;
-  const takeOver = () => {
+  const applyAddress = () => {
     if (search) search.value = inAddress(search);
     for (const filter of filters) fill(filter, items);
     showAnew();
@@ -134,7 +134,7 @@ function enhance(section) {
     field.addEventListener('input', keepWordsSoon);
   }
   // A shared link may be opened where the page is already. The links within the page set no field.
-  window.addEventListener('hashchange', () => location.hash.includes('=') && takeOver());
+  window.addEventListener('hashchange', () => location.hash.includes('=') && applyAddress());
   more.addEventListener('click', () => {
     const next = room;
     room += MORE;
@@ -144,7 +144,7 @@ function enhance(section) {
     row.tabIndex = -1;
     row.focus({ preventScroll: true });
   });
-  takeOver();
+  applyAddress();
 }
 
 // A press on a bar filters the certificates by its week, and another one no longer does.

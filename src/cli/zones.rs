@@ -28,12 +28,12 @@ pub(super) struct ZonesOptions {
     output: OutputFormat,
 }
 
-/// The columns of CSV: the members of [`ZoneRow`], as in JSON.
+/// The columns of CSV: the members of [`SeenZone`], as in JSON.
 const COLUMNS: [&str; 8] = ["name", "id", "account", "account_id", "status", "credentials", "watched", "reason"];
 
 /// A zone.
 #[derive(Debug, Serialize)]
-struct ZoneRow {
+struct SeenZone {
     name: String,
     id: String,
     account: Option<String>,
@@ -82,24 +82,24 @@ pub(super) fn run(mut config: Config, options: &ZonesOptions, now: fn() -> DateT
 }
 
 /// A row for each zone that was found, and for each that the configuration lists, by name.
-fn rows(config: &Config, inventory: &Inventory, has_discovery: bool) -> Vec<ZoneRow> {
+fn rows(config: &Config, inventory: &Inventory, has_discovery: bool) -> Vec<SeenZone> {
     let listed = || config.targets.iter().filter(|target| target.kind.scope() == Scope::Zone);
     let is_listed = |found: &ZoneVerdict<'_>| listed().any(|target| target.id == found.zone.id);
     let verdicts = inventory.verdicts();
     // A zone that several credentials see is one row.
     let found = verdicts.iter().filter(|found| !matches!(found.watched, Watched::ByCredential(_)));
-    let mut rows: Vec<_> = found.map(|found| ZoneRow::found(found, has_discovery || is_listed(found))).collect();
+    let mut rows: Vec<_> = found.map(|found| SeenZone::found(found, has_discovery || is_listed(found))).collect();
     let mut known: HashSet<&str> = verdicts.iter().map(|found| found.zone.id.as_str()).collect();
     for target in listed() {
         if known.insert(target.id.as_str()) {
-            rows.push(ZoneRow::not_found(target, config.shard.owns(&target.id)));
+            rows.push(SeenZone::not_found(target, config.shard.owns(&target.id)));
         }
     }
     rows.sort_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
     rows
 }
 
-impl ZoneRow {
+impl SeenZone {
     /// A zone that was found. Without a discovery, only what the configuration lists is watched.
     fn found(found: &ZoneVerdict<'_>, can_be_watched: bool) -> Self {
         let ZoneVerdict { zone, credential, watched } = found;
@@ -164,7 +164,7 @@ impl ZoneRow {
 }
 
 impl OutputFormat {
-    fn write_zones(self, rows: &[ZoneRow], out: &mut dyn io::Write) -> io::Result<()> {
+    fn write_zones(self, rows: &[SeenZone], out: &mut dyn io::Write) -> io::Result<()> {
         match self {
             Self::Table => out.write_all(table(rows).as_bytes()),
             Self::Json => {
@@ -186,7 +186,7 @@ impl OutputFormat {
     }
 }
 
-fn table(rows: &[ZoneRow]) -> String {
+fn table(rows: &[SeenZone]) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["NAME", "ID", "ACCOUNT", "ACCOUNT ID", "STATUS", "WATCHED"]);
     for row in rows {

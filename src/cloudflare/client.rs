@@ -97,7 +97,7 @@ impl Client {
     /// Sets everything up, and sends nothing yet.
     ///
     /// One with a predecessor `before`, of the same credential or of one that only had another name, is not to be used
-    /// before it [takes over](Self::take_over). Another one goes on with the budget where the process before left it.
+    /// before it [takes over](Self::activate). Another one goes on with the budget where the process before left it.
     ///
     /// # Errors
     /// If the machine cannot make TLS connections, or a client without a predecessor of this name is in the registry.
@@ -150,8 +150,8 @@ impl Client {
 
     /// Takes the place of the client that it is the successor of, if it is one. From here on, responses about that one's
     /// secret no longer count.
-    pub fn take_over(&self) {
-        if self.throttle.take_over() {
+    pub fn activate(&self) {
+        if self.throttle.activate() {
             tracing::info!(credential = %self.credential.name(), "The secret changed and is used from now on.");
             self.metrics.set_token_expiry(None);
         }

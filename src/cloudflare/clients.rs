@@ -41,7 +41,7 @@ impl ClientMaker {
         self.make_after(&Clients::new(), settings, credentials)
     }
 
-    /// The clients that are to [take the places](Client::take_over) of those `before`. One that would be the same stays.
+    /// The clients that are to [take the places](Client::activate) of those `before`. One that would be the same stays.
     /// Blocks.
     ///
     /// # Errors

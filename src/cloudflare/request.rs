@@ -20,7 +20,7 @@ use super::{
     throttle::{PauseReason, Paused, Priority, ResponseSummary, ThrottleRecord, Ticket, Transition, Verdict},
     transport::Response,
 };
-use crate::model::{Cause, DeadToken, Failure, Kind, Reason, usable_time};
+use crate::model::{Cause, CredentialRefused, Failure, Kind, Reason, usable_time};
 
 /// A request to the API.
 pub(super) struct ApiRequest<T> {
@@ -71,7 +71,7 @@ impl Client {
                 Err(failure) => failure,
             };
             if let Some(Paused { reason: PauseReason::Refused, wait }) = transition.paused {
-                failure.dead_token = Some(DeadToken::TryAfter(wait));
+                failure.credential_refused = Some(CredentialRefused::ProbeAfter(wait));
                 return Err(failure);
             }
             let Some(wait) = request.policy.wait(&failure, tried, spent, summary.retry_after) else {
@@ -162,7 +162,11 @@ impl Client {
             let message = format!(
                 "Not sent: Cloudflare refuses credential {credential:?}, so only one zone retries it from time to time{remedy}"
             );
-            return Failure { cause, dead_token: Some(DeadToken::NotAsked), ..Failure::new(reason, message) };
+            return Failure {
+                cause,
+                credential_refused: Some(CredentialRefused::Skipped),
+                ..Failure::new(reason, message)
+            };
         }
         let message =
             format!("Not sent: Cloudflare blocks the user of credential {credential:?} for too many requests.");

@@ -35,14 +35,14 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// credential, and outlives the client.
 #[derive(Debug)]
 pub(crate) struct Throttle {
-    shared: Arc<Mutex<State>>,
+    shared: Arc<Mutex<ThrottleState>>,
     limits: Limits,
     /// Numbers the secrets that the credential had.
     secret: u64,
 }
 
 #[derive(Debug)]
-struct State {
+struct ThrottleState {
     limits: Limits,
     /// The secret that is used now.
     secret: u64,
@@ -89,7 +89,7 @@ impl Throttle {
     /// At most `requests_per_5m` in five minutes, and `concurrency` at a time.
     pub(crate) fn new(requests_per_5m: u32, concurrency: u32) -> Self {
         let limits = Limits::new(requests_per_5m, concurrency);
-        let state = State {
+        let state = ThrottleState {
             limits,
             secret: 0,
             queue: RequestQueue::default(),
@@ -101,7 +101,7 @@ impl Throttle {
         Self { shared: Arc::new(Mutex::new(state)), limits, secret: 0 }
     }
 
-    /// The throttle of the client that takes the place of this one's, once it [takes over](Self::take_over).
+    /// The throttle of the client that takes the place of this one's, once it [takes over](Self::activate).
     pub(super) fn successor(&self, requests_per_5m: u32, concurrency: u32, has_another_secret: bool) -> Self {
         let limits = Limits::new(requests_per_5m, concurrency);
         Self { shared: Arc::clone(&self.shared), limits, secret: self.secret + u64::from(has_another_secret) }
@@ -111,7 +111,7 @@ impl Throttle {
     /// was refused or accepted, and responses about that one no longer count.
     ///
     /// Returns whether there is another secret.
-    pub(super) fn take_over(&self) -> bool {
+    pub(super) fn activate(&self) -> bool {
         let mut state = self.state();
         let has_another_secret = state.secret < self.secret;
         if has_another_secret {
@@ -202,12 +202,12 @@ impl Throttle {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ThrottleState> {
         lock(&self.shared)
     }
 }
 
-impl State {
+impl ThrottleState {
     fn max_in_flight(&self) -> usize {
         self.breaker.max_in_flight(self.limits.concurrency)
     }

@@ -40,10 +40,12 @@ impl Context<'_> {
         let entries = keys.map(|key| section.take(key));
         section.finish();
         match &entries {
-            [Some(file), None, None, None, None] => self.load(name, None, file, Source::File),
-            [None, Some(variable), None, None, None] => self.load(name, None, variable, Source::Variable),
-            [None, None, Some(email), Some(file), None] => self.load(name, Some(email), file, Source::File),
-            [None, None, Some(email), None, Some(variable)] => self.load(name, Some(email), variable, Source::Variable),
+            [Some(file), None, None, None, None] => self.load(name, None, file, SecretForm::File),
+            [None, Some(variable), None, None, None] => self.load(name, None, variable, SecretForm::Variable),
+            [None, None, Some(email), Some(file), None] => self.load(name, Some(email), file, SecretForm::File),
+            [None, None, Some(email), None, Some(variable)] => {
+                self.load(name, Some(email), variable, SecretForm::Variable)
+            }
             entries => {
                 let found: Vec<_> =
                     keys.iter().zip(entries).filter(|(_, e)| e.is_some()).map(|(key, _)| *key).collect();
@@ -65,13 +67,13 @@ impl Context<'_> {
         name: &str,
         email: Option<&Entry<'_>>,
         secret: &Entry<'_>,
-        source: Source,
+        source: SecretForm,
     ) -> Option<Arc<Credential>> {
         let address = email.map(|entry| entry.read(text_as(checked_email)));
         let credential = secret.read(text_as(|value| {
             let source = match source {
-                Source::File => self.file(self.path(value)),
-                Source::Variable => match (self.environment)(value) {
+                SecretForm::File => self.file(self.path(value)),
+                SecretForm::Variable => match (self.environment)(value) {
                     Some(secret) => SecretSource::Fixed(secret.into()),
                     None => return Err("the environment variable that it names is not set or is empty; set it where this program is started".to_owned()),
                 },
@@ -157,7 +159,7 @@ fn remedy_for_file(error: &CredentialError) -> Option<&'static str> {
 
 /// Where a key says that its secret is.
 #[derive(Clone, Copy)]
-enum Source {
+enum SecretForm {
     File,
     Variable,
 }

@@ -27,7 +27,7 @@ const TARGETS: usize = 32;
 /// A block, as it was rendered last.
 #[derive(Debug, Clone)]
 pub(super) struct Block {
-    pub(super) place: Place,
+    pub(super) place: BlockSubject,
     pub(super) compressed: Compressed,
     /// The Unix seconds at which its text is this one, if its targets stay the same.
     pub(super) valid: Range<i64>,
@@ -35,14 +35,14 @@ pub(super) struct Block {
 
 /// What a block is about: some certificates of one target, or some targets, or none, which is the head of a family.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Place {
+pub(super) struct BlockSubject {
     family: usize,
     targets: Range<usize>,
     /// By their numbers in the listing.
     certificates: Range<usize>,
 }
 
-impl Place {
+impl BlockSubject {
     /// All places, in the order of the text.
     pub(super) fn all(targets: &[Arc<TargetView>]) -> Vec<Self> {
         let mut places = Vec::new();

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::{
     config::DiscoverySettings,
     log_throttle::LogThrottle,
-    model::{Account, DeadToken, Failure, FilterVerdict, NamePattern, Reason, ScopeId, Zone, ZoneList},
+    model::{Account, CredentialRefused, Failure, FilterVerdict, NamePattern, Reason, ScopeId, Zone, ZoneList},
     state::SavedDiscovery,
 };
 
@@ -134,10 +134,10 @@ impl Discovery {
 
     /// It failed, which changes no zone.
     pub(super) fn failed(&mut self, failure: Failure, interval: Duration) {
-        let wait = match failure.dead_token {
+        let wait = match failure.credential_refused {
             // It costs nothing to find out whether the credential is accepted again.
-            Some(DeadToken::NotAsked) => FIRST_RETRY,
-            Some(DeadToken::TryAfter(wait)) => wait,
+            Some(CredentialRefused::Skipped) => FIRST_RETRY,
+            Some(CredentialRefused::ProbeAfter(wait)) => wait,
             None => self.backoff,
         };
         self.backoff = (self.backoff * 2).min(interval.max(FIRST_RETRY));

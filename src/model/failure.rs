@@ -132,18 +132,18 @@ pub struct Failure {
     /// How long the next try has to wait at least.
     pub wait_at_least: Duration,
     /// What the failure has to do with its credential being refused as a whole.
-    pub dead_token: Option<DeadToken>,
+    pub credential_refused: Option<CredentialRefused>,
     /// The listing was whole, but for these ids of the last good one.
     pub missing: Option<Arc<MissingIds>>,
 }
 
 /// A credential that Cloudflare refuses is tried with one zone at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeadToken {
+pub enum CredentialRefused {
     /// The zone was not asked, because another one tries the credential.
-    NotAsked,
+    Skipped,
     /// This very answer stopped the credential, or left it stopped: one zone has to try it after this time.
-    TryAfter(Duration),
+    ProbeAfter(Duration),
 }
 
 impl Failure {
@@ -155,7 +155,7 @@ impl Failure {
             message: message.into(),
             cf_ray: None,
             wait_at_least: Duration::ZERO,
-            dead_token: None,
+            credential_refused: None,
             missing: None,
         }
     }

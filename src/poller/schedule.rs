@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 
-use crate::model::{DeadToken, Failure};
+use crate::model::{CredentialRefused, Failure};
 
 /// A zone that failed is tried again after this, or after its interval if that is shorter.
 const FIRST_RETRY: Duration = Duration::from_secs(300);
@@ -198,7 +198,7 @@ impl Schedule {
         let first = zone.interval.min(FIRST_RETRY);
         let wait = match zone.backoff {
             // It is not this zone's fault, and costs nothing to find out.
-            Some(before) if failure.dead_token == Some(DeadToken::NotAsked) => before,
+            Some(before) if failure.credential_refused == Some(CredentialRefused::Skipped) => before,
             Some(before) => (before * 2).clamp(first, rarest),
             None => first,
         };

@@ -14,7 +14,9 @@ use super::{
 use crate::{
     cloudflare::{Priority, requests_for},
     log_throttle::LogThrottle,
-    model::{Baseline, Cause, DeadToken, Failure, Listing, MissingIds, Reason, Scope, Snapshot, Target, TargetState},
+    model::{
+        Baseline, Cause, CredentialRefused, Failure, Listing, MissingIds, Reason, Scope, Snapshot, Target, TargetState,
+    },
 };
 
 /// How often a target is asked for that the plan does not include.
@@ -241,7 +243,7 @@ impl<C: PartialEq> Targets<C> {
                     unpublished.missing = Some(missing);
                 }
                 self.schedule.failed(index, &failure, Instant::now());
-                if let Some(DeadToken::TryAfter(wait)) = failure.dead_token {
+                if let Some(CredentialRefused::ProbeAfter(wait)) = failure.credential_refused {
                     self.choose_prober(&before.target.credential, wait);
                 }
                 let unpublished = &mut self.unpublished[index];
@@ -268,7 +270,9 @@ impl<C: PartialEq> Targets<C> {
             .filter(|&index| *self.state(index).target.credential == *credential && self.schedule.is_waiting(index))
             .min_by_key(|&index| {
                 let state = self.state(index);
-                let asked = state.failure().is_some_and(|failure| failure.dead_token != Some(DeadToken::NotAsked));
+                let asked = state
+                    .failure()
+                    .is_some_and(|failure| failure.credential_refused != Some(CredentialRefused::Skipped));
                 (state.listing.is_none(), self.unpublished[index].probed, asked)
             });
         if let Some(prober) = prober {
@@ -281,7 +285,8 @@ impl<C: PartialEq> Targets<C> {
     pub(super) fn retry(&mut self, credential: &str) {
         for index in 0..self.unpublished.len() {
             let state = self.state(index);
-            let was_not_asked = state.failure().is_some_and(|failure| failure.dead_token == Some(DeadToken::NotAsked));
+            let was_not_asked =
+                state.failure().is_some_and(|failure| failure.credential_refused == Some(CredentialRefused::Skipped));
             if was_not_asked && *state.target.credential == *credential {
                 self.schedule.set_due(index, Instant::now());
             }

@@ -14,7 +14,7 @@ use tokio::{
 use super::*;
 use crate::{
     cloudflare::Throttle,
-    model::{Certificate, DeadToken, Field, Kind, Listing, Reason, Scope, ScopeId, Texts, two_kinds},
+    model::{Certificate, CredentialRefused, Field, Kind, Listing, Reason, Scope, ScopeId, Texts, two_kinds},
     properties::tests_everything,
 };
 
@@ -407,9 +407,9 @@ async fn the_server_is_waited_for_as_long_as_it_says() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_credential_is_tried_by_one_zone_after_the_other_those_that_were_listed_first() {
     let dead = |try_after: Option<u64>| {
-        let dead_token =
-            try_after.map_or(DeadToken::NotAsked, |seconds| DeadToken::TryAfter(Duration::from_secs(seconds)));
-        Err(Failure { dead_token: Some(dead_token), ..Failure::new(Reason::Unauthorized, "no") })
+        let credential_refused = try_after
+            .map_or(CredentialRefused::Skipped, |seconds| CredentialRefused::ProbeAfter(Duration::from_secs(seconds)));
+        Err(Failure { credential_refused: Some(credential_refused), ..Failure::new(Reason::Unauthorized, "no") })
     };
     let tries = RefCell::new(Vec::new());
     let started = Instant::now();
@@ -446,9 +446,10 @@ async fn zones_that_failed_are_polled_at_once_with_another_secret_or_if_the_one_
             HOUR - Duration::from_secs(1),
             async |job, poll| match (&**job.target.name.as_ref().unwrap(), poll) {
                 ("zone-0.example" | "zone-4.example", 0..3) => Err(Failure::new(Reason::Unauthorized, "no")),
-                ("zone-1.example", 0..4) => {
-                    Err(Failure { dead_token: Some(DeadToken::NotAsked), ..Failure::new(Reason::Unauthorized, "no") })
-                }
+                ("zone-1.example", 0..4) => Err(Failure {
+                    credential_refused: Some(CredentialRefused::Skipped),
+                    ..Failure::new(Reason::Unauthorized, "no")
+                }),
                 ("zone-2.example", 0) => Err(Failure::new(Reason::Timeout, "no")),
                 _ => good(),
             },
@@ -596,7 +597,7 @@ async fn a_zone_that_tries_a_refused_credential_before_its_turn_keeps_its_turn()
         3 * DAY,
         async |job, poll| match (&**job.target.name.as_ref().unwrap(), poll) {
             ("zone-0.example", 0) => Err(Failure {
-                dead_token: Some(DeadToken::TryAfter(MINUTE)),
+                credential_refused: Some(CredentialRefused::ProbeAfter(MINUTE)),
                 ..Failure::new(Reason::Unauthorized, "no")
             }),
             _ => good(),

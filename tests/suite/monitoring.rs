@@ -54,7 +54,13 @@ fn promtool_agrees(tests: &Value) {
     let file = directory.path().join("tests.yml");
     // JSON is YAML, too.
     fs::write(&file, tests.to_string()).unwrap();
-    let output = Command::new("promtool").args(["test", "rules"]).arg(file).output().unwrap();
+    let test = || Command::new("promtool").args(["test", "rules"]).arg(&file).output().unwrap();
+    let mut output = test();
+    // Over months of samples, promtool was seen to lose one, in one of seven runs.
+    // What is really untrue is so a second time.
+    if !output.status.success() {
+        output = test();
+    }
     let said = [output.stdout, output.stderr].concat();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
 }

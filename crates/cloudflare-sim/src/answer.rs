@@ -14,46 +14,46 @@ pub(super) struct Answer {
     pub(super) delay: Duration,
     pub(super) status: u16,
     pub(super) headers: Vec<(Cow<'static, str>, String)>,
-    pub(super) content: Content,
+    pub(super) content: Payload,
     /// How its bytes get onto the wire, if not as they should.
     pub(super) delivery: Option<Delivery>,
 }
 
 /// What the body is made from, once the world is no longer locked.
 #[derive(Debug)]
-pub(super) enum Content {
+pub(super) enum Payload {
     Bytes(Vec<u8>),
-    Listing(Listing),
+    List(ListPage),
 }
 
 /// One page of a listing.
 #[derive(Debug)]
-pub(super) struct Listing {
-    pub(super) entries: Entries,
+pub(super) struct ListPage {
+    pub(super) entries: PageEntries,
     pub(super) result_info: Option<Map<String, Value>>,
 }
 
 /// Client certificates become text last: there can be very many, and each holds two PEM texts.
 #[derive(Debug)]
-pub(super) enum Entries {
+pub(super) enum PageEntries {
     Certificates(Vec<SimulatedCertificate>),
     Values(Vec<Value>),
 }
 
-impl From<Vec<SimulatedCertificate>> for Entries {
+impl From<Vec<SimulatedCertificate>> for PageEntries {
     fn from(certificates: Vec<SimulatedCertificate>) -> Self {
         Self::Certificates(certificates)
     }
 }
 
-impl From<Vec<Value>> for Entries {
+impl From<Vec<Value>> for PageEntries {
     fn from(values: Vec<Value>) -> Self {
         Self::Values(values)
     }
 }
 
 impl Answer {
-    pub(super) fn new(status: u16, content: Content) -> Self {
+    pub(super) fn new(status: u16, content: Payload) -> Self {
         Self {
             delay: Duration::ZERO,
             status,
@@ -65,7 +65,7 @@ impl Answer {
 
     /// A good answer that is no listing.
     pub(super) fn result(result: &Value) -> Self {
-        Self::new(200, Content::Bytes(envelope(true, &json!([]), result, None)))
+        Self::new(200, Payload::Bytes(envelope(true, &json!([]), result, None)))
     }
 
     /// Sets a header, or replaces the one of that name.
@@ -77,9 +77,9 @@ impl Answer {
 
     /// The body, compressed where the peer takes that, and the header to say so.
     pub(super) fn body(&mut self, gzip: bool) -> Vec<u8> {
-        let plain = match std::mem::replace(&mut self.content, Content::Bytes(Vec::new())) {
-            Content::Bytes(bytes) => bytes,
-            Content::Listing(listing) => listing.body(),
+        let plain = match std::mem::replace(&mut self.content, Payload::Bytes(Vec::new())) {
+            Payload::Bytes(bytes) => bytes,
+            Payload::List(listing) => listing.body(),
         };
         if !gzip || plain.is_empty() {
             return plain;
@@ -91,13 +91,13 @@ impl Answer {
     }
 }
 
-impl Listing {
+impl ListPage {
     fn body(self) -> Vec<u8> {
         let result = match self.entries {
-            Entries::Certificates(certificates) => {
+            PageEntries::Certificates(certificates) => {
                 certificates.iter().map(|entry| Value::Object(entry.fields())).collect()
             }
-            Entries::Values(values) => Value::Array(values),
+            PageEntries::Values(values) => Value::Array(values),
         };
         envelope(true, &json!([]), &result, self.result_info.as_ref())
     }
@@ -152,6 +152,6 @@ impl ApiError {
 
 impl From<ApiError> for Answer {
     fn from(error: ApiError) -> Self {
-        Self::new(error.status, Content::Bytes(error.body()))
+        Self::new(error.status, Payload::Bytes(error.body()))
     }
 }

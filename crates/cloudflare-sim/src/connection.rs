@@ -17,12 +17,12 @@ use tokio::{
 use super::{
     answer::Answer,
     lock,
-    router::{RecordedRequest, State},
+    router::{RecordedRequest, RouterState},
 };
 
 /// Answers requests until one side ends it.
 /// An error is a peer that is gone or does not speak HTTP.
-pub(super) async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) -> io::Result<()> {
+pub(super) async fn serve(mut stream: TcpStream, state: Arc<Mutex<RouterState>>) -> io::Result<()> {
     // Without it one byte at a time would be gathered by the kernel.
     stream.set_nodelay(true)?;
     let mut received = Vec::new();
@@ -40,7 +40,7 @@ pub(super) async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) -> io
 }
 
 /// The answer to a request and its body, once the latency has passed.
-pub(super) async fn answer(request: RecordedRequest, state: &Mutex<State>) -> (Answer, Vec<u8>) {
+pub(super) async fn answer(request: RecordedRequest, state: &Mutex<RouterState>) -> (Answer, Vec<u8>) {
     let gzip = has_token(&request, "accept-encoding", "gzip");
     let arrived = request.at;
     let mut answer = lock(state).answer(request);

@@ -11,13 +11,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{
-    answer::{Answer, ApiError, Content, Listing, envelope},
-    listing::Page,
+    answer::{Answer, ApiError, ListPage, Payload, envelope},
+    listing::PageRequest,
     world::SimulatedCertificate,
 };
 
 pub use change::Change;
-pub(super) use change::Entry;
+pub(super) use change::ListedEntry;
 pub use delivery::{Delivery, Ending};
 
 /// Something that goes wrong. Those that speak of listings leave other answers alone.
@@ -170,7 +170,7 @@ impl Fault {
     }
 
     /// Alters what of a listing is answered with, before it is.
-    pub(super) fn alter_page<E: Entry>(&self, page: &mut Page, entries: &mut Vec<E>) {
+    pub(super) fn alter_page<E: ListedEntry>(&self, page: &mut PageRequest, entries: &mut Vec<E>) {
         match self {
             Self::PageSize(size) => page.size = (*size).max(1),
             Self::PageIgnored { admitted: true } => (page.number, page.shown) = (1, 1),
@@ -197,17 +197,17 @@ impl Fault {
                     answer.set_header("content-encoding", "gzip");
                 }
                 if delivery.makes_its_body() {
-                    answer.content = Content::Bytes(Vec::new());
+                    answer.content = Payload::Bytes(Vec::new());
                 }
                 answer.delivery = Some(delivery);
             }
             (Self::Delay(delay), _) => answer.delay += delay,
-            (Self::Result(value), Content::Listing(listing)) => {
+            (Self::Result(value), Payload::List(listing)) => {
                 let body = envelope(true, &json!([]), &value, listing.result_info.as_ref());
-                answer.content = Content::Bytes(body);
+                answer.content = Payload::Bytes(body);
             }
-            (Self::NoInfo, Content::Listing(listing)) => listing.result_info = None,
-            (Self::Info(field, value), Content::Listing(Listing { result_info: Some(info), .. })) => {
+            (Self::NoInfo, Payload::List(listing)) => listing.result_info = None,
+            (Self::Info(field, value), Payload::List(ListPage { result_info: Some(info), .. })) => {
                 match value {
                     Some(value) => info.insert(field.to_owned(), value),
                     None => info.remove(field),
@@ -245,7 +245,7 @@ impl Canned {
     }
     /// Takes the place of an answer. What is no JSON comes from Cloudflare's edge, which says nothing of a quota.
     fn replace(self, answer: &mut Answer) {
-        answer.content = Content::Bytes(self.body);
+        answer.content = Payload::Bytes(self.body);
         answer.status = self.status;
         if self.headers.iter().any(|(name, value)| *name == "content-type" && !value.starts_with("application/json")) {
             answer.headers.retain(|(name, _)| name == "cf-ray");

@@ -51,13 +51,13 @@ pub use router::RecordedRequest;
 pub use sibling::{PRIVATE_KEY, Sibling, SimulatedListing};
 pub use world::{AcceptedCredential, Quota, SimulatedAccount, SimulatedCertificate, SimulatedZone, World};
 
-use router::State;
+use router::RouterState;
 
 /// A running simulation. Dropping it ends it and every connection to it.
 #[derive(Debug)]
 pub struct SimulatedApi {
     address: SocketAddr,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<RouterState>>,
     connections: Arc<AtomicU64>,
     accepting: AbortHandle,
 }
@@ -70,7 +70,7 @@ impl SimulatedApi {
     pub async fn start(world: World) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let state = Arc::new(Mutex::new(State::new(world)));
+        let state = Arc::new(Mutex::new(RouterState::new(world)));
         let connections = Arc::default();
         let accepting = tokio::spawn(accept(listener, Arc::clone(&state), Arc::clone(&connections))).abort_handle();
         Ok(Self { address, state, connections, accepting })
@@ -121,12 +121,12 @@ impl Drop for SimulatedApi {
 }
 
 /// The lock is never held over an await, and a test that panics in `change` has failed already.
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock(state: &Mutex<RouterState>) -> MutexGuard<'_, RouterState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The connections belong to this task, so that they end with it.
-async fn accept(listener: TcpListener, state: Arc<Mutex<State>>, made: Arc<AtomicU64>) {
+async fn accept(listener: TcpListener, state: Arc<Mutex<RouterState>>, made: Arc<AtomicU64>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {

@@ -3,13 +3,13 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    answer::{Answer, Content, Entries, Listing},
-    fault::{Entry, Fault},
+    answer::{Answer, ListPage, PageEntries, Payload},
+    fault::{Fault, ListedEntry},
     router::RecordedRequest,
 };
 
 /// Which part of a listing a request gets. Faults alter it.
-pub(super) struct Page {
+pub(super) struct PageRequest {
     /// Counted from 1.
     pub(super) number: usize,
     /// What `result_info` gives as its number.
@@ -20,9 +20,9 @@ pub(super) struct Page {
     pub(super) overlap: usize,
 }
 
-impl Page {
+impl PageRequest {
     /// The page that was asked for, of a size within these bounds, altered by faults.
-    pub(super) fn asked<E: Entry>(
+    pub(super) fn asked<E: ListedEntry>(
         request: &RecordedRequest,
         (least, default, most): (usize, usize, usize),
         entries: &mut Vec<E>,
@@ -40,7 +40,7 @@ impl Page {
     /// The page of those that match, where there are so many without any filter.
     pub(super) fn answer<E: Clone>(&self, matching: &[&E], total: usize) -> Answer
     where
-        Vec<E>: Into<Entries>,
+        Vec<E>: Into<PageEntries>,
     {
         let start = (self.number - 1).saturating_mul(self.size).min(matching.len());
         let end = start.saturating_add(self.size).min(matching.len());
@@ -60,7 +60,7 @@ impl Page {
 
 impl Answer {
     /// Entries, and what `result_info` says of them, if it is there.
-    pub(super) fn listing(entries: impl Into<Entries>, result_info: Option<Map<String, Value>>) -> Self {
-        Self::new(200, Content::Listing(Listing { entries: entries.into(), result_info }))
+    pub(super) fn listing(entries: impl Into<PageEntries>, result_info: Option<Map<String, Value>>) -> Self {
+        Self::new(200, Payload::List(ListPage { entries: entries.into(), result_info }))
     }
 }

@@ -5,12 +5,12 @@ use std::{io, ops::ControlFlow};
 
 use tokio::net::TcpStream;
 
-use super::{answer::Answer, listing::Page};
+use super::{answer::Answer, listing::PageRequest};
 
 /// What a listing holds: anything.
-pub(super) trait Entry {}
+pub(super) trait ListedEntry {}
 
-impl<T> Entry for T {}
+impl<T> ListedEntry for T {}
 
 /// Something that goes wrong: nothing, without the feature `faults`.
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ impl Fault {
         match *self {}
     }
 
-    pub(super) fn alter_page<E: Entry>(&self, _page: &mut Page, _entries: &mut Vec<E>) {
+    pub(super) fn alter_page<E: ListedEntry>(&self, _page: &mut PageRequest, _entries: &mut Vec<E>) {
         match *self {}
     }
 

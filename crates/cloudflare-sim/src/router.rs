@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{
     answer::{Answer, ApiError},
     fault::Fault,
-    listing::Page,
+    listing::PageRequest,
     sibling::{self, Sibling},
     world::{ACCOUNT, AcceptedCredential, Quota, SimulatedZone, World, hex, seeded_rng},
     zones,
@@ -69,14 +69,14 @@ impl RecordedRequest {
 
 /// The world, and what was asked of it.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct RouterState {
     pub(super) world: World,
     requests: VecDeque<RecordedRequest>,
     answered: u64,
     usage: HashMap<String, Usage>,
 }
 
-impl State {
+impl RouterState {
     pub(super) fn new(world: World) -> Self {
         Self { world, requests: VecDeque::new(), answered: 0, usage: HashMap::new() }
     }
@@ -189,7 +189,7 @@ impl State {
 
 /// One page of a zone's client certificates: 5 to 50, 20 unless asked.
 fn list(zone: &mut SimulatedZone, request: &RecordedRequest, faults: &[Fault]) -> Answer {
-    let page = Page::asked(request, (5, 20, 50), &mut zone.certificates, faults);
+    let page = PageRequest::asked(request, (5, 20, 50), &mut zone.certificates, faults);
     // The trap that most clients fall into: without a status only the active ones are listed.
     let status = request.parameter("status").unwrap_or("active");
     let matching: Vec<_> =

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     answer::{Answer, ApiError},
     fault::Fault,
-    listing::Page,
+    listing::PageRequest,
     router::RecordedRequest,
     world::{SimulatedZone, World},
 };
@@ -202,7 +202,7 @@ pub(super) fn list(
         return Err(refusal.clone());
     }
     let sizes = if let Cut::Pages(least, default, most) = cut { (least, default, most) } else { (50, 50, 50) };
-    let page = Page::asked(request, sizes, &mut listing.entries, faults);
+    let page = PageRequest::asked(request, sizes, &mut listing.entries, faults);
     let total = listing.entries.len() + of_others.len();
     let entries = listing.entries.iter().chain(&of_others);
     let matching: Vec<&Value> = entries.filter(|entry| endpoint.lists(request, entry)).collect();

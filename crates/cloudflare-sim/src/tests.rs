@@ -259,7 +259,7 @@ async fn beyond_the_quota_a_user_is_blocked_and_others_are_not() {
 
 #[test]
 fn the_default_quota_blocks_for_five_minutes() {
-    let mut state = State::new(World::of([SimulatedZone::new("a.example")]));
+    let mut state = RouterState::new(World::of([SimulatedZone::new("a.example")]));
     let token = state.world.token().to_owned();
     let path = format!("/client/v4/zones/{}", state.world.zones[0].id);
     let start = Instant::now();

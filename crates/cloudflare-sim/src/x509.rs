@@ -6,7 +6,7 @@ use chrono::{DateTime, Datelike as _, Utc};
 use super::world::seeded_rng;
 
 /// What a certificate says.
-pub(super) struct Facts<'a> {
+pub(super) struct CertificateFacts<'a> {
     /// Common name of the subject, and of an authority what its key follows from.
     pub(super) subject: &'a str,
     /// Common name of the issuer.
@@ -48,7 +48,7 @@ const POINT: &[u8] = &[
 ];
 
 /// The certificate in PEM, with a line end after each line.
-pub(super) fn pem(facts: &Facts<'_>) -> String {
+pub(super) fn pem(facts: &CertificateFacts<'_>) -> String {
     let mut text = "-----BEGIN CERTIFICATE-----\n".to_owned();
     for line in base64(&certificate(facts)).as_bytes().chunks(64) {
         text.extend(line.iter().map(|&byte| char::from(byte)));
@@ -59,7 +59,7 @@ pub(super) fn pem(facts: &Facts<'_>) -> String {
 }
 
 /// RFC 5280, section 4.1.
-fn certificate(facts: &Facts<'_>) -> Vec<u8> {
+fn certificate(facts: &CertificateFacts<'_>) -> Vec<u8> {
     let algorithm = der(SEQUENCE, &[ECDSA_WITH_SHA256]);
     let key = der(SEQUENCE, &[&der(SEQUENCE, &[EC_PUBLIC_KEY, PRIME256V1]), &der(BIT_STRING, &[POINT])]);
     // A zero before the number, so that it is never negative.
@@ -83,7 +83,7 @@ fn certificate(facts: &Facts<'_>) -> Vec<u8> {
     der(SEQUENCE, &[&signed, &algorithm, &der(BIT_STRING, &[&[0], &signature])])
 }
 
-fn extensions(facts: &Facts<'_>) -> Vec<u8> {
+fn extensions(facts: &CertificateFacts<'_>) -> Vec<u8> {
     let mut rng = seeded_rng(&format!("key of {}", facts.subject));
     let identifier: Vec<u8> = (0..20).map(|_| rng.u8(..)).collect();
     let identifier = der(OCTET_STRING, &[&der(OCTET_STRING, &[&identifier])]);

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     answer::{Answer, ApiError},
     fault::Fault,
-    listing::Page,
+    listing::PageRequest,
     router::RecordedRequest,
     world::{SimulatedZone, World},
 };
@@ -23,7 +23,7 @@ pub(super) fn list(world: &mut World, request: &RecordedRequest, faults: &mut Ve
     if let Some(refusal) = &world.zones_refusal {
         return Err(refusal.clone());
     }
-    let page = Page::asked(request, SIZES, &mut world.zones, faults);
+    let page = PageRequest::asked(request, SIZES, &mut world.zones, faults);
     let mut matching: Vec<&SimulatedZone> =
         world.zones.iter().filter(|zone| !zone.denied && matches(world, zone, request)).collect();
     if let Some(field) = request.decoded("order") {

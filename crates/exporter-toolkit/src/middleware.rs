@@ -13,7 +13,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-use super::web_config::{ConfigUnusable, Guesser, Verdict, Web};
+use super::web_config::{ConfigUnusable, Guesser, LoginVerdict, Web};
 
 /// Answers a request, or refuses it.
 pub(crate) async fn guard(State(web): State<Arc<Web>>, request: Request, next: Next) -> Response {
@@ -26,13 +26,13 @@ pub(crate) async fn guard(State(web): State<Arc<Web>>, request: Request, next: N
     }
     let guesser = request.extensions().get::<Arc<Guesser>>().cloned().unwrap_or_default();
     let mut response = match web.judge(&config, request.headers().get(AUTHORIZATION), &guesser).await {
-        Verdict::Right => next.run(request).await,
-        Verdict::Wrong => {
+        LoginVerdict::Right => next.run(request).await,
+        LoginVerdict::Wrong => {
             let mut refused = refuse(StatusCode::UNAUTHORIZED);
             refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic"));
             refused
         }
-        Verdict::Busy => refuse(StatusCode::SERVICE_UNAVAILABLE),
+        LoginVerdict::Busy => refuse(StatusCode::SERVICE_UNAVAILABLE),
     };
     for (name, value) in config.headers() {
         // What an answer sets itself is stricter: the page's policy allows its own script alone.

@@ -23,7 +23,7 @@ mod reload;
 mod report;
 mod tls;
 
-pub(crate) use basic_auth::{Guesser, Verdict};
+pub(crate) use basic_auth::{Guesser, LoginVerdict};
 pub use config::WebConfig;
 pub(crate) use reload::ConfigUnusable;
 pub use reload::Web;

@@ -264,7 +264,7 @@ async fn a_lock_out_stops_the_credential_at_once_and_for_longer() {
 /// The throttle of a client that took over with another secret.
 fn with_another_secret(throttle: &Throttle) -> Throttle {
     let next = throttle.successor(600, 100, true);
-    assert!(next.take_over());
+    assert!(next.activate());
     next
 }
 
@@ -534,7 +534,7 @@ async fn a_successor_has_the_budget_that_is_left() {
         send(&throttle, status(200)).await;
     }
     let next = throttle.successor(3, 4, false);
-    assert!(!next.take_over());
+    assert!(!next.activate());
     assert_eq!(time_to_send(&next).await, Duration::ZERO);
     assert_eq!(time_to_send(&next).await, Duration::from_secs(301));
 }

@@ -188,7 +188,7 @@ async fn a_refusal_names_the_permission_and_the_way_out_and_stops_nothing() {
         let (api, client) = start(World { zones_refusal: refusal, ..world(3) }).await;
         for request in 1..=5 {
             let failure = list(&client, &ZoneFilter::everything()).await.unwrap_err();
-            assert_eq!((failure.reason, failure.dead_token), (Reason::Forbidden, None), "{words}");
+            assert_eq!((failure.reason, failure.credential_refused), (Reason::Forbidden, None), "{words}");
             for part in ["Zone \u{2192} Zone \u{2192} Read", "[[zones]]", "discovery.include"] {
                 assert!(failure.message.contains(part), "{}", failure.message);
             }

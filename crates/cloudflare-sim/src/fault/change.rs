@@ -16,7 +16,7 @@ pub enum Change {
 }
 
 impl Change {
-    pub(super) fn make<E: Entry>(self, entries: &mut Vec<E>) {
+    pub(super) fn make<E: ListedEntry>(self, entries: &mut Vec<E>) {
         match self {
             Self::Grows => entries.insert(0, E::another(entries)),
             Self::Shrinks if entries.is_empty() => {}
@@ -27,7 +27,7 @@ impl Change {
 }
 
 /// What a listing holds, as far as faults care.
-pub(crate) trait Entry: Sized {
+pub(crate) trait ListedEntry: Sized {
     /// Another one, beside those that there are.
     fn another(entries: &[Self]) -> Self;
 
@@ -37,7 +37,7 @@ pub(crate) trait Entry: Sized {
     }
 }
 
-impl Entry for SimulatedCertificate {
+impl ListedEntry for SimulatedCertificate {
     fn another(entries: &[Self]) -> Self {
         let name = format!("issued-while-read-{}", entries.len());
         Self::new(&uuid(&name), &name, "active", "2026-01-01T00:00:00Z", "2036-01-01T00:00:00Z")
@@ -48,13 +48,13 @@ impl Entry for SimulatedCertificate {
     }
 }
 
-impl Entry for SimulatedZone {
+impl ListedEntry for SimulatedZone {
     fn another(entries: &[Self]) -> Self {
         Self::new(&format!("added-while-read-{}.example", entries.len()))
     }
 }
 
-impl Entry for Value {
+impl ListedEntry for Value {
     fn another(entries: &[Self]) -> Self {
         let mut entry = entries.first().cloned().unwrap_or_else(|| json!({}));
         entry["id"] = json!(uuid(&format!("issued-while-read-{}", entries.len())));

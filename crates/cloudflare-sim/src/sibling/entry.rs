@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Sibling;
 use crate::{
     world::{hex, seeded_rng, uuid},
-    x509::{Facts, pem},
+    x509::{CertificateFacts, pem},
 };
 
 /// In place of a private key: unmistakable where it must not be found.
@@ -66,7 +66,7 @@ impl Sample<'_> {
     }
 
     fn pem(&self, issuer: &str, is_authority: bool) -> String {
-        pem(&Facts {
+        pem(&CertificateFacts {
             subject: self.name,
             issuer,
             serial_number: self.serial_number,

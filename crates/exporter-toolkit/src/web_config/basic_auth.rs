@@ -117,7 +117,7 @@ impl Credentials {
 
 /// Whether somebody may come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum LoginVerdict {
     Right,
     Wrong,
     /// Too many wait for their password to be compared.
@@ -214,7 +214,7 @@ impl Authenticator {
     }
 
     /// Whether there is this user and the password is theirs.
-    pub(super) async fn judge(&self, users: &Users, credentials: Credentials, guesser: &Arc<Guesser>) -> Verdict {
+    pub(super) async fn judge(&self, users: &Users, credentials: Credentials, guesser: &Arc<Guesser>) -> LoginVerdict {
         let Credentials { user, password } = credentials;
         let known = str::from_utf8(&user).ok().and_then(|user| users.0.get(user));
         let hash = known.cloned().unwrap_or_else(|| self.stand_in(users, &user));
@@ -223,7 +223,7 @@ impl Authenticator {
         {
             let mut shared = lock(&self.shared);
             if let Some(right) = shared.results.get(&code) {
-                return Verdict::of(right && known.is_some());
+                return LoginVerdict::of(right && known.is_some());
             }
             shared.wait(WaitingGuess { code, password, hash, guesser: Arc::clone(guesser), results: vec![sender] });
             if !std::mem::replace(&mut shared.is_comparing, true) {
@@ -232,8 +232,8 @@ impl Authenticator {
             }
         }
         match result.await {
-            Ok(right) => Verdict::of(right && known.is_some()),
-            Err(_) => Verdict::Busy,
+            Ok(right) => LoginVerdict::of(right && known.is_some()),
+            Err(_) => LoginVerdict::Busy,
         }
     }
 
@@ -262,7 +262,7 @@ impl Authenticator {
     }
 }
 
-impl Verdict {
+impl LoginVerdict {
     fn of(right: bool) -> Self {
         if right { Self::Right } else { Self::Wrong }
     }
@@ -428,7 +428,7 @@ mod tests {
     }
 
     async fn accepts(authenticator: &Authenticator, users: &Users, user: &str, password: &str) -> bool {
-        authenticator.judge(users, says(user, password), &guesser("192.0.2.1")).await == Verdict::Right
+        authenticator.judge(users, says(user, password), &guesser("192.0.2.1")).await == LoginVerdict::Right
     }
 
     /// Of some users, with hashes of these costs.

@@ -12,7 +12,7 @@ use super::{
     document::{self, Document},
     file::{FileBytes, read_bytes},
     pem::TlsFiles,
-    rate_limit::RateLimit,
+    rate_limit::GuessLimit,
     report::{Findings, WebConfigErrors, WebMistake, line, shown},
     tls::TlsSettings,
 };
@@ -24,7 +24,7 @@ pub struct WebConfig {
     pub(super) http2: bool,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) users: Users,
-    pub(super) rate_limit: Option<RateLimit>,
+    pub(super) rate_limit: Option<GuessLimit>,
     /// What works, and hardly as it was meant.
     pub(super) warnings: Vec<String>,
 }
@@ -108,7 +108,7 @@ impl WebConfig {
             http2,
             headers: headers.into_iter().filter_map(|(name, value)| read_header(&name, value, report)).collect(),
             users: Users::read(document.basic_auth_users.unwrap_or_default(), report),
-            rate_limit: RateLimit::read(document.rate_limit.unwrap_or_default(), report),
+            rate_limit: GuessLimit::read(document.rate_limit.unwrap_or_default(), report),
             warnings: Vec::new(),
         }
     }

@@ -11,12 +11,12 @@ use super::{
 
 /// One request in each interval, and a number of them at once after a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct RateLimit {
+pub(super) struct GuessLimit {
     interval: Duration,
     burst: u32,
 }
 
-impl RateLimit {
+impl GuessLimit {
     /// Reads the section; `None` is no limit.
     pub(super) fn read(section: document::RateLimitSection, report: &mut Findings) -> Option<Self> {
         let interval = section.interval?;
@@ -74,13 +74,13 @@ fn parse_duration(text: &str) -> Option<i64> {
 /// The bucket: it is full at first, and each request takes a token.
 #[derive(Debug)]
 pub(super) struct Limiter {
-    limit: RateLimit,
+    limit: GuessLimit,
     tokens: f64,
     counted: Instant,
 }
 
 impl Limiter {
-    pub(super) fn new(limit: RateLimit) -> Self {
+    pub(super) fn new(limit: GuessLimit) -> Self {
         Self { limit, tokens: limit.burst.into(), counted: Instant::now() }
     }
 
@@ -128,7 +128,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn after_a_burst_there_is_one_request_in_an_interval() {
         let interval = Duration::from_secs(10);
-        let mut limiter = Limiter::new(RateLimit { interval, burst: 2 });
+        let mut limiter = Limiter::new(GuessLimit { interval, burst: 2 });
         assert_eq!([(); 4].map(|()| limiter.allows_one()), [true, true, false, false]);
         advance(interval / 2).await;
         assert!(!limiter.allows_one());
@@ -140,7 +140,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_a_burst_there_is_never_one() {
-        let mut limiter = Limiter::new(RateLimit { interval: Duration::from_secs(1), burst: 0 });
+        let mut limiter = Limiter::new(GuessLimit { interval: Duration::from_secs(1), burst: 0 });
         for _ in 0..5 {
             assert!(!limiter.allows_one());
             advance(Duration::from_secs(60)).await;

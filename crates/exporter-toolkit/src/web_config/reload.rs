@@ -15,9 +15,9 @@ use rustls::ServerConfig;
 use secrecy::ExposeSecret as _;
 
 use super::{
-    basic_auth::{Authenticator, Credentials, Guesser, Verdict},
+    basic_auth::{Authenticator, Credentials, Guesser, LoginVerdict},
     config::{Loaded, WebConfig, read_file},
-    rate_limit::{Limiter, RateLimit},
+    rate_limit::{GuessLimit, Limiter},
     report::{WebConfigErrors, WebMistake},
     tls::{ClientRules, TlsSettings},
 };
@@ -72,7 +72,7 @@ struct WebConfigReloader {
 struct StartSettings {
     is_tls: bool,
     http2: bool,
-    rate_limit: Option<RateLimit>,
+    rate_limit: Option<GuessLimit>,
 }
 
 /// What has kept anybody out so far. A file that is empty, or of which the end is not written yet, lacks it just as one
@@ -193,13 +193,13 @@ impl Web {
         config: &WebConfig,
         authorization: Option<&HeaderValue>,
         guesser: &Arc<Guesser>,
-    ) -> Verdict {
+    ) -> LoginVerdict {
         if config.users.is_empty() {
-            return Verdict::Right;
+            return LoginVerdict::Right;
         }
         match authorization.and_then(|value| Credentials::from_header(value.as_bytes())) {
             Some(credentials) => self.authenticator.judge(&config.users, credentials, guesser).await,
-            None => Verdict::Wrong,
+            None => LoginVerdict::Wrong,
         }
     }
 }
@@ -446,7 +446,7 @@ mod tests {
             }
         }
         let Ok(config) = web.now() else { return false };
-        web.judge(&config, None, &Arc::default()).await == Verdict::Right
+        web.judge(&config, None, &Arc::default()).await == LoginVerdict::Right
     }
 
     #[tokio::test]
