@@ -208,7 +208,7 @@ impl Client {
         };
         let whole = self.read_pages(source.paged, baseline, request).await?;
         let mut listing = Listing::of(zone.kind, whole.items);
-        listing.more_than_promised = whole.more_than_promised;
+        listing.exceeds_total_count = whole.exceeds_total_count;
         Ok(Listed { listing, vanished: whole.vanished })
     }
 

@@ -99,7 +99,7 @@ pub(super) struct Whole<T = Certificate> {
     /// How many entries came; more than the items of which each is an entry, if some could not be read.
     pub(super) entries: usize,
     /// The API promised fewer.
-    pub(super) more_than_promised: bool,
+    pub(super) exceeds_total_count: bool,
     /// Usable certificates of the listing before that are not in this one.
     pub(super) vanished: u64,
 }
@@ -424,8 +424,8 @@ impl<T: Item> Pass<T> {
             self.items.retain(|item| !came_again.next().unwrap_or_default() || item.id().is_empty());
             self.sent -= before - self.items.len();
         }
-        let more_than_promised = self.latest_total.is_some_and(|promised| promised < self.sent);
-        Whole { items: self.items, entries: self.sent, more_than_promised, vanished }
+        let exceeds_total_count = self.latest_total.is_some_and(|promised| promised < self.sent);
+        Whole { items: self.items, entries: self.sent, exceeds_total_count, vanished }
     }
 }
 
@@ -729,10 +729,10 @@ mod tests {
     }
 
     #[test]
-    fn more_than_promised_is_reported() {
+    fn exceeds_total_count_is_reported() {
         for (promised, more) in [(10, true), (120, false)] {
             let (whole, _) = in_order(|p, _| page(slice(120, 50, p), Some(promised), None));
-            assert_eq!(whole.map(|whole| whole.more_than_promised), Ok(more), "{promised}");
+            assert_eq!(whole.map(|whole| whole.exceeds_total_count), Ok(more), "{promised}");
         }
     }
 

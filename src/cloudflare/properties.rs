@@ -239,7 +239,7 @@ pub fn listing(bytes: &[u8]) {
     // Where totals go up and down, it is not known which of them is right.
     let least = if totals.is_sorted() { totals.first() } else { totals.iter().max() }.copied();
     assert!(least.is_none_or(|least| ids.len() >= least), "{} of {least:?}", ids.len());
-    assert_eq!(whole.more_than_promised, totals.last().is_some_and(|&promised| ids.len() > promised));
+    assert_eq!(whole.exceeds_total_count, totals.last().is_some_and(|&promised| ids.len() > promised));
     if totals.iter().any(|&count| Some(count) != promised) {
         assert!(readings == 2, "its total changed: {totals:?}");
         assert!(all(&given_first).iter().all(|id| ids.contains(id)), "something that was seen is gone");

@@ -18,7 +18,7 @@ pub struct Listing {
     by_status: [u64; Status::ALL.len()],
     rejected: [u64; Rejection::ALL.len()],
     /// The API said that there would be fewer entries.
-    pub more_than_promised: bool,
+    pub exceeds_total_count: bool,
     /// Sorted expiries of the usable certificates: numbers that change with time are found by
     /// halving, for eight bytes a certificate.
     expiries: Box<[i64]>,
@@ -231,22 +231,24 @@ struct Parts<C> {
     #[serde(default)]
     kind: Kind,
     duplicates: u64,
-    more_than_promised: bool,
+    // The name from the first versions, so that their files stay readable.
+    #[serde(rename = "more_than_promised")]
+    exceeds_total_count: bool,
     certificates: C,
 }
 
 impl Serialize for Listing {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { kind, more_than_promised, ref certificates, .. } = *self;
-        Parts { kind, duplicates: self.rejected(Rejection::DuplicateId), more_than_promised, certificates }
+        let Self { kind, exceeds_total_count, ref certificates, .. } = *self;
+        Parts { kind, duplicates: self.rejected(Rejection::DuplicateId), exceeds_total_count, certificates }
             .serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Listing {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Parts { kind, duplicates, more_than_promised, certificates } = Parts::deserialize(deserializer)?;
-        let mut listing = Self { more_than_promised, ..Self::of(kind, certificates) };
+        let Parts { kind, duplicates, exceeds_total_count, certificates } = Parts::deserialize(deserializer)?;
+        let mut listing = Self { exceeds_total_count, ..Self::of(kind, certificates) };
         listing.rejected[Rejection::DuplicateId as usize] = duplicates;
         Ok(listing)
     }

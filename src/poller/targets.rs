@@ -393,7 +393,7 @@ impl UnpublishedState {
 
     fn log_success(&mut self, before: &TargetState, state: &TargetState) {
         let promised_less =
-            |state: &TargetState| state.listing.as_ref().is_some_and(|(listing, _)| listing.more_than_promised);
+            |state: &TargetState| state.listing.as_ref().is_some_and(|(listing, _)| listing.exceeds_total_count);
         if promised_less(state) && !promised_less(before) {
             log_target!(warn, state, "The listing holds more certificates than it says.");
         }

@@ -431,7 +431,7 @@ proptest! {
     #[test]
     fn any_listing_is_the_same_after_a_restart(certificates in proptest::collection::vec(any_certificate(), 0..20), more: bool) {
         let mut listing = Listing::new(certificates);
-        listing.more_than_promised = more;
+        listing.exceeds_total_count = more;
         let zone = SavedTarget { listing: Some(Arc::new(listing)), ..saved(vec![]) };
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("x");
