@@ -78,8 +78,9 @@ function enhance(section) {
   let room = first;
 
   function told(count) {
-    if (elsewhere === 0) return `${count} of ${items.length} found`;
-    return `${count} of the ${items.length} listed here found; ${elsewhere} more are only in the metrics`;
+    if (elsewhere > 0) return `${count} of the ${items.length} listed here found; ${elsewhere} more are only in the metrics`;
+    if (table.dataset.counted > 0) return `${count} of ${items.length} found; ${table.dataset.counted} more only counted`;
+    return `${count} of ${items.length} found`;
   }
 
   function show() {

@@ -1,13 +1,20 @@
 //! What the page says above its tables: which shard it is of, how the discovery of zones goes, what is not on the plan,
-//! and what is listed less often than configured.
+//! what is listed less often than configured, and what Cloudflare cannot issue.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use super::view::{age, duration};
 use crate::{
-    model::{DiscoveryState, Shard, Snapshot, TargetState},
+    model::{DiscoveryState, Field, Shard, Snapshot, TargetState},
     poller::in_words,
 };
+
+/// Problems that are shown, and host names of each.
+const MAX_PROBLEMS: usize = 3;
+const MAX_HOSTS: usize = 3;
 
 /// A sentence or two.
 pub(super) struct Notice {
@@ -21,7 +28,31 @@ impl Notice {
         let discoveries = snapshot.discoveries.iter().map(|discovery| Self::of_discovery(discovery, now));
         let shard = Self::of_shard(snapshot.shard);
         let targets = &snapshot.targets;
-        shard.into_iter().chain(discoveries).chain(Self::of_plans(targets)).chain(Self::of_intervals(targets)).collect()
+        let notices = shard.into_iter().chain(discoveries).chain(Self::of_plans(targets));
+        notices.chain(Self::of_intervals(targets)).chain(Self::of_problems(targets)).collect()
+    }
+
+    /// What keeps Cloudflare from issuing or renewing a certificate, by its own words; of many, the first few.
+    fn of_problems(targets: &[Arc<TargetState>]) -> Vec<Self> {
+        let mut seen = HashSet::new();
+        let entries = targets.iter().filter_map(|state| Some((state, &state.listing.as_ref()?.0)));
+        let entries =
+            entries.flat_map(|(state, listing)| listing.certificates().iter().map(move |entry| (state, entry)));
+        let mut problems: Vec<_> = entries
+            .filter(|(_, entry)| !entry.texts[Field::Problem].is_empty() && entry.status.is_usable())
+            .filter(|(state, entry)| seen.insert((state.target.key(), entry.entry_id())))
+            .collect();
+        // Cloudflare tries no longer where the time is over.
+        problems.sort_by_key(|(_, entry)| !entry.status.label().ends_with("timed_out"));
+        let words = problems.iter().take(MAX_PROBLEMS).map(|(state, entry)| {
+            let (kind, status) = (state.target.kind.label(), entry.status.label().replace('_', " "));
+            let hosts = entry.texts.hosts().take(MAX_HOSTS).collect::<Vec<_>>().join(", ");
+            let hosts = if hosts.is_empty() { entry.entry_id() } else { &hosts };
+            format!("{}, {kind} for {hosts}: {status}. {}", state.name, &entry.texts[Field::Problem])
+        });
+        let left_out = problems.len().saturating_sub(MAX_PROBLEMS);
+        let rest = (left_out > 0).then(|| format!("Entries with such a problem that are not shown here: {left_out}."));
+        words.chain(rest).map(|words| Self { words, class: "notice" }).collect()
     }
 
     /// Where others have the rest.

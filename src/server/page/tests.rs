@@ -377,7 +377,7 @@ fn the_timeline_counts_what_an_alert_can_be_about_week_by_week() {
     let (sentence, bars) = timeline(&page);
     assert_eq!(
         sentence,
-        "104 certificates expire within 26 weeks, 2 later; 1 has expired. Those that are superseded, revoked or long expired are not counted."
+        "104 certificates expire within 26 weeks, 2 later; 1 has expired. Not counted are those that are superseded, revoked or about to be, long expired, or without a date."
     );
     assert_eq!(
         bars,
@@ -410,5 +410,35 @@ fn the_shard_and_kinds_that_are_not_on_the_plan_are_mentioned() {
             "This is shard 1 of 3, counted from 0: the others watch the other zones and accounts.",
             "Not on the plan, and asked for once a day: client (1).",
         ]
+    );
+}
+
+#[test]
+fn what_keeps_cloudflare_from_issuing_is_in_its_words() {
+    let waiting = |id: &str, hosts: &str, status| Certificate {
+        texts: Texts::from([
+            (Field::Id, id),
+            (Field::Entry, id),
+            (Field::Hosts, hosts),
+            (Field::Problem, "SERVFAIL looking up <CAA>"),
+        ]),
+        status,
+        expiry: Expiry::NoCertificate,
+        not_before: None,
+    };
+    let status = |word| Status::from_label(word).unwrap();
+    let mut packs: Vec<_> =
+        (1..=6).map(|n| waiting(&format!("p{n}"), "a.example *.a.example", status("pending_validation"))).collect();
+    packs.push(waiting("p6", "", status("pending_validation")));
+    packs.push(waiting("gone", "", status("deleted")));
+    packs[1] = waiting("p2", "", status("validation_timed_out"));
+    let page = page(vec![listed(&zone(1, "a.example"), 60, packs)]);
+    assert_says(
+        &page,
+        &[
+            "</p>\n<p class=\"notice\">a.example, client for a.example, *.a.example: pending validation. SERVFAIL looking up &#60;CAA&#62;",
+            "<p class=\"notice\">a.example, client for p2: validation timed out. SERVFAIL",
+            "<p class=\"notice\">Entries with such a problem that are not shown here: 3.</p>",
+        ],
     );
 }
