@@ -6,7 +6,7 @@ default:
 
 # Run the daemon on a simulated Cloudflare API: http://127.0.0.1:10199
 demo *ARGUMENTS:
-    cargo run -- demo {{ARGUMENTS}}
+    cargo run --no-default-features -- demo {{ARGUMENTS}}
 
 # The everyday tests, or those with these words in their names
 test *WORDS:

@@ -9,8 +9,9 @@ use chrono::{DateTime, Utc};
 
 /// With glibc's, memory grows by a third over weeks of faults: it keeps what large responses took, and
 /// some of that for each thread.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     cloudflare_cert_exporter::cli::main(now)

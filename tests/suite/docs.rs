@@ -129,7 +129,7 @@ async fn every_command_in_readme_and_install_runs() {
             if RUN_ELSEWHERE.iter().any(|(start, _)| command.starts_with(start)) {
                 continue;
             }
-            if command == "cargo run -- demo" {
+            if command == "cargo run --no-default-features -- demo" {
                 assert_eq!(demo.get("/").await.0, 200);
             } else if command.starts_with("curl ") {
                 let port = demo.address().rsplit(':').next().unwrap();
