@@ -416,7 +416,11 @@ pub async fn fetch(
             Err(failure) => {
                 tracing::debug!(zone_id = %zone.id, error = %failure, "The name of the zone is not known; its id stands in.");
                 let is_refused = matches!(failure.reason, Reason::Unauthorized | Reason::Forbidden | Reason::NotFound);
-                if is_refused && failure.credential_refused.is_none() { ZoneNameLookup::Refused } else { ZoneNameLookup::Unknown }
+                if is_refused && failure.credential_refused.is_none() {
+                    ZoneNameLookup::Refused
+                } else {
+                    ZoneNameLookup::Unknown
+                }
             }
         })
     } else {

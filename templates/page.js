@@ -148,10 +148,13 @@ function enhance(section) {
   applyAddress();
 }
 
-// A press on a bar filters the certificates by its week, and another one no longer does.
+// A press on a bar filters the certificates by its week, and another one no longer does. Certificates that are only
+// counted have no row, so a bar of nothing else cannot be pressed.
 function enhanceTimeline(picture) {
   const week = document.querySelector('#week');
-  const bars = Array.from(picture.querySelectorAll('[data-week]'));
+  if (week.closest('.search').hidden) return;
+  const offered = new Set(Array.from(week.options, option => option.value));
+  const bars = Array.from(picture.querySelectorAll('[data-week]')).filter(bar => offered.has(bar.dataset.week));
   const press = bar => {
     week.value = bar.dataset.week === week.value ? '' : bar.dataset.week;
     week.dispatchEvent(new Event('input'));
