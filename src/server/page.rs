@@ -1,11 +1,13 @@
 //! The page at `/`: what a person wants to see at a glance.
 //!
-//! Made once a second at most, of what the metrics show at that moment. What it says is in `page/view.rs`, and how it
+//! Made once a second at most, of what the metrics show at that moment. What it says is in the modules of this one, and how it
 //! looks and what it does in a browser is in `templates/`.
 
 mod notices;
+mod rows;
 mod timeline;
 mod view;
+mod words;
 
 use std::{
     io::{self, Write as _},

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::view::{age, duration};
+use super::words::{age, duration};
 use crate::{
     model::{DiscoveryState, Field, Shard, Snapshot, TargetState},
     poller::in_words,

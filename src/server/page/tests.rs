@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 
-use super::{notices::Notice, view::*, *};
+use super::{notices::Notice, view::*, words::*, *};
 use crate::{
     exposition::SeriesSettings,
     model::{

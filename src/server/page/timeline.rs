@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::view::{date, urgency};
+use super::words::{date, urgency};
 use crate::model::{SECONDS_PER_DAY, SeriesSettings, TargetState};
 
 const WEEKS: i64 = 26;
