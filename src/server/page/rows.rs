@@ -37,6 +37,11 @@ impl<'a> NameQualifiers<'a> {
         Self { shared, has_kinds: states.windows(2).any(|pair| pair[0].target.kind != pair[1].target.kind) }
     }
 
+    /// What one listing and several are called, and what is done to them.
+    pub(super) const fn listings(&self) -> (&'static str, &'static str, &'static str) {
+        if self.has_kinds { ("listing", "listings", "read") } else { ("zone", "zones", "listed") }
+    }
+
     /// What the figures about listings are called: where there is one kind, a listing is a zone.
     pub(super) const fn figures(&self) -> [&'static str; 3] {
         if self.has_kinds {

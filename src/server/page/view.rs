@@ -99,7 +99,7 @@ impl<'a> PageView<'a> {
             age: listings().map(|&(_, time)| age(time, now)).max().map(duration),
             notice,
             notices: Notice::all(exposition.snapshot(), now),
-            missing: missing(unlisted, states.len(), exposition.snapshot().undiscovered()),
+            missing: missing(unlisted, states.len(), exposition.snapshot().undiscovered(), &names),
             metrics_link,
             figures: [
                 of_certificates("Expired", &expiring.expired, "bad"),
@@ -129,18 +129,19 @@ impl<'a> PageView<'a> {
     }
 }
 
-fn missing(unlisted: usize, zones: usize, undiscovered: usize) -> Option<String> {
-    Some(match (unlisted, zones) {
+fn missing(unlisted: usize, all: usize, undiscovered: usize, names: &NameQualifiers<'_>) -> Option<String> {
+    let (one, several, read) = names.listings();
+    Some(match (unlisted, all) {
         (0, _) if undiscovered == 0 => return None,
         (0, _) => "The zones were not all discovered yet: nothing is known of the others.".into(),
-        (1, 1) => "The zone was not listed yet: nothing is known of its certificates.".into(),
-        _ if unlisted == zones => {
-            format!("None of the {zones} zones was listed yet: nothing is known of their certificates.")
+        (1, 1) => format!("The {one} was not {read} yet: nothing is known of its certificates."),
+        _ if unlisted == all => {
+            format!("None of the {all} {several} was {read} yet: nothing is known of their certificates.")
         }
-        (1, _) => format!("1 of {zones} zones was not listed yet; its certificates are in none of these numbers."),
-        _ => {
-            format!("{unlisted} of {zones} zones were not listed yet; their certificates are in none of these numbers.")
-        }
+        (1, _) => format!("1 of {all} {several} was not {read} yet; its certificates are in none of these numbers."),
+        _ => format!(
+            "{unlisted} of {all} {several} were not {read} yet; their certificates are in none of these numbers."
+        ),
     })
 }
 
