@@ -15,14 +15,11 @@ use crate::model::{Field, Texts};
 /// them costs more.
 const CERTIFICATES: usize = 512;
 
-/// Certificates in a part of a block. Plain text is sent in parts, since a client that does not read holds some.
-const CERTIFICATES_IN_PART: usize = 128;
-
-/// Parts of a block at most.
-pub(super) const PARTS: usize = CERTIFICATES.div_ceil(CERTIFICATES_IN_PART);
-
 /// Targets in a block. One has up to a dozen samples of a family.
-const TARGETS: usize = 32;
+const TARGETS: usize = 128;
+
+/// Parts of a block at most. Plain text is sent in parts, since a client that does not read holds some.
+pub(super) const PARTS: usize = 4;
 
 /// A block, as it was rendered last.
 #[derive(Debug, Clone)]
@@ -60,16 +57,31 @@ impl BlockSubject {
         places
     }
 
-    /// Its parts. What is not about certificates is one.
+    /// How many parts it has.
     pub(super) fn parts(&self) -> usize {
-        self.certificates.len().div_ceil(CERTIFICATES_IN_PART).max(1)
+        let (range, size) = self.to_cut();
+        range.len().div_ceil(size).max(1)
     }
 
     /// One of its parts.
     pub(super) fn part(&self, number: usize) -> Self {
-        let Range { start, end } = self.certificates;
-        let start = end.min(start + number * CERTIFICATES_IN_PART);
-        Self { certificates: start..end.min(start + CERTIFICATES_IN_PART), ..self.clone() }
+        let (range, size) = self.to_cut();
+        let start = range.end.min(range.start + number * size);
+        let part = start..range.end.min(start + size);
+        if self.certificates.is_empty() {
+            Self { targets: part, ..self.clone() }
+        } else {
+            Self { certificates: part, ..self.clone() }
+        }
+    }
+
+    /// What its parts are cut from, and into which size.
+    fn to_cut(&self) -> (&Range<usize>, usize) {
+        if self.certificates.is_empty() {
+            (&self.targets, TARGETS / PARTS)
+        } else {
+            (&self.certificates, CERTIFICATES / PARTS)
+        }
     }
 
     /// Those of these targets that it is about.

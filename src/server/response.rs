@@ -23,7 +23,7 @@ use crate::{
 const MAX_CONTENTS: usize = 16;
 
 /// Bytes of a page in a piece, and up to which smaller pieces are sent as one: each write has its price.
-const PIECE: usize = 16 * 1024;
+const PIECE: usize = 64 * 1024;
 
 /// What is sent.
 #[derive(Debug, Clone)]
@@ -151,7 +151,7 @@ impl Iterator for Pieces {
             }
             None => return Some(Err(CutOff)),
         };
-        let mut joined = Vec::new();
+        let mut joined = Vec::with_capacity(2 * PIECE);
         while joined.len() < PIECE
             && let Some(piece) = content.piece(self.next)
         {
