@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use axum::{
+    Extension,
     extract::{Request, State},
     http::{
         HeaderValue, StatusCode,
@@ -16,7 +17,13 @@ use axum::{
 use super::web_config::{ConfigUnusable, Guesser, LoginVerdict, Web};
 
 /// Answers a request, or refuses it.
-pub(crate) async fn guard(State(web): State<Arc<Web>>, request: Request, next: Next) -> Response {
+pub(crate) async fn guard(
+    State(web): State<Arc<Web>>,
+    // Every connection has one.
+    Extension(guesser): Extension<Arc<Guesser>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let config = match web.now() {
         Ok(config) => config,
         Err(ConfigUnusable) => return refuse(StatusCode::INTERNAL_SERVER_ERROR),
@@ -24,7 +31,6 @@ pub(crate) async fn guard(State(web): State<Arc<Web>>, request: Request, next: N
     if !web.allows_one() {
         return refuse(StatusCode::TOO_MANY_REQUESTS);
     }
-    let guesser = request.extensions().get::<Arc<Guesser>>().cloned().unwrap_or_default();
     let mut response = match web.judge(&config, request.headers().get(AUTHORIZATION), &guesser).await {
         LoginVerdict::Right => next.run(request).await,
         LoginVerdict::Wrong => {

@@ -1,12 +1,12 @@
 //! Users, and whether a password is theirs.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::{IpAddr, Ipv6Addr},
     str::FromStr as _,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
 
@@ -17,7 +17,10 @@ use aws_lc_rs::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bcrypt::HashParts;
 use secrecy::{ExposeSecret as _, SecretBox, SecretString};
-use tokio::{spawn, sync::oneshot, task::spawn_blocking};
+use tokio::{
+    sync::{Mutex as AsyncMutex, OwnedMutexGuard},
+    task::spawn_blocking,
+};
 
 use super::{
     document::Secret,
@@ -120,88 +123,72 @@ impl Credentials {
 pub(crate) enum LoginVerdict {
     Right,
     Wrong,
-    /// Too many wait for their password to be compared.
+    /// Too many of the same network wait for their password to be compared.
     Busy,
 }
 
 /// The client of a connection, as far as its passwords tell about it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Guesser {
-    address: Option<IpAddr>,
-    wrong: AtomicU32,
+    /// An address of IPv4, or 48 bits of IPv6, which is what a site has.
+    network: IpAddr,
+    is_suspect: AtomicBool,
 }
 
 impl Guesser {
     pub(crate) fn new(address: IpAddr) -> Self {
-        // Who has one address of IPv6 has 64 bits of them.
-        let address = match address.to_canonical() {
-            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        let network = match address.to_canonical() {
+            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 80 << 80)),
             address => address,
         };
-        Self { address: Some(address), wrong: AtomicU32::new(0) }
+        Self { network, is_suspect: AtomicBool::new(false) }
     }
 }
 
-/// Compares passwords, one at a time because it is slow on purpose, and remembers what came of it.
+/// Compares passwords, one at a time because it is slow on purpose, and remembers those that were right.
 ///
-/// Anyone can keep many guesses waiting. Those who guess and guessed wrong least come first, so a right password that is
-/// not remembered yet hardly waits for others; every second turn is of the one that waits longest, so none waits for
-/// ever. Behind the address of a guesser it is one of many, and only chance brings it to its turn.
-///
-/// A password whose client has gone is compared only if no wrong guess came from its address: it was right perhaps, and
-/// the client asks again. Otherwise those who guess and go would fill the queue.
+/// Anyone can keep many guesses waiting. So networks take turns, in each network connections do, and those that have
+/// guessed wrong before take one of these turns among them. A guess whose client goes waits no longer; one that is being
+/// compared is compared to the end, since the client of a right password asks again.
 pub(super) struct Authenticator {
-    shared: Arc<Mutex<GuessQueue>>,
-    /// Results are kept under a code that only this process can make of a password.
+    line: Line,
+    networks: Mutex<HashMap<IpAddr, Arc<Network>>>,
+    /// Passwords that were right, under a code that only this process can make of them.
+    right: Arc<Mutex<HashSet<Code>>>,
     key: hmac::Key,
 }
 
-/// How many results are remembered.
-const MAX_RESULTS: usize = 100;
+/// How many right passwords are remembered.
+const MAX_RIGHT: usize = 1000;
 
-/// How many passwords wait to be compared. With more, each would wait for longer than its client does.
+/// How many passwords of one network wait to be compared. With more, each would wait for longer than its client does.
 const MAX_WAITING: usize = 100;
 
-/// Of how many addresses, and of how many networks, it is known how often they guessed wrong.
-const MAX_ADDRESSES: usize = 1000;
+/// How many networks are known at once.
+const MAX_NETWORKS: usize = 1000;
 
 #[derive(Default)]
-struct GuessQueue {
-    results: KnownResults,
-    /// By how long they wait.
-    waiting: Vec<WaitingGuess>,
-    /// Whether somebody compares them.
-    is_comparing: bool,
-    turns: u64,
-    wrong: GuessCounts,
+struct Network {
+    line: Line,
+    is_suspect: AtomicBool,
 }
 
-/// Guesses, counted by where they come from.
+/// A queue in which one has its turn. Suspects wait for each other first, and with the others one at a time.
 #[derive(Default)]
-struct GuessCounts {
-    /// An address of IPv6 is a network of 64 bits. A site often has one of 48 bits, which is 65,536 of them.
-    of_networks: HashMap<IpAddr, u32>,
-    of_addresses: HashMap<IpAddr, u32>,
+struct Line {
+    suspects: Arc<AsyncMutex<()>>,
+    all: Arc<AsyncMutex<()>>,
 }
 
-/// How much there is against a guess: guesses from its network and from its address, wrong ones and those that wait, and
-/// wrong ones on its connection.
-type Rank = (u32, u32, u32);
+/// It is over when this is dropped.
+type Turn = (Option<OwnedMutexGuard<()>>, OwnedMutexGuard<()>);
 
-/// A password that waits to be compared, and those who wait for the result.
-struct WaitingGuess {
-    code: Code,
-    password: SecretBox<Vec<u8>>,
-    hash: SecretString,
-    guesser: Arc<Guesser>,
-    results: Vec<oneshot::Sender<bool>>,
-}
-
-/// Whether each was right, and when it was put here.
-#[derive(Default)]
-struct KnownResults {
-    of: HashMap<Code, (bool, u64)>,
-    put: u64,
+impl Line {
+    async fn turn(&self, is_suspect: &AtomicBool) -> Turn {
+        let is_suspect = is_suspect.load(Relaxed);
+        let suspect = if is_suspect { Some(Arc::clone(&self.suspects).lock_owned().await) } else { None };
+        (suspect, Arc::clone(&self.all).lock_owned().await)
+    }
 }
 
 type Code = [u8; 32];
@@ -210,7 +197,7 @@ impl Authenticator {
     pub(super) fn new() -> Self {
         let key = hmac::Key::generate(HMAC_SHA256, &SystemRandom::new())
             .expect("there are random numbers, or no TLS connection could be made either");
-        Self { shared: Arc::default(), key }
+        Self { line: Line::default(), networks: Mutex::default(), right: Arc::default(), key }
     }
 
     /// Whether there is this user and the password is theirs.
@@ -219,22 +206,46 @@ impl Authenticator {
         let known = str::from_utf8(&user).ok().and_then(|user| users.0.get(user));
         let hash = known.cloned().unwrap_or_else(|| self.stand_in(users, &user));
         let code = self.code(&[&user, hash.expose_secret().as_bytes(), password.expose_secret()]);
-        let (sender, result) = oneshot::channel();
-        {
-            let mut shared = lock(&self.shared);
-            if let Some(right) = shared.results.get(&code) {
-                return LoginVerdict::of(right && known.is_some());
-            }
-            shared.wait(WaitingGuess { code, password, hash, guesser: Arc::clone(guesser), results: vec![sender] });
-            if !std::mem::replace(&mut shared.is_comparing, true) {
-                // Its thread would end it if it were part of this, which ends when the client goes.
-                spawn(compare(Arc::clone(&self.shared)));
-            }
+        if lock(&self.right).contains(&code) {
+            return LoginVerdict::Right;
         }
-        match result.await {
-            Ok(right) => LoginVerdict::of(right && known.is_some()),
-            Err(_) => LoginVerdict::Busy,
+        let network = self.network(guesser.network);
+        // Each that waits has a copy, and so has the map.
+        if Arc::strong_count(&network) - 1 > MAX_WAITING {
+            return LoginVerdict::Busy;
         }
+        let turn_in_network = network.line.turn(&guesser.is_suspect).await;
+        let turn = self.line.turn(&network.is_suspect).await;
+        // The same may have been compared while this one waited.
+        if lock(&self.right).contains(&code) {
+            return LoginVerdict::Right;
+        }
+        let (is_user, guesser, right) = (known.is_some(), Arc::clone(guesser), Arc::clone(&self.right));
+        let compared = spawn_blocking(move || {
+            let _turns = (turn_in_network, turn);
+            // In this order, since the time tells whether it was compared.
+            if bcrypt::verify(password.expose_secret(), hash.expose_secret()).unwrap_or(false) && is_user {
+                let mut right = lock(&right);
+                if right.len() >= MAX_RIGHT {
+                    right.clear();
+                }
+                right.insert(code);
+                return LoginVerdict::Right;
+            }
+            guesser.is_suspect.store(true, Relaxed);
+            network.is_suspect.store(true, Relaxed);
+            LoginVerdict::Wrong
+        });
+        compared.await.unwrap_or(LoginVerdict::Wrong)
+    }
+
+    /// Where guesses of a network wait. Of too many networks, those are forgotten of which none waits.
+    fn network(&self, network: IpAddr) -> Arc<Network> {
+        let mut networks = lock(&self.networks);
+        if networks.len() >= MAX_NETWORKS && !networks.contains_key(&network) {
+            networks.retain(|_, network| Arc::strong_count(network) > 1);
+        }
+        Arc::clone(networks.entry(network).or_default())
     }
 
     /// What the password of a user that there is not is compared with. It costs what the hash of some user costs, for
@@ -262,147 +273,6 @@ impl Authenticator {
     }
 }
 
-impl LoginVerdict {
-    fn of(right: bool) -> Self {
-        if right { Self::Right } else { Self::Wrong }
-    }
-}
-
-/// Compares all that wait. One thread at a time is busy with it.
-async fn compare(shared: Arc<Mutex<GuessQueue>>) {
-    loop {
-        let next = {
-            let mut shared = lock(&shared);
-            let next = shared.take_next();
-            shared.is_comparing = next.is_some();
-            next
-        };
-        let Some(WaitingGuess { code, password, hash, guesser, results }) = next else { return };
-        let compared =
-            spawn_blocking(move || bcrypt::verify(password.expose_secret(), hash.expose_secret()).unwrap_or(false));
-        let right = compared.await.unwrap_or(false);
-        {
-            let mut shared = lock(&shared);
-            shared.results.put(code, right);
-            if !right {
-                shared.blame(&guesser);
-            }
-        }
-        for result in results {
-            // The client may have gone.
-            let _ = result.send(right);
-        }
-    }
-}
-
-impl GuessQueue {
-    /// Lets one more wait. Of too many, one of the worst goes, and chance says which: were it the latest, guessers at its
-    /// address would keep it out.
-    fn wait(&mut self, mut new: WaitingGuess) {
-        if let Some(same) = self.waiting.iter_mut().find(|waiting| waiting.code == new.code) {
-            same.results.retain(|result| !result.is_closed());
-            same.results.append(&mut new.results);
-            return;
-        }
-        self.waiting.push(new);
-        if self.waiting.len() > MAX_WAITING {
-            self.drop_those_of_gone_guessers();
-        }
-        if self.waiting.len() > MAX_WAITING {
-            let ranks = self.ranks();
-            let worst = ranks.iter().max();
-            let worst: Vec<_> = (0..ranks.len()).filter(|index| Some(&ranks[*index]) == worst).collect();
-            self.waiting.remove(worst[fastrand::usize(..worst.len())]);
-        }
-    }
-
-    fn take_next(&mut self) -> Option<WaitingGuess> {
-        self.drop_those_of_gone_guessers();
-        self.turns += 1;
-        let next = if self.turns.is_multiple_of(2) {
-            0
-        } else {
-            let ranks = self.ranks();
-            // The latest of these, whose client will wait for longest.
-            (0..ranks.len()).rev().min_by_key(|index| ranks[*index])?
-        };
-        (next < self.waiting.len()).then(|| self.waiting.remove(next))
-    }
-
-    fn drop_those_of_gone_guessers(&mut self) {
-        let wrong = &self.wrong;
-        self.waiting.retain(|WaitingGuess { guesser, results, .. }| {
-            let no_wrong_guess = guesser.wrong.load(Relaxed) == 0 && wrong.of(guesser).1 == 0;
-            no_wrong_guess || results.iter().any(|result| !result.is_closed())
-        });
-    }
-
-    /// Of each that waits. Those that wait count like wrong ones, or those who guess once on each of many connections
-    /// would be as good as any client until their guesses were compared.
-    fn ranks(&self) -> Vec<Rank> {
-        let mut waiting = GuessCounts::default();
-        for WaitingGuess { guesser, .. } in &self.waiting {
-            waiting.add(guesser);
-        }
-        let rank = |WaitingGuess { guesser, .. }: &WaitingGuess| {
-            let ((of_network, of_address), more) = (self.wrong.of(guesser), waiting.of(guesser));
-            (of_network.saturating_add(more.0), of_address.saturating_add(more.1), guesser.wrong.load(Relaxed))
-        };
-        self.waiting.iter().map(rank).collect()
-    }
-
-    fn blame(&mut self, guesser: &Guesser) {
-        guesser.wrong.fetch_add(1, Relaxed);
-        self.wrong.add(guesser);
-    }
-}
-
-impl GuessCounts {
-    /// Counts one more. Those with the least make room, so that many addresses do not have those with many forgotten.
-    fn add(&mut self, guesser: &Guesser) {
-        let Some(address) = guesser.address else { return };
-        for (counts, of) in [(&mut self.of_networks, network(address)), (&mut self.of_addresses, address)] {
-            if counts.len() >= MAX_ADDRESSES && !counts.contains_key(&of) {
-                let least = counts.iter().min_by_key(|(_, count)| **count).map(|(least, _)| *least);
-                least.map(|least| counts.remove(&least));
-            }
-            let count = counts.entry(of).or_default();
-            *count = count.saturating_add(1);
-        }
-    }
-
-    /// Those from the network and from the address.
-    fn of(&self, guesser: &Guesser) -> (u32, u32) {
-        let Some(address) = guesser.address else { return (0, 0) };
-        let count = |counts: &HashMap<IpAddr, u32>, of| counts.get(&of).copied().unwrap_or(0);
-        (count(&self.of_networks, network(address)), count(&self.of_addresses, address))
-    }
-}
-
-/// What a site has in IPv6. In IPv4 it is the address.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 80 << 80)),
-        IpAddr::V4(_) => address,
-    }
-}
-
-impl KnownResults {
-    fn get(&self, code: &Code) -> Option<bool> {
-        self.of.get(code).map(|(right, _)| *right)
-    }
-
-    /// Wrong ones make room first, so that who guesses does not slow down who knows.
-    fn put(&mut self, code: Code, right: bool) {
-        if self.of.len() >= MAX_RESULTS {
-            let oldest = self.of.iter().min_by_key(|(_, result)| **result).map(|(code, _)| *code);
-            oldest.map(|oldest| self.of.remove(&oldest));
-        }
-        self.put += 1;
-        self.of.insert(code, (right, self.put));
-    }
-}
-
 impl std::fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Authenticator")
@@ -411,6 +281,14 @@ impl std::fmt::Debug for Authenticator {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::atomic::AtomicUsize, time::Duration};
+
+    use tokio::{
+        spawn,
+        task::{JoinHandle, yield_now},
+        time::sleep,
+    };
+
     use super::*;
 
     fn users(passwords: &[(&str, &str)]) -> Users {
@@ -437,31 +315,24 @@ mod tests {
         Users(costs.iter().enumerate().map(|(number, cost)| (number.to_string(), hash(cost))).collect())
     }
 
-    fn waiting(number: u64, guesser: &Arc<Guesser>) -> WaitingGuess {
-        let mut code = Code::default();
-        code[..8].copy_from_slice(&number.to_be_bytes());
-        WaitingGuess {
-            code,
-            password: SecretBox::new(Box::default()),
-            hash: SecretString::from(""),
-            guesser: Arc::clone(guesser),
-            results: Vec::new(),
-        }
+    /// Has this guess judged, and counts the verdict.
+    fn guess(
+        (authenticator, users): &(Arc<Authenticator>, Arc<Users>),
+        (user, password): (&str, &str),
+        guesser: &Arc<Guesser>,
+        judged: &Arc<AtomicUsize>,
+    ) -> JoinHandle<LoginVerdict> {
+        let (authenticator, users) = (Arc::clone(authenticator), Arc::clone(users));
+        let (credentials, guesser, judged) = (says(user, password), Arc::clone(guesser), Arc::clone(judged));
+        spawn(async move {
+            let verdict = authenticator.judge(&users, credentials, &guesser).await;
+            judged.fetch_add(1, Relaxed);
+            verdict
+        })
     }
 
-    /// Lets one wait, and its client with it.
-    fn wait(shared: &mut GuessQueue, number: u64, guesser: &Arc<Guesser>) -> oneshot::Receiver<bool> {
-        let (sender, client) = oneshot::channel();
-        shared.wait(WaitingGuess { results: vec![sender], ..waiting(number, guesser) });
-        client
-    }
-
-    fn waits(shared: &GuessQueue, guess: u64) -> bool {
-        shared.waiting.iter().any(|waiting| number(waiting) == guess)
-    }
-
-    fn number(waiting: &WaitingGuess) -> u64 {
-        u64::from_be_bytes(*waiting.code.first_chunk().unwrap())
+    fn alice() -> (Arc<Authenticator>, Arc<Users>) {
+        (Arc::new(Authenticator::new()), Arc::new(users(&[("alice", "right")])))
     }
 
     #[tokio::test]
@@ -511,153 +382,154 @@ mod tests {
         let (users, authenticator) = (users(&[("alice", "right")]), Authenticator::new());
         let hash = users.0["alice"].expose_secret().as_bytes();
         assert!(accepts(&authenticator, &users, "alice", "right").await);
-        for number in 0..2 * MAX_RESULTS {
-            let code = authenticator.code(&[b"alice", hash, number.to_string().as_bytes()]);
-            lock(&authenticator.shared).results.put(code, false);
+        for number in 0..20 {
+            assert!(!accepts(&authenticator, &users, "alice", &number.to_string()).await);
         }
-        let shared = lock(&authenticator.shared);
-        assert_eq!(shared.results.of.len(), MAX_RESULTS);
-        assert_eq!(shared.results.get(&authenticator.code(&[b"alice", hash, b"right"])), Some(true));
-        // The latest of the guesses are there, and nothing is under another name or hash.
-        let last = (2 * MAX_RESULTS - 1).to_string();
-        assert_eq!(shared.results.get(&authenticator.code(&[b"alice", hash, last.as_bytes()])), Some(false));
-        for (user, hash, password) in [("bob", hash, "right"), ("alice", b"", "right"), ("alicer", hash, "ight")] {
+        // Nothing is under another name, hash or password.
+        for (user, hash, password, is_known) in [
+            ("alice", hash, "right", true),
+            ("alice", hash, "1", false),
+            ("bob", hash, "right", false),
+            ("alice", b"", "right", false),
+            ("alicer", hash, "ight", false),
+        ] {
             let code = authenticator.code(&[user.as_bytes(), hash, password.as_bytes()]);
-            assert_eq!(shared.results.get(&code), None);
+            assert_eq!(lock(&authenticator.right).contains(&code), is_known, "{user} {password}");
         }
     }
 
     #[tokio::test]
-    async fn a_password_of_which_the_client_has_gone_is_compared_all_the_same() {
+    async fn right_passwords_are_remembered_in_a_bounded_number() {
+        let (users, authenticator) = (users(&[("alice", "right")]), Authenticator::new());
+        lock(&authenticator.right).extend((0..MAX_RIGHT).map(|number| authenticator.code(&[&number.to_be_bytes()])));
+        assert!(accepts(&authenticator, &users, "alice", "right").await);
+        assert_eq!(lock(&authenticator.right).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_password_of_which_the_client_has_gone_is_compared_to_the_end() {
         let (users, authenticator) = (users(&[("alice", "right")]), Authenticator::new());
         {
             let mut asked = std::pin::pin!(accepts(&authenticator, &users, "alice", "right"));
             assert!(futures_util::poll!(&mut asked).is_pending());
         }
-        while lock(&authenticator.shared).is_comparing {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        while lock(&authenticator.right).is_empty() {
+            sleep(Duration::from_millis(1)).await;
         }
-        assert!(lock(&authenticator.shared).results.of.values().all(|(right, _)| *right));
         let mut again = std::pin::pin!(accepts(&authenticator, &users, "alice", "right"));
         assert_eq!(futures_util::poll!(&mut again), std::task::Poll::Ready(true));
     }
 
-    #[test]
-    fn one_turn_is_of_who_guessed_wrong_least_and_the_next_of_who_waits_longest() {
-        let mut shared = GuessQueue::default();
-        let (near, far) = (guesser("192.0.2.1"), guesser("198.51.100.1"));
-        let fresh = guesser("192.0.2.1");
-        shared.blame(&near);
-        let guesses = [(1, &near), (2, &near), (3, &fresh), (4, &far), (5, &near), (6, &near)];
-        let _clients = guesses.map(|(number, guesser)| wait(&mut shared, number, guesser));
-        let order: Vec<_> = std::iter::from_fn(|| shared.take_next()).map(|waiting| number(&waiting)).collect();
-        // That of another address, the longest, that of another connection, the longest, and of those left the latest.
-        assert_eq!(order, [4, 1, 3, 2, 6, 5]);
+    #[tokio::test]
+    async fn suspects_wait_with_the_others_one_at_a_time() {
+        let (line, turns) = (Arc::new(Line::default()), Arc::new(Mutex::new(Vec::new())));
+        let first = line.turn(&AtomicBool::new(false)).await;
+        let mut waiting = Vec::new();
+        for (name, is_suspect) in
+            [("bad 1", true), ("bad 2", true), ("bad 3", true), ("good 1", false), ("good 2", false)]
+        {
+            let (line, turns) = (Arc::clone(&line), Arc::clone(&turns));
+            waiting.push(spawn(async move {
+                let _turn = line.turn(&AtomicBool::new(is_suspect)).await;
+                lock(&turns).push(name);
+                yield_now().await;
+            }));
+            yield_now().await;
+        }
+        drop(first);
+        for one in waiting {
+            one.await.unwrap();
+        }
+        assert_eq!(*lock(&turns), ["bad 1", "good 1", "good 2", "bad 2", "bad 3"]);
+    }
+
+    #[tokio::test]
+    async fn a_guess_whose_client_has_gone_waits_no_longer() {
+        let (authenticator, users) = alice();
+        let turn = authenticator.line.turn(&AtomicBool::new(false)).await;
+        let judged = Arc::default();
+        let gone = guess(&(Arc::clone(&authenticator), users), ("alice", "right"), &guesser("192.0.2.1"), &judged);
+        yield_now().await;
+        assert_eq!(Arc::strong_count(&authenticator.network(guesser("192.0.2.1").network)), 3);
+        gone.abort();
+        assert!(gone.await.unwrap_err().is_cancelled());
+        drop(turn);
+        assert_eq!(Arc::strong_count(&authenticator.network(guesser("192.0.2.1").network)), 2);
+        assert!(lock(&authenticator.right).is_empty());
+    }
+
+    /// How many guesses come before a right password that is new, where as many wait as can.
+    async fn guesses_before(client: &str, mut guesser_of: impl FnMut(usize) -> Arc<Guesser>, guesses: usize) -> usize {
+        let server = alice();
+        let judged = Arc::default();
+        // All of them wait before the first is compared.
+        let turn = server.0.line.turn(&AtomicBool::new(false)).await;
+        let mut waiting = Vec::new();
+        for number in 0..guesses {
+            waiting.push(guess(&server, ("alice", &number.to_string()), &guesser_of(number), &judged));
+            yield_now().await;
+        }
+        let right = guess(&server, ("alice", "right"), &guesser(client), &Arc::default());
+        yield_now().await;
+        drop(turn);
+        assert_eq!(right.await.unwrap(), LoginVerdict::Right);
+        let before = judged.load(Relaxed);
+        for one in waiting {
+            assert_eq!(one.await.unwrap(), LoginVerdict::Wrong);
+        }
+        before
+    }
+
+    #[tokio::test]
+    async fn those_who_guess_once_on_each_connection_keep_no_other_network_out() {
+        let elsewhere = |_| guesser("198.51.100.1");
+        // One of them is in line already, and the last verdict may be counted late.
+        assert!(guesses_before("192.0.2.1", elsewhere, MAX_WAITING).await <= 3);
+        // Every guess from another 64 bits of a network of 48.
+        let many = |guess| guesser(&format!("2001:db8:0:{guess:x}::1"));
+        assert!(guesses_before("2001:db8:1::1", many, MAX_WAITING).await <= 3);
+        assert!(guesses_before("192.0.2.1", many, MAX_WAITING).await <= 3);
+    }
+
+    #[tokio::test]
+    async fn in_the_network_of_guessers_a_right_password_waits_for_its_turn() {
+        let others = |_| guesser("192.0.2.1");
+        assert!(guesses_before("192.0.2.1", others, 50).await >= 50 - 1);
+        let bad = guesser("192.0.2.1");
+        bad.is_suspect.store(true, Relaxed);
+        assert!(guesses_before("192.0.2.1", |_| Arc::clone(&bad), 50).await <= 3);
+    }
+
+    #[tokio::test]
+    async fn guesses_of_a_network_wait_in_a_bounded_number() {
+        let server = alice();
+        let judged = Arc::default();
+        let turn = server.0.line.turn(&AtomicBool::new(false)).await;
+        let mut waiting = Vec::new();
+        for number in 0..MAX_WAITING {
+            waiting.push(guess(&server, ("alice", &number.to_string()), &guesser("192.0.2.1"), &judged));
+            yield_now().await;
+        }
+        let one_more = guess(&server, ("alice", "right"), &guesser("192.0.2.1"), &judged);
+        assert_eq!(one_more.await.unwrap(), LoginVerdict::Busy);
+        waiting.iter().for_each(JoinHandle::abort);
+        drop(turn);
+        let elsewhere = guess(&server, ("alice", "right"), &guesser("192.0.2.2"), &judged);
+        assert_eq!(elsewhere.await.unwrap(), LoginVerdict::Right);
     }
 
     #[test]
-    fn guesses_wait_in_a_bounded_number_and_the_same_one_once() {
-        let mut shared = GuessQueue::default();
-        let (bad, good) = (guesser("2001:db8::1"), guesser("2001:db8:1::1"));
-        let mut clients = Vec::new();
-        for number in 0..2 * MAX_WAITING as u64 {
-            clients.push(wait(&mut shared, number, &bad));
-            clients.push(wait(&mut shared, number, &bad));
+    fn networks_are_known_in_a_bounded_number_and_those_that_wait_stay() {
+        let authenticator = Authenticator::new();
+        let network = |number: u32| authenticator.network(Guesser::new(IpAddr::from(number.to_be_bytes())).network);
+        let waits = network(0);
+        for number in 0..2500 {
+            network(number);
+            assert!(lock(&authenticator.networks).len() <= MAX_NETWORKS);
         }
-        assert_eq!(shared.waiting.len(), MAX_WAITING);
-        for number in 0..10 {
-            clients.push(wait(&mut shared, u64::MAX - number, &good));
-        }
-        assert_eq!(shared.waiting.len(), MAX_WAITING);
-        assert_eq!(shared.waiting.iter().filter(|waiting| Arc::ptr_eq(&waiting.guesser, &good)).count(), 10);
-        // Those whose clients gave up and ask again hold no memory.
-        for _ in 0..1000 {
-            drop(wait(&mut shared, u64::MAX, &good));
-        }
-        assert!(shared.waiting.iter().all(|waiting| waiting.results.len() <= 2));
-    }
-
-    /// Whether a client whose password is new gets its turn while guesses of others, each on a connection of its own, come
-    /// ten times as fast as one is compared. It gives up after a hundred comparisons and asks again, as often as this.
-    fn gets_a_turn(client: &str, tries: u32, mut guesser_of: impl FnMut(u64) -> Arc<Guesser>, they_stay: bool) -> bool {
-        const RIGHT: u64 = u64::MAX;
-        let (mut shared, mut clients) = (GuessQueue::default(), Vec::new());
-        let mut guesses = 0;
-        let mut guess = |shared: &mut GuessQueue, times| {
-            for _ in 0..times {
-                guesses += 1;
-                if !they_stay {
-                    clients.clear();
-                }
-                clients.push(wait(shared, guesses, &guesser_of(guesses)));
-            }
-            assert!(shared.waiting.len() <= MAX_WAITING);
-        };
-        let compare_one = |shared: &mut GuessQueue| {
-            let next = shared.take_next().unwrap();
-            if number(&next) != RIGHT {
-                shared.blame(&next.guesser);
-            }
-            number(&next) == RIGHT
-        };
-        for _ in 0..MAX_WAITING / 3 {
-            guess(&mut shared, 10);
-            compare_one(&mut shared);
-        }
-        (0..tries).any(|_| {
-            guess(&mut shared, 5);
-            let _client = wait(&mut shared, RIGHT, &guesser(client));
-            guess(&mut shared, 5);
-            (0..100).any(|_| {
-                let has_turn = compare_one(&mut shared);
-                guess(&mut shared, 10);
-                has_turn
-            })
-        })
-    }
-
-    #[test]
-    fn those_who_guess_once_on_each_connection_keep_no_other_address_out() {
-        for they_stay in [false, true] {
-            let elsewhere = |_| guesser("198.51.100.1");
-            assert!(gets_a_turn("192.0.2.1", 1, elsewhere, they_stay));
-            // Every guess from another 64 bits of a network of 48.
-            let many = |guess: u64| guesser(&format!("2001:db8:0:{:x}::1", guess % 65_536));
-            assert!(gets_a_turn("2001:db8:1::1", 1, many, they_stay));
-            assert!(gets_a_turn("192.0.2.1", 1, many, they_stay));
-        }
-    }
-
-    #[test]
-    fn behind_the_address_of_a_guesser_a_right_password_gets_in_eventually() {
-        let same = |_| guesser("192.0.2.1");
-        // About one try in ten succeeds.
-        assert!(gets_a_turn("192.0.2.1", 300, same, true));
-        assert!(gets_a_turn("192.0.2.1", 1, same, false));
-    }
-
-    #[test]
-    fn many_addresses_that_guess_wrong_have_none_forgotten_that_guessed_wrong_often() {
-        let (mut shared, bad) = (GuessQueue::default(), guesser("2001:db8::1"));
-        shared.blame(&bad);
-        shared.blame(&bad);
-        for number in 0..2 * MAX_ADDRESSES {
-            shared.blame(&guesser(&Ipv6Addr::from_bits((number as u128 + 1) << 80).to_string()));
-        }
-        assert_eq!(shared.wrong.of(&bad), (2, 2));
-        assert_eq!((shared.wrong.of_addresses.len(), shared.wrong.of_networks.len()), (MAX_ADDRESSES, MAX_ADDRESSES));
-        // Addresses are 64 bits, and networks 48.
-        assert_eq!(shared.wrong.of(&guesser("2001:db8::ffff")), (2, 2));
-        assert_eq!(shared.wrong.of(&guesser("2001:db8:0:1::1")), (2, 0));
-    }
-
-    #[test]
-    fn a_guess_whose_client_has_gone_waits_only_where_no_wrong_guess() {
-        let (mut shared, bad, good) = (GuessQueue::default(), guesser("198.51.100.1"), guesser("192.0.2.1"));
-        drop((wait(&mut shared, 1, &bad), wait(&mut shared, 2, &good)));
-        shared.blame(&guesser("198.51.100.1"));
-        let _stays = wait(&mut shared, 3, &bad);
-        assert_eq!(shared.take_next().map(|next| number(&next)), Some(2));
-        assert!(!waits(&shared, 1) && waits(&shared, 3));
+        assert!(Arc::ptr_eq(&waits, &network(0)));
+        let [one, same, another] = ["2001:db8::1", "2001:db8::ffff:0:1", "2001:db8:1::1"].map(guesser);
+        assert!(one.network == same.network && one.network != another.network);
+        assert_eq!(guesser("::ffff:192.0.2.1").network, guesser("192.0.2.1").network);
     }
 }

@@ -364,6 +364,8 @@ fn no_tls() -> WebMistake {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use rcgen::{CertificateParams, CertifiedIssuer, Issuer, KeyPair};
     use rustls::{ClientConfig, RootCertStore, pki_types::PrivateKeyDer};
     use tokio::io::duplex;
@@ -446,7 +448,7 @@ mod tests {
             }
         }
         let Ok(config) = web.now() else { return false };
-        web.judge(&config, None, &Arc::default()).await == LoginVerdict::Right
+        web.judge(&config, None, &Arc::new(Guesser::new(IpAddr::from([192, 0, 2, 1])))).await == LoginVerdict::Right
     }
 
     #[tokio::test]
