@@ -29,12 +29,11 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
 };
 
 use super::{
     activity::{Activity, InFlight, TrackedStream},
-    request::bounded_copy,
     tls,
     web_config::{Guesser, Web},
 };
@@ -46,17 +45,13 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 /// The most that a request's header can be; a browser sends two KiB.
 pub(crate) const MAX_HEADER: u16 = 32 * 1024;
 
-/// Requests at once on a connection of HTTP/2. A browser sends ten for a page; a client that wants more waits.
-const MAX_STREAMS: u32 = 16;
-
-/// How many of them are handled at once. The others wait until the client has taken a response, so that a client that
+/// Requests at once on a connection of HTTP/2. A client that has more waits until it has taken a response, so that one that
 /// does not read holds pieces of so many responses and no more. Users of a proxy that shares a connection among them
-/// wait for each other's large responses; a small one lets the next begin at once.
-const MAX_RESPONSES: usize = 2;
+/// wait for each other's.
+const MAX_STREAMS: u32 = 2;
 
-/// A response of no more bytes is small: health, a refusal, the outcome of a reload. Sixteen of them are less than two
-/// pieces of a large one.
-const SMALL_RESPONSE: u64 = 1024;
+/// What HTTP/2 decodes of a request's header, field by field: a byte of it can stand for four thousand.
+const MAX_DECODED_HEADER: u32 = 16 * 1024;
 
 /// What HTTP/2 keeps of a response until the client takes it, for each request.
 const SEND_BUFFER: usize = 16 * 1024;
@@ -137,7 +132,7 @@ fn builder(version: Version) -> Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(u32::from(MAX_HEADER))
+        .max_header_list_size(MAX_DECODED_HEADER)
         .initial_stream_window_size(RECEIVE_WINDOW)
         .initial_connection_window_size(RECEIVE_WINDOW)
         .max_send_buf_size(SEND_BUFFER);
@@ -157,17 +152,11 @@ pub(crate) struct ConnectionService {
     router: TowerToHyperService<Router>,
     activity: Arc<Activity>,
     guesser: Arc<Guesser>,
-    turns: Arc<Semaphore>,
 }
 
 impl ConnectionService {
     pub(crate) fn new(router: Router, activity: Arc<Activity>, client: IpAddr) -> Self {
-        Self {
-            router: TowerToHyperService::new(router),
-            activity,
-            guesser: Arc::new(Guesser::new(client)),
-            turns: Arc::new(Semaphore::new(MAX_RESPONSES)),
-        }
+        Self { router: TowerToHyperService::new(router), activity, guesser: Arc::new(Guesser::new(client)) }
     }
 }
 
@@ -178,17 +167,13 @@ impl Service<Request<Incoming>> for ConnectionService {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let in_flight = self.activity.begin_response();
-        let turn = Arc::clone(&self.turns).acquire_owned();
-        let is_http2 = request.version() == Version::HTTP_2;
-        let mut request = if is_http2 { bounded_copy(request) } else { request.map(Body::new) };
+        let mut request = request.map(Body::new);
         request.extensions_mut().insert(Arc::clone(&self.guesser));
         let router = self.router.clone();
         let activity = Arc::clone(&self.activity);
         Box::pin(async move {
-            // There is always one, since nothing closes the semaphore.
-            let turn = turn.await.ok();
             let response = activity.while_handling(router.call(request)).await?;
-            Ok(response.map(|body| ResponseBody::new(body, in_flight, turn)))
+            Ok(response.map(|body| ResponseBody { body, _in_flight: in_flight }))
         })
     }
 }
@@ -197,15 +182,6 @@ impl Service<Request<Incoming>> for ConnectionService {
 pub(crate) struct ResponseBody {
     body: Body,
     _in_flight: Arc<InFlight>,
-    _turn: Option<OwnedSemaphorePermit>,
-}
-
-impl ResponseBody {
-    fn new(body: Body, in_flight: Arc<InFlight>, turn: Option<OwnedSemaphorePermit>) -> Self {
-        let size = body.size_hint().upper();
-        let is_small = size.is_some_and(|size| size <= SMALL_RESPONSE);
-        Self { body, _in_flight: in_flight, _turn: turn.filter(|_| !is_small) }
-    }
 }
 
 impl HttpBody for ResponseBody {
@@ -325,9 +301,7 @@ mod tests {
 
     /// Heads of answers that come while nothing of their bodies is taken.
     async fn answers_at_once(path: &'static str, requests: u8) -> usize {
-        let router = Router::new()
-            .route("/small", get(async || "Healthy.\n"))
-            .route("/large", get(async || "x".repeat(2 * SEND_BUFFER)));
+        let router = Router::new().route("/large", get(async || "x".repeat(2 * SEND_BUFFER)));
         let (mut client, server) = duplex(64 * 1024);
         let (_stop, stop) = watch::channel(false);
         spawn(serve_http(server, Version::HTTP_2, service(router, &Arc::default()), stop));
@@ -355,8 +329,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_small_answer_that_is_not_taken_keeps_no_other_request_waiting() {
-        assert_eq!(answers_at_once("/small", 10).await, 10);
-        assert_eq!(answers_at_once("/large", 10).await, MAX_RESPONSES);
+    async fn a_client_of_http_2_has_two_responses_at_once() {
+        assert_eq!(answers_at_once("/large", 1).await, 1);
+        assert_eq!(answers_at_once("/large", 10).await, 2);
     }
 }

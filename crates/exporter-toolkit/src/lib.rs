@@ -7,7 +7,6 @@ mod host;
 mod listener;
 pub mod log_throttle;
 mod middleware;
-mod request;
 mod tls;
 mod web_config;
 
