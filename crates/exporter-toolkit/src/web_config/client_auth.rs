@@ -3,14 +3,11 @@
 use std::sync::Arc;
 
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
     client::danger::HandshakeSignatureValid,
-    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
+    crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, UnixTime},
-    server::{
-        WebPkiClientVerifier,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
+    server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 
 use super::certificate;
@@ -42,36 +39,14 @@ impl ClientAuth {
     }
 }
 
-/// Who is trusted to issue certificates of clients.
+/// What decides about the certificates of clients.
 #[derive(Debug)]
-pub(super) struct Authorities {
-    pub(super) store: RootCertStore,
-    /// The configuration names them; otherwise they are those of the system.
-    pub(super) are_named: bool,
-}
-
-/// What decides about the certificates of clients. Without any root, one that verifies accepts no client.
-pub(super) fn verifier(
-    auth: ClientAuth,
-    authorities: Authorities,
-    allowed_sans: Option<Vec<String>>,
-    provider: Arc<CryptoProvider>,
-) -> Arc<dyn ClientCertVerifier> {
-    let algorithms = provider.signature_verification_algorithms;
-    let Authorities { store, are_named } = authorities;
-    let chains = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider).build().ok();
-    Arc::new(Verifier { auth, chains, names_authorities: are_named, allowed_sans, algorithms })
-}
-
-#[derive(Debug)]
-struct Verifier {
-    auth: ClientAuth,
-    /// `None` without any root.
-    chains: Option<Arc<dyn ClientCertVerifier>>,
-    /// Whether clients are sent the names of the authorities, from which they choose a certificate.
-    names_authorities: bool,
-    allowed_sans: Option<Vec<String>>,
-    algorithms: WebPkiSupportedAlgorithms,
+pub(super) struct Verifier {
+    pub(super) auth: ClientAuth,
+    /// Without it, one that verifies accepts no client.
+    pub(super) chains: Option<Arc<dyn ClientCertVerifier>>,
+    pub(super) allowed_sans: Option<Vec<String>>,
+    pub(super) algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ClientCertVerifier for Verifier {
@@ -81,9 +56,7 @@ impl ClientCertVerifier for Verifier {
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        // Those of the system are a hundred, and as many kilobytes in each handshake.
-        let chains = self.chains.as_ref().filter(|_| self.names_authorities);
-        chains.map_or(&[], |chains| chains.root_hint_subjects())
+        self.chains.as_ref().map_or(&[], |chains| chains.root_hint_subjects())
     }
 
     fn verify_client_cert(

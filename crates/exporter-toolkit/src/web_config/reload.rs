@@ -5,6 +5,7 @@
 //! repaired.
 
 use std::{
+    collections::BTreeSet,
     convert::Infallible,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -19,7 +20,7 @@ use super::{
     config::{Loaded, WebConfig, read_file},
     rate_limit::{GuessLimit, Limiter},
     report::{WebConfigErrors, WebMistake},
-    tls::{ClientRules, TlsSettings},
+    tls::{Protection, TlsSettings},
 };
 use crate::{
     files::watch::{Fingerprint, Look, PATIENCE, Watch},
@@ -61,7 +62,9 @@ struct CurrentConfig {
 struct WebConfigReloader {
     file: PathBuf,
     started: StartSettings,
-    protection: RequiredProtection,
+    /// Keys of what has kept anybody out so far. A file that is empty, or of which the end is not written yet, lacks it just
+    /// as one that is meant to do without, so it takes a restart to do without.
+    required: BTreeSet<&'static str>,
     config: Reloaded<WebConfig>,
     /// `None` if the program was started without TLS.
     tls: Option<Reloaded<ServerConfig>>,
@@ -73,14 +76,6 @@ struct StartSettings {
     is_tls: bool,
     http2: bool,
     rate_limit: Option<GuessLimit>,
-}
-
-/// What has kept anybody out so far. A file that is empty, or of which the end is not written yet, lacks it just as one
-/// that is meant to do without, so it takes a restart to do without.
-#[derive(Debug, Clone, Copy, Default)]
-struct RequiredProtection {
-    users: bool,
-    clients: ClientRules,
 }
 
 /// Something that is made of files, and made again when they hold something else.
@@ -112,10 +107,10 @@ impl Web {
             "The web configuration is in use."
         );
         let started = StartSettings { is_tls: tls.is_some(), http2: config.http2, rate_limit: config.rate_limit };
-        let protection = RequiredProtection::of(&config);
+        let required = protections(&config).filter(|one| one.is_there).map(|one| one.key).collect();
         let config = Reloaded::new("The web configuration", &[bytes.expose_secret()], config);
         let tls = tls.map(|(material, made)| Reloaded::new("The TLS configuration", &material.parts(), made));
-        let reloader = WebConfigReloader { file: file.to_owned(), started, protection, config, tls };
+        let reloader = WebConfigReloader { file: file.to_owned(), started, required, config, tls };
         let current = Mutex::new(reloader.current());
         Ok(Self {
             shared: Arc::new(FollowedFiles { reloader: Mutex::new(reloader), current }),
@@ -215,11 +210,11 @@ impl FollowedFiles {
 
 impl WebConfigReloader {
     fn look(&mut self) {
-        let Self { file, started, protection, config, tls } = self;
+        let Self { file, started, required, config, tls } = self;
         match read_file(file) {
             Ok(text) => config.follow(&[text.expose_secret()], || {
                 let new = WebConfig::of_bytes(text.expose_secret(), file)?;
-                protection.stays_with(&new)?;
+                require(required, &new)?;
                 warn(file, &new.warnings);
                 warn(file, started.warning(&new).as_slice());
                 Ok(new)
@@ -303,34 +298,30 @@ impl<T> Reloaded<T> {
     }
 }
 
-impl RequiredProtection {
-    fn of(config: &WebConfig) -> Self {
-        let clients = config.tls.as_ref().map(TlsSettings::client_rules).unwrap_or_default();
-        Self { users: !config.users.is_empty(), clients }
-    }
+/// Everything that can keep anybody out. Where there is no TLS any more, that is the mistake.
+fn protections(config: &WebConfig) -> impl Iterator<Item = Protection> {
+    let users = Protection {
+        key: "basic_auth_users",
+        is_there: !config.users.is_empty(),
+        is_gone: config.users.is_empty(),
+        lost: "there is no user any more, but this program has asked for passwords",
+    };
+    config.tls.iter().flat_map(TlsSettings::protections).chain([users])
+}
 
-    /// Takes note of what a configuration has.
-    ///
-    /// # Errors
-    /// With what it lacks.
-    fn stays_with(&mut self, config: &WebConfig) -> Result<(), Vec<WebMistake>> {
-        // Where there is no TLS any more, that is the mistake.
-        let mut lost = config.tls.as_ref().map(|tls| tls.lacking(self.clients)).unwrap_or_default();
-        if self.users && config.users.is_empty() {
-            lost.push(("basic_auth_users", "there is no user any more, but this program has asked for passwords"));
-        }
-        if !lost.is_empty() {
-            let remedy = "complete the file, or restart the program to serve without";
-            return Err(lost
-                .into_iter()
-                .map(|(key, what)| WebMistake::new(key, format!("{what}: {remedy}")))
-                .collect());
-        }
-        let now = Self::of(config);
-        self.users |= now.users;
-        self.clients.add(now.clients);
-        Ok(())
+/// Takes note of what keeps anybody out.
+///
+/// # Errors
+/// With what is required and gone.
+fn require(required: &mut BTreeSet<&'static str>, config: &WebConfig) -> Result<(), Vec<WebMistake>> {
+    let lost = protections(config).filter(|one| one.is_gone && required.contains(one.key));
+    let remedy = "complete the file, or restart the program to serve without";
+    let lost: Vec<_> = lost.map(|one| WebMistake::new(one.key, format!("{}: {remedy}", one.lost))).collect();
+    if lost.is_empty() {
+        required.extend(protections(config).filter(|one| one.is_there).map(|one| one.key));
+        return Ok(());
     }
+    Err(lost)
 }
 
 impl StartSettings {

@@ -4,14 +4,15 @@ use std::{path::Path, sync::Arc};
 
 use rustls::{
     RootCertStore, ServerConfig,
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, pem::PemObject as _},
-    server::NoServerSessionStorage,
+    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use secrecy::ExposeSecret as _;
 
 use super::{
     certificate,
-    client_auth::{self, Authorities, ClientAuth},
+    client_auth::{ClientAuth, Verifier},
     document::{self, Text},
     pem::{DAMAGED, NO_CERTIFICATE, PemSetting, SECTION, TlsFiles, certificates, private_key},
     protocol::{Protocol, read_names},
@@ -29,24 +30,15 @@ pub(super) struct TlsSettings {
     protocol: Protocol,
 }
 
-/// Which rules of `tls_server_config` keep clients out.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct ClientRules {
-    /// They need a certificate.
-    certificate: bool,
-    /// It has to come from an authority that is named.
-    authority: bool,
-    /// It has to have a name that is allowed.
-    names: bool,
-}
-
-impl ClientRules {
-    /// Takes these as well.
-    pub(super) const fn add(&mut self, more: Self) {
-        self.certificate |= more.certificate;
-        self.authority |= more.authority;
-        self.names |= more.names;
-    }
+/// Something that keeps clients out where it is set.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Protection {
+    pub(super) key: &'static str,
+    pub(super) is_there: bool,
+    /// It is not there, and nothing says that it is not wanted.
+    pub(super) is_gone: bool,
+    /// What to say if it was there before.
+    pub(super) lost: &'static str,
 }
 
 impl TlsSettings {
@@ -87,38 +79,32 @@ impl TlsSettings {
         Some(Self { cert: cert?, key: key?, client_ca, client_auth, allowed_sans, protocol: protocol? })
     }
 
-    /// What keeps clients out.
-    pub(super) fn client_rules(&self) -> ClientRules {
-        let names = self.client_auth != ClientAuth::None && self.allowed_sans.is_some();
-        let demands = matches!(self.client_auth, ClientAuth::RequireAny | ClientAuth::RequireAndVerify);
-        ClientRules {
-            certificate: demands || names,
-            authority: self.client_auth.verifies() && self.client_ca.is_some(),
-            names,
-        }
-    }
-
-    /// What of these rules is not there: the key, and what that means. Another policy that is named is no lack.
-    pub(super) fn lacking(&self, rules: ClientRules) -> Vec<(&'static str, &'static str)> {
+    /// What keeps clients out. Another policy that is named is no lack.
+    pub(super) fn protections(&self) -> [Protection; 3] {
         let asks = self.client_auth != ClientAuth::None;
-        let lacking = [
-            (
-                rules.certificate && !asks,
-                "tls_server_config.client_auth_type",
-                "clients are not asked for certificates any more, but this program has demanded them",
-            ),
-            (
-                rules.authority && self.client_auth.verifies() && self.client_ca.is_none(),
-                "tls_server_config.client_ca_file",
-                "there is no client CA any more, and this program has trusted no other",
-            ),
-            (
-                rules.names && asks && self.allowed_sans.is_none(),
-                "tls_server_config.client_allowed_sans",
-                "there are no names any more, but this program has let in clients of some names alone",
-            ),
-        ];
-        lacking.into_iter().filter(|(lacks, ..)| *lacks).map(|(_, key, what)| (key, what)).collect()
+        let verifies = self.client_auth.verifies();
+        let demands = matches!(self.client_auth, ClientAuth::RequireAny | ClientAuth::RequireAndVerify);
+        let (has_names, has_ca) = (self.allowed_sans.is_some(), self.client_ca.is_some());
+        [
+            Protection {
+                key: "tls_server_config.client_auth_type",
+                is_there: demands || (asks && has_names),
+                is_gone: !asks,
+                lost: "clients are not asked for certificates any more, but this program has demanded them",
+            },
+            Protection {
+                key: "tls_server_config.client_ca_file",
+                is_there: verifies && has_ca,
+                is_gone: verifies && !has_ca,
+                lost: "there is no client CA any more, and this program has trusted no other",
+            },
+            Protection {
+                key: "tls_server_config.client_allowed_sans",
+                is_there: asks && has_names,
+                is_gone: asks && !has_names,
+                lost: "there are no names any more, but this program has let in clients of some names alone",
+            },
+        ]
     }
 
     /// Reads the files.
@@ -143,17 +129,23 @@ impl TlsSettings {
         let mut warnings = Vec::new();
         let certificates = certificates(&material.cert).map_err(|error| self.cert.unusable(error));
         let key = private_key(&material.key).map_err(|error| self.key.unusable(error));
-        let authorities = self.authorities(material, &mut warnings);
-        let (certificates, key, authorities) = all(certificates, key, authorities)?;
         let provider = Arc::new(self.protocol.provider());
+        let chains = self.chains(material, &provider, &mut warnings);
+        let (certificates, key, chains) = all(certificates, key, chains)?;
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(self.protocol.versions)
             .map_err(|error| vec![self.cert.mistake(format!("these TLS settings cannot be used together: {error}"))])?;
         let builder = if self.client_auth == ClientAuth::None {
             builder.with_no_client_auth()
         } else {
-            let verifier = client_auth::verifier(self.client_auth, authorities, self.allowed_sans.clone(), provider);
-            builder.with_client_cert_verifier(verifier)
+            let algorithms = provider.signature_verification_algorithms;
+            let allowed_sans = self.allowed_sans.clone();
+            builder.with_client_cert_verifier(Arc::new(Verifier {
+                auth: self.client_auth,
+                chains,
+                allowed_sans,
+                algorithms,
+            }))
         };
         let is_version_3 = certificate::is_version_3(&certificates[0]);
         let mut config = builder
@@ -181,18 +173,26 @@ impl TlsSettings {
         }
     }
 
-    /// The certificate authorities of clients. As in Go, those of the system where none is named.
-    fn authorities(&self, material: &TlsFiles, warnings: &mut Vec<String>) -> Result<Authorities, WebMistake> {
-        let mut store = RootCertStore::empty();
+    /// What verifies who has issued a certificate of a client; `None` without any authority. As in Go, those of the system
+    /// are trusted where none is named.
+    fn chains(
+        &self,
+        material: &TlsFiles,
+        provider: &Arc<CryptoProvider>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Arc<dyn ClientCertVerifier>>, WebMistake> {
         if !self.client_auth.verifies() {
-            return Ok(Authorities { store, are_named: false });
+            return Ok(None);
         }
+        let mut store = RootCertStore::empty();
+        let builder = |store| WebPkiClientVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider));
         let (Some(ca), Some(bytes)) = (&self.client_ca, &material.client_ca) else {
             store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             if store.is_empty() {
                 warnings.push("No certificate authority of clients is configured and this system has none, so no client certificate is accepted; set tls_server_config.client_ca_file".to_owned());
             }
-            return Ok(Authorities { store, are_named: false });
+            // Clients choose a certificate by the names that they are sent. These would be a hundred.
+            return Ok(builder(store).clear_root_hint_subjects().build().ok());
         };
         let certificates: Vec<_> = CertificateDer::pem_slice_iter(bytes.expose_secret()).collect();
         let found = certificates.len();
@@ -206,7 +206,7 @@ impl TlsSettings {
             let key = ca.key;
             warnings.push(format!("{SECTION}.{key}: {left_out} of its certificates cannot be read and are left out; copy them again, or take them out"));
         }
-        Ok(Authorities { store, are_named: true })
+        Ok(builder(store).build().ok())
     }
 }
 
