@@ -50,9 +50,6 @@ const CLOSE_IDLE_EVERY: Duration = Duration::from_secs(1);
 /// The pause after a connection could not be accepted, most likely for want of descriptors.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// How often the log has more of the handshakes that fail, for those who look for a cause.
-const DETAIL_EVERY: Duration = Duration::from_secs(60);
-
 /// How often connections are closed at the end, once they have responded. Until the first time each can end in the way
 /// of its protocol.
 const CLOSE_EVERY: Duration = Duration::from_millis(100);
@@ -96,7 +93,7 @@ async fn serve_with(
         limit: max_connections(limit, getrlimit(Resource::Nofile).current),
         tasks: JoinSet::new(),
         open: Vec::new(),
-        log: ConnectionLog::new(),
+        log: ConnectionLog::default(),
     };
     let mut failed = LogThrottle::default();
     let mut close_idle = ticks(CLOSE_IDLE_EVERY);
@@ -254,14 +251,9 @@ struct ConnectionLog {
     idle: LogThrottle,
     header_too_large: LogThrottle,
     handshakes: LogThrottle,
-    handshakes_in_detail: LogThrottle,
 }
 
 impl ConnectionLog {
-    fn new() -> Self {
-        Self { handshakes_in_detail: LogThrottle::every(DETAIL_EVERY), ..Self::default() }
-    }
-
     fn evicted(&mut self, limit: usize) {
         if let Some(closed) = self.evicted.count(1) {
             tracing::warn!(
@@ -288,9 +280,6 @@ impl ConnectionLog {
                 }
             }
             CloseReason::Handshake(error) => {
-                if let Some(failed) = self.handshakes_in_detail.count(1) {
-                    tracing::debug!(failed, last_error = error, "TLS handshakes failed lately.");
-                }
                 if let Some(failed) = self.handshakes.count(1) {
                     tracing::warn!(failed, last_error = error, "TLS handshakes with clients failed.");
                 }
@@ -330,7 +319,7 @@ mod tests {
             limit,
             tasks: JoinSet::new(),
             open: Vec::new(),
-            log: ConnectionLog::new(),
+            log: ConnectionLog::default(),
         }
     }
 

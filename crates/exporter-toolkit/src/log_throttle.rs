@@ -1,4 +1,4 @@
-//! When to log what happens again and again: when it begins, when it changes, and once in a while as long as it lasts.
+//! When to log what happens again and again: when it begins, when it changes, and hourly as long as it lasts.
 //!
 //! What is logged, and at which level, is up to the caller.
 
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long the log is quiet about something that lasts, unless the caller says otherwise.
+/// How long the log is quiet about something that lasts.
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Decides whether something that happens again and again is logged this time, and counts the times in between.
@@ -14,7 +14,6 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// `M` is what sets one message from another: a change of it is logged at once. Without one, every time is the same.
 #[derive(Debug)]
 pub struct LogThrottle<M = ()> {
-    interval: Duration,
     /// `None` before it begins, and after its end.
     logged: Option<LastLogged<M>>,
     /// How often it has happened since.
@@ -28,19 +27,12 @@ struct LastLogged<M> {
 }
 
 impl<M> Default for LogThrottle<M> {
-    /// Logs hourly.
     fn default() -> Self {
-        Self::every(HOUR)
+        Self { logged: None, unlogged: 0 }
     }
 }
 
 impl<M> LogThrottle<M> {
-    /// Logs once in each interval.
-    #[must_use]
-    pub const fn every(interval: Duration) -> Self {
-        Self { interval, logged: None, unlogged: 0 }
-    }
-
     /// It is over: should it happen again, that is logged at once.
     ///
     /// Returns whether it was logged, so that its end is worth a line too.
@@ -63,7 +55,7 @@ impl<M: PartialEq> LogThrottle<M> {
         if let Some(logged) = &self.logged {
             if logged.message != message {
                 self.unlogged = 0;
-            } else if logged.at.elapsed() < self.interval {
+            } else if logged.at.elapsed() < HOUR {
                 self.unlogged += times;
                 return None;
             }
@@ -101,14 +93,6 @@ mod tests {
         assert_eq!([1, 1].map(|times| throttle.count(times)), [Some(6), None]);
         advance(5 * HOUR).await;
         assert_eq!(throttle.count(1), Some(2));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_interval_can_be_another_one() {
-        let mut throttle = LogThrottle::every(60 * SECOND);
-        assert_eq!([1, 1].map(|times| throttle.count(times)), [Some(1), None]);
-        advance(60 * SECOND).await;
-        assert_eq!([1, 1].map(|times| throttle.count(times)), [Some(2), None]);
     }
 
     #[tokio::test(start_paused = true)]
