@@ -22,6 +22,7 @@ mod target;
 mod text;
 #[cfg(test)]
 pub(crate) mod two_kinds;
+mod words;
 mod zone;
 mod zone_filter;
 

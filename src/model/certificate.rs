@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Field, Status, Texts};
+use super::{Field, Status, Texts, words::words};
 
 /// One entry of a listing.
 ///
@@ -101,32 +101,18 @@ pub enum Expiry {
     NoCertificate,
 }
 
-/// Why an entry of a good listing has no series of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Rejection {
-    /// Nothing to tell it from others.
-    MissingId,
-    /// No expiry.
-    MissingExpiry,
-    /// An expiry that is no date.
-    InvalidExpiry,
-    /// Listed before.
-    DuplicateId,
-}
-
-impl Rejection {
-    /// Every rejection, in the order of the documentation.
-    pub const ALL: [Self; 4] = [Self::MissingId, Self::MissingExpiry, Self::InvalidExpiry, Self::DuplicateId];
-
-    /// The label value.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::MissingId => "missing_id",
-            Self::MissingExpiry => "missing_expiry",
-            Self::InvalidExpiry => "invalid_expiry",
-            Self::DuplicateId => "duplicate_id",
-        }
+words! {
+    /// Why an entry of a good listing has no series of its own.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum Rejection {
+        /// Nothing to tell it from others.
+        MissingId = "missing_id",
+        /// No expiry.
+        MissingExpiry = "missing_expiry",
+        /// An expiry that is no date.
+        InvalidExpiry = "invalid_expiry",
+        /// Listed before.
+        DuplicateId = "duplicate_id",
     }
 }
 

@@ -2,83 +2,46 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::MissingIds;
+use super::{MissingIds, words::words};
 
-/// The closed list of reasons, and their label values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// HTTP 401.
-    Unauthorized,
-    /// HTTP 403.
-    Forbidden,
-    /// HTTP 404.
-    NotFound,
-    /// HTTP 429, or one of Cloudflare's codes for it at any status.
-    RateLimited,
-    /// `success: false`, or a status that no other reason names.
-    ApiError,
-    /// HTTP 5xx.
-    ServerError,
-    /// No whole answer in time.
-    Timeout,
-    /// No connection, or it broke.
-    Connect,
-    /// The connection could not be made secure.
-    Tls,
-    /// The answer is not the JSON that was expected.
-    Decode,
-    /// The listing changed while it was read, or ended early.
-    Incomplete,
-    /// The answer or the listing is larger than any that is sane.
-    TooLarge,
+words! {
+    /// The closed list of reasons, and their label values.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum Reason {
+        /// HTTP 401.
+        Unauthorized = "unauthorized",
+        /// HTTP 403.
+        Forbidden = "forbidden",
+        /// HTTP 404.
+        NotFound = "not_found",
+        /// HTTP 429, or one of Cloudflare's codes for it at any status.
+        RateLimited = "rate_limited",
+        /// `success: false`, or a status that no other reason names.
+        ApiError = "api_error",
+        /// HTTP 5xx.
+        ServerError = "server_error",
+        /// No whole answer in time.
+        Timeout = "timeout",
+        /// No connection, or it broke.
+        Connect = "connect",
+        /// The connection could not be made secure.
+        Tls = "tls",
+        /// The answer is not the JSON that was expected.
+        Decode = "decode",
+        /// The listing changed while it was read, or ended early.
+        Incomplete = "incomplete",
+        /// The answer or the listing is larger than any that is sane.
+        TooLarge = "too_large",
+    }
 }
 
 impl Reason {
-    /// Every reason, in the order of the documentation.
-    pub const ALL: [Self; 12] = [
-        Self::Unauthorized,
-        Self::Forbidden,
-        Self::NotFound,
-        Self::RateLimited,
-        Self::ApiError,
-        Self::ServerError,
-        Self::Timeout,
-        Self::Connect,
-        Self::Tls,
-        Self::Decode,
-        Self::Incomplete,
-        Self::TooLarge,
-    ];
-
-    /// The label value.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Unauthorized => "unauthorized",
-            Self::Forbidden => "forbidden",
-            Self::NotFound => "not_found",
-            Self::RateLimited => "rate_limited",
-            Self::ApiError => "api_error",
-            Self::ServerError => "server_error",
-            Self::Timeout => "timeout",
-            Self::Connect => "connect",
-            Self::Tls => "tls",
-            Self::Decode => "decode",
-            Self::Incomplete => "incomplete",
-            Self::TooLarge => "too_large",
-        }
-    }
-
     /// Whether a person has to fix something before another try can succeed, as far as the reason alone says.
     const fn needs_a_person(self) -> bool {
-        match self {
-            Self::Unauthorized | Self::Forbidden | Self::NotFound | Self::ApiError | Self::Decode | Self::TooLarge => {
-                true
-            }
-            Self::RateLimited | Self::ServerError | Self::Timeout | Self::Connect | Self::Tls | Self::Incomplete => {
-                false
-            }
-        }
+        matches!(
+            self,
+            Self::Unauthorized | Self::Forbidden | Self::NotFound | Self::ApiError | Self::Decode | Self::TooLarge
+        )
     }
 }
 

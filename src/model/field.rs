@@ -9,103 +9,59 @@ use serde::{
     de::{Error as _, MapAccess, Visitor},
 };
 
-use super::text::append_clean;
+use super::{text::append_clean, words::words};
 
-/// A text that Cloudflare has about a certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Field {
-    /// Cloudflare's id; empty where the entry had none.
-    Id,
-    /// CN of the signing request. Not unique: see [`Listing::is_superseded`](super::Listing::is_superseded).
-    CommonName,
-    /// Opaque: decimal in some answers, hexadecimal in others.
-    SerialNumber,
-    /// Lower-case hexadecimal.
-    FingerprintSha256,
-    /// Subject key identifier.
-    Ski,
-    /// Who has to renew it: `cloudflare` or `owner`.
-    RenewedBy,
-    /// Name of the certificate authority.
-    Issuer,
-    /// Signature algorithm.
-    Signature,
-    /// O of the signing request.
-    Organization,
-    /// OU of the signing request.
-    OrganizationalUnit,
-    /// C of the signing request.
-    Country,
-    /// ST of the signing request.
-    State,
-    /// L of the signing request.
-    Location,
-    /// The host names that it is for, with a space between them. No label: there can be hundreds.
-    Hosts,
-    /// Certificates of the same purpose take each other's place; empty where none does. No label.
-    Purpose,
-    /// A number: of several certificates of one purpose, the one with the highest is in use. No label.
-    Rank,
-    /// Id of the entry that holds the certificate, where an entry can hold several or none. No label.
-    Entry,
-    /// What hinders Cloudflare from issuing or renewing it. No label.
-    Problem,
+words! {
+    /// A text that Cloudflare has about a certificate, in the order of the labels. Its word is the label name, or the key in a
+    /// state file where it is no label.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum Field {
+        /// Cloudflare's id; empty where the entry had none.
+        Id = "certificate_id",
+        /// CN of the signing request. Not unique: see [`Listing::is_superseded`](super::Listing::is_superseded).
+        CommonName = "common_name",
+        /// Opaque: decimal in some answers, hexadecimal in others.
+        SerialNumber = "serial_number",
+        /// Lower-case hexadecimal.
+        FingerprintSha256 = "fingerprint_sha256",
+        /// Subject key identifier.
+        Ski = "ski",
+        /// Who has to renew it: `cloudflare` or `owner`.
+        RenewedBy = "renewed_by",
+        /// Name of the certificate authority.
+        Issuer = "issuer",
+        /// Signature algorithm.
+        Signature = "signature",
+        /// O of the signing request.
+        Organization = "organization",
+        /// OU of the signing request.
+        OrganizationalUnit = "organizational_unit",
+        /// C of the signing request.
+        Country = "country",
+        /// ST of the signing request.
+        State = "state",
+        /// L of the signing request.
+        Location = "location",
+        /// The host names that it is for, with a space between them. No label: there can be hundreds.
+        Hosts = "hosts",
+        /// Certificates of the same purpose take each other's place; empty where none does. No label.
+        Purpose = "purpose",
+        /// A number: of several certificates of one purpose, the one with the highest is in use. No label.
+        Rank = "rank",
+        /// Id of the entry that holds the certificate, where an entry can hold several or none. No label.
+        Entry = "entry",
+        /// What hinders Cloudflare from issuing or renewing it. No label.
+        Problem = "problem",
+    }
 }
 
 impl Field {
-    /// Every field, in the order of the labels.
-    pub const ALL: [Self; 18] = [
-        Self::Id,
-        Self::CommonName,
-        Self::SerialNumber,
-        Self::FingerprintSha256,
-        Self::Ski,
-        Self::RenewedBy,
-        Self::Issuer,
-        Self::Signature,
-        Self::Organization,
-        Self::OrganizationalUnit,
-        Self::Country,
-        Self::State,
-        Self::Location,
-        Self::Hosts,
-        Self::Purpose,
-        Self::Rank,
-        Self::Entry,
-        Self::Problem,
-    ];
-
     /// The fields that are labels of every series of a certificate: the first of [`ALL`](Self::ALL).
     pub const KEY: &[Self] = Self::ALL.split_at(2).0;
 
     /// The first so many differ from certificate to certificate, nearly always. The others say who signed it, how, and
     /// for which subject, and are the same for all that are made in one way.
     pub(crate) const OWN: usize = 5;
-
-    /// The label name, or the key in a state file where it is no label.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Id => "certificate_id",
-            Self::CommonName => "common_name",
-            Self::SerialNumber => "serial_number",
-            Self::FingerprintSha256 => "fingerprint_sha256",
-            Self::Ski => "ski",
-            Self::RenewedBy => "renewed_by",
-            Self::Issuer => "issuer",
-            Self::Signature => "signature",
-            Self::Organization => "organization",
-            Self::OrganizationalUnit => "organizational_unit",
-            Self::Country => "country",
-            Self::State => "state",
-            Self::Location => "location",
-            Self::Hosts => "hosts",
-            Self::Purpose => "purpose",
-            Self::Rank => "rank",
-            Self::Entry => "entry",
-            Self::Problem => "problem",
-        }
-    }
 }
 
 /// A set of fields.
@@ -268,8 +224,8 @@ impl<'de> Deserialize<'de> for Texts {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Texts, A::Error> {
                 let mut texts = ByField::<Cow<'de, str>>::default();
                 while let Some((Text(label), Text(text))) = map.next_entry()? {
-                    let field = Field::ALL.into_iter().find(|field| field.label() == label);
-                    texts[field.ok_or_else(|| A::Error::unknown_field(&label, &[]))? as usize] = text;
+                    let field = Field::from_label(&label).ok_or_else(|| A::Error::unknown_field(&label, &[]))?;
+                    texts[field as usize] = text;
                 }
                 Ok(Texts::new(&texts))
             }
