@@ -6,7 +6,7 @@ use crate::{
         lenient::{Json, Shape},
         paging::Paged,
     },
-    model::{Expiry, Field, Kind},
+    model::{Expiry, Field, Kind, SECONDS_PER_DAY},
 };
 
 pub(super) static SOURCE: Source = Source {
@@ -22,6 +22,7 @@ pub(super) static SOURCE: Source = Source {
         ("status", Shape::Scalar),
         ("hosts", super::NAMES),
         ("certificate_authority", Shape::Scalar),
+        ("validity_days", Shape::Scalar),
         ("validation_errors", super::ERRORS),
         (
             "certificates",
@@ -60,6 +61,10 @@ fn read(pack: &Json<'_>, entries: &mut Entries) {
     let certificates = || pack.get("certificates").items().iter().filter(|item| matches!(item, Json::Object(..)));
     // A pack goes as a whole when its first certificate expires.
     let soonest = certificates().filter_map(|certificate| super::time(certificate.get("expires_on"))).min();
+    let validity = match pack.get("validity_days") {
+        Json::Integer(days @ 1..=36_500) => i64::try_from(*days).ok(),
+        _ => None,
+    };
     for certificate in certificates() {
         let mut draft = draft();
         draft.set(Field::Id, text(certificate, "id"));
@@ -68,6 +73,11 @@ fn read(pack: &Json<'_>, entries: &mut Entries) {
         }
         draft.set(Field::Signature, text(certificate, "signature"));
         draft.expiry = expiry(certificate.get("expires_on"));
+        // The list says how long the certificates of a pack are valid, and not when they were issued.
+        draft.not_before = match (draft.expiry, validity) {
+            (Expiry::At(expires), Some(days)) => Some(expires - days * SECONDS_PER_DAY),
+            _ => None,
+        };
         draft.set(Field::Rank, soonest.map(|time| time.to_string()).unwrap_or_default());
         draft.push_to(entries);
     }

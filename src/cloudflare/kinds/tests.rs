@@ -59,7 +59,7 @@ fn pem_of(key: &KeyPair, common_name: &str, until: i32) -> String {
 fn packs_hold_several_certificates_or_none() {
     let pack = |id: &str, status: &str, hosts: &[&str], certificates: Value| {
         json!({"id": id, "type": "advanced", "hosts": hosts, "status": status,
-            "certificate_authority": "google", "certificates": certificates,
+            "certificate_authority": "google", "validity_days": 90, "certificates": certificates,
             "validation_errors": [{"message": "SERVFAIL looking up CAA"}]})
     };
     let certificate =
@@ -95,6 +95,8 @@ fn packs_hold_several_certificates_or_none() {
             "p6  deleted NoCertificate cloudflare",
         ]
     );
+    let issued = |id| listing.certificates().iter().find(|certificate| certificate.id() == id).unwrap().not_before;
+    assert_eq!((issued("rsa"), issued("z-1")), (Some(1_760_313_600), None));
     // Entries are counted, and not what is in them.
     let expected = [("pending_validation", 2), ("active", 2), ("deleted", 1), ("backup_issued", 1), ("unknown", 1)];
     assert_eq!(counts(&listing), expected);
