@@ -25,6 +25,7 @@ use super::{
     metrics::{ApiMetrics, Endpoint},
     paging::{Item, Next, Paged, Paging, Whole},
     request::{ApiRequest, SavedThrottle},
+    response::Read,
     retry::RetryPolicy,
     throttle::{Priority, Throttle, Ticket},
     transport::Transport,
@@ -204,7 +205,8 @@ impl Client {
                 .base_url
                 .join(&path, Some(&query).filter(|query| !query.is_empty()).map(|query| &**query));
             let endpoint = Endpoint::Listing(zone.kind);
-            ApiRequest { endpoint, url, read: source.read_page, ticket, priority, policy: RetryPolicy::LISTING }
+            let read: Read<_> = Arc::new(move |body| envelope::page(body, source));
+            ApiRequest { endpoint, url, read, ticket, priority, policy: RetryPolicy::LISTING }
         };
         let whole = self.read_pages(source.paged, baseline, request).await?;
         let mut listing = Listing::of(zone.kind, whole.items);
@@ -252,7 +254,7 @@ impl Client {
             self.get(ApiRequest {
                 endpoint: Endpoint::Zone,
                 url,
-                read: envelope::zone_name,
+                read: Arc::new(envelope::zone_name),
                 ticket,
                 priority,
                 policy: RetryPolicy::ONCE,

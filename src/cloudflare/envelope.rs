@@ -53,7 +53,7 @@ pub(super) enum Body<T> {
 /// The step that every page goes through, for benchmarks; [`Client::list`](super::Client::list) is what asks for pages.
 #[must_use]
 pub fn read_page(kind: Kind, body: &[u8]) -> Option<Vec<Certificate>> {
-    match (source(kind).read_page)(body) {
+    match page(body, source(kind)) {
         Body::Good(page) => Some(page.items),
         Body::Refused(_) | Body::Unreadable(_) => None,
     }
@@ -72,13 +72,8 @@ pub(super) fn page(body: &[u8], source: &Source) -> Body<Page> {
 
 /// Reads a page of zones. An entry without a usable id becomes no item, but counts as an entry.
 pub(super) fn zones(body: &[u8]) -> Body<Page<Zone>> {
-    const ACCOUNT: Shape<'_> = Shape::Object(&[("id", Shape::Scalar), ("name", Shape::Scalar)]);
-    const ZONE: Shape<'_> = Shape::Object(&[
-        ("id", Shape::Scalar),
-        ("name", Shape::Scalar),
-        ("status", Shape::Scalar),
-        ("account", ACCOUNT),
-    ]);
+    const ACCOUNT: Shape<'_> = Shape::Object(&["id", "name"], &[]);
+    const ZONE: Shape<'_> = Shape::Object(&["id", "name", "status"], &[("account", ACCOUNT)]);
     good(body, Shape::List(Paged::Numbered.max_entries() + 1, &ZONE), |result, info| {
         let mut zones = Vec::new();
         let page = entries(result, info, |entry| zones.extend(zone(entry)))?;
@@ -116,7 +111,7 @@ fn entries<T>(result: &Json<'_>, info: &Json<'_>, read: impl FnMut(&Json<'_>)) -
 
 /// Reads the name of a zone.
 pub(super) fn zone_name(body: &[u8]) -> Body<Box<str>> {
-    good(body, Shape::Object(&[("name", Shape::Scalar)]), |zone, _| {
+    good(body, Shape::Object(&["name"], &[]), |zone, _| {
         let name = clean(zone.get("name").text().unwrap_or_default().trim());
         if name.is_empty() { Err("it has no zone name") } else { Ok(name) }
     })
@@ -124,7 +119,7 @@ pub(super) fn zone_name(body: &[u8]) -> Body<Box<str>> {
 
 /// Reads when a token expires; `None` for one that does not.
 pub(super) fn token_expiry(body: &[u8]) -> Body<Option<i64>> {
-    good(body, Shape::Object(&[("expires_on", Shape::Scalar)]), |token, _| {
+    good(body, Shape::Object(&["expires_on"], &[]), |token, _| {
         if !matches!(token, Json::Object(..)) {
             return Err("it does not describe a token");
         }
@@ -138,7 +133,7 @@ pub(super) fn token_expiry(body: &[u8]) -> Body<Option<i64>> {
 
 /// Reads the id of the account that a zone belongs to: 32 hexadecimal digits.
 pub(super) fn account_id(body: &[u8]) -> Body<Box<str>> {
-    good(body, Shape::Object(&[("account", Shape::Object(&[("id", Shape::Scalar)]))]), |zone, _| {
+    good(body, Shape::Object(&[], &[("account", Shape::Object(&["id"], &[]))]), |zone, _| {
         let id = zone.get("account").get("id").text().unwrap_or_default();
         // It becomes a part of a URL.
         let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -148,12 +143,12 @@ pub(super) fn account_id(body: &[u8]) -> Body<Box<str>> {
 
 /// Reads what the body of a failed request says of the reason, if it says anything.
 pub(super) fn refusal(body: &[u8]) -> Refusal {
-    read(body, &Shape::Object(&[ERRORS]), Refusal::new).unwrap_or_default()
+    read(body, &Shape::Object(&[], &[("errors", ERRORS)]), Refusal::new).unwrap_or_default()
 }
 
 /// Whether a body is a response of the API, and not of something else on the way.
 pub(super) fn is_of_the_api(body: &[u8]) -> bool {
-    read(body, &Shape::Object(&[SUCCESS]), |body| body.get("success").flag().is_some()).unwrap_or_default()
+    read(body, &Shape::Object(&["success"], &[]), |body| body.get("success").flag().is_some()).unwrap_or_default()
 }
 
 /// Reads a body whose result has this shape, and with `take` the result and what there is to know of it.
@@ -162,42 +157,34 @@ fn good<T>(
     result: Shape<'_>,
     take: impl FnOnce(&Json<'_>, &Json<'_>) -> Result<T, &'static str>,
 ) -> Body<T> {
-    let body = read(body, &Shape::Object(&[SUCCESS, ERRORS, ("result", result), RESULT_INFO]), |body| {
-        match body.get("success").flag() {
-            Some(true) => take(body.get("result"), body.get("result_info")).map_or_else(Body::Unreadable, Body::Good),
-            Some(false) => Body::Refused(Refusal::new(body)),
-            None => Body::Unreadable("it does not say whether it succeeded"),
-        }
+    let members = [("errors", ERRORS), ("result", result), ("result_info", RESULT_INFO)];
+    let body = read(body, &Shape::Object(&["success"], &members), |body| match body.get("success").flag() {
+        Some(true) => take(body.get("result"), body.get("result_info")).map_or_else(Body::Unreadable, Body::Good),
+        Some(false) => Body::Refused(Refusal::new(body)),
+        None => Body::Unreadable("it does not say whether it succeeded"),
     });
     body.unwrap_or(Body::Unreadable("it is not the JSON of the API"))
 }
 
-const SUCCESS: (&str, Shape<'_>) = ("success", Shape::Scalar);
-
-const RESULT_INFO: (&str, Shape<'_>) =
-    ("result_info", Shape::Object(&[("total_count", Shape::Scalar), ("total_pages", Shape::Scalar)]));
-
+const RESULT_INFO: Shape<'_> = Shape::Object(&["total_count", "total_pages"], &[]);
 /// The errors: objects, or texts alone. Their chain is read one level deep, which is all that was seen.
-const ERRORS: (&str, Shape<'_>) = (
-    "errors",
-    Shape::List(
-        Refusal::MAX_READ,
-        &Shape::Object(&[
-            CODE,
-            MESSAGE,
-            DOCUMENTATION_URL,
-            SOURCE,
+const ERRORS: Shape<'_> = Shape::List(
+    Refusal::MAX_READ,
+    &Shape::Object(
+        &["code", "message", "documentation_url"],
+        &[
+            ("source", SOURCE),
             (
                 "error_chain",
-                Shape::List(Refusal::MAX_READ, &Shape::Object(&[CODE, MESSAGE, DOCUMENTATION_URL, SOURCE])),
+                Shape::List(
+                    Refusal::MAX_READ,
+                    &Shape::Object(&["code", "message", "documentation_url"], &[("source", SOURCE)]),
+                ),
             ),
-        ]),
+        ],
     ),
 );
-const CODE: (&str, Shape<'_>) = ("code", Shape::Scalar);
-const MESSAGE: (&str, Shape<'_>) = ("message", Shape::Scalar);
-const DOCUMENTATION_URL: (&str, Shape<'_>) = ("documentation_url", Shape::Scalar);
-const SOURCE: (&str, Shape<'_>) = ("source", Shape::Object(&[("pointer", Shape::Scalar)]));
+const SOURCE: Shape<'_> = Shape::Object(&["pointer"], &[]);
 
 impl Refusal {
     /// More errors than this in one response help no one.
@@ -255,7 +242,7 @@ mod tests {
     use crate::model::{Field, Status, Texts};
 
     fn client_certificates(body: &[u8]) -> Body<Page> {
-        (source(Kind::Client).read_page)(body)
+        super::page(body, source(Kind::Client))
     }
 
     fn page(body: &Value) -> Page {

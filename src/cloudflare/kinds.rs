@@ -24,7 +24,6 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use super::{
     date,
-    envelope::{Body, Page, page},
     lenient::{Json, Shape},
     paging::Paged,
 };
@@ -46,8 +45,6 @@ pub(super) struct Source {
     pub(super) shape: Shape<'static>,
     /// Reads an entry, which can be of any type.
     pub(super) read: fn(&Json<'_>, &mut Entries),
-    /// Reads a page: [`page`] with this row.
-    pub(super) read_page: fn(&[u8]) -> Body<Page>,
 }
 
 /// The row of a kind.
@@ -93,7 +90,7 @@ const NAMES: Shape<'_> = Shape::List(1000, &Shape::Scalar);
 const MAX_CERTIFICATES: usize = 20;
 
 /// What hinders a validation.
-const ERRORS: Shape<'_> = Shape::List(1, &Shape::Object(&[("message", Shape::Scalar)]));
+const ERRORS: Shape<'_> = Shape::List(1, &Shape::Object(&["message"], &[]));
 
 /// What most kinds need.
 const SSL_OF_ZONE: &str = "SSL and Certificates: Read on this zone";

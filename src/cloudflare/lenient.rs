@@ -15,8 +15,8 @@ use serde::{
 pub(super) enum Shape<'a> {
     /// Nothing of lists and objects.
     Scalar,
-    /// The values of these keys of an object.
-    Object(&'a [(&'a str, Shape<'a>)]),
+    /// The scalars of these keys of an object, and the values of these that have a shape of their own.
+    Object(&'a [&'a str], &'a [(&'a str, Shape<'a>)]),
     /// So many items from the beginning of a list, or one alone: two bytes of JSON can be an item, and hundreds of
     /// bytes here.
     List(usize, &'a Shape<'a>),
@@ -33,18 +33,31 @@ pub(super) enum Json<'a> {
     Text(Cow<'a, str>),
     List(Vec<Json<'a>>),
     /// The values of the keys that the shape names, in their order.
-    Object(&'a [(&'a str, Shape<'a>)], Vec<Json<'a>>),
+    Object(&'a Shape<'a>, Vec<Json<'a>>),
     /// Of another type than is expected.
     Other,
+}
+
+impl<'a> Shape<'a> {
+    /// The place of a key among those that are named, and the shape of its value.
+    fn key(&'a self, key: &str) -> Option<(usize, &'a Self)> {
+        let Self::Object(scalars, others) = self else { return None };
+        match scalars.iter().position(|name| *name == key) {
+            Some(place) => Some((place, &Self::Scalar)),
+            None => {
+                let place = others.iter().position(|(name, _)| *name == key)?;
+                Some((scalars.len() + place, &others[place].1))
+            }
+        }
+    }
 }
 
 impl<'a> Json<'a> {
     /// The value of a key that the shape names.
     pub(super) fn get(&self, key: &str) -> &Self {
         match self {
-            Self::Object(keys, values) => {
-                let place = keys.iter().position(|(name, _)| *name == key);
-                place.and_then(|place| values.get(place)).unwrap_or(&Self::Absent)
+            Self::Object(shape, values) => {
+                shape.key(key).and_then(|(place, _)| values.get(place)).unwrap_or(&Self::Absent)
             }
             _ => &Self::Absent,
         }
@@ -155,19 +168,17 @@ impl<'a> Visitor<'a> for &'a Shape<'a> {
     }
 
     fn visit_map<A: MapAccess<'a>>(self, mut object: A) -> Result<Json<'a>, A::Error> {
-        let keys = match self {
-            Shape::Object(keys) | Shape::List(_, Shape::Object(keys)) => *keys,
-            _ => &[],
-        };
-        let mut values: Vec<_> = repeat_with(|| Json::Absent).take(keys.len()).collect();
+        let shape = if let Shape::List(_, one) = self { one } else { self };
+        let keys = if let Shape::Object(scalars, others) = shape { scalars.len() + others.len() } else { 0 };
+        let mut values: Vec<_> = repeat_with(|| Json::Absent).take(keys).collect();
         while let Some(key) = object.next_key_seed(&Shape::Scalar)? {
             let key = key.text().unwrap_or_default();
-            match keys.iter().position(|(name, _)| *name == key) {
-                Some(place) => values[place] = object.next_value_seed(&keys[place].1)?,
+            match shape.key(key) {
+                Some((place, shape)) => values[place] = object.next_value_seed(shape)?,
                 None => drop(object.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(if keys.is_empty() { Json::Other } else { Json::Object(keys, values) })
+        Ok(if keys == 0 { Json::Other } else { Json::Object(shape, values) })
     }
 }
 
@@ -218,13 +229,9 @@ mod tests {
 
     #[test]
     fn only_what_the_shape_names_is_kept() {
-        let keys = [
-            ("a", Shape::Scalar),
-            ("b", Shape::List(2, &Shape::Scalar)),
-            ("c", Shape::Object(&[("d", Shape::Scalar)])),
-        ];
+        let others = [("b", Shape::List(2, &Shape::Scalar)), ("c", Shape::Object(&["d"], &[]))];
         let read = |json: &str| {
-            read(json.as_bytes(), &Shape::Object(&keys), |json| {
+            read(json.as_bytes(), &Shape::Object(&["a"], &others), |json| {
                 let items: Vec<_> = json.get("b").items().iter().filter_map(Json::integer::<u8>).collect();
                 (json.get("a").text().map(str::to_owned), items, json.get("c").get("d").flag())
             })

@@ -458,7 +458,7 @@ mod tests {
             "result": result,
             "result_info": {"total_count": total_count, "total_pages": total_pages},
         });
-        match (source(Kind::Client).read_page)(body.to_string().as_bytes()) {
+        match envelope::page(body.to_string().as_bytes(), source(Kind::Client)) {
             envelope::Body::Good(page) => page,
             other => panic!("{other:?}"),
         }

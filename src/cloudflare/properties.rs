@@ -25,7 +25,7 @@ use super::{
 use crate::model::{Baseline, Certificate, Expiry, Field, Kind, Listing, MAX_TEXT_CHARS, clean};
 
 fn client_certificates(body: &[u8]) -> Body<Page> {
-    (source(Kind::Client).read_page)(body)
+    envelope::page(body, source(Kind::Client))
 }
 
 /// The bytes are the body of an answer.
@@ -90,7 +90,7 @@ pub fn answer(bytes: &[u8]) {
 /// The bytes are a page of some kind, which their number decides.
 fn another_kind(bytes: &[u8]) {
     let kind = Kind::ALL[bytes.len() % Kind::ALL.len()];
-    let Body::Good(page) = (source(kind).read_page)(bytes) else { return };
+    let Body::Good(page) = envelope::page(bytes, source(kind)) else { return };
     page.items.iter().for_each(assert_harmless);
     assert!(page.items.iter().all(|certificate| kind.statuses().contains(&certificate.status)));
     let listing = Listing::of(kind, page.items);

@@ -3,7 +3,10 @@
 //!
 //! What is requested is in `client`, and the bytes on their way are in `transport`.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use reqwest::{StatusCode, Url};
 use serde::{Deserialize, Serialize};
@@ -138,9 +141,9 @@ impl Client {
         request: &ApiRequest<T>,
     ) -> Result<T, Failure> {
         let credential = self.credential.name().clone();
-        let (read, endpoint) = (request.read, request.endpoint);
+        let (read, endpoint) = (Arc::clone(&request.read), request.endpoint);
         let result = match response {
-            Ok(response) => tokio::spawn(async move { into_result(response, read, &credential, endpoint) }).await.unwrap_or_else(|bug| {
+            Ok(response) => tokio::spawn(async move { into_result(response, &*read, &credential, endpoint) }).await.unwrap_or_else(|bug| {
                 tracing::error!(%bug, "Reading a response panicked, which is a bug in this program. Please report it.");
                 Err(Failure::new(Reason::Decode, "The response cannot be read because of a bug in this program."))
             }),

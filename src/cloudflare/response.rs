@@ -1,5 +1,7 @@
 //! What a response means: a value, or a failure with its reason and a sentence for people.
 
+use std::sync::Arc;
+
 use reqwest::header::HeaderMap;
 
 use super::{
@@ -14,14 +16,14 @@ use crate::model::{Failure, Reason, clean};
 const RATE_LIMIT_CODES: [i64; 3] = [971, 10_100, 10_429];
 
 /// Reads a body.
-pub(super) type Read<T> = fn(&[u8]) -> Body<T>;
+pub(super) type Read<T> = Arc<dyn Fn(&[u8]) -> Body<T> + Send + Sync>;
 
 /// Turns status and body into a value or a failure: the one place that does.
 ///
 /// `endpoint` is what the request was for.
 pub(super) fn into_result<T>(
     response: Response,
-    read: Read<T>,
+    read: impl FnOnce(&[u8]) -> Body<T>,
     credential: &str,
     endpoint: Endpoint,
 ) -> Result<T, Failure> {

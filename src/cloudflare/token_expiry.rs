@@ -1,12 +1,11 @@
 //! When the token itself expires, as a metric. Nothing depends on it: some tokens may not ask.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
 use super::{
-    client::Client, envelope, lock, metrics::Endpoint, request::ApiRequest, response::Read, retry::RetryPolicy,
-    throttle::Priority,
+    client::Client, envelope, lock, metrics::Endpoint, request::ApiRequest, retry::RetryPolicy, throttle::Priority,
 };
 use crate::model::{Failure, Reason, Scope, Target};
 
@@ -62,11 +61,16 @@ impl Client {
             .await
     }
 
-    async fn get_once<T: Send + 'static>(&self, path: &str, endpoint: Endpoint, read: Read<T>) -> Result<T, Failure> {
+    async fn get_once<T: Send + 'static>(
+        &self,
+        path: &str,
+        endpoint: Endpoint,
+        read: fn(&[u8]) -> envelope::Body<T>,
+    ) -> Result<T, Failure> {
         let request = ApiRequest {
             endpoint,
             url: self.settings.base_url.join(path, None),
-            read,
+            read: Arc::new(read),
             ticket: self.next_ticket(),
             // No listing has to wait for it.
             priority: Priority::Failing,

@@ -2,6 +2,8 @@
 //!
 //! The filter as a whole is for the caller: this only asks for less where one pattern or one account allows it.
 
+use std::sync::Arc;
+
 use futures_util::future::try_join_all;
 
 use super::{
@@ -39,8 +41,8 @@ impl Client {
                 .extend_pairs([("order", "name"), ("direction", "asc")])
                 .extend_pairs(&query)
                 .extend_pairs(numbers.map(|(name, number)| (name, number.to_string())));
-            let (endpoint, read, policy) = (Endpoint::Zones, envelope::zones, RetryPolicy::LISTING);
-            ApiRequest { endpoint, url, read, ticket, priority, policy }
+            let (endpoint, policy) = (Endpoint::Zones, RetryPolicy::LISTING);
+            ApiRequest { endpoint, url, read: Arc::new(envelope::zones), ticket, priority, policy }
         });
         let whole = whole.await?;
         let unreadable = whole.entries.saturating_sub(whole.items.len());

@@ -1,13 +1,7 @@
 //! Authorities of client certificates in Access.
 
-use super::{Draft, Entries, Source, page, text};
-use crate::{
-    cloudflare::{
-        lenient::{Json, Shape},
-        paging::Paged,
-    },
-    model::{Field, Kind, Status},
-};
+use super::{Draft, Entries, Json, NAMES, Paged, Shape, Source, text};
+use crate::model::{Field, Kind, Status};
 
 pub(super) static SOURCE: Source = Source {
     endpoint: "access_certificates",
@@ -15,14 +9,8 @@ pub(super) static SOURCE: Source = Source {
     query: "",
     paged: Paged::Numbered,
     permission: "Access: Mutual TLS Certificates: Read on this account",
-    shape: Shape::Object(&[
-        ("id", Shape::Scalar),
-        ("name", Shape::Scalar),
-        ("associated_hostnames", super::NAMES),
-        ("expires_on", Shape::Scalar),
-    ]),
+    shape: Shape::Object(&["id", "name", "expires_on"], &[("associated_hostnames", NAMES)]),
     read,
-    read_page: |body| page(body, &SOURCE),
 };
 
 fn read(entry: &Json<'_>, entries: &mut Entries) {

@@ -2,25 +2,13 @@
 //!
 //! They stay active when they expire, and origins refuse everything then.
 
-use super::{Draft, SSL_OF_ZONE, Source, page, text, time};
-use crate::{
-    cloudflare::{
-        lenient::{Json, Shape},
-        paging::Paged,
-    },
-    model::{Field, Kind},
-};
+use super::{Draft, Json, Paged, SSL_OF_ZONE, Shape, Source, text, time};
+use crate::model::{Field, Kind};
 
-const SHAPE: Shape<'_> = Shape::Object(&[
-    ("id", Shape::Scalar),
-    ("status", Shape::Scalar),
-    ("issuer", Shape::Scalar),
-    ("serial_number", Shape::Scalar),
-    ("signature", Shape::Scalar),
-    ("certificate", Shape::Scalar),
-    ("uploaded_on", Shape::Scalar),
-    ("expires_on", Shape::Scalar),
-]);
+const SHAPE: Shape<'_> = Shape::Object(
+    &["id", "status", "issuer", "serial_number", "signature", "certificate", "uploaded_on", "expires_on"],
+    &[],
+);
 
 pub(super) static ZONE: Source = Source {
     endpoint: "origin_tls_client_auth",
@@ -38,7 +26,6 @@ pub(super) static ZONE: Source = Source {
         }
         draft.push_to(entries);
     },
-    read_page: |body| page(body, &ZONE),
 };
 
 pub(super) static HOSTNAME: Source = Source {
@@ -49,7 +36,6 @@ pub(super) static HOSTNAME: Source = Source {
     permission: SSL_OF_ZONE,
     shape: SHAPE,
     read: |entry, entries| draft(Kind::AopHostname, entry).push_to(entries),
-    read_page: |body| page(body, &HOSTNAME),
 };
 
 fn draft<'a>(kind: Kind, entry: &'a Json<'a>) -> Draft<'a> {

@@ -1,13 +1,7 @@
 //! Client certificates of API Shield.
 
-use super::{Entries, SSL_OF_ZONE, Source, expiry, page, time};
-use crate::{
-    cloudflare::{
-        lenient::{Json, Shape},
-        paging::Paged,
-    },
-    model::{Field, Kind},
-};
+use super::{Entries, Json, Paged, SSL_OF_ZONE, Shape, Source, expiry, time};
+use crate::model::{Field, Kind};
 
 /// Certificate and signing request, which are most of an entry, are passed over.
 pub(super) static SOURCE: Source = Source {
@@ -16,25 +10,26 @@ pub(super) static SOURCE: Source = Source {
     query: "status=all",
     paged: Paged::Numbered,
     permission: SSL_OF_ZONE,
-    shape: Shape::Object(&[
-        ("id", Shape::Scalar),
-        ("common_name", Shape::Scalar),
-        ("status", Shape::Scalar),
-        ("expires_on", Shape::Scalar),
-        ("issued_on", Shape::Scalar),
-        ("serial_number", Shape::Scalar),
-        ("fingerprint_sha256", Shape::Scalar),
-        ("ski", Shape::Scalar),
-        ("certificate_authority", Shape::Object(&[("name", Shape::Scalar)])),
-        ("signature", Shape::Scalar),
-        ("organization", Shape::Scalar),
-        ("organizational_unit", Shape::Scalar),
-        ("country", Shape::Scalar),
-        ("state", Shape::Scalar),
-        ("location", Shape::Scalar),
-    ]),
+    shape: Shape::Object(
+        &[
+            "id",
+            "common_name",
+            "status",
+            "expires_on",
+            "issued_on",
+            "serial_number",
+            "fingerprint_sha256",
+            "ski",
+            "signature",
+            "organization",
+            "organizational_unit",
+            "country",
+            "state",
+            "location",
+        ],
+        &[("certificate_authority", Shape::Object(&["name"], &[]))],
+    ),
     read,
-    read_page: |body| page(body, &SOURCE),
 };
 
 fn read(entry: &Json<'_>, entries: &mut Entries) {

@@ -1,30 +1,16 @@
 //! Edge certificates that somebody uploaded. Cloudflare removes one when it expires.
 
-use super::{Draft, Entries, Source, page};
-use crate::{
-    cloudflare::{
-        lenient::{Json, Shape},
-        paging::Paged,
-    },
-    model::{Field, Kind},
-};
+use super::{Draft, Entries, Json, NAMES, Paged, SSL_OF_ZONE, Shape, Source};
+use crate::model::{Field, Kind};
 
 pub(super) static SOURCE: Source = Source {
     endpoint: "custom_certificates",
     path: "/zones/{}/custom_certificates",
     query: "",
     paged: Paged::Numbered,
-    permission: super::SSL_OF_ZONE,
-    shape: Shape::Object(&[
-        ("id", Shape::Scalar),
-        ("status", Shape::Scalar),
-        ("hosts", super::NAMES),
-        ("issuer", Shape::Scalar),
-        ("signature", Shape::Scalar),
-        ("expires_on", Shape::Scalar),
-    ]),
+    permission: SSL_OF_ZONE,
+    shape: Shape::Object(&["id", "status", "issuer", "signature", "expires_on"], &[("hosts", NAMES)]),
     read,
-    read_page: |body| page(body, &SOURCE),
 };
 
 fn read(entry: &Json<'_>, entries: &mut Entries) {

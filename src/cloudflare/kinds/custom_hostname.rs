@@ -1,54 +1,49 @@
 //! Certificates of custom host names (SSL for `SaaS`): issued by Cloudflare, or uploaded.
 
-use super::{Draft, Entries, Source, expiry, page, text, time};
-use crate::{
-    cloudflare::{
-        lenient::{Json, Shape},
-        paging::Paged,
-    },
-    model::{Expiry, Field, Kind},
+use super::{
+    Draft, ERRORS, Entries, Json, MAX_CERTIFICATES, NAMES, Paged, SSL_OF_ZONE, Shape, Source, expiry, first_error,
+    text, time,
 };
+use crate::model::{Expiry, Field, Kind};
 
 pub(super) static SOURCE: Source = Source {
     endpoint: "custom_hostnames",
     path: "/zones/{}/custom_hostnames",
     query: "",
     paged: Paged::Numbered,
-    permission: super::SSL_OF_ZONE,
-    shape: Shape::Object(&[
-        ("id", Shape::Scalar),
-        ("hostname", Shape::Scalar),
-        (
+    permission: SSL_OF_ZONE,
+    shape: Shape::Object(
+        &["id", "hostname"],
+        &[(
             "ssl",
-            Shape::Object(&[
-                ("id", Shape::Scalar),
-                ("status", Shape::Scalar),
-                ("hosts", super::NAMES),
-                ("certificate_authority", Shape::Scalar),
-                ("issuer", Shape::Scalar),
-                ("signature", Shape::Scalar),
-                ("expires_on", Shape::Scalar),
-                ("validation_errors", super::ERRORS),
-                (
-                    "certificates",
-                    Shape::List(
-                        super::MAX_CERTIFICATES,
-                        &Shape::Object(&[
-                            ("id", Shape::Scalar),
-                            ("issuer", Shape::Scalar),
-                            ("serial_number", Shape::Scalar),
-                            ("signature", Shape::Scalar),
-                            ("fingerprint_sha256", Shape::Scalar),
-                            ("issued_on", Shape::Scalar),
-                            ("expires_on", Shape::Scalar),
-                        ]),
+            Shape::Object(
+                &["id", "status", "certificate_authority", "issuer", "signature", "expires_on"],
+                &[
+                    ("hosts", NAMES),
+                    ("validation_errors", ERRORS),
+                    (
+                        "certificates",
+                        Shape::List(
+                            MAX_CERTIFICATES,
+                            &Shape::Object(
+                                &[
+                                    "id",
+                                    "issuer",
+                                    "serial_number",
+                                    "signature",
+                                    "fingerprint_sha256",
+                                    "issued_on",
+                                    "expires_on",
+                                ],
+                                &[],
+                            ),
+                        ),
                     ),
-                ),
-            ]),
-        ),
-    ]),
+                ],
+            ),
+        )],
+    ),
     read,
-    read_page: |body| page(body, &SOURCE),
 };
 
 fn read(entry: &Json<'_>, entries: &mut Entries) {
@@ -60,7 +55,7 @@ fn read(entry: &Json<'_>, entries: &mut Entries) {
         draft.set(Field::CommonName, text(entry, "hostname"));
         draft.set(Field::RenewedBy, "cloudflare");
         draft.set(Field::Issuer, text(ssl, "certificate_authority"));
-        draft.set(Field::Problem, super::first_error(ssl.get("validation_errors")));
+        draft.set(Field::Problem, first_error(ssl.get("validation_errors")));
         draft.hosts(ssl.get("hosts"));
         draft.complete(Field::Hosts, text(entry, "hostname"));
         draft

@@ -1,13 +1,10 @@
 //! Packs of edge certificates that Cloudflare issues and renews: universal, advanced, total TLS.
 
-use super::{Draft, Entries, SSL_OF_ZONE, Source, expiry, page, text};
-use crate::{
-    cloudflare::{
-        lenient::{Json, Shape},
-        paging::Paged,
-    },
-    model::{Expiry, Field, Kind, SECONDS_PER_DAY},
+use super::{
+    Draft, ERRORS, Entries, Json, MAX_CERTIFICATES, NAMES, Paged, SSL_OF_ZONE, Shape, Source, expiry, first_error,
+    text, time,
 };
+use crate::model::{Expiry, Field, Kind, SECONDS_PER_DAY};
 
 pub(super) static SOURCE: Source = Source {
     endpoint: "certificate_packs",
@@ -16,29 +13,18 @@ pub(super) static SOURCE: Source = Source {
     query: "status=all",
     paged: Paged::Numbered,
     permission: SSL_OF_ZONE,
-    shape: Shape::Object(&[
-        ("id", Shape::Scalar),
-        ("type", Shape::Scalar),
-        ("status", Shape::Scalar),
-        ("hosts", super::NAMES),
-        ("certificate_authority", Shape::Scalar),
-        ("validity_days", Shape::Scalar),
-        ("validation_errors", super::ERRORS),
-        (
-            "certificates",
-            Shape::List(
-                super::MAX_CERTIFICATES,
-                &Shape::Object(&[
-                    ("id", Shape::Scalar),
-                    ("issuer", Shape::Scalar),
-                    ("signature", Shape::Scalar),
-                    ("expires_on", Shape::Scalar),
-                ]),
+    shape: Shape::Object(
+        &["id", "type", "status", "certificate_authority", "validity_days"],
+        &[
+            ("hosts", NAMES),
+            ("validation_errors", ERRORS),
+            (
+                "certificates",
+                Shape::List(MAX_CERTIFICATES, &Shape::Object(&["id", "issuer", "signature", "expires_on"], &[])),
             ),
-        ),
-    ]),
+        ],
+    ),
     read,
-    read_page: |body| page(body, &SOURCE),
 };
 
 /// Packs of uploaded certificates and of custom host names: kinds of their own.
@@ -53,14 +39,14 @@ fn read(pack: &Json<'_>, entries: &mut Entries) {
         draft.set(Field::RenewedBy, "cloudflare");
         draft.set(Field::Entry, text(pack, "id"));
         draft.set(Field::Issuer, text(pack, "certificate_authority"));
-        draft.set(Field::Problem, super::first_error(pack.get("validation_errors")));
+        draft.set(Field::Problem, first_error(pack.get("validation_errors")));
         draft.hosts(pack.get("hosts"));
         draft.for_its_hosts();
         draft
     };
     let certificates = || pack.get("certificates").items().iter().filter(|item| matches!(item, Json::Object(..)));
     // A pack goes as a whole when its first certificate expires.
-    let soonest = certificates().filter_map(|certificate| super::time(certificate.get("expires_on"))).min();
+    let soonest = certificates().filter_map(|certificate| time(certificate.get("expires_on"))).min();
     let validity = match pack.get("validity_days") {
         Json::Integer(days @ 1..=36_500) => i64::try_from(*days).ok(),
         _ => None,

@@ -1,13 +1,7 @@
 //! Authorities with which Gateway inspects TLS: one of them is in use.
 
-use super::{Draft, Entries, Source, page, text};
-use crate::{
-    cloudflare::{
-        lenient::{Json, Shape},
-        paging::Paged,
-    },
-    model::{Field, Kind},
-};
+use super::{Draft, Entries, Json, Paged, Shape, Source, text};
+use crate::model::{Field, Kind};
 
 pub(super) static SOURCE: Source = Source {
     endpoint: "gateway_certificates",
@@ -15,18 +9,11 @@ pub(super) static SOURCE: Source = Source {
     query: "",
     paged: Paged::Whole,
     permission: "Zero Trust: Read on this account",
-    shape: Shape::Object(&[
-        ("id", Shape::Scalar),
-        ("binding_status", Shape::Scalar),
-        ("in_use", Shape::Scalar),
-        ("issuer_org", Shape::Scalar),
-        ("issuer_raw", Shape::Scalar),
-        ("fingerprint", Shape::Scalar),
-        ("certificate", Shape::Scalar),
-        ("expires_on", Shape::Scalar),
-    ]),
+    shape: Shape::Object(
+        &["id", "binding_status", "in_use", "issuer_org", "issuer_raw", "fingerprint", "certificate", "expires_on"],
+        &[],
+    ),
     read,
-    read_page: |body| page(body, &SOURCE),
 };
 
 fn read(entry: &Json<'_>, entries: &mut Entries) {

@@ -1,13 +1,7 @@
 //! Authorities of client certificates that somebody uploaded to an account.
 
-use super::{Draft, Entries, Source, page, text};
-use crate::{
-    cloudflare::{
-        lenient::{Json, Shape},
-        paging::Paged,
-    },
-    model::{Field, Kind, Status},
-};
+use super::{Draft, Entries, Json, Paged, Shape, Source, text};
+use crate::model::{Field, Kind, Status};
 
 pub(super) static SOURCE: Source = Source {
     endpoint: "mtls_certificates",
@@ -16,18 +10,11 @@ pub(super) static SOURCE: Source = Source {
     query: "type=custom",
     paged: Paged::Whole,
     permission: "SSL and Certificates: Read on this account",
-    shape: Shape::Object(&[
-        ("id", Shape::Scalar),
-        ("name", Shape::Scalar),
-        ("type", Shape::Scalar),
-        ("issuer", Shape::Scalar),
-        ("serial_number", Shape::Scalar),
-        ("signature", Shape::Scalar),
-        ("certificates", Shape::Scalar),
-        ("expires_on", Shape::Scalar),
-    ]),
+    shape: Shape::Object(
+        &["id", "name", "type", "issuer", "serial_number", "signature", "certificates", "expires_on"],
+        &[],
+    ),
     read,
-    read_page: |body| page(body, &SOURCE),
 };
 
 fn read(entry: &Json<'_>, entries: &mut Entries) {

@@ -1,13 +1,7 @@
 //! Certificates of Cloudflare's Origin CA. Each zone lists those that hold a host name of it, so one can be in several.
 
-use super::{Draft, Entries, SSL_OF_ZONE, Source, expiry, page, text};
-use crate::{
-    cloudflare::{
-        lenient::{Json, Shape},
-        paging::Paged,
-    },
-    model::{Expiry, Field, Kind, Status},
-};
+use super::{Draft, Entries, Json, NAMES, Paged, SSL_OF_ZONE, Shape, Source, expiry, text};
+use crate::model::{Expiry, Field, Kind, Status};
 
 pub(super) static SOURCE: Source = Source {
     endpoint: "origin_ca_certificates",
@@ -15,15 +9,8 @@ pub(super) static SOURCE: Source = Source {
     query: "zone_id={}",
     paged: Paged::NumberedOrWhole,
     permission: SSL_OF_ZONE,
-    shape: Shape::Object(&[
-        ("id", Shape::Scalar),
-        ("hostnames", super::NAMES),
-        ("expires_on", Shape::Scalar),
-        ("revoked_at", Shape::Scalar),
-        ("certificate", Shape::Scalar),
-    ]),
+    shape: Shape::Object(&["id", "expires_on", "revoked_at", "certificate"], &[("hostnames", NAMES)]),
     read,
-    read_page: |body| page(body, &SOURCE),
 };
 
 fn read(entry: &Json<'_>, entries: &mut Entries) {

@@ -4,12 +4,15 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::Listing;
+use crate::{
+    cloudflare::envelope::{self, Body},
+    model::Listing,
+};
 
 /// A good page with these entries.
 fn listing(kind: Kind, entries: &Value) -> Listing {
     let body = json!({"success": true, "errors": [], "messages": [], "result": entries});
-    match (source(kind).read_page)(body.to_string().as_bytes()) {
+    match envelope::page(body.to_string().as_bytes(), source(kind)) {
         Body::Good(page) => Listing::of(kind, page.items),
         other => panic!("{other:?}"),
     }

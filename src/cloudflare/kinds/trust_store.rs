@@ -1,13 +1,7 @@
 //! Authorities that the edge trusts at the origin (custom origin trust store).
 
-use super::{Draft, Entries, SSL_OF_ZONE, Source, page, text};
-use crate::{
-    cloudflare::{
-        lenient::{Json, Shape},
-        paging::Paged,
-    },
-    model::{Field, Kind},
-};
+use super::{Draft, Entries, Json, Paged, SSL_OF_ZONE, Shape, Source, text};
+use crate::model::{Field, Kind};
 
 pub(super) static SOURCE: Source = Source {
     endpoint: "custom_trust_store",
@@ -15,16 +9,8 @@ pub(super) static SOURCE: Source = Source {
     query: "",
     paged: Paged::Numbered,
     permission: SSL_OF_ZONE,
-    shape: Shape::Object(&[
-        ("id", Shape::Scalar),
-        ("status", Shape::Scalar),
-        ("issuer", Shape::Scalar),
-        ("signature", Shape::Scalar),
-        ("certificate", Shape::Scalar),
-        ("expires_on", Shape::Scalar),
-    ]),
+    shape: Shape::Object(&["id", "status", "issuer", "signature", "certificate", "expires_on"], &[]),
     read,
-    read_page: |body| page(body, &SOURCE),
 };
 
 fn read(entry: &Json<'_>, entries: &mut Entries) {
