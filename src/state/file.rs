@@ -19,12 +19,6 @@ pub(super) const TEMPORARY: &str = ".tmp";
 /// Ends the name of a file that could not be used.
 pub(super) const KEPT_ASIDE: &str = ".unusable";
 
-/// How every file begins; the number of the format follows.
-const BEGINNING: &str = r#"{"format":"cloudflare-cert-exporter state, format "#;
-
-/// A file of another number is not used: its fields may mean something else.
-const FORMAT: u32 = 1;
-
 /// How every file ends.
 const END: &[u8] = b"}\n";
 
@@ -36,13 +30,9 @@ const MAX_BYTES: u64 = 1 << 30;
 pub(super) enum Unusable {
     #[error("it cannot be read: {0}")]
     Unreadable(io::Error),
-    #[error("it is not a state file of this program")]
-    Foreign,
-    #[error("it has format {0}, and this version of the program knows {FORMAT}")]
-    OtherFormat(u32),
     #[error("it is damaged: its end is missing")]
     Torn,
-    #[error("its content is not what it should be: {0}")]
+    #[error("it is not a state file of this version of the program: {0}")]
     Content(serde_json::Error),
     #[error("it belongs to another zone or credential")]
     Misplaced,
@@ -51,8 +41,15 @@ pub(super) enum Unusable {
 /// What a file holds.
 #[derive(Serialize, Deserialize)]
 struct StateFile<T> {
-    format: String,
+    format: Format,
     content: T,
+}
+
+/// Fields of a file with another number may mean something else.
+#[derive(Serialize, Deserialize)]
+enum Format {
+    #[serde(rename = "cloudflare-cert-exporter state, format 1")]
+    One,
 }
 
 /// Writes a file beside the old one and puts it in its place. With `durable` both are on the disk then.
@@ -85,15 +82,14 @@ fn create(path: &Path, value: &impl Serialize, durable: bool) -> io::Result<()> 
 
 /// Writes what a file holds.
 pub(super) fn write(mut writer: impl Write, content: &impl Serialize) -> io::Result<()> {
-    let format = format!("cloudflare-cert-exporter state, format {FORMAT}");
-    serde_json::to_writer(&mut writer, &StateFile { format, content })?;
+    serde_json::to_writer(&mut writer, &StateFile { format: Format::One, content })?;
     writer.write_all(b"\n")
 }
 
 /// A file that holds this JSON.
 #[cfg(any(test, fuzzing))]
 pub(super) fn with_content(json: &[u8]) -> Vec<u8> {
-    [BEGINNING.as_bytes(), format!("{FORMAT}\",\"content\":").as_bytes(), json, END].concat()
+    [br#"{"format":"cloudflare-cert-exporter state, format 1","content":"#, json, END].concat()
 }
 
 /// The value in a file; `None` where there is none.
@@ -104,41 +100,25 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Unusab
         }
         opened => opened.map_err(Unusable::Unreadable)?,
     };
-    if metadata.len() > MAX_BYTES {
-        return Err(Unusable::Foreign);
+    // A piece of a file, or one that is much larger than it was, need not be read.
+    if metadata.len() > MAX_BYTES || !ends_well(&mut file, metadata.len()).map_err(Unusable::Unreadable)? {
+        return Err(Unusable::Torn);
     }
-    let bytes = read_if_whole(&mut file, metadata.len())?;
+    let mut bytes = Vec::new();
+    file.rewind().and_then(|()| file.take(MAX_BYTES).read_to_end(&mut bytes)).map_err(Unusable::Unreadable)?;
     parse(&bytes).map(Some)
 }
 
-/// Reads a file, but not one that is no state file or a piece of one: its ends tell.
-fn read_if_whole(file: &mut File, length: u64) -> Result<Vec<u8>, Unusable> {
-    let mut read = |from: u64, most: u64| {
-        let mut bytes = Vec::new();
-        file.seek(SeekFrom::Start(from)).map_err(Unusable::Unreadable)?;
-        file.take(most).read_to_end(&mut bytes).map_err(Unusable::Unreadable)?;
-        Ok(bytes)
-    };
-    let end = END.len() as u64;
-    // With room for the number.
-    check(&read(0, BEGINNING.len() as u64 + 16)?, &read(length.saturating_sub(end), end)?)?;
-    read(0, MAX_BYTES)
-}
-
-/// Judges a file by its ends.
-fn check(beginning: &[u8], end: &[u8]) -> Result<(), Unusable> {
-    let rest = beginning.strip_prefix(BEGINNING.as_bytes()).ok_or(Unusable::Foreign)?;
-    let number = rest.split(|&byte| byte == b'"').next().and_then(|number| std::str::from_utf8(number).ok());
-    match number.and_then(|number| number.parse().ok()).ok_or(Unusable::Foreign)? {
-        FORMAT if end.ends_with(END) => Ok(()),
-        FORMAT => Err(Unusable::Torn),
-        other => Err(Unusable::OtherFormat(other)),
-    }
+/// A write that did not end leaves no such file, since it takes place beside this one.
+fn ends_well(file: &mut File, length: u64) -> io::Result<bool> {
+    let mut end = Vec::new();
+    file.seek(SeekFrom::Start(length.saturating_sub(END.len() as u64)))?;
+    file.read_to_end(&mut end)?;
+    Ok(end == END)
 }
 
 /// Reads the content of a file.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unusable> {
-    check(bytes, bytes)?;
     serde_json::from_slice(bytes).map(|StateFile { content, .. }| content).map_err(Unusable::Content)
 }
 

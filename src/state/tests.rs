@@ -181,7 +181,7 @@ async fn a_pipe_that_is_in_the_way_of_a_write_is_waited_for_by_nothing() {
 }
 
 #[tokio::test]
-async fn both_ends_of_a_file_tell_whether_it_is_read_whole() {
+async fn the_end_of_a_file_tells_whether_it_is_read() {
     let scratch = tempfile::tempdir().unwrap();
     let directory = open(&scratch);
     directory.target(&zone(ID)).save(saved(vec![certificate("a")]), true).await;
@@ -193,16 +193,20 @@ async fn both_ends_of_a_file_tell_whether_it_is_read_whole() {
     };
     assert_eq!(read(&good), Ok(()));
     for (bytes, why) in [
-        ("", file::Unusable::Foreign),
-        (&good[1..], file::Unusable::Foreign),
-        (r#"{"format":"cloudflare-cert-exporter state, format "#, file::Unusable::Foreign),
-        (r#"{"format":"cloudflare-cert-exporter state, format 1000000000000000000000"}"#, file::Unusable::Foreign),
-        (r#"{"format":"cloudflare-cert-exporter state, format 2"whatever"#, file::Unusable::OtherFormat(2)),
-        (r#"{"format":"cloudflare-cert-exporter state, format 1","#, file::Unusable::Torn),
-        (&good[..good.len() - 1], file::Unusable::Torn),
-        (&format!("{good}\n"), file::Unusable::Torn),
+        ("", "its end is missing"),
+        (&good[1..], "not a state file"),
+        (r#"{"format":"cloudflare-cert-exporter state, format "#, "its end is missing"),
+        (
+            "{\"format\":\"cloudflare-cert-exporter state, format 1000000000000000000000\"}\n",
+            "format 1000000000000000000000",
+        ),
+        ("{\"format\":\"cloudflare-cert-exporter state, format 2\"whatever}\n", "format 2"),
+        (r#"{"format":"cloudflare-cert-exporter state, format 1","#, "its end is missing"),
+        (&good[..good.len() - 1], "its end is missing"),
+        (&format!("{good}\n"), "its end is missing"),
     ] {
-        assert_eq!(read(bytes), Err(why.to_string()), "{bytes}");
+        let error = read(bytes).unwrap_err();
+        assert!(error.contains(why), "{bytes}: {error}");
     }
 }
 
