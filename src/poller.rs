@@ -64,7 +64,7 @@ pub enum ZoneNameLookup {
     /// Not asked, or no answer: to be asked again if it is wanted.
     Unknown,
     /// This is it.
-    Known(Box<str>),
+    Known(Arc<str>),
     /// The API does not tell: the id stays the name.
     Refused,
 }

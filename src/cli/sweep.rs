@@ -149,7 +149,7 @@ async fn selected(
         for zone in targets.iter_mut().filter(|target| target.name.is_none() && target.kind.scope() == Scope::Zone) {
             let client = &clients[&zone.credential];
             if let Ok(name) = client.zone_name(&zone.id, client.next_ticket(), Priority::Healthy).await {
-                *zone = Arc::new(Target { name: Some(name.into()), ..Target::clone(zone) });
+                *zone = Arc::new(Target { name: Some(name), ..Target::clone(zone) });
             }
         }
     }

@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     ApiSettings, ClientMaker, Credential,
-    envelope::{self, Page},
+    envelope::{self, Body, Page},
     kinds::source,
     lock,
     metrics::{ApiMetrics, Endpoint},
@@ -48,7 +48,7 @@ pub struct Client {
     /// How the credential was refused the last time: zones that are not polled because of it say the same.
     pub(super) last_refusal: Mutex<LastRefusal>,
     /// Each zone's name is requested once, whatever is listed of the zone.
-    zone_names: Mutex<HashMap<ScopeId, Arc<OnceCell<Box<str>>>>>,
+    zone_names: Mutex<HashMap<ScopeId, Arc<OnceCell<Arc<str>>>>>,
     /// When it is requested next when the token expires.
     pub(super) token_expiry_due: Mutex<Instant>,
     pub(super) requests_sent: AtomicU64,
@@ -247,19 +247,26 @@ impl Client {
     ///
     /// # Errors
     /// If the token may not see it, or there was no response.
-    pub async fn zone_name(&self, zone: &ScopeId, ticket: Ticket, priority: Priority) -> Result<Box<str>, Failure> {
+    pub async fn zone_name(&self, zone: &ScopeId, ticket: Ticket, priority: Priority) -> Result<Arc<str>, Failure> {
         let name = Arc::clone(lock(&self.zone_names).entry(zone.clone()).or_default());
-        let request = || {
-            let url = self.settings.base_url.join(&format!("/zones/{zone}"), None);
-            self.get(ApiRequest {
-                endpoint: Endpoint::Zone,
-                url,
-                read: Arc::new(envelope::zone_name),
-                ticket,
-                priority,
-                policy: RetryPolicy::ONCE,
-            })
+        let request = async || {
+            let path = format!("/zones/{zone}");
+            let zone = self.get_once(&path, Endpoint::Zone, envelope::named_zone, ticket, priority).await?;
+            Ok(zone.name)
         };
         name.get_or_try_init(request).await.cloned()
+    }
+
+    /// Requests something else than a list, once.
+    pub(super) async fn get_once<T: Send + 'static>(
+        &self,
+        path: &str,
+        endpoint: Endpoint,
+        read: fn(&[u8]) -> Body<T>,
+        ticket: Ticket,
+        priority: Priority,
+    ) -> Result<T, Failure> {
+        let (url, read) = (self.settings.base_url.join(path, None), Arc::new(read));
+        self.get(ApiRequest { endpoint, url, read, ticket, priority, policy: RetryPolicy::ONCE }).await
     }
 }

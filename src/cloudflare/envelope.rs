@@ -72,14 +72,14 @@ pub(super) fn page(body: &[u8], source: &Source) -> Body<Page> {
 
 /// Reads a page of zones. An entry without a usable id becomes no item, but counts as an entry.
 pub(super) fn zones(body: &[u8]) -> Body<Page<Zone>> {
-    const ACCOUNT: Shape<'_> = Shape::Object(&["id", "name"], &[]);
-    const ZONE: Shape<'_> = Shape::Object(&["id", "name", "status"], &[("account", ACCOUNT)]);
     good(body, Shape::List(Paged::Numbered.max_entries() + 1, &ZONE), |result, info| {
         let mut zones = Vec::new();
         let page = entries(result, info, |entry| zones.extend(zone(entry)))?;
         Ok(Page { items: zones, ..page })
     })
 }
+
+const ZONE: Shape<'_> = Shape::Object(&["id", "name", "status"], &[("account", Shape::Object(&["id", "name"], &[]))]);
 
 fn zone(entry: &Json<'_>) -> Option<Zone> {
     let text = |of: &Json<'_>, key| clean(of.get(key).text().unwrap_or_default().trim());
@@ -109,11 +109,10 @@ fn entries<T>(result: &Json<'_>, info: &Json<'_>, read: impl FnMut(&Json<'_>)) -
     Ok(Page { items: Vec::new(), entries: entries.len(), skipped: 0, total_count, total_pages })
 }
 
-/// Reads the name of a zone.
-pub(super) fn zone_name(body: &[u8]) -> Body<Box<str>> {
-    good(body, Shape::Object(&["name"], &[]), |zone, _| {
-        let name = clean(zone.get("name").text().unwrap_or_default().trim());
-        if name.is_empty() { Err("it has no zone name") } else { Ok(name) }
+/// Reads a zone that has a name.
+pub(super) fn named_zone(body: &[u8]) -> Body<Zone> {
+    good(body, ZONE, |result, _| {
+        zone(result).filter(|zone| *zone.name != *zone.id.as_str()).ok_or("it has no zone with a name")
     })
 }
 
@@ -128,16 +127,6 @@ pub(super) fn token_expiry(body: &[u8]) -> Body<Option<i64>> {
             Expiry::Missing | Expiry::NoCertificate => Ok(None),
             Expiry::Invalid => Err("the expiry of the token is no date"),
         }
-    })
-}
-
-/// Reads the id of the account that a zone belongs to: 32 hexadecimal digits.
-pub(super) fn account_id(body: &[u8]) -> Body<Box<str>> {
-    good(body, Shape::Object(&[], &[("account", Shape::Object(&["id"], &[]))]), |zone, _| {
-        let id = zone.get("account").get("id").text().unwrap_or_default();
-        // It becomes a part of a URL.
-        let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if is_id { Ok(id.into()) } else { Err("it has no account id") }
     })
 }
 
@@ -324,14 +313,17 @@ mod tests {
 
     #[test]
     fn an_account_id_is_one_or_none() {
-        let account =
-            |id: Value| account_id(json!({"success": true, "result": {"account": {"id": id}}}).to_string().as_bytes());
-        assert_eq!(
-            account(json!("11cbe197c050c9e422aaa103cfe30ed8")),
-            Body::Good("11cbe197c050c9e422aaa103cfe30ed8".into())
-        );
+        let account = |id: Value| {
+            let zone = json!({"id": "023e105f4ecef8ad9ca31a8372d0c353", "name": "a.example", "account": {"id": id}});
+            match named_zone(json!({"success": true, "result": zone}).to_string().as_bytes()) {
+                Body::Good(zone) => zone.account.map(|account| account.id.to_string()),
+                other => panic!("{other:?}"),
+            }
+        };
+        let id = "11cbe197c050c9e422aaa103cfe30ed8";
+        assert_eq!(account(json!(id)), Some(id.to_owned()));
         for odd in [json!("../../user"), json!(""), json!(null), json!(1), json!("11cbe197c050c9e422aaa103cfe30ed8/")] {
-            assert_eq!(account(odd), Body::Unreadable("it has no account id"));
+            assert_eq!(account(odd), None);
         }
     }
 
@@ -537,18 +529,22 @@ mod tests {
 
     #[test]
     fn a_zone_has_a_name() {
-        let name = |result: Value| zone_name(json!({"success": true, "result": result}).to_string().as_bytes());
-        assert_eq!(name(json!({"id": "x", "name": " example.com "})), Body::Good("example.com".into()));
+        let zone = |result: Value| named_zone(json!({"success": true, "result": result}).to_string().as_bytes());
+        let id = "023e105f4ecef8ad9ca31a8372d0c353";
+        let named = zone(json!({"id": id, "name": " example.com "}));
+        assert!(matches!(&named, Body::Good(zone) if *zone.name == *"example.com"), "{named:?}");
         for nameless in [
             json!({}),
-            json!({"name": ""}),
-            json!({"name": null}),
-            json!({"name": 1}),
+            json!({"id": id}),
+            json!({"id": id, "name": ""}),
+            json!({"id": id, "name": null}),
+            json!({"id": id, "name": 1}),
+            json!({"id": "x", "name": "example.com"}),
             json!(null),
             json!([]),
             json!(["x"]),
         ] {
-            assert!(matches!(name(nameless.clone()), Body::Unreadable(_)), "{nameless}");
+            assert!(matches!(zone(nameless.clone()), Body::Unreadable(_)), "{nameless}");
         }
     }
 }

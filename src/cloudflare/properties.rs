@@ -46,8 +46,8 @@ pub fn answer(bytes: &[u8]) {
     if bytes.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(bytes).is_ok() {
         assert_ne!(read, Body::Unreadable("it is not the JSON of the API"));
     }
-    if let Body::Good(name) = envelope::zone_name(bytes) {
-        assert!(!name.is_empty() && *name == *clean(&name), "{name:?}");
+    if let Body::Good(zone) = envelope::named_zone(bytes) {
+        assert!(!zone.name.is_empty() && *zone.name == *clean(&zone.name), "{zone:?}");
     }
     for status in [200, 403, 429, 502] {
         let status = StatusCode::from_u16(status).unwrap();

@@ -1,12 +1,10 @@
 //! When the token itself expires, as a metric. Nothing depends on it: some tokens may not ask.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
-use super::{
-    client::Client, envelope, lock, metrics::Endpoint, request::ApiRequest, retry::RetryPolicy, throttle::Priority,
-};
+use super::{client::Client, envelope, lock, metrics::Endpoint, throttle::Priority};
 use crate::model::{Failure, Reason, Scope, Target};
 
 /// How long an answer is good for.
@@ -43,39 +41,28 @@ impl Client {
     }
 
     async fn token_expiry(&self, target: &Target) -> Result<Option<i64>, Failure> {
-        match self.get_once("/user/tokens/verify", Endpoint::TokenVerify, envelope::token_expiry).await {
+        let ticket = self.next_ticket();
+        // No listing has to wait for it.
+        let priority = Priority::Failing;
+        let verify = async |path: &str| {
+            self.get_once(path, Endpoint::TokenVerify, envelope::token_expiry, ticket, priority).await
+        };
+        match verify("/user/tokens/verify").await {
             // That is the answer to a token that an account owns.
             Err(failure) if matches!(failure.reason, Reason::Unauthorized | Reason::Forbidden | Reason::ApiError) => {}
             outcome => return outcome,
         }
-        let known = target.zone.as_ref().and_then(|zone| zone.account.as_ref());
+        let known = target.zone.as_ref().and_then(|zone| zone.account.clone());
         let account = match (target.kind.scope(), known) {
-            (Scope::Account, _) => target.id.as_str().into(),
-            (Scope::Zone, Some(account)) => account.id.as_str().into(),
+            (Scope::Account, _) => target.id.clone(),
+            (Scope::Zone, Some(account)) => account.id,
             (Scope::Zone, None) => {
-                let zone = format!("/zones/{}", target.id);
-                self.get_once(&zone, Endpoint::Zone, envelope::account_id).await?
+                let path = format!("/zones/{}", target.id);
+                let zone = self.get_once(&path, Endpoint::Zone, envelope::named_zone, ticket, priority).await?;
+                let unknown = || Failure::new(Reason::Decode, "The zone has no account.");
+                zone.account.ok_or_else(unknown)?.id
             }
         };
-        self.get_once(&format!("/accounts/{account}/tokens/verify"), Endpoint::TokenVerify, envelope::token_expiry)
-            .await
-    }
-
-    async fn get_once<T: Send + 'static>(
-        &self,
-        path: &str,
-        endpoint: Endpoint,
-        read: fn(&[u8]) -> envelope::Body<T>,
-    ) -> Result<T, Failure> {
-        let request = ApiRequest {
-            endpoint,
-            url: self.settings.base_url.join(path, None),
-            read: Arc::new(read),
-            ticket: self.next_ticket(),
-            // No listing has to wait for it.
-            priority: Priority::Failing,
-            policy: RetryPolicy::ONCE,
-        };
-        self.get(request).await
+        verify(&format!("/accounts/{account}/tokens/verify")).await
     }
 }

@@ -215,7 +215,7 @@ impl<C: PartialEq> Targets<C> {
                 if let ZoneNameLookup::Known(name) = name
                     && before.target.name.is_none()
                 {
-                    state.name = name.into();
+                    state.name = name;
                 }
                 unpublished.log_success(&before, &state);
                 if vanished > 0 {
