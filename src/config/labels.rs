@@ -7,50 +7,12 @@ use super::{
     document::{Entry, Place, Section, quoted, text_as},
     targets::remedy_for_kind,
 };
-use crate::model::{Kind, LabelRule, LabelRules, NamePattern, clean};
+use crate::model::{Field, Kind, LabelRule, LabelRules, NamePattern, clean};
 
-/// Labels of the program, and names that its JSON has beside them.
-const OWN: [&str; 39] = [
-    "account",
-    "account_id",
-    "alertname",
-    "certificate_id",
-    "code",
-    "common_name",
-    "country",
-    "credentials",
-    "days_until_expiry",
-    "endpoint",
-    "expires_on",
-    "fingerprint_sha256",
-    "hosts",
-    "issued_on",
-    "issuer",
-    "kind",
-    "labels",
-    "location",
-    "ordinal",
-    "organization",
-    "organizational_unit",
-    "policy",
-    "reason",
-    "renewed_by",
-    "revision",
-    "rustversion",
-    "serial_number",
-    "signature",
-    "ski",
-    "state",
-    "status",
-    "suppressed",
-    "total",
-    "version",
-    "watched",
-    "within_days",
-    "zone",
-    "zone_id",
-    "severity",
-];
+/// Labels of the program and of its rules, and names that its JSON has beside them, but for those of [`Field`].
+const OWN: &str = "account account_id alertname code credentials days_until_expiry endpoint expires_on issued_on kind \
+                   labels ordinal policy reason revision rustversion severity status suppressed total version watched \
+                   within_days zone zone_id";
 
 /// Labels of Prometheus.
 const OF_PROMETHEUS: [&str; 4] = ["job", "instance", "le", "quantile"];
@@ -109,11 +71,13 @@ impl Context<'_> {
 fn check_label_name(name: &str) -> Result<(), String> {
     let is_first = |c: char| c.is_ascii_alphabetic() || c == '_';
     let is_legacy = name.starts_with(is_first) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    // The fields behind the hosts are shown nowhere.
+    let is_of_a_certificate = Field::from_label(name).is_some_and(|field| field as usize <= Field::Hosts as usize);
     if !is_legacy {
         Err("the name of a label may hold letters, digits and underscores, and not begin with a digit".to_owned())
     } else if name.starts_with("__") || OF_PROMETHEUS.contains(&name) {
         Err(format!("{name} is a label of Prometheus; take another name"))
-    } else if OWN.contains(&name) {
+    } else if is_of_a_certificate || OWN.split(' ').any(|own| own == name) {
         Err(format!("{name} is a label of this program or of its rules; take another name"))
     } else {
         Ok(())
