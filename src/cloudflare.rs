@@ -17,7 +17,6 @@ mod metrics;
 mod paging;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
-mod proxy;
 mod request;
 mod response;
 mod retry;

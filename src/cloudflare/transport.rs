@@ -10,7 +10,7 @@ use reqwest::{
 };
 use tokio::{task::spawn_blocking, time::timeout};
 
-use super::{ApiSettings, lock, proxy::ProxyRefusal};
+use super::{ApiSettings, lock};
 use crate::model::{Failure, Reason};
 
 /// A page of 50 certificates with PEM and CSR is about 200 kB; this is the most that is read of one response, decompressed.
@@ -177,14 +177,7 @@ struct Exchange {
 async fn exchange(request: RequestBuilder) -> Exchange {
     let mut response = match request.send().await {
         Ok(response) => response,
-        Err(error) => {
-            let refusal = chain(&error).find_map(|cause| ProxyRefusal::find(&cause.to_string()));
-            let failure = match refusal {
-                Some(refusal) => refusal.failure(error.url()).await,
-                None => failure(&error),
-            };
-            return Exchange { broke: !error.is_connect(), response: Err(failure) };
-        }
+        Err(error) => return Exchange { broke: !error.is_connect(), response: Err(failure(&error)) },
     };
     let status = response.status();
     let headers = std::mem::take(response.headers_mut());
@@ -225,7 +218,16 @@ fn failure(error: &reqwest::Error) -> Failure {
     let tls = chain(error).find_map(tls_error);
     let garbled = chain(error).any(is_garbled);
     let causes = crate::model::clean(&causes(error).join(": ")).into_string();
-    if let Some(tls) = tls {
+    // The HTTP library passes on nothing else of what a proxy returned.
+    if causes.contains("proxy authorization required") {
+        let message = "The proxy refused the connection to Cloudflare with 407 Proxy Authentication Required: check the user and password in HTTPS_PROXY, or in ALL_PROXY.";
+        Failure::new(Reason::Connect, message)
+    } else if causes.contains("tunnel error") {
+        let message = format!(
+            "The proxy refused the connection to Cloudflare ({causes}): allow CONNECT to the host of api.base_url in its rules, and read its log."
+        );
+        Failure::new(Reason::Connect, message)
+    } else if let Some(tls) = tls {
         let remedy = remedy_for_tls(tls);
         Failure::new(Reason::Tls, format!("The connection to Cloudflare is not secure ({causes}): {remedy}."))
     } else if error.is_timeout() && error.is_connect() {

@@ -158,7 +158,8 @@ async fn the_password_of_a_proxy_is_sent_to_the_proxy_only() {
     let (failing, _) = proxy("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
     let directory = tempfile::tempdir().unwrap();
     let text = config("https://api.example.invalid/client/v4", &token_file(directory.path(), 0o600, SECRET));
-    let daemons = [(refusing, "Connection refused"), (asking, "with 407 Proxy"), (failing, "with 502 Bad Gateway")];
+    let daemons =
+        [(refusing, "Connection refused"), (asking, "with 407 Proxy"), (failing, "The proxy refused the connection")];
     let daemons = daemons.map(|(port, words)| {
         let proxy = format!("http://user:pr0xy-s3cret@127.0.0.1:{port}");
         (port, words, Daemon::start(&text, &["--log.level", "debug"], &[("HTTPS_PROXY", &proxy)]))
