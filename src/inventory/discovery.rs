@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::{
     config::DiscoverySettings,
     log_throttle::LogThrottle,
-    model::{Account, CredentialRefused, Failure, FilterVerdict, NamePattern, Reason, ScopeId, Zone, ZoneList},
+    model::{CredentialRefused, Failure, FilterVerdict, NamePattern, Reason, ScopeId, Zone, ZoneList},
     state::SavedDiscovery,
 };
 
@@ -112,11 +112,10 @@ impl Discovery {
         self.log_unreadable(unreadable);
         let counts = |zone: &&Arc<Zone>| unreadable == 0 || self.missing.contains(&zone.id);
         self.missing = missing.iter().filter(counts).map(|zone| zone.id.clone()).collect();
-        // Targets share what did not change, and zones the texts of their account.
-        let mut accounts: HashSet<Account> = known.values().filter_map(|zone| zone.account.clone()).collect();
+        // Targets share what did not change.
         let shared = |zone: Zone| match known.get(&zone.id) {
             Some(&known) if **known == zone => Arc::clone(known),
-            _ => Arc::new(Zone { account: zone.account.map(|account| interned(&mut accounts, account)), ..zone }),
+            _ => Arc::new(zone),
         };
         self.zones = missing.into_iter().chain(found.into_iter().map(shared)).collect();
         self.zones.sort_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
@@ -208,13 +207,4 @@ fn names<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
         text.push_str(&format!(" and {more} more"));
     }
     text
-}
-
-/// The equal account that is there already, or else this one from now on.
-fn interned(accounts: &mut HashSet<Account>, account: Account) -> Account {
-    if let Some(known) = accounts.get(&account) {
-        return known.clone();
-    }
-    accounts.insert(account.clone());
-    account
 }
