@@ -54,19 +54,8 @@ pub struct Fetched {
     pub vanished: u64,
     /// When it was completed, in Unix seconds.
     pub completed: i64,
-    /// What was found out of the zone's name.
-    pub name: ZoneNameLookup,
-}
-
-/// What was found out of a zone's name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ZoneNameLookup {
-    /// Not asked, or no answer: to be asked again if it is wanted.
-    Unknown,
-    /// This is it.
-    Known(Arc<str>),
-    /// The API does not tell: the id stays the name.
-    Refused,
+    /// The zone's name, if it was asked for and is known.
+    pub name: Option<Arc<str>>,
 }
 
 /// What is polled, and with what. `C` is a client; two clients are equal if a poll may go on with either.

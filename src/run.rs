@@ -19,8 +19,8 @@ use tokio::{
 use crate::{
     cloudflare::{Client, ClientError, ClientMaker, Clients, Listed, Priority},
     config::{Config, Listening},
-    model::{Baseline, Failure, Reason, Snapshot, Target, TargetState, UnusableClock, usable_time},
-    poller::{Fetched, Job, Poller, ZoneNameLookup},
+    model::{Baseline, Failure, Snapshot, Target, TargetState, UnusableClock, usable_time},
+    poller::{Fetched, Job, Poller},
     reload::{Change, LoadConfig, ReloadMetrics, ReloadTrigger, Reloader},
     restart::{Restored, restore, save},
     runtime_file::RuntimeFile,
@@ -359,12 +359,8 @@ async fn poll_and_save(
 ) -> Result<Fetched, Failure> {
     let fetched = fetch(job.client, &job.target, job.priority, job.baseline, job.wants_name, now).await?;
     if let Some(directory) = directory {
-        let name = match &fetched.name {
-            ZoneNameLookup::Known(name) => name.clone().into(),
-            ZoneNameLookup::Unknown | ZoneNameLookup::Refused => job.name,
-        };
         let mut state = TargetState::restored(job.target, Some((fetched.listing.clone(), fetched.completed)), None);
-        state.name = name;
+        state.name = fetched.name.clone().unwrap_or(job.name);
         save(&directory, &state, job.next_due, now).await;
     }
     Ok(fetched)
@@ -409,22 +405,9 @@ pub async fn fetch(
     let ticket = client.next_ticket();
     let Listed { listing, vanished } = client.list(zone, ticket, priority, baseline).await?;
     let completed = now().timestamp();
-    let name = if wants_name {
-        let named = timeout(NAME_PATIENCE, client.zone_name(&zone.id, ticket, priority)).await;
-        named.map_or(ZoneNameLookup::Unknown, |named| match named {
-            Ok(name) => ZoneNameLookup::Known(name),
-            Err(failure) => {
-                tracing::debug!(zone_id = %zone.id, error = %failure, "The name of the zone is not known; its id stands in.");
-                let is_refused = matches!(failure.reason, Reason::Unauthorized | Reason::Forbidden | Reason::NotFound);
-                if is_refused && failure.credential_refused.is_none() {
-                    ZoneNameLookup::Refused
-                } else {
-                    ZoneNameLookup::Unknown
-                }
-            }
-        })
-    } else {
-        ZoneNameLookup::Unknown
-    };
+    let mut name = None;
+    if wants_name && let Ok(Ok(found)) = timeout(NAME_PATIENCE, client.zone_name(&zone.id, ticket, priority)).await {
+        name = found;
+    }
     Ok(Fetched { listing: Arc::new(listing), vanished, completed, name })
 }

@@ -14,7 +14,6 @@ use crate::{
     fetch,
     inventory::Inventory,
     model::{Baseline, Cause, Failure, Kind, Listing, Scope, Target},
-    poller::ZoneNameLookup,
 };
 
 /// What of the configuration is wanted.
@@ -101,10 +100,7 @@ pub(super) async fn sweep(
         let Some((target, fetched)) = polled else { break };
         match fetched {
             Ok(fetched) => {
-                let name = match fetched.name {
-                    ZoneNameLookup::Known(name) => name.into(),
-                    ZoneNameLookup::Unknown | ZoneNameLookup::Refused => name_or_id(&target).into(),
-                };
+                let name = fetched.name.unwrap_or_else(|| name_or_id(&target).into());
                 swept.listings.push((target, name, fetched.listing));
             }
             Err(failure) if failure.cause == Some(Cause::NotOnPlan) => {
@@ -148,7 +144,7 @@ async fn selected(
     if wanted.iter().any(|wanted| !targets.iter().any(|target| is(target, wanted))) {
         for zone in targets.iter_mut().filter(|target| target.name.is_none() && target.kind.scope() == Scope::Zone) {
             let client = &clients[&zone.credential];
-            if let Ok(name) = client.zone_name(&zone.id, client.next_ticket(), Priority::Healthy).await {
+            if let Ok(Some(name)) = client.zone_name(&zone.id, client.next_ticket(), Priority::Healthy).await {
                 *zone = Arc::new(Target { name: Some(name), ..Target::clone(zone) });
             }
         }

@@ -47,8 +47,8 @@ pub struct Client {
     pub(super) metrics: Arc<ApiMetrics>,
     /// How the credential was refused the last time: zones that are not polled because of it say the same.
     pub(super) last_refusal: Mutex<LastRefusal>,
-    /// Each zone's name is requested once, whatever is listed of the zone.
-    zone_names: Mutex<HashMap<ScopeId, Arc<OnceCell<Arc<str>>>>>,
+    /// Each zone's name is requested once, whatever is listed of the zone; `None` if that was refused.
+    zone_names: Mutex<HashMap<ScopeId, Arc<OnceCell<Option<Arc<str>>>>>>,
     /// When it is requested next when the token expires.
     pub(super) token_expiry_due: Mutex<Instant>,
     pub(super) requests_sent: AtomicU64,
@@ -243,16 +243,30 @@ impl Client {
         }
     }
 
-    /// The zone's name. It is requested once, and again only if there was no name in the response.
+    /// The zone's name; `None` if the token may not see it. It is requested once, and again only if it is not known then.
     ///
     /// # Errors
-    /// If the token may not see it, or there was no response.
-    pub async fn zone_name(&self, zone: &ScopeId, ticket: Ticket, priority: Priority) -> Result<Arc<str>, Failure> {
+    /// If there was no response, or no name in it.
+    pub async fn zone_name(
+        &self,
+        zone: &ScopeId,
+        ticket: Ticket,
+        priority: Priority,
+    ) -> Result<Option<Arc<str>>, Failure> {
         let name = Arc::clone(lock(&self.zone_names).entry(zone.clone()).or_default());
         let request = async || {
             let path = format!("/zones/{zone}");
-            let zone = self.get_once(&path, Endpoint::Zone, envelope::named_zone, ticket, priority).await?;
-            Ok(zone.name)
+            match self.get_once(&path, Endpoint::Zone, envelope::named_zone, ticket, priority).await {
+                Ok(zone) => Ok(Some(zone.name)),
+                Err(failure)
+                    if failure.credential_refused.is_none()
+                        && matches!(failure.reason, Reason::Unauthorized | Reason::Forbidden | Reason::NotFound) =>
+                {
+                    tracing::debug!(zone_id = %zone, error = %failure, "The name of the zone is not known; its id stands in.");
+                    Ok(None)
+                }
+                Err(failure) => Err(failure),
+            }
         };
         name.get_or_try_init(request).await.cloned()
     }

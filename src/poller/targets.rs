@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{
-    BudgetFit, Fetched, Job, Plan, ZoneNameLookup,
+    BudgetFit, Fetched, Job, Plan,
     schedule::{Planned, Schedule},
 };
 use crate::{
@@ -50,7 +50,6 @@ pub(super) struct Targets<C> {
 
 /// What is remembered of a zone in addition to what is published.
 pub(super) struct UnpublishedState {
-    wants_name: bool,
     /// When the listing was completed, by a clock that cannot be set.
     listed: Instant,
     /// What the last whole reading lacked of the last good listing.
@@ -75,7 +74,7 @@ impl<C: PartialEq> Targets<C> {
         let remembered = |state: &Arc<TargetState>| {
             let age = state.listing.as_ref().map_or(0, |(_, completed)| now.saturating_sub(*completed));
             let age = Duration::from_secs(age.max(0).unsigned_abs());
-            UnpublishedState { listed: instant.checked_sub(age).unwrap_or(instant), ..UnpublishedState::new(state) }
+            UnpublishedState { listed: instant.checked_sub(age).unwrap_or(instant), ..UnpublishedState::new() }
         };
         let due_in = due_in.iter().copied().chain(std::iter::repeat(None));
         let mut fit = budget_fit(plan.requests_per_5m, &states);
@@ -120,7 +119,7 @@ impl<C: PartialEq> Targets<C> {
             let known = place.and_then(|place| Some((place, unpublished[place].take()?)));
             let Some((place, mut unpublished)) = known else {
                 let state = Arc::new(TargetState::new(Arc::clone(zone)));
-                self.unpublished.push(UnpublishedState::new(&state));
+                self.unpublished.push(UnpublishedState::new());
                 planned.push(Planned {
                     place: None,
                     interval: zone.interval,
@@ -144,8 +143,6 @@ impl<C: PartialEq> Targets<C> {
             }
             let state =
                 if old.target == *zone { Arc::clone(old) } else { Arc::new(old.reconfigured(Arc::clone(zone))) };
-            unpublished.wants_name =
-                state.is_nameless() && (unpublished.wants_name || begins_again || !old.is_nameless());
             self.unpublished.push(unpublished);
             planned.push(Planned {
                 place: Some(place),
@@ -193,7 +190,7 @@ impl<C: PartialEq> Targets<C> {
                 completed: state.listing.as_ref().map_or(0, |(_, completed)| *completed),
                 missing: self.unpublished[index].missing.clone(),
             },
-            wants_name: self.unpublished[index].wants_name,
+            wants_name: state.is_nameless(),
             next_due: self.schedule.next_due(index),
         }
     }
@@ -206,13 +203,12 @@ impl<C: PartialEq> Targets<C> {
             Ok(Fetched { listing, vanished, completed, name }) => {
                 self.schedule.succeeded(index, Instant::now());
                 self.fit.sized(index, requests(&listing));
-                unpublished.wants_name &= name == ZoneNameLookup::Unknown;
                 unpublished.listed = Instant::now();
                 unpublished.missing = None;
                 let mut state = before.succeeded(listing, completed, duration);
                 state.vanished += vanished;
                 // The configuration may have named it while it was polled, and knows better.
-                if let ZoneNameLookup::Known(name) = name
+                if let Some(name) = name
                     && before.target.name.is_none()
                 {
                     state.name = name;
@@ -231,7 +227,6 @@ impl<C: PartialEq> Targets<C> {
             Err(failure) if failure.cause == Some(Cause::NotOnPlan) => {
                 self.schedule.succeeded_for(index, NOT_ON_PLAN_AGAIN, Instant::now());
                 self.fit.not_on_plan(index);
-                unpublished.wants_name = false;
                 unpublished.failure_log.end();
                 if before.available != Some(false) {
                     log_target!(info, before, response = %failure, "The plan does not include this kind of certificate. It is requested again once a day.");
@@ -380,15 +375,8 @@ fn show_interval(state: &mut Arc<TargetState>, interval: Duration) {
 }
 
 impl UnpublishedState {
-    fn new(state: &TargetState) -> Self {
-        Self {
-            wants_name: state.is_nameless(),
-            listed: Instant::now(),
-            missing: None,
-            probed: None,
-            failure_log: LogThrottle::default(),
-            poll: None,
-        }
+    fn new() -> Self {
+        Self { listed: Instant::now(), missing: None, probed: None, failure_log: LogThrottle::default(), poll: None }
     }
 
     fn log_success(&mut self, before: &TargetState, state: &TargetState) {

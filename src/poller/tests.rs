@@ -41,7 +41,7 @@ fn zones(count: usize, interval: Duration) -> Vec<Target> {
 }
 
 fn good() -> Result<Fetched, Failure> {
-    Ok(Fetched { listing: Arc::default(), vanished: 0, completed: 0, name: ZoneNameLookup::Unknown })
+    Ok(Fetched { listing: Arc::default(), vanished: 0, completed: 0, name: None })
 }
 
 /// When each zone was polled, since the start.
@@ -489,24 +489,21 @@ async fn a_failed_poll_keeps_the_last_good_listing_and_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_name_is_asked_for_until_it_is_known_or_refused() {
+async fn a_name_is_asked_for_until_it_is_known() {
     let unnamed = |number| Target { name: None, ..zone(number, HOUR) };
     let asked = RefCell::new(HashMap::<_, Vec<bool>>::new());
     let running = run(vec![unnamed(0), unnamed(1), zone(2, HOUR)], 4 * HOUR, |job, poll| {
         asked.borrow_mut().entry(job.target.id.clone()).or_default().push(job.wants_name);
         async move {
-            let name = match (&job.target.id, poll) {
-                (_, 0) => ZoneNameLookup::Unknown,
-                (id, _) if *id == zone(0, HOUR).id => ZoneNameLookup::Known("found.example".into()),
-                _ => ZoneNameLookup::Refused,
-            };
+            let is_known = poll > 0 && job.target.id == zone(0, HOUR).id;
+            let name = is_known.then(|| "found.example".into());
             Ok(Fetched { listing: Arc::default(), vanished: 0, completed: 0, name })
         }
     })
     .await;
     let asked = asked.into_inner();
     assert_eq!(asked[&zone(0, HOUR).id][..3], [true, true, false]);
-    assert_eq!(asked[&zone(1, HOUR).id][..3], [true, true, false]);
+    assert_eq!(asked[&zone(1, HOUR).id][..3], [true, true, true]);
     assert_eq!(asked[&zone(2, HOUR).id][..3], [false, false, false]);
     let names: Vec<_> = running.snapshots.borrow().targets.iter().map(|zone| zone.name.to_string()).collect();
     assert_eq!(names, ["found.example", zone(1, HOUR).id.as_str(), "zone-2.example"]);
@@ -715,7 +712,7 @@ async fn another_interval_or_credential_takes_effect_at_once() {
 async fn what_a_zone_is_called_follows_the_configuration() {
     let nameless = || Target { name: None, ..zone(0, HOUR) };
     let fetch = async |job: Job<&'static str>, _| {
-        let name = if job.wants_name { ZoneNameLookup::Known("named.example".into()) } else { ZoneNameLookup::Unknown };
+        let name = job.wants_name.then(|| "named.example".into());
         Ok(Fetched { listing: Arc::default(), vanished: 0, completed: 0, name })
     };
     let names = RefCell::new(Vec::new());
@@ -787,12 +784,7 @@ async fn another_name_for_the_same_secret_disturbs_no_poll() {
 async fn a_name_that_the_configuration_gives_during_a_poll_beats_the_one_of_the_api() {
     let fetch = async |_: Job<&'static str>, _| {
         sleep(MINUTE).await;
-        Ok(Fetched {
-            listing: Arc::default(),
-            vanished: 0,
-            completed: 0,
-            name: ZoneNameLookup::Known("named.example".into()),
-        })
+        Ok(Fetched { listing: Arc::default(), vanished: 0, completed: 0, name: Some("named.example".into()) })
     };
     let running = run_with(vec![Target { name: None, ..zone(0, HOUR) }], 2 * MINUTE, fetch, async |running| {
         sleep(MINUTE / 2).await;
