@@ -303,7 +303,17 @@ fn renewed_certificates_have_no_alert() {
             renewed(life, (n + 1) * every)
         })
     });
-    println!("{}", expect(&chains.chain(short).collect::<Vec<_>>(), &[]));
+    // Cloudflare renews packs of 14 days 3 days before the end, of 30 days 7, and of 90 days or a year 30, and removes the old one.
+    let packs = [(14, 3), (30, 7), (90, 30), (365, 30)].into_iter().flat_map(|(days, left)| {
+        let every = days - left;
+        (0..=400 / every).map(move |n| {
+            let name = format!("pack-{days}.example");
+            Life::of(Kind::Edge, &name, n * every, n * every + days).revoked((n + 1) * every..900)
+        })
+    });
+    let report = expect(&chains.chain(short).chain(packs).collect::<Vec<_>>(), &[]);
+    assert!(report.contains(" 0 alerts expected"), "{report}");
+    println!("{report}");
 }
 
 /// One that another one follows at that day.
