@@ -16,6 +16,7 @@ mod zones;
 
 use std::{
     ffi::OsString,
+    fmt,
     io::{self, BufWriter, Write},
     net::TcpListener,
     path::{Path, PathBuf},
@@ -43,6 +44,29 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 /// `EX_CONFIG` of sysexits: systemd can be set not to restart on it.
 const UNUSABLE_CONFIG: u8 = 78;
+
+/// Why a command came to nothing, and its exit code.
+#[derive(Debug)]
+struct CommandError {
+    code: u8,
+    text: String,
+}
+
+impl CommandError {
+    fn failed(error: impl fmt::Display) -> Self {
+        Self { code: FAILED, text: error.to_string() }
+    }
+
+    fn usage(text: impl Into<String>) -> Self {
+        Self { code: USAGE, text: text.into() }
+    }
+}
+
+impl From<ConfigErrors> for CommandError {
+    fn from(errors: ConfigErrors) -> Self {
+        Self { code: UNUSABLE_CONFIG, text: errors.to_string() }
+    }
+}
 
 const CONFIG_FILE_VARIABLE: &str = "CLOUDFLARE_CERT_EXPORTER_CONFIG_FILE";
 const DEFAULT_CONFIG_FILE: &str = "/etc/cloudflare-cert-exporter/config.toml";
@@ -178,59 +202,65 @@ pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
         Err(error) => error.exit(),
     };
     let is_daemon = matches!(command, None | Some(Command::Run(_) | Command::Demo(_)));
+    let is_check = matches!(command, Some(Command::Check(_)));
     let level = common.log_level.unwrap_or(if is_daemon { LogLevel::Info } else { LogLevel::Warn });
-    let log = match logging::init(level, common.log_format) {
-        Ok(log) => log,
-        Err(error) => {
-            let why = format!("The program cannot start its threads: {error}");
-            if matches!(command, Some(Command::Check(_))) {
-                return check::unknown(&why).into();
-            }
-            complain(&why);
-            return FAILED.into();
+    let done = logging::init(level, common.log_format).map_err(|error| no_threads(&error)).and_then(|log| {
+        if let Err(error) = hidden {
+            tracing::warn!(%error, "The memory of this process cannot be hidden from other processes of this user; they could read the API token.");
         }
-    };
-    if let Err(error) = hidden {
-        tracing::warn!(%error, "The memory of this process cannot be hidden from other processes of this user; they could read the API token.");
+        if !matches!(command, Some(Command::CheckConfig(_) | Command::Completions(_) | Command::Man(_))) {
+            usable_time(now()).map_err(CommandError::failed)?;
+        }
+        run_command(command, common, web, &log, now)
+    });
+    match done {
+        Ok(code) => code,
+        Err(error) if is_check => check::unknown(&error.text),
+        Err(CommandError { code, text }) => {
+            complain(&text);
+            code
+        }
     }
-    let needs_time = is_daemon
-        || matches!(command, Some(Command::List(_) | Command::Zones(_) | Command::Check(_) | Command::Healthcheck(_)));
-    if needs_time && let Err(error) = usable_time(now()) {
-        tracing::error!(%error, "Nothing can be done at this time.");
-        let is_check = matches!(command, Some(Command::Check(_)));
-        return if is_check { check::unknown(&error.to_string()) } else { FAILED }.into();
+    .into()
+}
+
+fn run_command(
+    command: Option<Command>,
+    common: CommonFlags,
+    web: WebFlags,
+    log: &Log,
+    now: fn() -> DateTime<Utc>,
+) -> Result<u8, CommandError> {
+    let serves = matches!(command, None | Some(Command::Run(_) | Command::Demo(_) | Command::CheckConfig(_)));
+    if !serves && web != WebFlags::default() {
+        return Err(CommandError::usage(NO_WEB_OPTIONS));
     }
-    let code = match command {
-        None => run_daemon(common, web, &log, now),
-        Some(Command::Run(own)) => run_daemon(common, web.and(own), &log, now),
-        Some(Command::Demo(options)) => daemon::demo(options, web, common.shard_flags(), &log, now),
-        Some(Command::Check(_)) if !web.is_default() => Ok(check::unknown(NO_WEB_OPTIONS)),
-        Some(Command::Check(options)) if !options.sweep && common.shard_flags() != ShardFlags::default() => {
-            Ok(check::unknown(NO_SHARD))
-        }
-        Some(
-            Command::List(_) | Command::Zones(_) | Command::Healthcheck(_) | Command::Completions(_) | Command::Man(_),
-        ) if !web.is_default() => {
-            complain(NO_WEB_OPTIONS);
-            Err(USAGE)
-        }
+    match command {
+        None => run_daemon(common, web, log, now),
+        Some(Command::Run(own)) => run_daemon(common, web.and(own), log, now),
+        Some(Command::Demo(options)) => daemon::demo(options, web, common.shard_flags(), log, now),
         Some(Command::CheckConfig(own)) => {
             let web = web.and(own);
-            web.check().and_then(|()| {
-                let serving = Serving::Yes { web_config_file: web.web_config_file };
-                load(&common, &serving).map(|config| check_config::run(&config, &common.file(), now))
-            })
+            web.check()?;
+            let config = read(&common, &Serving::Yes { web_config_file: web.web_config_file })?;
+            check_config::run(&config, &common.file(), now)
         }
-        Some(Command::Zones(options)) => load(&common, &Serving::No).map(|config| zones::run(config, &options, now)),
-        Some(Command::List(options)) => load(&common, &Serving::No).map(|config| list::run(&config, &options, now)),
+        Some(Command::Zones(options)) => zones::run(read(&common, &Serving::No)?, &options, now),
+        Some(Command::List(options)) => list::run(&read(&common, &Serving::No)?, &options, now),
         Some(Command::Check(options)) => {
-            Ok(check::run(&options, || listening(&common, &options.daemon), || read(&common, &Serving::No), now))
+            if !options.sweep && common.shard_flags() != ShardFlags::default() {
+                return Err(CommandError::usage(NO_SHARD));
+            }
+            check::run(&options, || listening(&common, &options.daemon), || read(&common, &Serving::No), now)
         }
-        Some(Command::Healthcheck(options)) => Ok(healthcheck::run(&options, || listening(&common, &options.daemon))),
-        Some(Command::Completions(options)) => Ok(completions::shell(&options)),
-        Some(Command::Man(options)) => Ok(completions::man(&options)),
-    };
-    ExitCode::from(code.unwrap_or_else(|code| code))
+        Some(Command::Healthcheck(options)) => healthcheck::run(&options, || listening(&common, &options.daemon)),
+        Some(Command::Completions(options)) => completions::shell(&options),
+        Some(Command::Man(options)) => completions::man(&options),
+    }
+}
+
+fn no_threads(error: &io::Error) -> CommandError {
+    CommandError::failed(format!("The program cannot start its threads: {error}"))
 }
 
 const NO_WEB_OPTIONS: &str = "Options that begin with --web. are for the daemon where they stand before a command; those that a command takes stand after it.";
@@ -258,12 +288,11 @@ fn is_for_monitoring() -> bool {
 }
 
 /// Reads the configuration, then again whenever that is asked.
-fn run_daemon(common: CommonFlags, web: WebFlags, log: &Log, now: fn() -> DateTime<Utc>) -> Result<u8, u8> {
+fn run_daemon(common: CommonFlags, web: WebFlags, log: &Log, now: fn() -> DateTime<Utc>) -> Result<u8, CommandError> {
     let sockets = web.sockets()?;
     let serving = Serving::Yes { web_config_file: web.web_config_file.clone() };
-    let config = web.apply(load(&common, &serving)?);
-    let again = move || read(&common, &serving).map(|config| web.apply(config));
-    Ok(daemon::run(config, Arc::new(again), sockets, log, now))
+    let load = move || read(&common, &serving).map(|config| web.apply(config));
+    daemon::run(load()?, Arc::new(load), sockets, log, now)
 }
 
 /// Keeps secrets out of core files, and memory and environment from other processes of this user.
@@ -277,14 +306,6 @@ fn hide_memory() -> io::Result<()> {
 enum Serving {
     Yes { web_config_file: Option<PathBuf> },
     No,
-}
-
-/// Reads the configuration; says what is wrong with it.
-fn load(common: &CommonFlags, serving: &Serving) -> Result<Config, u8> {
-    read(common, serving).map_err(|errors| {
-        complain(&errors.to_string());
-        UNUSABLE_CONFIG
-    })
 }
 
 fn read(common: &CommonFlags, serving: &Serving) -> Result<Config, ConfigErrors> {
@@ -366,48 +387,39 @@ impl WebFlags {
         self
     }
 
-    /// Complains about options that exclude each other.
-    fn check(&self) -> Result<(), u8> {
+    /// Fails for options that exclude each other.
+    fn check(&self) -> Result<(), CommandError> {
         if self.systemd_socket && !self.listen_addresses.is_empty() {
-            complain("--web.systemd-socket and --web.listen-address exclude each other: leave one of them out.");
-            return Err(USAGE);
+            return Err(CommandError::usage(
+                "--web.systemd-socket and --web.listen-address exclude each other: leave one of them out.",
+            ));
         }
         Ok(())
     }
 
     /// The sockets that are to be listened on, if they are handed over.
-    fn sockets(&self) -> Result<Vec<TcpListener>, u8> {
+    fn sockets(&self) -> Result<Vec<TcpListener>, CommandError> {
         self.check()?;
         if !self.systemd_socket {
             return Ok(Vec::new());
         }
-        systemd::sockets().map_err(|error| {
-            complain(&format!("--web.systemd-socket cannot be followed: {error}."));
-            FAILED
-        })
-    }
-
-    fn is_default(&self) -> bool {
-        *self == Self::default()
+        let unusable = |error| CommandError::failed(format!("--web.systemd-socket cannot be followed: {error}."));
+        systemd::sockets().map_err(unusable)
     }
 }
 
-/// Prints a result on stdout; returns the exit code.
-fn print(text: &[u8]) -> u8 {
+/// Prints a result on stdout.
+fn print(text: &[u8]) -> Result<(), CommandError> {
     print_with(|out| out.write_all(text))
 }
 
 /// The same for a long one, which is written bit by bit.
-fn print_with(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> u8 {
+fn print_with(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), CommandError> {
     let mut stdout = BufWriter::new(io::stdout().lock());
     match write(&mut stdout).and_then(|()| stdout.flush()) {
-        Ok(()) => 0,
         // The reader has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
-        Err(error) => {
-            complain(&format!("The result cannot be printed: {error}"));
-            FAILED
-        }
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed.map_err(|error| CommandError::failed(format!("The result cannot be printed: {error}"))),
     }
 }
 

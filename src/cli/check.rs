@@ -13,7 +13,7 @@ use clap::Args;
 use reqwest::Url;
 
 use super::{
-    complain,
+    CommandError, complain,
     daemon::block_on,
     daemon_client::{self, AccessFlags, DaemonEndpoint, DaemonFlags},
     print,
@@ -21,9 +21,10 @@ use super::{
 };
 use crate::{
     config::{Config, ConfigErrors, Listening},
+    exposition::json::ReadCertificate,
     model::clean,
 };
-use observations::{Observations, ObservedCertificate, ObservedListing, count_zones};
+use observations::{ObservedListing, count_zones, is_suppressed, keep, keep_owner, observe, status};
 
 /// Options of `check`.
 #[expect(clippy::doc_markdown, reason = "this is help for a terminal")]
@@ -129,35 +130,36 @@ pub(super) fn run(
     listening: impl FnOnce() -> Result<Listening, ConfigErrors>,
     load: impl FnOnce() -> Result<Config, ConfigErrors>,
     now: fn() -> DateTime<Utc>,
-) -> u8 {
+) -> Result<u8, CommandError> {
     if options.critical > options.warning {
-        return unknown("wrong usage: --critical may not be more days than --warning");
+        return Err(CommandError::usage("wrong usage: --critical may not be more days than --warning"));
     }
-    let timeout = options.timeout.unwrap_or(Duration::from_secs(if options.sweep { 5 * 60 } else { 10 }));
-    let mut observations = Err("the program could not start its threads".to_owned());
-    block_on(async {
-        observations = if options.sweep {
-            let in_time = tokio::time::timeout(timeout, from_sweep(options, load, now)).await;
-            in_time
-                .unwrap_or_else(|_| Err(format!("the sweep took longer than {}", humantime::format_duration(timeout))))
+    let mut listings = block_on(async {
+        if options.sweep {
+            let timeout = options.timeout.unwrap_or(Duration::from_secs(5 * 60));
+            let late = || format!("the sweep took longer than {}", humantime::format_duration(timeout));
+            let in_time = tokio::time::timeout(timeout, from_sweep(&options.selection, load, now)).await;
+            in_time.unwrap_or_else(|_| Err(CommandError::failed(late())))
         } else {
+            let timeout = options.timeout.unwrap_or(Duration::from_secs(10));
             from_daemon(options, listening, timeout, now).await
-        };
-        0
-    });
-    match observations {
-        Ok(observations) => {
-            let (level, text) = verdict(&observations, options);
-            finish(level, &text)
         }
-        Err(why) => unknown(&why),
+    })?;
+    if let Some(owner) = &options.owner {
+        keep_owner(&mut listings, owner);
     }
+    let (level, text) = verdict(&listings, options);
+    print(text.as_bytes()).map(|()| level.code())
 }
 
 /// Prints that nothing is known and why; returns the exit code.
 pub(super) fn unknown(why: &str) -> u8 {
     let why = harmless(&why.trim_end().lines().collect::<Vec<_>>().join("; "), 1000);
-    finish(Level::Unknown, &format!("CERTIFICATES UNKNOWN - {why}\n"))
+    let line = format!("CERTIFICATES {} - {why}\n", Level::Unknown.word());
+    if let Err(error) = print(line.as_bytes()) {
+        complain(&error.text);
+    }
+    Level::Unknown.code()
 }
 
 /// Says so of a command line that is none; to monitoring, the usual exit code is an alarm.
@@ -168,35 +170,31 @@ pub(super) fn wrong_usage(error: &clap::Error) -> ExitCode {
     unknown(&format!("wrong usage: {}", first.trim_start_matches("error: "))).into()
 }
 
-fn finish(level: Level, text: &str) -> u8 {
-    // What could not be printed was not read.
-    if print(text.as_bytes()) == 0 { level.code() } else { Level::Unknown.code() }
-}
-
 async fn from_daemon(
     options: &CheckOptions,
     listening: impl FnOnce() -> Result<Listening, ConfigErrors>,
     timeout: Duration,
     now: fn() -> DateTime<Utc>,
-) -> Result<Observations, String> {
+) -> Result<Vec<ObservedListing>, CommandError> {
     let urls = match &options.url {
         Some(url) => daemon_client::status_urls(url),
         None => {
-            vec![daemon_client::address(&listening().map_err(|errors| errors.to_string())?, DaemonEndpoint::Status)?]
+            vec![daemon_client::address(&listening()?, DaemonEndpoint::Status).map_err(CommandError::failed)?]
         }
     };
     let mut refused = String::new();
     for url in urls {
-        let response = daemon_client::get(&url, DaemonEndpoint::Status, &options.access, timeout).await?;
+        let response = daemon_client::get(&url, DaemonEndpoint::Status, &options.access, timeout).await;
+        let response = response.map_err(CommandError::failed)?;
         let remedy = match response.status {
             200 => {
                 // Ages are by the clock that the times were taken with.
                 let now = response.date.unwrap_or_else(|| now().timestamp());
-                let mut observations = Observations::from_status(response.json().await?, now)
-                    .map_err(|why| format!("the response of {url} cannot be used: {why}"))?;
-                observations.keep(&options.selection);
-                observations.keep_owner(options.owner.as_deref());
-                return Ok(observations);
+                let status = response.json().await.map_err(CommandError::failed)?;
+                let unusable = |why| CommandError::failed(format!("the response of {url} cannot be used: {why}"));
+                let mut listings = observe(status, now).map_err(unusable)?;
+                keep(&mut listings, &options.selection);
+                return Ok(listings);
             }
             404 => {
                 refused = format!("{url} returned 404; --url must name a daemon of this version");
@@ -206,21 +204,21 @@ async fn from_daemon(
             429 => "its web configuration limits the rate of requests",
             _ => "read its log",
         };
-        return Err(format!("{url} returned {}; {remedy}", response.status));
+        return Err(CommandError::failed(format!("{url} returned {}; {remedy}", response.status)));
     }
-    Err(refused)
+    Err(CommandError::failed(refused))
 }
 
 async fn from_sweep(
-    options: &CheckOptions,
+    selection: &SelectionFlags,
     load: impl FnOnce() -> Result<Config, ConfigErrors>,
     now: fn() -> DateTime<Utc>,
-) -> Result<Observations, String> {
-    let config = load().map_err(|errors| errors.to_string())?;
-    let swept = sweep(&config, &options.selection, now).await.map_err(|error| error.to_string())?;
-    let mut observations = Observations::from_sweep(&config, &swept, now().timestamp());
-    observations.keep_owner(options.owner.as_deref());
-    Ok(observations)
+) -> Result<Vec<ObservedListing>, CommandError> {
+    let config = load()?;
+    let swept = sweep(&config, selection, now).await?;
+    let now = now().timestamp();
+    let status = status(swept.snapshot, config.series, now).map_err(CommandError::failed)?;
+    observe(status, now).map_err(CommandError::failed)
 }
 
 /// Lines of certificates, and of zones.
@@ -231,8 +229,8 @@ const MAX_BYTES: usize = 4000;
 const MAX_CHARS: usize = 64;
 
 /// How bad it is, and the text that says so.
-fn verdict(observations: &Observations, options: &CheckOptions) -> (Level, String) {
-    let findings = CheckFindings::new(observations, options);
+fn verdict(listings: &[ObservedListing], options: &CheckOptions) -> (Level, String) {
+    let findings = CheckFindings::new(listings, options);
     let level = findings.level();
     // In any script it leaves room for the rest.
     let summary = harmless(&findings.summary().join(", "), 700);
@@ -246,16 +244,19 @@ fn verdict(observations: &Observations, options: &CheckOptions) -> (Level, Strin
     (level, text)
 }
 
+/// A certificate and its listing.
+type Observed<'a> = (&'a ObservedListing, &'a ReadCertificate);
+
 /// What a verdict follows from.
 struct CheckFindings<'a> {
-    observations: &'a Observations,
+    listings: &'a [ObservedListing],
     options: &'a CheckOptions,
     /// The certificate that expires first, however far away that is.
-    soonest: Option<&'a ObservedCertificate>,
+    soonest: Option<Observed<'a>>,
     /// How bad it is for certain.
     known: Level,
     /// The certificates that alarm, the worst one first.
-    urgent: Vec<&'a ObservedCertificate>,
+    urgent: Vec<Observed<'a>>,
     expired: usize,
     critical: usize,
     warning: usize,
@@ -266,18 +267,19 @@ struct CheckFindings<'a> {
 }
 
 impl<'a> CheckFindings<'a> {
-    fn new(observations: &'a Observations, options: &'a CheckOptions) -> Self {
-        let mut urgent: Vec<_> =
-            observations.certificates.iter().filter(|certificate| !certificate.is_suppressed).collect();
-        urgent.sort_by_key(|certificate| (certificate.days, certificate.listing, &certificate.id));
+    fn new(listings: &'a [ObservedListing], options: &'a CheckOptions) -> Self {
+        let all = listings.iter().flat_map(|listing| listing.certificates.iter().map(move |one| (listing, one)));
+        let mut urgent: Vec<_> = all.filter(|(_, certificate)| !is_suppressed(certificate)).collect();
+        // Those of one day stay in the order of listings and ids.
+        urgent.sort_by_key(|(_, certificate)| certificate.days_until_expiry);
+        let level_of = |(_, certificate): &Observed<'_>| options.level_of(certificate.days_until_expiry);
         let soonest = urgent.first().copied();
-        let known = soonest.map_or(Level::Ok, |certificate| options.level_of(certificate.days));
-        urgent.retain(|certificate| options.level_of(certificate.days) > Level::Ok);
-        let expired = urgent.iter().filter(|certificate| certificate.days < 0).count();
-        let warning = urgent.iter().filter(|certificate| options.level_of(certificate.days) == Level::Warning).count();
-        let listings = &observations.listings;
+        let known = soonest.as_ref().map_or(Level::Ok, level_of);
+        urgent.retain(|one| level_of(one) > Level::Ok);
+        let expired = urgent.iter().filter(|(_, certificate)| certificate.days_until_expiry < 0).count();
+        let warning = urgent.iter().filter(|one| level_of(one) == Level::Warning).count();
         Self {
-            observations,
+            listings,
             options,
             soonest,
             known,
@@ -287,9 +289,10 @@ impl<'a> CheckFindings<'a> {
             urgent,
             stale: listings.iter().filter(|listing| listing.stale_reason.is_some()).collect(),
             without_visible: listings.iter().filter(|listing| listing.no_visible_certificates().is_some()).collect(),
-            cap_hides_worse: cap_hides_worse(observations, |floor| {
-                floor.map_or(Level::Critical, |days| options.level_of(days)) > known
-            }),
+            cap_hides_worse: listings
+                .iter()
+                .filter(|listing| listing.hidden > 0 && worst_hidden(listing, options) > known)
+                .collect(),
         }
     }
 
@@ -301,7 +304,7 @@ impl<'a> CheckFindings<'a> {
     /// What is said in the first line.
     fn summary(&self) -> Vec<String> {
         let CheckOptions { warning: Days(warning_days), critical: Days(critical_days), .. } = self.options;
-        let listings = &self.observations.listings;
+        let listings = self.listings;
         let zones = count_zones(listings);
         let mut said = Vec::new();
         for (number, what) in [
@@ -316,7 +319,7 @@ impl<'a> CheckFindings<'a> {
         if said.is_empty() {
             said.push(format!("none below {warning_days} days"));
         }
-        said.extend(self.soonest.map(|certificate| format!("first is {}", line(self.observations, certificate))));
+        said.extend(self.soonest.map(|one| format!("first is {}", line(one))));
         let hides_worse = "hide certificates that could be worse";
         said.extend(doubt(&self.cap_hides_worse, zones, hides_worse, |listing| name(&listing.title)));
         said.extend(doubt(&self.without_visible, zones, "not seen", invisible_line));
@@ -336,9 +339,10 @@ impl<'a> CheckFindings<'a> {
     fn performance_data(&self) -> String {
         let Self { expired, critical, warning, .. } = self;
         let CheckOptions { warning: warning_days, critical: critical_days, .. } = self.options;
-        let days = self.soonest.map_or_else(|| "U".to_owned(), |certificate| certificate.days.to_string());
-        let active: u64 = self.observations.listings.iter().map(|listing| listing.active).sum();
-        let zones = count_zones(&self.observations.listings);
+        let days =
+            self.soonest.map_or_else(|| "U".to_owned(), |(_, certificate)| certificate.days_until_expiry.to_string());
+        let active: u64 = self.listings.iter().map(|listing| listing.active).sum();
+        let zones = count_zones(self.listings);
         let zones_not_fresh = count_zones(self.stale.iter().copied());
         format!(
             "soonest_days={days};{warning_days};{critical_days} expired={expired};;;0 critical={critical};;;0 \
@@ -348,7 +352,7 @@ impl<'a> CheckFindings<'a> {
 
     /// What is said below the first line: certificates, then zones.
     fn lines(&self) -> Vec<String> {
-        let certificates = self.urgent.iter().map(|certificate| line(self.observations, certificate));
+        let certificates = self.urgent.iter().copied().map(line);
         let unseen = self.without_visible.iter().map(|listing| format!("not seen: {}", invisible_line(listing)));
         let stale = self.stale.iter().map(|listing| format!("not fresh: {}", stale_line(listing)));
         let mut lines = at_most(MAX_LINES, certificates.collect());
@@ -357,16 +361,13 @@ impl<'a> CheckFindings<'a> {
     }
 }
 
-/// Listings whose hidden certificates could be worse than what is known.
+/// How bad a hidden certificate could be.
 ///
 /// The cap leaves out those that expire last, so a hidden one has at least as many days as every one that is shown; and
 /// where none is shown, any number. It leaves out expired ones too, and they were looked at until they expired.
-fn cap_hides_worse(observations: &Observations, is_worse: impl Fn(Option<i64>) -> bool) -> Vec<&ObservedListing> {
-    let hides = |(place, listing): (usize, _)| {
-        let shown = observations.certificates.iter().filter(|certificate| certificate.listing == place);
-        is_worse(shown.map(|certificate| certificate.days).max()).then_some(listing)
-    };
-    observations.listings.iter().enumerate().filter(|(_, listing)| listing.hidden > 0).filter_map(hides).collect()
+fn worst_hidden(listing: &ObservedListing, options: &CheckOptions) -> Level {
+    let most_days = listing.certificates.iter().map(|certificate| certificate.days_until_expiry).max();
+    most_days.map_or(Level::Critical, |days| options.level_of(days))
 }
 
 /// The first lines, and how many more there are.
@@ -399,11 +400,12 @@ fn stale_line(listing: &ObservedListing) -> String {
     format!("{} {}", name(&listing.title), harmless(why, 300))
 }
 
-fn line(observations: &Observations, certificate: &ObservedCertificate) -> String {
-    let ObservedCertificate { listing, id, common_name, days, .. } = certificate;
-    let state = if *days < 0 { "expired, " } else { "" };
-    let title = name(&observations.listings[*listing].title);
-    format!("{title}: {} ({}), {state}{days} days", name(common_name), name(id))
+fn line((listing, certificate): Observed<'_>) -> String {
+    let days = certificate.days_until_expiry;
+    let state = if days < 0 { "expired, " } else { "" };
+    let [title, common_name, id] =
+        [&listing.title, &certificate.common_name, &certificate.certificate_id].map(|text| name(text));
+    format!("{title}: {common_name} ({id}), {state}{days} days")
 }
 
 fn name(text: &str) -> String {
@@ -426,15 +428,10 @@ fn harmless(text: &str, most: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use clap::Parser as _;
 
     use super::*;
-    use crate::{
-        exposition::{Exposition, json::StatusParts},
-        model::{SeriesSettings, Status, two_kinds},
-    };
+    use crate::model::{SeriesSettings, Status, two_kinds};
 
     const NOW: i64 = 1_795_521_600;
 
@@ -453,10 +450,7 @@ mod tests {
             forget_expired_after: Duration::ZERO,
             labels: Default::default(),
         };
-        let exposition = Exposition::new(settings).next(Arc::new(two_kinds::snapshot(NOW)), NOW);
-        let parts = StatusParts::new(Arc::new(exposition), NOW);
-        let document: Vec<u8> = (0..).map_while(|number| parts.part(number)).flatten().collect();
-        let read = || Observations::from_status(serde_json::from_slice(&document).unwrap(), NOW).unwrap();
+        let read = || observe(status(two_kinds::snapshot(NOW), settings.clone(), NOW).unwrap(), NOW).unwrap();
         let Arguments { options } = Arguments::parse_from(["check"]);
         let (level, text) = verdict(&read(), &options);
         assert_eq!(level, Level::Critical);

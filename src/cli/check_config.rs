@@ -5,7 +5,7 @@ use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use comfy_table::{Table, presets::NOTHING};
 
-use super::print;
+use super::{CommandError, print};
 use exporter_toolkit::WebConfig;
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Prints every zone and what each credential has to bear; returns the exit code.
-pub(super) fn run(config: &Config, file: &ConfigFile, now: fn() -> DateTime<Utc>) -> u8 {
+pub(super) fn run(config: &Config, file: &ConfigFile, now: fn() -> DateTime<Utc>) -> Result<u8, CommandError> {
     let mut text = if file.is_absent() {
         format!("There is no configuration file {}, so every setting has its default.\n\n", file.path().display())
     } else {
@@ -55,7 +55,7 @@ pub(super) fn run(config: &Config, file: &ConfigFile, now: fn() -> DateTime<Utc>
             text.push_str(&format!("  {warning}.\n"));
         }
     }
-    print(text.as_bytes())
+    print(text.as_bytes()).map(|()| 0)
 }
 
 /// What each rule of `[[labels]]` matches. Certificates are those of the saved state, where there is one.

@@ -1,12 +1,12 @@
 //! `completions` and `man`: what packages hold in addition to the program, made from its own arguments.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::{Cli, FAILED, complain, print};
+use super::{Cli, CommandError, print};
 
 /// Options of `completions`.
 #[derive(Debug, Args)]
@@ -24,7 +24,7 @@ pub(super) struct ManOptions {
 }
 
 /// Prints the script that completes this program's arguments; returns the exit code.
-pub(super) fn shell(options: &CompletionsOptions) -> u8 {
+pub(super) fn shell(options: &CompletionsOptions) -> Result<u8, CommandError> {
     let mut command = Cli::command();
     let name = command.get_name().to_owned();
     let mut script = Vec::new();
@@ -32,32 +32,19 @@ pub(super) fn shell(options: &CompletionsOptions) -> u8 {
     // For bash it spells the hyphens of a program in two ways, so that nothing is completed after a
     // command: https://github.com/clap-rs/clap/issues/6421.
     let script = String::from_utf8_lossy(&script).replace(&name.replace('-', "__subcmd__"), &name.replace('-', "__"));
-    print(script.as_bytes())
+    print(script.as_bytes()).map(|()| 0)
 }
 
 /// Prints the manual page, or writes all of them; returns the exit code.
-pub(super) fn man(options: &ManOptions) -> u8 {
+pub(super) fn man(options: &ManOptions) -> Result<u8, CommandError> {
     if let Some(directory) = &options.directory {
-        return write_pages(directory);
+        let unwritten = |error| format!("The manual pages cannot be written into {}: {error}", directory.display());
+        clap_mangen::generate_to(documented(), directory).map_err(|error| CommandError::failed(unwritten(error)))?;
+        return Ok(0);
     }
     let mut page = Vec::new();
-    match Man::new(documented()).render(&mut page) {
-        Ok(()) => print(&page),
-        Err(error) => {
-            complain(&format!("The manual page cannot be made: {error}"));
-            FAILED
-        }
-    }
-}
-
-fn write_pages(directory: &Path) -> u8 {
-    match clap_mangen::generate_to(documented(), directory) {
-        Ok(()) => 0,
-        Err(error) => {
-            complain(&format!("The manual pages cannot be written into {}: {error}", directory.display()));
-            FAILED
-        }
-    }
+    Man::new(documented()).render(&mut page).map_err(CommandError::failed)?;
+    print(&page).map(|()| 0)
 }
 
 /// `help` explains itself at the terminal and needs no page of its own.

@@ -1,17 +1,17 @@
 //! `run` and `demo`: the daemon, from the first signal that it takes to the last scrape.
 
-use std::{future::Future, io, net::TcpListener, path::Path, pin::pin, sync::Arc};
+use std::{net::TcpListener, path::Path, pin::pin, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use clap::Args;
 use cloudflare_sim::{SimulatedApi, World};
 use tokio::{
     runtime::Runtime,
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
 };
 
-use super::{FAILED, UNUSABLE_CONFIG, WebFlags, complain, logging::Log};
+use super::{CommandError, FAILED, UNUSABLE_CONFIG, WebFlags, logging::Log, no_threads};
 use crate::{
     Controls, LoadConfig, RunError,
     cloudflare::{ApiSettings, announce_proxy},
@@ -39,7 +39,7 @@ pub(super) fn run(
     sockets: Vec<TcpListener>,
     log: &Log,
     now: fn() -> DateTime<Utc>,
-) -> u8 {
+) -> Result<u8, CommandError> {
     block_on(serve(config, again, sockets, log, now, None))
 }
 
@@ -53,33 +53,22 @@ pub(super) fn demo(
     shard: ShardFlags,
     log: &Log,
     now: fn() -> DateTime<Utc>,
-) -> Result<u8, u8> {
+) -> Result<u8, CommandError> {
     let DemoOptions { zones, certificates, web: own } = options;
     let web = web.and(own);
     let sockets = web.sockets()?;
-    Ok(block_on(async {
+    block_on(async {
         let mut world = World::demo(now(), zones as usize, certificates as usize);
         let requests_per_5m = (zones * (certificates.div_ceil(50).max(1) + 9)).max(600);
         world.quota.requests = world.quota.requests.max(2 * requests_per_5m as usize);
-        let started = SimulatedApi::start(world).await.map_err(|error| error.to_string());
         // It runs until it is dropped.
-        let api_and_config = started.and_then(|api| {
-            let read = demo_config(&api, requests_per_5m, shard);
-            let read = move || read().map(|config| web.apply(config));
-            let config = read().map_err(|error| error.to_string())?;
-            Ok((api, config, read))
-        });
-        match api_and_config {
-            Ok((_api, config, read)) => {
-                tracing::warn!("{DEMO_NOTICE}");
-                serve(config, Arc::new(read), sockets, log, now, Some(DEMO_NOTICE)).await
-            }
-            Err(error) => {
-                tracing::error!(%error, "The demo cannot be started.");
-                FAILED
-            }
-        }
-    }))
+        let api = SimulatedApi::start(world).await.map_err(CommandError::failed)?;
+        let read = demo_config(&api, requests_per_5m, shard);
+        let read = move || read().map(|config| web.apply(config));
+        let config = read()?;
+        tracing::warn!("{DEMO_NOTICE}");
+        serve(config, Arc::new(read), sockets, log, now, Some(DEMO_NOTICE)).await
+    })
 }
 
 /// Who has to act in a demo. The last rule is for the rest.
@@ -116,19 +105,12 @@ fn demo_config(
 }
 
 /// Runs a command on an asynchronous runtime of its own.
-pub(super) fn block_on(command: impl Future<Output = u8>) -> u8 {
-    match Runtime::new() {
-        Ok(runtime) => {
-            let code = runtime.block_on(command);
-            // Nothing waits for a rendering under way.
-            runtime.shutdown_background();
-            code
-        }
-        Err(error) => {
-            complain(&format!("The program cannot start its threads: {error}"));
-            FAILED
-        }
-    }
+pub(super) fn block_on<T>(command: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
+    let runtime = Runtime::new().map_err(|error| no_threads(&error))?;
+    let done = runtime.block_on(command);
+    // Nothing waits for a rendering under way.
+    runtime.shutdown_background();
+    done
 }
 
 async fn serve(
@@ -138,7 +120,7 @@ async fn serve(
     log: &Log,
     now: fn() -> DateTime<Utc>,
     notice: Option<&'static str>,
-) -> u8 {
+) -> Result<u8, CommandError> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         revision = env!("BUILD_REVISION"),
@@ -150,72 +132,42 @@ async fn serve(
         "Starting cloudflare-cert-exporter."
     );
     announce_proxy(&config.api);
-    let mut signals = match Signals::new() {
-        Ok(signals) => signals,
-        Err(error) => {
-            tracing::error!(%error, "The daemon cannot listen for signals.");
-            return FAILED;
-        }
-    };
+    let unheard = |error| CommandError::failed(format!("The daemon cannot listen for signals: {error}"));
+    let listen = |kind| signal(kind).map_err(unheard);
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let mut hangup = listen(SignalKind::hangup())?;
     let (stop, stopped) = watch::channel(false);
     let (reload, asked) = mpsc::unbounded_channel();
     let controls = Controls { stop: stopped, reload: asked, load, sockets, log_lines_dropped: log.dropped() };
     let mut running = pin!(crate::run(config, now, notice, controls));
     loop {
-        tokio::select! {
+        let signal = tokio::select! {
             ended = &mut running => {
                 return match ended {
                     Ok(()) => {
                         tracing::info!("Stopped.");
-                        0
+                        Ok(0)
                     }
                     Err(error) => {
                         tracing::error!(%error, "The daemon cannot continue.");
-                        if matches!(error, RunError::WebConfig(_)) { UNUSABLE_CONFIG } else { FAILED }
+                        Ok(if matches!(error, RunError::WebConfig(_)) { UNUSABLE_CONFIG } else { FAILED })
                     }
                 };
             }
-            name = signals.next() => {
-                if name == HANGUP {
-                    // It listens until it has to stop.
-                    let _ = reload.send(());
-                    continue;
-                }
-                // Before anything ends: without a client to answer, that takes no time.
-                systemd::stopping();
-                if stop.send_replace(true) {
-                    tracing::info!(signal = name, "A second signal: ending at once.");
-                    return 0;
-                }
-                tracing::info!(signal = name, "Stopping: scrapes in flight are finished, polls are not.");
+            _ = hangup.recv() => {
+                // It listens until it has to stop.
+                let _ = reload.send(());
+                continue;
             }
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        // Before anything ends: without a client to answer, that takes no time.
+        systemd::stopping();
+        if stop.send_replace(true) {
+            tracing::info!(signal, "A second signal: ending at once.");
+            return Ok(0);
         }
-    }
-}
-
-const HANGUP: &str = "SIGHUP";
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits for one, and names it.
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.hangup.recv() => HANGUP,
-        }
+        tracing::info!(signal, "Stopping: scrapes in flight are finished, polls are not.");
     }
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use reqwest::Url;
 
 use super::{
-    FAILED,
+    CommandError, FAILED,
     daemon::block_on,
     daemon_client::{self, AccessFlags, DaemonEndpoint, DaemonFlags},
     print,
@@ -32,40 +32,40 @@ pub(super) struct HealthcheckOptions {
 }
 
 /// Asks and prints one line; returns the exit code.
-pub(super) fn run(options: &HealthcheckOptions, listening: impl FnOnce() -> Result<Listening, ConfigErrors>) -> u8 {
-    block_on(async {
-        let (line, code) = match is_healthy(options, listening).await {
-            Ok(url) => (format!("healthy: {url} answers.\n"), 0),
-            Err(why) => (format!("unhealthy: {}.\n", why.replace('\n', "; ")), FAILED),
-        };
-        print(line.as_bytes()).max(code)
-    })
+pub(super) fn run(
+    options: &HealthcheckOptions,
+    listening: impl FnOnce() -> Result<Listening, ConfigErrors>,
+) -> Result<u8, CommandError> {
+    let (line, code) = match block_on(is_healthy(options, listening)) {
+        Ok(url) => (format!("healthy: {url} answers.\n"), 0),
+        Err(error) => (format!("unhealthy: {}.\n", error.text.replace('\n', "; ")), FAILED),
+    };
+    print(line.as_bytes()).map(|()| code)
 }
 
 async fn is_healthy(
     options: &HealthcheckOptions,
     listening: impl FnOnce() -> Result<Listening, ConfigErrors>,
-) -> Result<Url, String> {
+) -> Result<Url, CommandError> {
     let url = match &options.url {
         Some(url) => daemon_client::health_url(url.clone()),
-        None => daemon_client::address(&listening().map_err(|errors| errors.to_string())?, DaemonEndpoint::Health)?,
+        None => daemon_client::address(&listening()?, DaemonEndpoint::Health).map_err(CommandError::failed)?,
     };
-    let answer =
-        daemon_client::get(&url, DaemonEndpoint::Health, &AccessFlags::default(), options.timeout).await.map_err(
-            |why| {
-                if url.scheme() == "https" { format!("{why}; {PROBE} if it is about certificates") } else { why }
-            },
-        )?;
-    match answer.status {
-        200 => Ok(url),
-        401 => Err(format!("{url} requires a password; {PROBE}")),
-        429 => Err(format!("{url} returned 429, the rate limit of the daemon's web configuration; {PROBE}")),
-        404 => Err(format!("{url} returned 404; --url must name the daemon")),
-        status => {
-            let why = clean(answer.first_line().await.trim_end_matches('.'));
-            Err(format!("{url} returned {status}{}{why}", if why.is_empty() { "" } else { ": " }))
-        }
-    }
+    let why = match daemon_client::get(&url, DaemonEndpoint::Health, &AccessFlags::default(), options.timeout).await {
+        Err(why) if url.scheme() == "https" => format!("{why}; {PROBE} if it is about certificates"),
+        Err(why) => why,
+        Ok(answer) => match answer.status {
+            200 => return Ok(url),
+            401 => format!("{url} requires a password; {PROBE}"),
+            429 => format!("{url} returned 429, the rate limit of the daemon's web configuration; {PROBE}"),
+            404 => format!("{url} returned 404; --url must name the daemon"),
+            status => {
+                let why = clean(answer.first_line().await.trim_end_matches('.'));
+                format!("{url} returned {status}{}{why}", if why.is_empty() { "" } else { ": " })
+            }
+        },
+    };
+    Err(CommandError::failed(why))
 }
 
 const PROBE: &str = "set server.probe_listen_address, where health needs no password, certificate or quota";

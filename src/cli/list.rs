@@ -3,7 +3,6 @@
 use std::{
     borrow::Cow,
     io::{self, Write},
-    iter::zip,
     sync::Arc,
     time::Duration,
 };
@@ -14,10 +13,10 @@ use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use serde::Serializer as _;
 
 use super::{
-    FAILED, USAGE, complain,
+    CommandError, FAILED, complain,
     daemon::block_on,
     print_with,
-    sweep::{SelectionFlags, Sweep, SweepError, name_or_id, sweep},
+    sweep::{SelectionFlags, Sweep, complain_of_undiscovered, sweep},
 };
 use crate::{
     config::{Config, parse_duration},
@@ -47,52 +46,40 @@ pub(super) enum OutputFormat {
 }
 
 /// Lists and prints; returns the exit code.
-pub(super) fn run(config: &Config, options: &ListOptions, now: fn() -> DateTime<Utc>) -> u8 {
-    block_on(async {
-        let swept = match sweep(config, &options.selection, now).await {
-            Ok(swept) => swept,
-            Err(error) => {
-                complain(&error.to_string());
-                return if matches!(error, SweepError::Client(_)) { FAILED } else { USAGE };
-            }
-        };
-        let Sweep { kinds, listings, failures, undiscovered, requests } = swept;
-        let now = now().timestamp();
-        let until = options.expiring_within.map(|within| now.saturating_add_unsigned(within.as_secs()));
-        let rules = &config.series.labels;
-        let labels: Vec<_> = listings.iter().map(|(target, name, _)| rules.of_target(target, name)).collect();
-        let mut shown: Vec<_> = zip(&listings, &labels)
-            .flat_map(|((zone, name, listing), labels)| {
-                listing.certificates().iter().map(move |certificate| (zone, name, certificate, labels))
-            })
-            .filter(|(_, _, certificate, _)| {
-                until.is_none_or(|until| certificate.not_after().is_some_and(|time| time <= until))
-            })
-            .collect();
-        shown.sort_by_key(|(_, _, certificate, _)| (certificate.not_after().is_none(), certificate.not_after()));
-        let rows = shown
-            .iter()
-            .map(|(zone, name, certificate, labels)| CertificateRow::new(zone, name, certificate, labels, now));
-        let code = print_with(|out| options.output.write(&kinds, &rules.names, rows, out));
-        for (zone, failure) in &failures {
-            let name = name_or_id(zone);
-            let kind = if kinds.len() > 1 { format!("{}: ", zone.kind.label()) } else { String::new() };
-            complain(&format!("{name}: {kind}{}: {failure}", failure.reason.label()));
-        }
-        for (credential, failure) in &undiscovered {
-            let reason = failure.reason.label();
-            complain(&format!("The zones of credential {credential} cannot be discovered: {reason}: {failure}"));
-        }
-        complain(&format!(
-            "{} of {} {} listed with {} requests, {} certificates shown.",
-            listings.len(),
-            listings.len() + failures.len(),
-            if kinds == [Kind::Client] { "zones" } else { "targets" },
-            requests,
-            shown.len()
-        ));
-        if failures.is_empty() && undiscovered.is_empty() { code } else { FAILED }
-    })
+pub(super) fn run(config: &Config, options: &ListOptions, now: fn() -> DateTime<Utc>) -> Result<u8, CommandError> {
+    let Sweep { kinds, snapshot, requests } = block_on(sweep(config, &options.selection, now))?;
+    let now = now().timestamp();
+    let until = options.expiring_within.map(|within| now.saturating_add_unsigned(within.as_secs()));
+    let rules = &config.series.labels;
+    let listed: Vec<_> = snapshot
+        .targets
+        .iter()
+        .filter_map(|state| Some((state, &state.listing.as_ref()?.0, rules.of_target(&state.target, &state.name))))
+        .collect();
+    let mut shown: Vec<_> = listed
+        .iter()
+        .flat_map(|(state, listing, labels)| listing.certificates().iter().map(move |one| (state, one, labels)))
+        .filter(|(_, one, _)| until.is_none_or(|until| one.not_after().is_some_and(|time| time <= until)))
+        .collect();
+    shown.sort_by_key(|(_, one, _)| (one.not_after().is_none(), one.not_after()));
+    let rows =
+        shown.iter().map(|(state, one, labels)| CertificateRow::new(&state.target, &state.name, one, labels, now));
+    print_with(|out| options.output.write(&kinds, &rules.names, rows, out))?;
+    let failures: Vec<_> = snapshot.targets.iter().filter_map(|state| Some((state, state.failure()?))).collect();
+    for (state, failure) in &failures {
+        let kind = if kinds.len() > 1 { format!("{}: ", state.target.kind.label()) } else { String::new() };
+        complain(&format!("{}: {kind}{}: {failure}", state.name, failure.reason.label()));
+    }
+    let undiscovered = || snapshot.discoveries.iter().filter_map(|one| Some((&one.credential, one.failure.as_ref()?)));
+    complain_of_undiscovered(undiscovered());
+    complain(&format!(
+        "{} of {} {} listed with {requests} requests, {} certificates shown.",
+        listed.len(),
+        listed.len() + failures.len(),
+        if kinds == [Kind::Client] { "zones" } else { "targets" },
+        shown.len()
+    ));
+    Ok(if failures.is_empty() && undiscovered().next().is_none() { 0 } else { FAILED })
 }
 
 /// A text as a spreadsheet shows it: what it would run as a formula gets an apostrophe in front, as OWASP advises.

@@ -7,13 +7,14 @@ use clap::Args;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::complain;
+use super::{CommandError, complain};
 use crate::{
-    cloudflare::{ClientError, ClientMaker, Clients, Priority, announce_proxy},
+    cloudflare::{ClientMaker, Clients, Priority, announce_proxy},
     config::{Config, remedy_for_kind},
     fetch,
     inventory::Inventory,
-    model::{Baseline, Cause, Failure, Kind, Listing, Scope, Target},
+    model::{Baseline, Cause, DiscoveryState, Failure, Kind, Scope, Snapshot, Target, TargetState},
+    poller::Fetched,
 };
 
 /// What of the configuration is wanted.
@@ -37,22 +38,9 @@ const MAX_NAMES: usize = 20;
 /// What a sweep came back with.
 pub(super) struct Sweep {
     pub(super) kinds: Vec<Kind>,
-    pub(super) listings: Vec<NamedListing>,
-    pub(super) failures: Vec<(Arc<Target>, Failure)>,
-    /// Credentials whose zones could not be discovered.
-    pub(super) undiscovered: Vec<(Arc<str>, Failure)>,
+    /// What a daemon would know after it has polled each target once.
+    pub(super) snapshot: Snapshot,
     pub(super) requests: u64,
-}
-
-pub(super) type NamedListing = (Arc<Target>, Arc<str>, Arc<Listing>);
-
-/// Why there was no sweep.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum SweepError {
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    #[error("{0}")]
-    NotConfigured(String),
 }
 
 /// Lists everything that is selected side by side, with a progress bar on a terminal.
@@ -60,20 +48,21 @@ pub(super) async fn sweep(
     config: &Config,
     selection: &SelectionFlags,
     now: fn() -> DateTime<Utc>,
-) -> Result<Sweep, SweepError> {
+) -> Result<Sweep, CommandError> {
     announce_proxy(&config.api);
-    let clients = ClientMaker::for_one_sweep(now).make(&config.api, &config.credentials)?;
-    let requests = || clients.values().map(|client| client.requests_sent()).sum();
+    let clients =
+        ClientMaker::for_one_sweep(now).make(&config.api, &config.credentials).map_err(CommandError::failed)?;
+    let requests = || clients.values().map(|client| client.requests_sent()).sum::<u64>();
     let mut inventory = Inventory::new(config);
     let undiscovered = inventory.discover(&clients, None, now).await;
     let targets = match selected(&inventory.targets(), selection, &clients).await {
         Ok(targets) => targets,
         // It can be one of those that are not known.
         Err(_) if !undiscovered.is_empty() => Vec::new(),
-        Err(why) => return Err(SweepError::NotConfigured(why)),
+        Err(why) => return Err(CommandError::usage(why)),
     };
     let kinds = Kind::ALL.into_iter().filter(|&kind| targets.iter().any(|target| target.kind == kind)).collect();
-    let mut swept = Sweep { kinds, listings: Vec::new(), failures: Vec::new(), undiscovered, requests: 0 };
+    let mut swept = Vec::new();
     let style = "{bar:30} {pos}/{len}, {msg} requests, {elapsed}";
     // It draws on stderr, and only if that is a terminal.
     let bar = ProgressBar::new(targets.len() as u64)
@@ -91,33 +80,54 @@ pub(super) async fn sweep(
     loop {
         let polled = tokio::select! {
             _ = redraw.tick() => {
-                swept.requests = requests();
-                bar.set_message(swept.requests.to_string());
+                bar.set_message(requests().to_string());
                 continue;
             }
             polled = running.next() => polled,
         };
         let Some((target, fetched)) = polled else { break };
-        match fetched {
-            Ok(fetched) => {
-                let name = fetched.name.unwrap_or_else(|| name_or_id(&target).into());
-                swept.listings.push((target, name, fetched.listing));
-            }
-            Err(failure) if failure.cause == Some(Cause::NotOnPlan) => {
-                let (name, kind) = (name_or_id(&target), target.kind.label());
-                bar.suspend(|| complain(&format!("{name}: {kind}: not on the plan.")));
-            }
-            Err(failure) => swept.failures.push((target, failure)),
+        if fetched.as_ref().is_err_and(is_not_on_plan) {
+            let (name, kind) = (name_or_id(&target), target.kind.label());
+            bar.suspend(|| complain(&format!("{name}: {kind}: not on the plan.")));
         }
+        swept.push(Arc::new(state_after(target, fetched, now().timestamp())));
         bar.inc(1);
     }
     bar.finish_and_clear();
-    swept.requests = requests();
-    Ok(swept)
+    let states = inventory.states();
+    let discoveries = states.iter().cloned().map(|state| {
+        let failure = undiscovered.iter().find(|(credential, _)| *credential == state.credential);
+        DiscoveryState { failure: failure.map(|(_, failure)| failure.clone()), ..state }
+    });
+    let snapshot = Snapshot { targets: swept, discoveries: discoveries.collect(), shard: config.shard };
+    Ok(Sweep { kinds, snapshot, requests: requests() })
+}
+
+fn is_not_on_plan(failure: &Failure) -> bool {
+    failure.cause == Some(Cause::NotOnPlan)
+}
+
+/// What is known of a target after its poll.
+fn state_after(target: Arc<Target>, fetched: Result<Fetched, Failure>, now: i64) -> TargetState {
+    match fetched {
+        Ok(Fetched { name, listing, completed, .. }) => {
+            TargetState::restored(target, Some((listing, completed)), name)
+        }
+        Err(failure) if is_not_on_plan(&failure) => TargetState::new(target).not_available(now, Duration::ZERO),
+        Err(failure) => TargetState::new(target).failed(failure, now, Duration::ZERO),
+    }
+}
+
+/// Says of which credentials the zones are not known.
+pub(super) fn complain_of_undiscovered<'a>(failures: impl IntoIterator<Item = (&'a Arc<str>, &'a Failure)>) {
+    for (credential, failure) in failures {
+        let reason = failure.reason.label();
+        complain(&format!("The zones of credential {credential} cannot be discovered: {reason}: {failure}"));
+    }
 }
 
 /// What the configuration calls a zone or account, or else its id.
-pub(super) fn name_or_id(target: &Target) -> &str {
+fn name_or_id(target: &Target) -> &str {
     target.name.as_deref().unwrap_or(target.id.as_str())
 }
 

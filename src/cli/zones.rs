@@ -8,10 +8,11 @@ use comfy_table::{Table, presets::NOTHING};
 use serde::Serialize;
 
 use super::{
-    FAILED, complain,
+    CommandError, FAILED, complain,
     daemon::block_on,
     list::{OutputFormat, io_error, text_cell},
     print_with,
+    sweep::complain_of_undiscovered,
 };
 use crate::{
     cloudflare::{ClientMaker, announce_proxy},
@@ -47,7 +48,7 @@ struct SeenZone {
 }
 
 /// Discovers once and prints; returns the exit code.
-pub(super) fn run(mut config: Config, options: &ZonesOptions, now: fn() -> DateTime<Utc>) -> u8 {
+pub(super) fn run(mut config: Config, options: &ZonesOptions, now: fn() -> DateTime<Utc>) -> Result<u8, CommandError> {
     let has_discovery = config.discovery.is_some();
     let settings = config.discovery.get_or_insert_with(|| DiscoverySettings {
         filter: ZoneFilter::everything(),
@@ -57,28 +58,20 @@ pub(super) fn run(mut config: Config, options: &ZonesOptions, now: fn() -> DateT
     // Where the token may ask for names alone, it can see no others.
     let by_name = settings.filter.include.iter().all(|pattern| NamePattern::only_name(pattern).is_some());
     let filter = if by_name { settings.filter.clone() } else { ZoneFilter::everything() };
-    block_on(async {
+    let (rows, failures, requests) = block_on(async {
         announce_proxy(&config.api);
-        let clients = match ClientMaker::for_one_sweep(now).make(&config.api, &config.credentials) {
-            Ok(clients) => clients,
-            Err(error) => {
-                complain(&error.to_string());
-                return FAILED;
-            }
-        };
+        let clients =
+            ClientMaker::for_one_sweep(now).make(&config.api, &config.credentials).map_err(CommandError::failed)?;
         let mut inventory = Inventory::new(&config);
         let failures = inventory.discover(&clients, Some(&filter), now).await;
-        let rows = rows(&config, &inventory, has_discovery);
-        let code = print_with(|out| options.output.write_zones(&rows, out));
-        for (credential, failure) in &failures {
-            let reason = failure.reason.label();
-            complain(&format!("The zones of credential {credential} cannot be discovered: {reason}: {failure}"));
-        }
-        let watched = rows.iter().filter(|row| row.watched).count();
         let requests: u64 = clients.values().map(|client| client.requests_sent()).sum();
-        complain(&format!("{} zones, of which {watched} are watched, found with {requests} requests.", rows.len()));
-        if failures.is_empty() { code } else { FAILED }
-    })
+        Ok((rows(&config, &inventory, has_discovery), failures, requests))
+    })?;
+    print_with(|out| options.output.write_zones(&rows, out))?;
+    complain_of_undiscovered(failures.iter().map(|(credential, failure)| (credential, failure)));
+    let watched = rows.iter().filter(|row| row.watched).count();
+    complain(&format!("{} zones, of which {watched} are watched, found with {requests} requests.", rows.len()));
+    Ok(if failures.is_empty() { 0 } else { FAILED })
 }
 
 /// A row for each zone that was found, and for each that the configuration lists, by name.

@@ -1,22 +1,17 @@
-//! What is known of listings and certificates, from the daemon's status or from a sweep of one's own.
+//! What is known of listings and certificates, from the status of a daemon or of a sweep of one's own.
 //!
 //! How bad that is, is not judged here.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use crate::{
-    cli::sweep::{SelectionFlags, Sweep, name_or_id},
-    config::Config,
-    exposition::json::{DiscoveryStatus, ListingStatus, ReadCertificate, ReadStatus, unix_second},
-    model::{Class, Kind, Rejection, Status, Suppression, Target, TargetLabels},
+    cli::sweep::SelectionFlags,
+    exposition::{
+        Exposition,
+        json::{DiscoveryStatus, ListingStatus, PollFailure, ReadCertificate, ReadStatus, StatusParts, unix_second},
+    },
+    model::{Class, Kind, Rejection, SeriesSettings, Snapshot, Status, Suppression},
 };
-
-/// Everything that the check has to know.
-#[derive(Debug, Default)]
-pub(super) struct Observations {
-    pub(super) listings: Vec<ObservedListing>,
-    pub(super) certificates: Vec<ObservedCertificate>,
-}
 
 /// One kind of certificate in one zone.
 #[derive(Debug, Default)]
@@ -39,209 +34,83 @@ pub(super) struct ObservedListing {
     expired: u64,
     /// Entries without an id or a usable date. They count as active, too.
     pub(super) rejected: u64,
-}
-
-impl ObservedListing {
-    /// Why nothing is known of its active certificates although there are some.
-    pub(super) fn no_visible_certificates(&self) -> Option<String> {
-        let Self { hidden, active, shown, expired, rejected, .. } = *self;
-        // Those that expired long ago are not shown, so if all are expired that is as it should be.
-        if shown > 0 || hidden > 0 || active <= expired {
-            return None;
-        }
-        let why = if rejected > 0 { "their dates or ids are missing or unreadable" } else { "see metrics.statuses" };
-        Some(format!("shows none of its {active} active certificates; {why}"))
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct ObservedCertificate {
-    /// The place of its listing.
-    pub(super) listing: usize,
-    pub(super) id: String,
-    pub(super) common_name: String,
-    pub(super) days: i64,
-    /// The label of this name.
-    owner: String,
-    /// Its expiry does not matter: another one has taken its place, or it is revoked.
-    pub(super) is_suppressed: bool,
+    /// Those that are shown, by id.
+    pub(super) certificates: Vec<ReadCertificate>,
 }
 
 fn is_active(status: &str) -> bool {
     Status::from_label(status).is_some_and(|status| status.class() == Class::Active)
 }
 
-/// One that is about to be revoked may still be accepted, so it counts.
-const fn is_suppressed(suppression: Option<Suppression>) -> bool {
-    matches!(suppression, Some(Suppression::Retired | Suppression::Superseded))
+/// Whether the expiry of a certificate does not matter: another one has taken its place, or it is revoked. One that is
+/// about to be revoked may still be accepted, so it counts.
+pub(super) const fn is_suppressed(certificate: &ReadCertificate) -> bool {
+    matches!(certificate.suppressed, Some(Suppression::Retired | Suppression::Superseded))
 }
 
 /// How many seconds the clock of the daemon and that of this machine can be apart before days cannot be trusted.
 const CLOCKS_APART: u64 = 3600;
 
-impl Observations {
-    /// What a daemon says, on a machine whose clock says `now`.
-    ///
-    /// # Errors
-    /// In words, if it does not fit together.
-    pub(super) fn from_status(status: ReadStatus, now: i64) -> Result<Self, String> {
-        let ReadStatus { time, discoveries, mut listings } = status;
-        let clock = unix_second(&time).ok_or_else(|| format!("{time:?} is not a time"))?;
-        if listings.is_empty() {
-            let why = discoveries.iter().find_map(|discovery| discovery.failure.as_ref());
-            let why = why.map(|failure| format!(": zones cannot be discovered: {}", failure.message));
-            return Err(format!("the daemon watches no zones{}", why.unwrap_or_default()));
-        }
-        listings.sort_by(|a, b| a.key().cmp(&b.key()));
-        let mut observed = Self::default();
-        for mut listing in listings {
-            let certificates = std::mem::take(&mut listing.certificates);
-            let is_active = |certificate: &&ReadCertificate| is_active(&certificate.status);
-            let shown = certificates.iter().filter(is_active).count() as u64;
-            let place = observed.listings.len();
-            observed.listings.push(ObservedListing { shown, ..ObservedListing::from_status(listing, clock, now)? });
-            observed.certificates.extend(certificates.into_iter().map(|certificate| ObservedCertificate {
-                listing: place,
-                id: certificate.certificate_id,
-                common_name: certificate.common_name,
-                owner: certificate.owner,
-                days: certificate.days_until_expiry,
-                is_suppressed: is_suppressed(certificate.suppressed),
-            }));
-        }
-        let mut observed = observed.titled();
-        let discoveries =
-            discoveries.into_iter().filter_map(|discovery| ObservedListing::of_discovery(&discovery, clock));
-        observed.listings.extend(discoveries);
-        Ok(observed)
-    }
+/// The status of a daemon that has this snapshot and no cap.
+pub(super) fn status(snapshot: Snapshot, settings: SeriesSettings, now: i64) -> Result<ReadStatus, serde_json::Error> {
+    let settings = SeriesSettings { max_certificates_per_zone: usize::MAX, ..settings };
+    let parts = StatusParts::new(Arc::new(Exposition::new(settings).next(Arc::new(snapshot), now)), now);
+    let document: Vec<u8> = (0..).map_while(|number| parts.part(number)).flatten().collect();
+    serde_json::from_slice(&document)
+}
 
-    /// What a sweep came back with: the same certificates as the daemon would show, but without a cap.
-    pub(super) fn from_sweep(
-        config: &Config,
-        Sweep { listings, failures, undiscovered, .. }: &Sweep,
-        now: i64,
-    ) -> Self {
-        let settings = &config.series;
-        let mut observed = Self::default();
-        let owner = |labels: &TargetLabels, common_name: &str| {
-            let owner = labels.of(common_name).find(|(name, _)| *name == "owner");
-            owner.map_or_else(String::new, |(_, value)| value.to_owned())
-        };
-        for (zone, name, listing) in listings {
-            let labels = settings.labels.of_target(zone, name);
-            let shown = listing
-                .certificates()
-                .iter()
-                .filter(|certificate| settings.can_show(certificate) && !settings.is_long_expired(certificate, now));
-            let is_rejected = |reason: &Rejection| *reason != Rejection::DuplicateId;
-            let place = observed.listings.len();
-            observed.listings.push(ObservedListing {
-                active: listing.count_of(Class::Active),
-                shown: shown.clone().filter(|certificate| certificate.status.class() == Class::Active).count() as u64,
-                expired: listing.expired(now) as u64,
-                rejected: Rejection::ALL.into_iter().filter(is_rejected).map(|reason| listing.rejected(reason)).sum(),
-                owner: owner(&labels, ""),
-                ..ObservedListing::of(zone, name)
-            });
-            observed.certificates.extend(shown.filter_map(|certificate| {
-                Some(ObservedCertificate {
-                    listing: place,
-                    id: certificate.id().to_owned(),
-                    common_name: certificate.common_name().to_owned(),
-                    owner: owner(&labels, certificate.common_name()),
-                    days: certificate.days_until_expiry(now)?,
-                    is_suppressed: is_suppressed(listing.suppression(certificate, settings, now)),
-                })
-            }));
-        }
-        for (zone, failure) in failures {
-            observed.listings.push(ObservedListing {
-                stale_reason: Some(format!("could not be listed: {}: {failure}", failure.reason.label())),
-                owner: owner(&settings.labels.of_target(zone, name_or_id(zone)), ""),
-                ..ObservedListing::of(zone, name_or_id(zone))
-            });
-        }
-        let mut observed = observed.titled();
-        for (credential, failure) in undiscovered {
-            let why = format!("could not be discovered: {}: {failure}", failure.reason.label());
-            observed.listings.push(ObservedListing::undiscovered(credential, why));
-        }
-        observed
+/// What a status says, on a machine whose clock says `now`.
+///
+/// # Errors
+/// In words, if it does not fit together.
+pub(super) fn observe(status: ReadStatus, now: i64) -> Result<Vec<ObservedListing>, String> {
+    let ReadStatus { time, discoveries, mut listings } = status;
+    let clock = unix_second(&time).ok_or_else(|| format!("{time:?} is not a time"))?;
+    if listings.is_empty() {
+        let why = discoveries.iter().find_map(|discovery| discovery.failure.as_ref());
+        let why = why.map(|failure| format!(": zones cannot be discovered{}", because(Some(failure))));
+        return Err(format!("no zones are watched{}", why.unwrap_or_default()));
     }
+    listings.sort_by(|a, b| a.key().cmp(&b.key()));
+    let kinds: HashSet<_> = listings.iter().map(|listing| listing.kind).collect();
+    let observed = listings.into_iter().map(|listing| ObservedListing::new(listing, kinds.len() > 1, clock, now));
+    let mut observed = observed.collect::<Result<Vec<_>, _>>()?;
+    observed.extend(discoveries.iter().filter_map(|discovery| undiscovered(discovery, clock)));
+    Ok(observed)
+}
 
-    /// Names the kind where there are several.
-    fn titled(mut self) -> Self {
-        let kinds: HashSet<_> = self.listings.iter().map(|listing| listing.kind).collect();
-        for listing in &mut self.listings {
-            listing.title.clone_from(&listing.zone);
-            if kinds.len() > 1 {
-                listing.title = format!("{} ({})", listing.zone, listing.kind.label());
-            }
-        }
-        self
-    }
+/// Keeps these zones and accounts, by name or id, and these kinds, or all if none is named. What is not there is a
+/// listing of which nothing is known.
+pub(super) fn keep(listings: &mut Vec<ObservedListing>, SelectionFlags { zones: wanted, kinds }: &SelectionFlags) {
+    let is = |listing: &ObservedListing, wanted: &str| {
+        listing.zone == wanted || listing.zone_id.eq_ignore_ascii_case(wanted)
+    };
+    let zones = wanted.iter().filter(|wanted| !listings.iter().any(|listing| is(listing, wanted)));
+    let zones = zones.map(|zone| (zone.as_str(), "is none of the daemon's zones"));
+    let missing_kinds = kinds.iter().filter(|kind| !listings.iter().any(|listing| listing.kind == **kind));
+    let missing_kinds = missing_kinds.map(|kind| (kind.label(), "is not a kind that the daemon lists"));
+    let missing = zones
+        .chain(missing_kinds)
+        .map(|(name, why)| ObservedListing { zone: name.to_owned(), ..ObservedListing::unknown(name, why) });
+    let missing: Vec<_> = missing.collect();
+    listings.retain(|listing| {
+        let is_zone = wanted.is_empty() || wanted.iter().any(|wanted| is(listing, wanted));
+        is_zone && (kinds.is_empty() || kinds.contains(&listing.kind) || listing.zone.is_empty())
+    });
+    listings.extend(missing);
+}
 
-    /// Keeps these zones and accounts, by name or id, and these kinds, or all if none is named. What is not there is a
-    /// listing of which nothing is known.
-    pub(super) fn keep(&mut self, SelectionFlags { zones: wanted, kinds }: &SelectionFlags) {
-        let is = |listing: &ObservedListing, wanted: &str| {
-            listing.zone == wanted || listing.zone_id.eq_ignore_ascii_case(wanted)
-        };
-        let unknown = |name: &str, why: &str| ObservedListing {
-            title: name.to_owned(),
-            zone: name.to_owned(),
-            stale_reason: Some(why.to_owned()),
-            ..ObservedListing::default()
-        };
-        let zones = wanted.iter().filter(|wanted| !self.listings.iter().any(|listing| is(listing, wanted)));
-        let zones = zones.map(|zone| unknown(zone, "is none of the daemon's zones"));
-        let missing_kinds = kinds.iter().filter(|kind| !self.listings.iter().any(|listing| listing.kind == **kind));
-        let missing_kinds = missing_kinds.map(|kind| unknown(kind.label(), "is not a kind that the daemon lists"));
-        let missing: Vec<_> = zones.chain(missing_kinds).collect();
-        self.keep_listings(|_, listing| {
-            let is_zone = wanted.is_empty() || wanted.iter().any(|wanted| is(listing, wanted));
-            is_zone && (kinds.is_empty() || kinds.contains(&listing.kind) || listing.zone.is_empty())
-        });
-        self.listings.extend(missing);
-    }
-
-    /// Keeps what this owner has to act on: certificates, listings that are this owner's or hold one of them, and
-    /// listings of which too little is known to tell.
-    pub(super) fn keep_owner(&mut self, owner: Option<&str>) {
-        let Some(owner) = owner else { return };
-        self.certificates.retain(|certificate| certificate.owner == owner);
-        let with_one: HashSet<_> = self.certificates.iter().map(|certificate| certificate.listing).collect();
-        let is_unknown = |listing: &ObservedListing| listing.zone.is_empty();
-        self.keep_listings(|place, listing| listing.owner == owner || with_one.contains(&place) || is_unknown(listing));
-        if self.listings.iter().all(is_unknown) {
-            self.listings.push(ObservedListing {
-                title: format!("owner {owner}"),
-                stale_reason: Some(
-                    "has no certificates and no listings; see [[labels]] in the configuration".to_owned(),
-                ),
-                ..ObservedListing::default()
-            });
-        }
-    }
-
-    fn keep_listings(&mut self, is_kept: impl Fn(usize, &ObservedListing) -> bool) {
-        let mut places = Vec::new();
-        let mut kept = Vec::new();
-        for (place, listing) in self.listings.drain(..).enumerate() {
-            let keep = is_kept(place, &listing);
-            places.push(keep.then_some(kept.len()));
-            if keep {
-                kept.push(listing);
-            }
-        }
-        self.listings = kept;
-        self.certificates = std::mem::take(&mut self.certificates)
-            .into_iter()
-            .filter_map(|certificate| {
-                Some(ObservedCertificate { listing: places[certificate.listing]?, ..certificate })
-            })
-            .collect();
+/// Keeps what this owner has to act on: certificates, listings that are this owner's or hold one of them, and listings of
+/// which too little is known to tell.
+pub(super) fn keep_owner(listings: &mut Vec<ObservedListing>, owner: &str) {
+    let is_unknown = |listing: &ObservedListing| listing.zone.is_empty();
+    listings.retain_mut(|listing| {
+        listing.certificates.retain(|certificate| certificate.owner == owner);
+        listing.owner == owner || !listing.certificates.is_empty() || is_unknown(listing)
+    });
+    if listings.iter().all(is_unknown) {
+        let why = "has no certificates and no listings; see [[labels]] in the configuration";
+        listings.push(ObservedListing::unknown(&format!("owner {owner}"), why));
     }
 }
 
@@ -251,40 +120,42 @@ pub(super) fn count_zones<'a>(listings: impl IntoIterator<Item = &'a ObservedLis
     zones.iter().filter(|(zone, _)| !zone.is_empty()).count()
 }
 
-impl ObservedListing {
-    fn of(zone: &Target, name: &str) -> Self {
-        Self { kind: zone.kind, zone: name.to_owned(), zone_id: zone.id.as_str().to_owned(), ..Self::default() }
-    }
-
-    /// Stands for the zones of a credential that are not known, and for what is listed in them.
-    fn undiscovered(credential: &str, why: String) -> Self {
-        Self { title: format!("zones of credential {credential}"), stale_reason: Some(why), ..Self::default() }
-    }
-
-    /// The same where a daemon whose clock says `clock` does not know them, or no longer.
-    fn of_discovery(discovery: &DiscoveryStatus, clock: i64) -> Option<Self> {
-        let completed = discovery.last_success_on.as_deref().and_then(unix_second);
-        let why = match completed {
-            None => "were never discovered".to_owned(),
-            Some(completed) => {
-                let age = clock.saturating_sub(completed);
-                if age <= whole(2.0 * discovery.interval_seconds) {
-                    return None;
-                }
-                format!("were last discovered {} ago", words(age))
+/// Stands for the zones of a credential that a daemon whose clock says `clock` does not know, or no longer, and for what
+/// is listed in them.
+fn undiscovered(discovery: &DiscoveryStatus, clock: i64) -> Option<ObservedListing> {
+    let why = match discovery.last_success_on.as_deref().and_then(unix_second) {
+        None => "were never discovered".to_owned(),
+        Some(completed) => {
+            let age = clock.saturating_sub(completed);
+            if age <= whole(2.0 * discovery.interval_seconds) {
+                return None;
             }
-        };
-        let failure = discovery.failure.as_ref().map(|failure| format!(": {}", failure.message));
-        Some(Self::undiscovered(&discovery.credentials, why + &failure.unwrap_or_default()))
+            format!("were last discovered {} ago", words(age))
+        }
+    };
+    let title = format!("zones of credential {}", discovery.credentials);
+    Some(ObservedListing::unknown(&title, &(why + &because(discovery.failure.as_ref()))))
+}
+
+impl ObservedListing {
+    /// Something of which nothing is known.
+    fn unknown(title: &str, why: &str) -> Self {
+        Self { title: title.to_owned(), stale_reason: Some(why.to_owned()), ..Self::default() }
     }
 
     /// A listing of a daemon whose clock says `clock`.
-    fn from_status(status: ListingStatus<ReadCertificate>, clock: i64, now: i64) -> Result<Self, String> {
+    fn new(status: ListingStatus<ReadCertificate>, names_kind: bool, clock: i64, now: i64) -> Result<Self, String> {
+        let zone = status.scope.name().to_owned();
+        let mut certificates = status.certificates;
+        certificates.sort_by(|a, b| a.certificate_id.cmp(&b.certificate_id));
         let mut observed = Self {
             kind: status.kind,
-            zone: status.scope.name().to_owned(),
+            title: if names_kind { format!("{zone} ({})", status.kind.label()) } else { zone.clone() },
+            zone,
             zone_id: status.scope.id().to_owned(),
             owner: status.labels.get("owner").cloned().unwrap_or_default(),
+            shown: certificates.iter().filter(|certificate| is_active(&certificate.status)).count() as u64,
+            certificates,
             ..Self::default()
         };
         let mut completed = None;
@@ -299,12 +170,31 @@ impl ObservedListing {
             observed.hidden = listing.hidden;
         }
         // The times of the daemon are by its own clock.
+        let stale_reason = stale_reason(completed, status.poll_interval_seconds, clock).map(|why| {
+            let failure = status.last_poll.as_ref().and_then(|poll| poll.failure.as_ref());
+            why + &because(failure.filter(|_| completed.is_none()))
+        });
         // What the plan does not include is not listed.
-        let stale_reason =
-            || stale_reason(completed, status.poll_interval_seconds, clock).filter(|_| status.available != Some(false));
-        observed.stale_reason = clocks_apart(clock, now).or_else(stale_reason);
+        let stale_reason = stale_reason.filter(|_| status.available != Some(false));
+        observed.stale_reason = clocks_apart(clock, now).or(stale_reason);
         Ok(observed)
     }
+
+    /// Why nothing is known of its active certificates although there are some.
+    pub(super) fn no_visible_certificates(&self) -> Option<String> {
+        let Self { hidden, active, shown, expired, rejected, .. } = *self;
+        // Those that expired long ago are not shown, so if all are expired that is as it should be.
+        if shown > 0 || hidden > 0 || active <= expired {
+            return None;
+        }
+        let why = if rejected > 0 { "their dates or ids are missing or unreadable" } else { "see metrics.statuses" };
+        Some(format!("shows none of its {active} active certificates; {why}"))
+    }
+}
+
+/// The end of a sentence, where a failure is behind it.
+fn because(failure: Option<&PollFailure>) -> String {
+    failure.map(|failure| format!(": {}: {}", failure.reason, failure.message)).unwrap_or_default()
 }
 
 /// Why nothing that the daemon says of days can be trusted.
@@ -388,8 +278,8 @@ mod tests {
             (NOW + 3601, NOW + 3600, false),
             (NOW - 86_400, NOW - 86_400, false),
         ] {
-            let observed = Observations::from_status(status(clock, listed, &[("client", "a1", "")]), NOW).unwrap();
-            let stale_reason = &observed.listings[0].stale_reason;
+            let observed = observe(status(clock, listed, &[("client", "a1", "")]), NOW).unwrap();
+            let stale_reason = &observed[0].stale_reason;
             assert_eq!(stale_reason.is_none(), fresh, "{clock} {listed}: {stale_reason:?}");
         }
         assert_eq!(
@@ -401,16 +291,18 @@ mod tests {
     #[test]
     fn certificates_of_zones_with_one_name_stay_apart() {
         let zones = [("client", "a1", ""), ("client", "b2", "superseded")];
-        let mut observed = Observations::from_status(status(NOW, NOW, &zones), NOW).unwrap();
-        assert_eq!(observed.listings.iter().map(|listing| listing.active + listing.hidden).sum::<u64>(), 18);
-        assert_eq!(observed.listings[0].rejected, 1, "one that is there twice is shown once");
-        observed.keep(&zones_named(&["B2"]));
-        let [certificate] = &observed.certificates[..] else { panic!("{observed:?}") };
-        assert_eq!((certificate.listing, &*certificate.id, certificate.is_suppressed), (0, "of-b2", true));
-        assert_eq!((observed.listings.len(), &*observed.listings[0].zone_id), (1, "b2"));
-        observed.keep(&zones_named(&["x", "y"]));
-        assert_eq!((observed.listings.len(), observed.certificates.len()), (2, 1));
-        assert!(observed.listings[1].stale_reason.is_some());
+        let mut observed = observe(status(NOW, NOW, &zones), NOW).unwrap();
+        assert_eq!(observed.iter().map(|listing| listing.active + listing.hidden).sum::<u64>(), 18);
+        assert_eq!(observed[0].rejected, 1, "one that is there twice is shown once");
+        keep(&mut observed, &zones_named(&["B2"]));
+        let [listing] = &observed[..] else { panic!("{observed:?}") };
+        let [certificate] = &listing.certificates[..] else { panic!("{observed:?}") };
+        assert_eq!((&*certificate.certificate_id, is_suppressed(certificate)), ("of-b2", true));
+        assert_eq!(&*listing.zone_id, "b2");
+        keep(&mut observed, &zones_named(&["x", "y"]));
+        let certificates: usize = observed.iter().map(|listing| listing.certificates.len()).sum();
+        assert_eq!((observed.len(), certificates), (2, 1));
+        assert!(observed[1].stale_reason.is_some());
     }
 
     #[test]
@@ -423,16 +315,16 @@ mod tests {
             ("retired", false),
         ] {
             let zones = [("client", "a1", suppressed)];
-            let observed = Observations::from_status(status(NOW, NOW, &zones), NOW).unwrap();
-            assert_eq!(observed.certificates[0].is_suppressed, !alarms, "{suppressed}");
+            let observed = observe(status(NOW, NOW, &zones), NOW).unwrap();
+            assert_eq!(is_suppressed(&observed[0].certificates[0]), !alarms, "{suppressed}");
         }
     }
 
     #[test]
     fn a_status_without_zones_or_time_is_none() {
-        assert!(Observations::from_status(status(NOW, NOW, &[]), NOW).unwrap_err().contains("no zones"));
+        assert!(observe(status(NOW, NOW, &[]), NOW).unwrap_err().contains("no zones"));
         let mut timeless = status(NOW, NOW, &[("client", "a1", "")]);
         timeless.time = "noon".to_owned();
-        assert!(Observations::from_status(timeless, NOW).unwrap_err().contains("noon"));
+        assert!(observe(timeless, NOW).unwrap_err().contains("noon"));
     }
 }
