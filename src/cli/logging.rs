@@ -5,9 +5,12 @@
 //! line; `tracing-appender` bounds lines, and says nothing of those that it drops.
 
 use std::{
-    collections::VecDeque,
     io::{self, ErrorKind, Write},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc::{self, Receiver, Sender},
+    },
     thread,
     time::Duration,
 };
@@ -46,7 +49,7 @@ pub(super) fn init(level: LogLevel, format: LogFormat) -> io::Result<Log> {
         LogLevel::Error => LevelFilter::ERROR,
     };
     let filter = Targets::new().with_target(env!("CARGO_CRATE_NAME"), level).with_target("exporter_toolkit", level);
-    let queue = Arc::new(Queue::new(MAX_BYTES));
+    let (queue, messages) = Queue::new(MAX_BYTES);
     let lines = Arc::clone(&queue);
     let layer = match format {
         LogFormat::Logfmt => tracing_logfmt::builder().with_target(false).layer().with_writer(lines).boxed(),
@@ -55,7 +58,9 @@ pub(super) fn init(level: LogLevel, format: LogFormat) -> io::Result<Log> {
         }
     };
     let lines = Arc::clone(&queue);
-    thread::Builder::new().name("log".to_owned()).spawn(move || lines.write_all_to(io::stderr, tell_of_dropped))?;
+    thread::Builder::new()
+        .name("log".to_owned())
+        .spawn(move || lines.write(&messages, io::stderr(), tell_of_dropped))?;
     tracing_subscriber::registry().with(layer.with_filter(filter)).init();
     Ok(Log(queue))
 }
@@ -80,86 +85,65 @@ fn tell_of_dropped(lines: u64) {
 /// Lines on their way to where they are written.
 #[derive(Debug)]
 struct Queue {
-    lines: Mutex<Lines>,
-    changed: Condvar,
+    messages: Sender<Message>,
+    /// Of the lines that wait.
+    bytes: AtomicUsize,
     max_bytes: usize,
     dropped: IntCounter,
 }
 
-#[derive(Debug, Default)]
-struct Lines {
-    waiting: VecDeque<Box<[u8]>>,
-    /// Of those that wait.
-    bytes: usize,
-    /// One was taken and may not be written yet.
-    is_writing: bool,
-    /// Dropped, and no line says so yet.
-    untold: u64,
+enum Message {
+    Line(Box<[u8]>),
+    /// Everything before this is written once this is dropped.
+    Flush(#[expect(dead_code, reason = "it is dropped and not used")] Sender<()>),
 }
 
 impl Queue {
-    fn new(max_bytes: usize) -> Self {
+    fn new(max_bytes: usize) -> (Arc<Self>, Receiver<Message>) {
         let dropped = IntCounter::new(
             "cloudflare_cert_exporter_log_lines_dropped_total",
             "Number of log lines lost because stderr was not read in time or could not be written.",
         );
-        Self {
-            lines: Mutex::default(),
-            changed: Condvar::new(),
-            max_bytes,
-            dropped: dropped.expect("the name and the help are constants that a test reads"),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Lines> {
-        // Nothing that is done under this lock can leave the lines half changed.
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+        let dropped = dropped.expect("the name and the help are constants that a test reads");
+        let (messages, to_write) = mpsc::channel();
+        (Arc::new(Self { messages, bytes: AtomicUsize::new(0), max_bytes, dropped }), to_write)
     }
 
     /// Puts a line at the end, if there is room, and never waits.
     fn push(&self, line: &[u8]) {
-        let mut lines = self.lock();
-        if lines.bytes + line.len() > self.max_bytes && !lines.waiting.is_empty() {
+        let waiting = self.bytes.fetch_add(line.len(), Relaxed);
+        if waiting > 0 && waiting + line.len() > self.max_bytes {
+            self.bytes.fetch_sub(line.len(), Relaxed);
             self.dropped.inc();
-            lines.untold += 1;
             return;
         }
-        lines.bytes += line.len();
-        lines.waiting.push_back(line.into());
-        self.changed.notify_all();
+        // The thread that writes lives as long as the process.
+        let _ = self.messages.send(Message::Line(line.into()));
     }
 
     /// Writes lines for as long as the process lives. `tell` logs how many were dropped, once writing works again.
-    fn write_all_to<W: Write>(&self, out: impl Fn() -> W, tell: impl Fn(u64)) {
-        let mut is_torn = false;
-        loop {
-            let mut lines = self.lock();
-            lines.is_writing = false;
-            self.changed.notify_all();
-            let wait_for_one = self.changed.wait_while(lines, |lines| lines.waiting.is_empty());
-            lines = wait_for_one.unwrap_or_else(PoisonError::into_inner);
-            let line = lines.waiting.pop_front().unwrap_or_default();
-            lines.bytes -= line.len();
-            lines.is_writing = true;
-            drop(lines);
-            let written = write_line(&mut out(), &line, &mut is_torn);
-            let mut lines = self.lock();
-            if written.is_err() {
+    fn write(&self, messages: &Receiver<Message>, mut out: impl Write, tell: impl Fn(u64)) {
+        let (mut is_torn, mut told) = (false, 0);
+        for message in messages {
+            let Message::Line(line) = message else { continue };
+            let waiting = self.bytes.fetch_sub(line.len(), Relaxed) - line.len();
+            if write_line(&mut out, &line, &mut is_torn).is_err() {
                 self.dropped.inc();
-                lines.untold += 1;
-            } else if lines.untold > 0 && lines.bytes <= self.max_bytes / 2 {
-                let untold = std::mem::take(&mut lines.untold);
-                drop(lines);
-                tell(untold);
+                continue;
+            }
+            let dropped = self.dropped.get();
+            if dropped > told && waiting <= self.max_bytes / 2 {
+                tell(dropped - std::mem::replace(&mut told, dropped));
             }
         }
     }
 
     /// Waits until every line is written, but no longer than this.
     fn flush(&self, patience: Duration) {
-        let is_busy = |lines: &mut Lines| lines.is_writing || !lines.waiting.is_empty();
+        let (done, flushed) = mpsc::channel();
+        let _ = self.messages.send(Message::Flush(done));
         // In vain if it took too long: the end of the program is not delayed any further.
-        let _ = self.changed.wait_timeout_while(self.lock(), patience, is_busy);
+        let _ = flushed.recv_timeout(patience);
     }
 }
 
@@ -220,18 +204,16 @@ mod tests {
     }
 
     /// A queue of so many bytes and its thread: what `write` is to do, what was written, and what was reported.
-    fn running(
-        max_bytes: usize,
-    ) -> (Arc<Queue>, std::sync::mpsc::Sender<io::Result<usize>>, Receiver<String>, Receiver<u64>) {
-        let queue = Arc::new(Queue::new(max_bytes));
+    fn running(max_bytes: usize) -> (Arc<Queue>, Sender<io::Result<usize>>, Receiver<String>, Receiver<u64>) {
+        let (queue, messages) = Queue::new(max_bytes);
         let (control, does) = channel();
         let (writes, written) = sync_channel(100);
         let (tells, reports) = channel();
         let lines = Arc::clone(&queue);
         thread::spawn(move || {
-            let out = || Pipe { does: &does, written: &writes };
+            let out = Pipe { does: &does, written: &writes };
             // It ends with a panic when the test is over.
-            lines.write_all_to(out, |lines| tells.send(lines).unwrap());
+            lines.write(&messages, out, |lines| tells.send(lines).unwrap());
         });
         (queue, control, written, reports)
     }
@@ -241,11 +223,11 @@ mod tests {
         let (queue, control, written, reports) = running(12);
         // One is held by the thread, which waits, and two are in the queue.
         queue.push(b"first\n");
-        until(|| queue.lock().is_writing);
+        until(|| queue.bytes.load(Relaxed) == 0);
         for line in [b"line2\n", b"line3\n", b"line4\n", b"line5\n"] {
             queue.push(line);
         }
-        assert_eq!((queue.dropped.get(), queue.lock().waiting.len()), (2, 2));
+        assert_eq!((queue.dropped.get(), queue.bytes.load(Relaxed)), (2, 12));
         queue.flush(Duration::from_millis(10));
         control.send(Ok(99)).unwrap();
         assert_eq!(written.recv().unwrap(), "first\n");
@@ -255,7 +237,7 @@ mod tests {
         control.send(Ok(99)).unwrap();
         queue.flush(Duration::from_secs(60));
         assert_eq!(written.recv().unwrap(), "line3\n");
-        assert!(reports.try_recv().is_err() && queue.lock().bytes == 0);
+        assert!(reports.try_recv().is_err() && queue.bytes.load(Relaxed) == 0);
     }
 
     #[test]
