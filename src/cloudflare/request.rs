@@ -104,7 +104,10 @@ impl Client {
             summary.retry_after = Some(summary.block());
         }
         summary.verdict = verdict(request.endpoint, status, failure);
-        if let (Verdict::Refused | Verdict::LockedOut, Some(failure)) = (summary.verdict, failure) {
+        summary.listing = if let Endpoint::Listing(kind) = request.endpoint { Some(kind) } else { None };
+        if let (Verdict::Unauthorized | Verdict::Refused | Verdict::LockedOut, Some(failure)) =
+            (summary.verdict, failure)
+        {
             *lock(&self.last_refusal) = LastRefusal { reason: failure.reason, cause: failure.cause };
         }
         Attempt { result, summary }
@@ -224,7 +227,8 @@ fn verdict(endpoint: Endpoint, status: Option<StatusCode>, failure: Option<&Fail
         Some(cause) if cause.is_about_the_credential() => refused,
         Some(Cause::Blocked | Cause::Transient) => Verdict::None,
         Some(Cause::NotOnPlan) => Verdict::Accepted,
-        _ if status == StatusCode::UNAUTHORIZED => refused,
+        _ if status == StatusCode::UNAUTHORIZED && endpoint.is_listing() => Verdict::Unauthorized,
+        _ if status == StatusCode::UNAUTHORIZED => Verdict::Forbidden,
         Some(Cause::NotSaid | Cause::MissingPermission) => Verdict::Forbidden,
         _ if status == StatusCode::FORBIDDEN => Verdict::Forbidden,
         // These may not come from the API.
@@ -269,17 +273,12 @@ mod tests {
     #[test]
     fn only_a_listing_says_that_a_secret_is_dead() {
         let unauthorized = Failure { cause: Some(Cause::DeadSecret), ..Failure::new(Reason::Unauthorized, "no") };
-        for (endpoint, expected) in [
-            (LISTING, Verdict::Refused),
-            (Endpoint::Zone, Verdict::Forbidden),
-            (Endpoint::TokenVerify, Verdict::Forbidden),
-        ] {
-            assert_eq!(
-                verdict(endpoint, Some(StatusCode::UNAUTHORIZED), Some(&unauthorized)),
-                expected,
-                "{endpoint:?}"
-            );
-            assert_eq!(verdict(endpoint, Some(StatusCode::UNAUTHORIZED), None), expected, "{endpoint:?}");
+        let of = |endpoint, failure| verdict(endpoint, Some(StatusCode::UNAUTHORIZED), failure);
+        assert_eq!(of(LISTING, Some(&unauthorized)), Verdict::Refused);
+        assert_eq!(of(LISTING, None), Verdict::Unauthorized);
+        for endpoint in [Endpoint::Zone, Endpoint::TokenVerify] {
+            assert_eq!(of(endpoint, Some(&unauthorized)), Verdict::Forbidden, "{endpoint:?}");
+            assert_eq!(of(endpoint, None), Verdict::Forbidden, "{endpoint:?}");
         }
     }
 }

@@ -3,7 +3,7 @@
 //! After a pause a single request probes, and its response decides whether others follow. Responses to requests that
 //! were sent before a pause began do not end it. The table says what each response leads to; durations in the first
 //! column are how long that pause lasts or lasted. `same` is the state before; `recovered` also reports that
-//! Cloudflare accepts the credential again.
+//! Cloudflare accepts the credential again. A 401 that does not say why is refused or forbidden, by what was accepted.
 //!
 //! | before | rate limited | locked out | refused | forbidden | accepted, low for 30 s | accepted | no word |
 //! | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{super::headers::LONGEST_WAIT, PATIENCE};
+use crate::model::Kind;
 
 /// How long Cloudflare blocks a user who sent too many requests.
 const BLOCK: Duration = Duration::from_secs(300);
@@ -48,8 +49,8 @@ pub(super) struct CircuitBreaker {
     pause: Option<Pause>,
     /// Since the last response that accepted the secret.
     refused_in_a_row: u32,
-    /// There was such a response. Before it, no more requests are in flight than may be refused.
-    is_accepted: bool,
+    /// The kinds of which a listing was accepted. Before the first, no more requests are in flight than may be refused.
+    accepted: Vec<Kind>,
 }
 
 /// No request goes out until a time; then a single one, whose response decides.
@@ -93,6 +94,8 @@ pub(in crate::cloudflare) enum Verdict {
     Accepted,
     /// A refusal, which may be about what was requested.
     Forbidden,
+    /// A refusal that does not say whether it is about the credential or about what was requested.
+    Unauthorized,
     /// A refusal, whatever is requested.
     Refused,
     /// The same, and so often that Cloudflare no longer looks at the credential.
@@ -103,6 +106,8 @@ pub(in crate::cloudflare) enum Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(in crate::cloudflare) struct ResponseSummary {
     pub(in crate::cloudflare) verdict: Verdict,
+    /// The kind of certificate that was listed, if any was.
+    pub(in crate::cloudflare) listing: Option<Kind>,
     /// There were too many requests.
     pub(in crate::cloudflare) is_rate_limited: bool,
     /// How long the server wants to be left alone.
@@ -166,7 +171,7 @@ impl CircuitBreaker {
 
     /// How many requests may be in flight, of as many as are configured.
     pub(super) fn max_in_flight(&self, configured: usize) -> usize {
-        if self.is_accepted { configured } else { configured.min(REFUSALS_TO_STOP as usize) }
+        if !self.accepted.is_empty() { configured } else { configured.min(REFUSALS_TO_STOP as usize) }
     }
 
     /// The probe goes out.
@@ -186,20 +191,21 @@ impl CircuitBreaker {
     /// Forgets that the credential was refused or accepted, because its secret or the API is another one.
     pub(super) fn forget_verdicts(&mut self) {
         self.refused_in_a_row = 0;
-        self.is_accepted = false;
+        self.accepted.clear();
         self.pause = self.pause.filter(|pause| pause.reason != PauseReason::Refused);
     }
 
     /// Goes to the next state of the table.
     pub(super) fn record_response(&mut self, response: &ResponseSummary, is_probe: bool, now: Instant) -> Transition {
+        let response = &ResponseSummary { verdict: self.settled(response), ..*response };
         match response.verdict {
             Verdict::Refused => self.refused_in_a_row += 1,
             Verdict::Accepted => {
                 self.refused_in_a_row = 0;
-                self.is_accepted = true;
+                self.accepted.extend(response.listing.filter(|kind| !self.accepted.contains(kind)));
             }
             // These do not tell whether the secret is good.
-            Verdict::Forbidden | Verdict::LockedOut | Verdict::None => {}
+            Verdict::Unauthorized | Verdict::Forbidden | Verdict::LockedOut | Verdict::None => {}
         }
         let before = self.pause;
         let next = self.pause_after(response, is_probe, now);
@@ -210,6 +216,17 @@ impl CircuitBreaker {
         let was_refused = before.is_some_and(|pause| pause.reason == PauseReason::Refused);
         let is_refused = next.is_some_and(|pause| pause.reason == PauseReason::Refused);
         Transition { paused: next.map(Pause::begun), recovered: was_refused && !is_refused }
+    }
+
+    /// The verdict, where a refusal does not say what it is about: the credential, unless listings of other kinds were
+    /// accepted and none of this kind ever was, which another permission would explain.
+    fn settled(&self, response: &ResponseSummary) -> Verdict {
+        let of_this_kind = || response.listing.is_some_and(|kind| self.accepted.contains(&kind));
+        match response.verdict {
+            Verdict::Unauthorized if self.accepted.is_empty() || of_this_kind() => Verdict::Refused,
+            Verdict::Unauthorized => Verdict::Forbidden,
+            verdict => verdict,
+        }
     }
 
     /// The response belongs to a request from before the pause. Only a rate limit or a lock-out makes the pause longer.

@@ -10,7 +10,7 @@ use super::{
     budget::WINDOW,
     *,
 };
-use crate::properties::tests_everything;
+use crate::{model::Kind, properties::tests_everything};
 
 fn status(status: u16) -> ResponseSummary {
     let verdict = match status {
@@ -19,7 +19,7 @@ fn status(status: u16) -> ResponseSummary {
         500.. => Verdict::None,
         _ => Verdict::Accepted,
     };
-    ResponseSummary { verdict, ..ResponseSummary::default() }
+    ResponseSummary { verdict, listing: Some(Kind::Client), ..ResponseSummary::default() }
 }
 
 fn locked_out() -> ResponseSummary {
@@ -297,6 +297,28 @@ async fn only_a_good_answer_brings_a_dead_token_back() {
             advance(transition.paused.map_or(Duration::ZERO, |paused| paused.wait)).await;
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_was_never_accepted_does_not_stop_the_others() {
+    let of = |kind, verdict| ResponseSummary { verdict, listing: Some(kind), ..ResponseSummary::default() };
+    let refused = |kind| of(kind, Verdict::Unauthorized);
+    let throttle = Throttle::new(600, 4);
+    send(&throttle, of(Kind::Client, Verdict::Accepted)).await;
+    for kind in [Kind::Edge, Kind::MtlsCa, Kind::AccessCa, Kind::GatewayCa, Kind::Edge] {
+        assert_eq!(send(&throttle, refused(kind)).await, Transition::default());
+    }
+    // A word about the credential counts, and so does a refusal of what was accepted.
+    send(&throttle, of(Kind::Edge, Verdict::Refused)).await;
+    send(&throttle, refused(Kind::Client)).await;
+    assert!(send(&throttle, refused(Kind::Client)).await.paused.is_some());
+    // Another secret starts over.
+    let successor = throttle.successor(600, 4, true);
+    successor.activate();
+    for _ in 0..2 {
+        assert_eq!(send(&successor, refused(Kind::Edge)).await, Transition::default());
+    }
+    assert!(send(&successor, refused(Kind::Edge)).await.paused.is_some());
 }
 
 #[tokio::test(start_paused = true)]
