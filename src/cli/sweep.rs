@@ -55,12 +55,9 @@ pub(super) async fn sweep(
     let requests = || clients.values().map(|client| client.requests_sent()).sum::<u64>();
     let mut inventory = Inventory::new(config);
     let undiscovered = inventory.discover(&clients, None, now).await;
-    let targets = match selected(&inventory.targets(), selection, &clients).await {
-        Ok(targets) => targets,
-        // It can be one of those that are not known.
-        Err(_) if !undiscovered.is_empty() => Vec::new(),
-        Err(why) => return Err(CommandError::usage(why)),
-    };
+    let known =
+        Known { kinds: &config.poll_defaults.kinds, targets: inventory.targets(), all: undiscovered.is_empty() };
+    let targets = selected(known, selection, &clients).await.map_err(CommandError::usage)?;
     let kinds = Kind::ALL.into_iter().filter(|&kind| targets.iter().any(|target| target.kind == kind)).collect();
     let mut swept = Vec::new();
     let style = "{bar:30} {pos}/{len}, {msg} requests, {elapsed}";
@@ -110,9 +107,7 @@ fn is_not_on_plan(failure: &Failure) -> bool {
 /// What is known of a target after its poll.
 fn state_after(target: Arc<Target>, fetched: Result<Fetched, Failure>, now: i64) -> TargetState {
     match fetched {
-        Ok(Fetched { name, listing, completed, .. }) => {
-            TargetState::restored(target, Some((listing, completed)), name)
-        }
+        Ok(Fetched { name, listing, completed, .. }) => TargetState::restored(target, Some((listing, completed)), name),
         Err(failure) if is_not_on_plan(&failure) => TargetState::new(target).not_available(now, Duration::ZERO),
         Err(failure) => TargetState::new(target).failed(failure, now, Duration::ZERO),
     }
@@ -131,25 +126,34 @@ fn name_or_id(target: &Target) -> &str {
     target.name.as_deref().unwrap_or(target.id.as_str())
 }
 
+/// What can be selected.
+struct Known<'a> {
+    /// Of the zones that are discovered.
+    kinds: &'a [Kind],
+    targets: Vec<Arc<Target>>,
+    /// Whether there are no others, which could not be discovered.
+    all: bool,
+}
+
 /// What is selected; the API is asked for names only if the configuration does not settle it.
 async fn selected(
-    targets: &[Arc<Target>],
+    Known { kinds: discovered, mut targets, all }: Known<'_>,
     SelectionFlags { zones: wanted, kinds }: &SelectionFlags,
     clients: &Clients,
 ) -> Result<Vec<Arc<Target>>, String> {
-    let is_polled = |kind: &Kind| targets.iter().any(|target| target.kind == *kind);
-    if let Some(kind) = kinds.iter().find(|kind| !is_polled(kind)) {
-        let polled: Vec<_> = Kind::ALL.into_iter().filter(is_polled).map(Kind::label).collect();
-        let (kind, polled) = (kind.label(), polled.join(", "));
-        return Err(format!("The configuration does not list kind {kind}, only {polled}; add it to poll.kinds."));
+    let is_listed = |kind: &Kind| discovered.contains(kind) || targets.iter().any(|target| target.kind == *kind);
+    if let Some(kind) = kinds.iter().find(|kind| !is_listed(kind)) {
+        let listed: Vec<_> = Kind::ALL.into_iter().filter(is_listed).map(Kind::label).collect();
+        let (kind, listed) = (kind.label(), listed.join(", "));
+        return Err(format!("The configuration does not list kind {kind}, only {listed}; add it to poll.kinds."));
     }
-    let mut targets = targets.to_vec();
     targets.retain(|target| kinds.is_empty() || kinds.contains(&target.kind));
     if wanted.is_empty() {
         return Ok(targets);
     }
     let is = |target: &Target, wanted: &str| {
-        target.id.as_str().eq_ignore_ascii_case(wanted) || target.name.as_deref().is_some_and(|name| name == wanted)
+        let name = target.name.as_deref();
+        target.id.as_str().eq_ignore_ascii_case(wanted) || name.is_some_and(|name| name.eq_ignore_ascii_case(wanted))
     };
     if wanted.iter().any(|wanted| !targets.iter().any(|target| is(target, wanted))) {
         for zone in targets.iter_mut().filter(|target| target.name.is_none() && target.kind.scope() == Scope::Zone) {
@@ -159,7 +163,9 @@ async fn selected(
             }
         }
     }
-    if let Some(unknown) = wanted.iter().find(|wanted| !targets.iter().any(|target| is(target, wanted))) {
+    if let Some(unknown) = wanted.iter().find(|wanted| !targets.iter().any(|target| is(target, wanted)))
+        && all
+    {
         let mut known: Vec<_> = targets.iter().map(|target| name_or_id(target)).collect();
         known.dedup();
         let more = known.len().saturating_sub(MAX_NAMES);

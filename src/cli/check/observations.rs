@@ -83,7 +83,7 @@ pub(super) fn observe(status: ReadStatus, now: i64) -> Result<Vec<ObservedListin
 /// listing of which nothing is known.
 pub(super) fn keep(listings: &mut Vec<ObservedListing>, SelectionFlags { zones: wanted, kinds }: &SelectionFlags) {
     let is = |listing: &ObservedListing, wanted: &str| {
-        listing.zone == wanted || listing.zone_id.eq_ignore_ascii_case(wanted)
+        listing.zone.eq_ignore_ascii_case(wanted) || listing.zone_id.eq_ignore_ascii_case(wanted)
     };
     let zones = wanted.iter().filter(|wanted| !listings.iter().any(|listing| is(listing, wanted)));
     let zones = zones.map(|zone| (zone.as_str(), "is none of the daemon's zones"));
