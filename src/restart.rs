@@ -86,7 +86,7 @@ pub(crate) async fn save(directory: &Directory, state: &TargetState, next_due: I
     let saved = SavedTarget {
         kind: zone.kind,
         id: zone.id.clone(),
-        name: Some(state.name.clone()).filter(|name| zone.name.is_none() && **name != *zone.id.as_str()),
+        name: state.found_name(),
         completed: state.listing.as_ref().map_or_else(|| now().timestamp(), |(_, completed)| *completed),
         listing: state.listing.as_ref().map(|(listing, _)| listing.clone()),
         available: state.available != Some(false),

@@ -175,7 +175,7 @@ pub(super) const FAMILIES: &[Family] = &[
     Family {
         name: "cloudflare_certificates_poll_interval_seconds",
         help: "Time between two polls of the listing, in seconds: as configured, or longer where the request budget is too small.",
-        subject: Subject::Listing(|samples| samples.sample(samples.state().interval.as_secs_f64())),
+        subject: Subject::Listing(|samples| samples.sample(samples.state().poll_interval().as_secs_f64())),
     },
     Family {
         name: "cloudflare_certificates_polls_total",

@@ -269,7 +269,7 @@ impl ListingStatus<()> {
             scope: ListingScope::new(zone.target.kind.scope(), &zone.name, zone.target.id.as_str()),
             available: zone.available,
             labels: own.of("").map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-            poll_interval_seconds: zone.interval.as_secs_f64(),
+            poll_interval_seconds: zone.poll_interval().as_secs_f64(),
             last_success: zone.listing.as_ref().map(|(listing, completed)| LastSuccess {
                 completed_on: date(*completed).unwrap_or_default(),
                 by_status: listing

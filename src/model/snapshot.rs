@@ -118,13 +118,26 @@ impl TargetState {
     /// The same zone as the configuration has it now. A name that the configuration no longer gives is asked for.
     #[must_use]
     pub fn reconfigured(&self, target: Arc<Target>) -> Self {
-        let name = match (&target.name, &self.target.name) {
-            (Some(name), _) => name.clone(),
-            (None, Some(_)) => target.id.as_str().into(),
-            (None, None) => self.name.clone(),
-        };
+        let name = target.name.clone().or_else(|| self.found_name()).unwrap_or_else(|| target.id.as_str().into());
         let interval = if target.interval == self.target.interval { self.interval } else { target.interval };
         Self { interval, target, name, ..self.clone() }
+    }
+
+    /// The name that Cloudflare gave, if it did; not one of the configuration.
+    #[must_use]
+    pub fn found_name(&self) -> Option<Arc<str>> {
+        match &self.target.zone {
+            Some(zone) => Some(zone.name.clone()),
+            None => {
+                Some(self.name.clone()).filter(|name| self.target.name.is_none() && **name != *self.target.id.as_str())
+            }
+        }
+    }
+
+    /// How often it is really polled.
+    #[must_use]
+    pub fn poll_interval(&self) -> Duration {
+        if self.available == Some(false) { self.interval.max(Target::NOT_ON_PLAN_AGAIN) } else { self.interval }
     }
 
     /// Whether the API has yet to be asked for the name of a zone. That of an account takes another permission.

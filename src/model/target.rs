@@ -28,6 +28,9 @@ impl Target {
     /// What `interval` can be.
     pub const INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
 
+    /// How often a kind is asked for that the plan does not include, unless its interval is longer.
+    pub const NOT_ON_PLAN_AGAIN: Duration = Duration::from_secs(86_400);
+
     /// What sets one target apart from every other: several kinds can be listed in one zone.
     #[must_use]
     pub const fn key(&self) -> (Kind, &ScopeId) {

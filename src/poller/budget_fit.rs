@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use super::targets::NOT_ON_PLAN_AGAIN;
 use crate::model::{Kind, Target};
 
 const FIVE_MINUTES: f64 = 300.0;
@@ -304,7 +303,7 @@ impl PollCost {
 
 /// How often a target is polled that has an interval of so many seconds.
 fn real_interval(seconds: f64, is_on_plan: bool) -> f64 {
-    let shortest = if is_on_plan { 0.0 } else { NOT_ON_PLAN_AGAIN.as_secs_f64() };
+    let shortest = if is_on_plan { 0.0 } else { Target::NOT_ON_PLAN_AGAIN.as_secs_f64() };
     seconds.min(Target::INTERVAL.end().as_secs_f64()).max(shortest)
 }
 

@@ -19,9 +19,6 @@ use crate::{
     },
 };
 
-/// How often a target is asked for that the plan does not include.
-pub(super) const NOT_ON_PLAN_AGAIN: Duration = Duration::from_secs(86_400);
-
 /// Logs something about a target.
 macro_rules! log_target {
     ($level:ident, $state:expr, $($rest:tt)+) => {{
@@ -225,7 +222,7 @@ impl<C: PartialEq> Targets<C> {
                 state
             }
             Err(failure) if failure.cause == Some(Cause::NotOnPlan) => {
-                self.schedule.succeeded_for(index, NOT_ON_PLAN_AGAIN, Instant::now());
+                self.schedule.succeeded_for(index, Target::NOT_ON_PLAN_AGAIN, Instant::now());
                 self.fit.not_on_plan(index);
                 unpublished.failure_log.end();
                 if before.available != Some(false) {

@@ -288,6 +288,7 @@ async fn what_the_plan_does_not_include_is_no_failure_and_asked_for_rarely() {
     for kind in ["custom", "trust_store", "custom_hostname", "access_ca"] {
         let one = |name: &str| metrics.get(&format!("cloudflare_certificates_{name}"), &[("kind", kind)]);
         assert_eq!((one("available"), one("up"), one("polls_total")), (Some(0.0), None, Some(1.0)), "{kind}");
+        assert_eq!(one("poll_interval_seconds"), Some(86_400.0), "{kind}");
         let failures = metrics.all("cloudflare_certificates_poll_failures_total", &[("kind", kind)]);
         assert_eq!(failures.map(|(_, value)| value).sum::<f64>(), 0.0, "{kind}");
         daemon.until_logged(&["level=info", &format!("kind={kind} "), "plan does not include"]).await;
