@@ -108,6 +108,9 @@ impl Discovery {
         let new: Vec<&str> =
             found.iter().filter(|zone| !known.contains_key(&zone.id)).map(|zone| &*zone.name).collect();
         self.log(&new, if unreadable == 0 { &missing[..] } else { &[] }, &gone, found.len());
+        if !found.iter().any(|zone| settings.filter.verdict(zone) == FilterVerdict::Watched) {
+            tracing::warn!(credential = %self.credential, found = found.len(), "The discovery found no zone to watch. Correct discovery.include, exclude and accounts if they are too narrow, or give the token the permission Zone: Zone: Read for the zones that it is to watch.");
+        }
         self.log_unseen(&found, settings);
         self.log_unreadable(unreadable);
         let counts = |zone: &&Arc<Zone>| unreadable == 0 || self.missing.contains(&zone.id);
@@ -135,9 +138,9 @@ impl Discovery {
     pub(super) fn failed(&mut self, failure: Failure, interval: Duration) {
         let wait = match failure.credential_refused {
             // It costs nothing to find out whether the credential is accepted again.
-            Some(CredentialRefused::Skipped) => FIRST_RETRY,
+            Some(CredentialRefused::Skipped) => FIRST_RETRY.min(interval),
             Some(CredentialRefused::ProbeAfter(wait)) => wait,
-            None => self.backoff,
+            None => self.backoff.min(interval),
         };
         self.backoff = (self.backoff * 2).min(interval.max(FIRST_RETRY));
         self.due = Instant::now() + wait.max(failure.wait_at_least);
@@ -177,9 +180,6 @@ impl Discovery {
         let credential = &self.credential;
         if self.failure_log.end() {
             tracing::info!(%credential, found, "Zones are discovered again.");
-        }
-        if found == 0 {
-            tracing::warn!(%credential, "The discovery found no zone. Give the token the permission Zone: Zone: Read for the zones that it is to watch, or list them in [[zones]].");
         }
         if !new.is_empty() {
             tracing::info!(%credential, found, new = new.len(), names = names(new.iter().copied()), "New zones were discovered.");

@@ -116,21 +116,53 @@ async fn zones_come_and_go_and_a_failure_changes_nothing() {
     let is_listed = async || Metrics::of(&daemon).await.get("cloudflare_certificates_up", &[("zone", &name(7))]);
     until("a listing of the new zone", is_listed).await;
 
-    // Whatever goes wrong, every zone stays. Its first retry comes after a minute, so each has a daemon of its own below.
+    // Whatever goes wrong, every zone stays.
     api.change(|world| world.zones_fault = Some(Fault::error(500, 0, "internal error")));
     until("a failed discovery", async || (count(&daemon).await.1 >= 1.0).then_some(())).await;
     assert_eq!(watched(&daemon).await, names(&[0, 1, 2, 7]));
     let metrics = Metrics::of(&daemon).await;
     assert_eq!(metrics.get("cloudflare_discovery_up", &[]), Some(0.0));
     daemon.until_logged(&["level=warn", "Zones cannot be discovered; those of the last good discovery stay."]).await;
+    // A reload keeps what was discovered, and names too.
+    daemon.signal("HUP");
+    daemon.until_logged(&["The configuration was read again"]).await;
+    assert_eq!(watched(&daemon).await, names(&[0, 1, 2, 7]));
+    let id = api.change(|world| world.zones[1].id.clone());
+    daemon.configure(&config(&api, &format!("[[zones]]\nid = {id:?}\n")));
+    daemon.signal("HUP");
+    until_watched(&daemon, &names(&[1])).await;
+
+    daemon.configure(&config(&api, STEADY));
+    daemon.signal("HUP");
     api.change(|world| {
         world.zones_fault = None;
         world.zones.retain(|zone| zone.name != name(1));
     });
-    // A reload keeps what was discovered, and when it is due.
-    daemon.signal("HUP");
-    daemon.until_logged(&["The configuration was read again"]).await;
-    assert_eq!(watched(&daemon).await, names(&[0, 1, 2, 7]));
+    until_watched(&daemon, &names(&[0, 2, 7])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_says_what_it_could_not_find_and_lists_the_rest() {
+    let api = SimulatedApi::start(world(2)).await.unwrap();
+    let token = api.change(|world| world.token().to_owned());
+    let credentials = "[credentials.one]\napi_token_env = \"ONE\"\n[credentials.two]\napi_token_env = \"TWO\"\n";
+    let text = config(&api, &format!("[discovery]\ncredentials = [\"one\", \"two\"]\n{credentials}"));
+    let environment = [("ONE", &*token), ("TWO", "a-token-that-is-not-accepted-any-more")];
+    let zones = ["--zone", "ZONE-001.example", "--zone", "unknown.example"];
+    let listed = run(&text, &[&["list"][..], &zones].concat(), &environment);
+    assert_eq!(listed.code, Some(1), "{}", listed.stderr);
+    assert!(listed.stdout.contains("zone-001.example"), "{}", listed.stdout);
+    assert!(listed.stderr.contains("The zones of credential two cannot be discovered"), "{}", listed.stderr);
+    let wrong = run(&text, &["list", "--kind", "edge"], &environment);
+    assert_eq!(wrong.code, Some(2), "{}", wrong.stderr);
+    assert!(wrong.stderr.contains("does not list kind edge, only client; add it to poll.kinds."), "{}", wrong.stderr);
+
+    // A filter that matches nothing is not good news.
+    let nothing = config(&api, "[discovery]\ninclude = [\"*.exampel\"]\n");
+    let environment = [("CLOUDFLARE_API_TOKEN", &*token)];
+    let checked = run(&nothing, &["check", "--sweep", "--kind", "client"], &environment);
+    assert_eq!(checked.code, Some(3), "{}", checked.stdout);
+    assert!(checked.stdout.contains("UNKNOWN - no zones are watched"), "{}", checked.stdout);
 }
 
 #[tokio::test]
