@@ -517,7 +517,7 @@ mod tests {
         assert_eq!(labels.rules.len(), 1);
         assert!(with_token(&rule("labels = { owner = \"everybody\" }")).is_ok());
         for (text, expected) in [
-            ("match = { zone = \"*\" }", "labels.labels: it must hold at least one label"),
+            ("match = { zone = \"*\" }", "3: labels: a rule needs labels, such as"),
             ("labels = {}", "labels.labels: it must hold at least one label"),
             ("labels = { owner = 1 }", "labels.labels.owner: it must be text in quotes"),
             ("labels = { owner = \"a\\nb\" }", "labels.labels.owner: the value of a label may hold no control"),

@@ -5,12 +5,12 @@ use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use comfy_table::{Table, presets::NOTHING};
 
-use super::{CommandError, print};
+use super::{CommandError, UNUSABLE_CONFIG, print};
 use exporter_toolkit::WebConfig;
 
 use crate::{
     config::{Config, ConfigFile, DiscoverySettings},
-    inventory::Inventory,
+    inventory::{Inventory, Watched},
     model::{Kind, LabelRules, Reason, Rejection, Scope, Shard, Target},
     poller::{BudgetFit, in_words},
     state::{peek_at_discovery, peek_at_target},
@@ -32,10 +32,10 @@ pub(super) fn run(config: &Config, file: &ConfigFile, now: fn() -> DateTime<Utc>
         text.push_str(&format!("{}\n\n", configured(config).trim_fmt()));
     }
     if config.shard.total > 1 {
-        text.push_str(&shard(config, &watched));
+        text.push_str(&shard(config));
     }
     if let Some(discovery) = &config.discovery {
-        text.push_str(&discovered(config, discovery, &watched));
+        text.push_str(&discovered(config, discovery, &inventory));
     }
     if !watched.is_empty() {
         text.push_str(&format!("{}\n\n", kinds(config, &watched).trim_fmt()));
@@ -43,6 +43,11 @@ pub(super) fn run(config: &Config, file: &ConfigFile, now: fn() -> DateTime<Utc>
     text.push_str(&budgets(config, &watched));
     text.push_str(&labels(&config.series.labels, &watched, inventory.is_complete(), state));
     match &config.state_directory {
+        Some(directory) if directory.ancestors().any(Path::is_file) => {
+            let directory = directory.display();
+            let why = format!("State cannot be kept in {directory}: a file is in its place. Remove it, or choose another [state] directory.");
+            return Err(CommandError { text: why, code: UNUSABLE_CONFIG });
+        }
         Some(directory) => text.push_str(&format!("State is kept in {}.\n", directory.display())),
         None => text.push_str(
             "No state is kept, so a restart knows nothing until every zone has been listed again; see [state] directory.\n",
@@ -130,18 +135,20 @@ fn per_hour(intervals: impl Iterator<Item = Duration>) -> f64 {
 }
 
 /// Which of the configured zones and accounts this process watches.
-fn shard(config: &Config, watched: &[Arc<Target>]) -> String {
+fn shard(config: &Config) -> String {
     let Shard { ordinal, total } = config.shard;
-    let count = |targets: &[Arc<Target>]| targets.chunk_by(|one, next| one.id == next.id).count();
-    let configured = match count(&config.targets) {
-        0 => String::new(),
-        all => format!(" It watches {} of these {all}; what follows is about its share.", count(watched)),
+    let ids: HashSet<_> = config.targets.iter().map(|target| &target.id).collect();
+    let configured = if ids.is_empty() {
+        String::new()
+    } else {
+        let own = ids.iter().filter(|id| Shard::of(id, total) == ordinal).count();
+        format!(" It watches {own} of these {}; what follows is about its share.", ids.len())
     };
     format!("This is shard {ordinal} of {total}, counted from 0.{configured}\n\n")
 }
 
 /// What is known offline of zones that are discovered.
-fn discovered(config: &Config, discovery: &DiscoverySettings, watched: &[Arc<Target>]) -> String {
+fn discovered(config: &Config, discovery: &DiscoverySettings, inventory: &Inventory) -> String {
     let credentials = discovery.credentials.join(", ");
     let interval = humantime::format_duration(discovery.interval);
     let of = |scope| {
@@ -149,9 +156,18 @@ fn discovered(config: &Config, discovery: &DiscoverySettings, watched: &[Arc<Tar
         per_hour(kinds.map(|&kind| config.poll_defaults.interval(kind)))
     };
     let (zone, account) = (of(Scope::Zone), of(Scope::Account));
+    let found = if inventory.is_complete() {
+        let verdicts = inventory.verdicts();
+        let watched = verdicts.iter().filter(|verdict| matches!(verdict.watched, Watched::Yes)).count();
+        format!(
+            "The saved state has {} of them, of which {watched} are watched; the command zones shows them.",
+            verdicts.len()
+        )
+    } else {
+        "Their number is not known offline, and what follows is without them; the command zones shows them.".to_owned()
+    };
     let mut text = format!(
-        "Zones are discovered every {interval} with {credentials}. Their number is not known offline; the command zones \
-         shows them.\n  The discovery needs one request for every 50 zones.\n"
+        "Zones are discovered every {interval} with {credentials}. {found}\n  The discovery needs one request for every 50 zones.\n"
     );
     if account > 0.0 {
         text.push_str(&format!("  Each account of a zone needs at least {account:.2} requests per hour.\n"));
@@ -162,9 +178,6 @@ fn discovered(config: &Config, discovery: &DiscoverySettings, watched: &[Arc<Tar
             "  Each zone needs at least {zone:.2} requests per hour, so the budget of a credential carries at most {:.0} zones.\n",
             most.floor()
         ));
-    }
-    if !watched.is_empty() {
-        text.push_str("  What follows is without them.\n");
     }
     text.push('\n');
     text

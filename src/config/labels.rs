@@ -53,7 +53,9 @@ impl Context<'_> {
         };
         patterns.finish();
         let labels = section.section("labels");
-        if labels.is_empty() {
+        if !labels.is_table() {
+            self.report.missing(&section.place, "a rule needs labels, such as labels = { owner = \"payments\" }");
+        } else if labels.is_empty() {
             self.report.missing(&labels.place, "it must hold at least one label, such as owner = \"payments\"");
         }
         for (name, value) in labels.entries() {

@@ -228,7 +228,7 @@ fn check_config_prints_what_the_daemon_would_do() {
     insta::assert_snapshot!(checked("[poll]\nkinds = \"all\"\n[discovery]\ninterval = \"2h\"", &[]), @"
     The configuration is good.
 
-    Zones are discovered every 2h with default. Their number is not known offline; the command zones shows them.
+    Zones are discovered every 2h with default. Their number is not known offline, and what follows is without them; the command zones shows them.
       The discovery needs one request for every 50 zones.
       Each account of a zone needs at least 0.50 requests per hour.
       Each zone needs at least 3.00 requests per hour, so the budget of a credential carries at most 2280 zones.
@@ -243,10 +243,9 @@ fn check_config_prints_what_the_daemon_would_do() {
      ZONE OR ACCOUNT  ID                                CREDENTIAL  CLIENT  REQUESTS PER HOUR
      a.example        023e105f4ecef8ad9ca31a8372d0c353  default     1h      1.00
 
-    Zones are discovered every 1h with default. Their number is not known offline; the command zones shows them.
+    Zones are discovered every 1h with default. Their number is not known offline, and what follows is without them; the command zones shows them.
       The discovery needs one request for every 50 zones.
       Each zone needs at least 1.00 requests per hour, so the budget of a credential carries at most 6840 zones.
-      What follows is without them.
 
      KIND    LISTINGS  REQUESTS PER HOUR  OF THE BUDGET  SERIES AT LEAST
      client  1         1.00               0.0 %          34
