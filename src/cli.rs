@@ -26,8 +26,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
-
-use daemon_client::DaemonFlags;
+use exporter_toolkit::WebConfig;
 
 use crate::{
     config::{Config, ConfigErrors, ConfigFile, Listening, ShardFlags},
@@ -151,18 +150,30 @@ struct CommonFlags {
     log_format: LogFormat,
 }
 
+/// Where the daemon listens; for commands that ask it, as it was started.
+#[expect(clippy::doc_markdown, reason = "this is help for a terminal")]
+#[derive(Debug, Args, Default, PartialEq, Eq)]
+struct AddressFlags {
+    /// Address on which the daemon listens, HOST:PORT, or :PORT for all interfaces; can be repeated
+    /// [default: server.listen_addresses of the configuration, else 127.0.0.1:10199].
+    #[arg(long = "web.listen-address", value_name = "ADDR")]
+    listen_addresses: Vec<ListenAddress>,
+    /// Path under which the daemon serves metrics
+    /// [default: server.telemetry_path of the configuration, else /metrics].
+    #[arg(long = "web.telemetry-path", value_name = "PATH")]
+    telemetry_path: Option<TelemetryPath>,
+    /// File with the TLS of the daemon, passwords and more, in the format of Prometheus's exporter-toolkit
+    /// [default: server.web_config_file of the configuration, else plain HTTP for everybody].
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    web_config_file: Option<PathBuf>,
+}
+
 /// Options of the daemon.
 #[expect(clippy::doc_markdown, reason = "this is help for a terminal")]
 #[derive(Debug, Args, Default, PartialEq, Eq)]
 struct WebFlags {
-    /// Address to listen on, HOST:PORT, or :PORT for all interfaces; can be repeated
-    /// [default: server.listen_addresses of the configuration, else 127.0.0.1:10199].
-    #[arg(long = "web.listen-address", value_name = "ADDR")]
-    listen_addresses: Vec<ListenAddress>,
-    /// Path under which the metrics are served
-    /// [default: server.telemetry_path of the configuration, else /metrics].
-    #[arg(long = "web.telemetry-path", value_name = "PATH")]
-    telemetry_path: Option<TelemetryPath>,
+    #[command(flatten)]
+    address: AddressFlags,
     /// Listen on the sockets that systemd hands over, and not on the addresses of the configuration.
     #[arg(long = "web.systemd-socket")]
     systemd_socket: bool,
@@ -170,10 +181,6 @@ struct WebFlags {
     /// [default: server.enable_lifecycle of the configuration, else off].
     #[arg(long = "web.enable-lifecycle")]
     enable_lifecycle: bool,
-    /// File with TLS, passwords and more, in the format of Prometheus's exporter-toolkit
-    /// [default: server.web_config_file of the configuration, else plain HTTP for everybody].
-    #[arg(long = "web.config.file", value_name = "FILE")]
-    web_config_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -242,7 +249,7 @@ fn run_command(
         Some(Command::CheckConfig(own)) => {
             let web = web.and(own);
             web.check()?;
-            let config = read(&common, &Serving::Yes { web_config_file: web.web_config_file })?;
+            let config = read(&common, &Serving::Yes { web_config_file: web.address.web_config_file })?;
             check_config::run(&config, &common.file(), now)
         }
         Some(Command::Zones(options)) => zones::run(read(&common, &Serving::No)?, &options, now),
@@ -290,7 +297,7 @@ fn is_for_monitoring() -> bool {
 /// Reads the configuration, then again whenever that is asked.
 fn run_daemon(common: CommonFlags, web: WebFlags, log: &Log, now: fn() -> DateTime<Utc>) -> Result<u8, CommandError> {
     let sockets = web.sockets()?;
-    let serving = Serving::Yes { web_config_file: web.web_config_file.clone() };
+    let serving = Serving::Yes { web_config_file: web.address.web_config_file.clone() };
     let load = move || read(&common, &serving).map(|config| web.apply(config));
     daemon::run(load()?, Arc::new(load), sockets, log, now)
 }
@@ -322,9 +329,9 @@ fn read(common: &CommonFlags, serving: &Serving) -> Result<Config, ConfigErrors>
 }
 
 /// Where the daemon answers: as it was started with these flags, or as it says itself, or else as its configuration says.
-fn listening(common: &CommonFlags, flags: &DaemonFlags) -> Result<Listening, ConfigErrors> {
+fn listening(common: &CommonFlags, flags: &AddressFlags) -> Result<Listening, ConfigErrors> {
     let file = common.file();
-    if flags.is_default() {
+    if *flags == AddressFlags::default() {
         // That of the unit is another daemon's where another configuration is named.
         let of_the_unit = file.path() == Path::new(DEFAULT_CONFIG_FILE);
         let directories = runtime_directories().into_iter().chain(of_the_unit.then(|| RUNTIME_DIRECTORY.into()));
@@ -332,7 +339,12 @@ fn listening(common: &CommonFlags, flags: &DaemonFlags) -> Result<Listening, Con
             return Ok(listening);
         }
     }
-    Ok(flags.apply(Config::load_listening(&file)?))
+    let mut listening = Config::load_listening(&file)?;
+    flags.apply(&mut listening.addresses, &mut listening.telemetry_path);
+    if let Some(file) = &flags.web_config_file {
+        listening.is_tls = WebConfig::asks_for_tls(file);
+    }
+    Ok(listening)
 }
 
 /// Those that systemd gives to a service.
@@ -360,16 +372,23 @@ fn shards() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(i64::from(first)..=i64::from(last))
 }
 
+impl AddressFlags {
+    /// What is set on the command line beats what is in the file.
+    fn apply(&self, addresses: &mut Vec<ListenAddress>, telemetry_path: &mut TelemetryPath) {
+        if !self.listen_addresses.is_empty() {
+            addresses.clone_from(&self.listen_addresses);
+        }
+        if let Some(path) = &self.telemetry_path {
+            path.clone_into(telemetry_path);
+        }
+    }
+}
+
 impl WebFlags {
     /// What is set on the command line beats what is in the file.
     fn apply(&self, mut config: Config) -> Config {
-        if !self.listen_addresses.is_empty() {
-            config.listen_addresses.clone_from(&self.listen_addresses);
-        }
-        if let Some(path) = &self.telemetry_path {
-            config.telemetry_path = path.clone();
-        }
-        if let Some(file) = &self.web_config_file {
+        self.address.apply(&mut config.listen_addresses, &mut config.telemetry_path);
+        if let Some(file) = &self.address.web_config_file {
             config.web_config_file = Some(file.clone());
         }
         config.enable_lifecycle |= self.enable_lifecycle;
@@ -378,10 +397,12 @@ impl WebFlags {
 
     /// What is set in either; `more` stands later on the command line.
     fn and(mut self, more: Self) -> Self {
-        self.listen_addresses =
-            if more.listen_addresses.is_empty() { self.listen_addresses } else { more.listen_addresses };
-        self.telemetry_path = more.telemetry_path.or(self.telemetry_path);
-        self.web_config_file = more.web_config_file.or(self.web_config_file);
+        let (address, more_address) = (&mut self.address, more.address);
+        if !more_address.listen_addresses.is_empty() {
+            address.listen_addresses = more_address.listen_addresses;
+        }
+        address.telemetry_path = more_address.telemetry_path.or(address.telemetry_path.take());
+        address.web_config_file = more_address.web_config_file.or(address.web_config_file.take());
         self.enable_lifecycle |= more.enable_lifecycle;
         self.systemd_socket |= more.systemd_socket;
         self
@@ -389,7 +410,7 @@ impl WebFlags {
 
     /// Fails for options that exclude each other.
     fn check(&self) -> Result<(), CommandError> {
-        if self.systemd_socket && !self.listen_addresses.is_empty() {
+        if self.systemd_socket && !self.address.listen_addresses.is_empty() {
             return Err(CommandError::usage(
                 "--web.systemd-socket and --web.listen-address exclude each other: leave one of them out.",
             ));

@@ -13,9 +13,9 @@ use clap::Args;
 use reqwest::Url;
 
 use super::{
-    CommandError, complain,
+    AddressFlags, CommandError, complain,
     daemon::block_on,
-    daemon_client::{self, AccessFlags, DaemonEndpoint, DaemonFlags},
+    daemon_client::{self, AccessFlags, DaemonEndpoint},
     print,
     sweep::{SelectionFlags, sweep},
 };
@@ -49,7 +49,7 @@ pub(super) struct CheckOptions {
     #[arg(long, value_name = "URL", value_parser = daemon_client::url)]
     url: Option<Url>,
     #[command(flatten)]
-    pub(super) daemon: DaemonFlags,
+    pub(super) daemon: AddressFlags,
     #[command(flatten)]
     access: AccessFlags,
     /// List all zones at Cloudflare instead of asking a daemon; costs what list costs.

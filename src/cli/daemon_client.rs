@@ -4,27 +4,19 @@
 
 use std::{
     error::Error as _,
-    io::{self, BufReader},
+    io,
     net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use bytes::Bytes;
 use chrono::DateTime;
 use clap::Args;
-use exporter_toolkit::WebConfig;
 use reqwest::{Certificate, Client, Identity, Url, redirect::Policy};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
-use tokio::{runtime::Handle, task::spawn_blocking};
 
-use crate::{
-    cloudflare::read_roots,
-    config::Listening,
-    files,
-    server::{ListenAddress, TelemetryPath},
-};
+use crate::{cloudflare::read_roots, config::Listening, files, server::ListenAddress};
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,42 +108,6 @@ pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     if timeout.is_zero() { Err("it has to be longer than nothing".to_owned()) } else { Ok(timeout) }
 }
 
-/// What tells where the daemon answers if it was started with the same.
-#[expect(clippy::doc_markdown, reason = "this is help for a terminal")]
-#[derive(Debug, Args, Default, PartialEq, Eq)]
-pub(super) struct DaemonFlags {
-    /// As the daemon was given it; the first is asked
-    /// [default: what the running daemon says in its runtime directory, else server.listen_addresses of the configuration].
-    #[arg(long = "web.listen-address", value_name = "ADDR")]
-    listen_addresses: Vec<ListenAddress>,
-    /// As the daemon was given it.
-    #[arg(long = "web.telemetry-path", value_name = "PATH")]
-    telemetry_path: Option<TelemetryPath>,
-    /// As the daemon was given it; it tells whether to ask over TLS.
-    #[arg(long = "web.config.file", value_name = "FILE")]
-    web_config_file: Option<PathBuf>,
-}
-
-impl DaemonFlags {
-    pub(super) fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// What is set on the command line beats what is in the file.
-    pub(super) fn apply(&self, mut listening: Listening) -> Listening {
-        if !self.listen_addresses.is_empty() {
-            listening.addresses.clone_from(&self.listen_addresses);
-        }
-        if let Some(path) = &self.telemetry_path {
-            listening.telemetry_path = path.clone();
-        }
-        if let Some(file) = &self.web_config_file {
-            listening.is_tls = WebConfig::asks_for_tls(file);
-        }
-        listening
-    }
-}
-
 /// What a daemon with a web configuration may ask for.
 #[derive(Debug, Args, Default)]
 pub(super) struct AccessFlags {
@@ -208,7 +164,7 @@ pub(super) async fn get(
     if let Some(identity) = access.identity()? {
         builder = builder.identity(identity);
     }
-    let client = builder.build().map_err(|error| format!("TLS cannot be set up: {}", causes(&error)))?;
+    let client = builder.build().map_err(|error| format!("TLS cannot be set up: {}", cause(&error)))?;
     let mut request = client.get(url.clone());
     if let (Some(user), Some(password)) = (&access.basic_auth_user, access.password()?) {
         request = request.basic_auth(user, Some(password.expose_secret()));
@@ -222,12 +178,12 @@ pub(super) async fn get(
 
 fn failed(url: &Url, error: &reqwest::Error, timeout: Duration) -> String {
     if error.is_timeout() {
-        format!("no response from {url} in {}", humantime::format_duration(timeout))
-    } else if sources(error).any(is_refused) {
-        format!("no response from {url}: {}; start the daemon, or name its address with --url", causes(error))
-    } else {
-        format!("no response from {url}: {}", causes(error))
+        return format!("no response from {url} in {}", humantime::format_duration(timeout));
     }
+    let is_refused = |cause: &io::Error| cause.kind() == io::ErrorKind::ConnectionRefused;
+    let is_refused = sources(error).any(|cause| cause.downcast_ref().is_some_and(is_refused));
+    let remedy = if is_refused { "; start the daemon, or name its address with --url" } else { "" };
+    format!("no response from {url}: {}{remedy}", cause(error))
 }
 
 impl DaemonResponse {
@@ -237,42 +193,17 @@ impl DaemonResponse {
         String::from_utf8_lossy(&piece).lines().next().unwrap_or_default().to_owned()
     }
 
-    /// Reads the body as JSON, piece by piece, so that it is never in memory as a whole.
+    /// Reads the body as JSON.
     ///
     /// # Errors
     /// In words, if it breaks off or is not the JSON that is expected.
-    pub(super) async fn json<T: DeserializeOwned + Send + 'static>(self) -> Result<T, String> {
+    pub(super) async fn json<T: DeserializeOwned>(self) -> Result<T, String> {
         let Self { response, timeout, .. } = self;
         let url = response.url().clone();
-        let body = BodyReader { response, piece: Bytes::new(), runtime: Handle::current() };
-        let parsing = spawn_blocking(move || serde_json::from_reader(BufReader::new(body)));
-        let parsed = parsing.await.map_err(io::Error::other).and_then(|parsed| Ok(parsed?));
-        parsed.map_err(|error| match error.get_ref().and_then(|cause| cause.downcast_ref()) {
-            Some(cause) => failed(&url, cause, timeout),
-            None => {
-                format!("the response of {url} is not the status of this version of cloudflare-cert-exporter: {error}")
-            }
+        let body = response.bytes().await.map_err(|error| failed(&url, &error, timeout))?;
+        serde_json::from_slice(&body).map_err(|error| {
+            format!("the response of {url} is not the status of this version of cloudflare-cert-exporter: {error}")
         })
-    }
-}
-
-/// The body of a response, for a thread that waits for its pieces.
-struct BodyReader {
-    response: reqwest::Response,
-    piece: Bytes,
-    runtime: Handle,
-}
-
-impl io::Read for BodyReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.piece.is_empty() {
-            let next = self.runtime.block_on(self.response.chunk()).map_err(io::Error::other)?;
-            let Some(piece) = next else { return Ok(0) };
-            self.piece = piece;
-        }
-        let length = self.piece.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&self.piece.split_to(length));
-        Ok(length)
     }
 }
 
@@ -287,21 +218,9 @@ fn sources(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Err
     std::iter::successors(error.source(), |cause| (*cause).source())
 }
 
-/// Whether no process listens at the address.
-fn is_refused(cause: &(dyn std::error::Error + 'static)) -> bool {
-    cause.downcast_ref().is_some_and(|error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused)
-}
-
-/// What is behind an error, from the top down. Each layer tends to repeat the one below.
-fn causes(error: &reqwest::Error) -> String {
-    let mut causes: Vec<String> = Vec::new();
-    for cause in sources(error).map(ToString::to_string) {
-        // The layer that calls the others, which says no more.
-        if !cause.starts_with("client error (") && !causes.iter().any(|known| known.contains(&cause)) {
-            causes.push(cause);
-        }
-    }
-    if causes.is_empty() { error.to_string() } else { causes.join(": ") }
+/// What is behind an error. The layers above it say no more.
+fn cause(error: &reqwest::Error) -> String {
+    sources(error).last().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 impl AccessFlags {
@@ -341,6 +260,8 @@ fn read(file: &Path) -> Result<Vec<u8>, String> {
 
 #[cfg(test)]
 mod tests {
+    use exporter_toolkit::WebConfig;
+
     use super::*;
 
     #[test]

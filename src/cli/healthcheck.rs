@@ -6,9 +6,9 @@ use clap::Args;
 use reqwest::Url;
 
 use super::{
-    CommandError, FAILED,
+    AddressFlags, CommandError, FAILED,
     daemon::block_on,
-    daemon_client::{self, AccessFlags, DaemonEndpoint, DaemonFlags},
+    daemon_client::{self, AccessFlags, DaemonEndpoint},
     print,
 };
 use crate::{
@@ -25,7 +25,7 @@ pub(super) struct HealthcheckOptions {
     #[arg(long, value_name = "URL", value_parser = daemon_client::url)]
     url: Option<Url>,
     #[command(flatten)]
-    pub(super) daemon: DaemonFlags,
+    pub(super) daemon: AddressFlags,
     /// How long an answer is waited for.
     #[arg(long, short, value_name = "DURATION", default_value = "5s", value_parser = daemon_client::timeout)]
     timeout: Duration,
