@@ -315,19 +315,18 @@ mod tests {
         Users(costs.iter().enumerate().map(|(number, cost)| (number.to_string(), hash(cost))).collect())
     }
 
-    /// Has this guess judged, and counts the verdict.
+    /// Has this guess judged, and counts how many were before it.
     fn guess(
         (authenticator, users): &(Arc<Authenticator>, Arc<Users>),
         (user, password): (&str, &str),
         guesser: &Arc<Guesser>,
         judged: &Arc<AtomicUsize>,
-    ) -> JoinHandle<LoginVerdict> {
+    ) -> JoinHandle<(LoginVerdict, usize)> {
         let (authenticator, users) = (Arc::clone(authenticator), Arc::clone(users));
         let (credentials, guesser, judged) = (says(user, password), Arc::clone(guesser), Arc::clone(judged));
         spawn(async move {
             let verdict = authenticator.judge(&users, credentials, &guesser).await;
-            judged.fetch_add(1, Relaxed);
-            verdict
+            (verdict, judged.fetch_add(1, Relaxed))
         })
     }
 
@@ -469,13 +468,13 @@ mod tests {
             waiting.push(guess(&server, ("alice", &number.to_string()), &guesser_of(number), &judged));
             yield_now().await;
         }
-        let right = guess(&server, ("alice", "right"), &guesser(client), &Arc::default());
+        let right = guess(&server, ("alice", "right"), &guesser(client), &judged);
         yield_now().await;
         drop(turn);
-        assert_eq!(right.await.unwrap(), LoginVerdict::Right);
-        let before = judged.load(Relaxed);
+        let (verdict, before) = right.await.unwrap();
+        assert_eq!(verdict, LoginVerdict::Right);
         for one in waiting {
-            assert_eq!(one.await.unwrap(), LoginVerdict::Wrong);
+            assert_eq!(one.await.unwrap().0, LoginVerdict::Wrong);
         }
         before
     }
@@ -511,11 +510,11 @@ mod tests {
             yield_now().await;
         }
         let one_more = guess(&server, ("alice", "right"), &guesser("192.0.2.1"), &judged);
-        assert_eq!(one_more.await.unwrap(), LoginVerdict::Busy);
+        assert_eq!(one_more.await.unwrap().0, LoginVerdict::Busy);
         waiting.iter().for_each(JoinHandle::abort);
         drop(turn);
         let elsewhere = guess(&server, ("alice", "right"), &guesser("192.0.2.2"), &judged);
-        assert_eq!(elsewhere.await.unwrap(), LoginVerdict::Right);
+        assert_eq!(elsewhere.await.unwrap().0, LoginVerdict::Right);
     }
 
     #[test]
