@@ -51,15 +51,6 @@ impl Fingerprint {
     }
 }
 
-/// What came of a look.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Look<T> {
-    /// What it found.
-    Done(T),
-    /// It takes longer than [`PATIENCE`] and still goes on, or it panicked, which the log shows.
-    Unfinished,
-}
-
 /// Looks at files once a second.
 #[derive(Debug)]
 pub struct Watch<T, F> {
@@ -77,15 +68,18 @@ where
         Self { look, looking: None }
     }
 
-    /// Waits for the end of a look, or until it is late, again and again as long as that one hangs.
-    pub async fn next(&mut self) -> Look<T> {
+    /// Waits for the end of a look, and returns what it found.
+    ///
+    /// `None` if it takes longer than [`PATIENCE`] and still goes on, again and again as long as it hangs, or if it
+    /// panicked, which the log shows.
+    pub async fn next(&mut self) -> Option<T> {
         if self.looking.is_none() {
             sleep(LOOK_EVERY).await;
         }
         let looking = self.looking.get_or_insert_with(|| spawn_blocking(self.look.clone()));
-        let Ok(looked) = timeout(PATIENCE, looking).await else { return Look::Unfinished };
+        let looked = timeout(PATIENCE, looking).await.ok()?;
         self.looking = None;
-        looked.map_or(Look::Unfinished, Look::Done)
+        looked.ok()
     }
 }
 
@@ -108,10 +102,10 @@ where
         let mut watch = Watch::new(move || reread(&known));
         let read = loop {
             match watch.next().await {
-                Look::Done(Ok(Some(read))) => break read,
-                Look::Done(Ok(None)) => _ = unusable.end(),
-                Look::Done(Err(error)) if unusable.happened(error.to_string()).is_some() => report(error),
-                Look::Done(Err(_)) | Look::Unfinished => {}
+                Some(Ok(Some(read))) => break read,
+                Some(Ok(None)) => _ = unusable.end(),
+                Some(Err(error)) if unusable.happened(error.to_string()).is_some() => report(error),
+                Some(Err(_)) | None => {}
             }
         };
         unusable.end();
@@ -161,7 +155,7 @@ mod tests {
             look
         });
         let started = Instant::now();
-        for expected in [Look::Done(1), Look::Unfinished, Look::Done(3)] {
+        for expected in [Some(1), None, Some(3)] {
             assert_eq!(watch.next().await, expected);
         }
         assert_eq!(started.elapsed().as_secs(), 3);
@@ -184,10 +178,10 @@ mod tests {
                     advance(LOOK_EVERY).await;
                 }
             };
-            assert_eq!(tokio::join!(watch.next(), seconds).0, Look::Unfinished);
+            assert_eq!(tokio::join!(watch.next(), seconds).0, None);
         }
         release.send("found").unwrap();
-        assert_eq!(watch.next().await, Look::Done("found"));
+        assert_eq!(watch.next().await, Some("found"));
         assert_eq!(looks.load(SeqCst), 1);
     }
 }

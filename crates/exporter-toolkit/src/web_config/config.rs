@@ -3,7 +3,6 @@
 use std::{path::Path, str::FromStr as _};
 
 use axum::http::{HeaderName, HeaderValue};
-use rustls::ServerConfig;
 use secrecy::ExposeSecret as _;
 use serde_saphyr::Spanned;
 
@@ -11,7 +10,6 @@ use super::{
     basic_auth::Users,
     document::{self, Document},
     file::{FileBytes, read_bytes},
-    pem::TlsFiles,
     rate_limit::GuessLimit,
     report::{Findings, WebConfigErrors, WebMistake, line, shown},
     tls::TlsSettings,
@@ -44,7 +42,7 @@ impl WebConfig {
     /// # Errors
     /// With every mistake, if there is one.
     pub fn check(file: &Path) -> Result<Vec<String>, WebConfigErrors> {
-        Ok(Self::load(file)?.config.warnings)
+        Ok(Self::load(file)?.warnings)
     }
 
     /// Whether a server with this file speaks TLS; whether all else in it is right does not matter.
@@ -63,26 +61,22 @@ impl WebConfig {
         &self.headers
     }
 
-    pub(super) fn load(file: &Path) -> Result<Loaded, WebConfigErrors> {
+    /// Reads a file, and sees whether TLS can be made of those that it names.
+    pub(super) fn load(file: &Path) -> Result<Self, WebConfigErrors> {
         let fail = |mistakes| WebConfigErrors { file: file.to_owned(), mistakes };
         let bytes = read_file(file).map_err(fail)?;
         let text = utf8(bytes.expose_secret()).map_err(|mistake| fail(vec![mistake]))?;
         let (mut config, mut mistakes) =
             Self::read_text(text, directory(file)).map_err(|mistake| fail(vec![mistake]))?;
-        let mut tls = None;
         // Also where there are mistakes, so that those of the files are reported with them.
-        if let Some(settings) = &config.tls {
-            let made = settings.read().and_then(|files| Ok((settings.build(&files, config.http2)?, files)));
-            match made {
-                Ok(((made, warnings), files)) => {
-                    config.warnings.extend(warnings);
-                    tls = Some((files, made));
-                }
+        if let Some(tls) = &config.tls {
+            match tls.read().and_then(|files| tls.build(&files, config.http2)) {
+                Ok((_, warnings)) => config.warnings.extend(warnings),
                 Err(more) => mistakes.extend(more),
             }
         }
         mistakes.sort_by_key(|mistake| mistake.line);
-        if mistakes.is_empty() { Ok(Loaded { config, bytes, tls }) } else { Err(fail(mistakes)) }
+        if mistakes.is_empty() { Ok(config) } else { Err(fail(mistakes)) }
     }
 
     pub(super) fn of_bytes(bytes: &[u8], file: &Path) -> Result<Self, Vec<WebMistake>> {
@@ -112,14 +106,6 @@ impl WebConfig {
             warnings: Vec::new(),
         }
     }
-}
-
-/// A configuration, and what was read and made for it, so that nothing has to be twice.
-#[derive(Debug)]
-pub(super) struct Loaded {
-    pub(super) config: WebConfig,
-    pub(super) bytes: FileBytes,
-    pub(super) tls: Option<(TlsFiles, ServerConfig)>,
 }
 
 /// The headers that can be set, and to what, where not to anything.

@@ -17,13 +17,13 @@ use secrecy::ExposeSecret as _;
 
 use super::{
     basic_auth::{Authenticator, Credentials, Guesser, LoginVerdict},
-    config::{Loaded, WebConfig, read_file},
+    config::{WebConfig, read_file},
     rate_limit::{GuessLimit, Limiter},
     report::{WebConfigErrors, WebMistake},
     tls::{Protection, TlsSettings},
 };
 use crate::{
-    files::watch::{Fingerprint, Look, PATIENCE, Watch},
+    files::watch::{Fingerprint, PATIENCE, Watch},
     lock,
     log_throttle::LogThrottle,
 };
@@ -96,8 +96,7 @@ impl Web {
     /// # Errors
     /// With every mistake, if there is one.
     pub fn open(file: &Path) -> Result<Self, WebConfigErrors> {
-        let Loaded { config, bytes, tls } = WebConfig::load(file)?;
-        warn(file, &config.warnings);
+        let config = WebConfig::load(file)?;
         tracing::info!(
             file = %file.display(),
             tls = config.tls.is_some(),
@@ -106,11 +105,16 @@ impl Web {
             rate_limit = config.rate_limit.is_some(),
             "The web configuration is in use."
         );
-        let started = StartSettings { is_tls: tls.is_some(), http2: config.http2, rate_limit: config.rate_limit };
-        let required = protections(&config).filter(|one| one.is_there).map(|one| one.key).collect();
-        let config = Reloaded::new("The web configuration", &[bytes.expose_secret()], config);
-        let tls = tls.map(|(material, made)| Reloaded::new("The TLS configuration", &material.parts(), made));
-        let reloader = WebConfigReloader { file: file.to_owned(), started, required, config, tls };
+        let started =
+            StartSettings { is_tls: config.tls.is_some(), http2: config.http2, rate_limit: config.rate_limit };
+        let mut reloader = WebConfigReloader {
+            file: file.to_owned(),
+            started,
+            required: BTreeSet::new(),
+            config: Reloaded::new("The web configuration"),
+            tls: started.is_tls.then(|| Reloaded::new("The TLS configuration")),
+        };
+        reloader.look();
         let current = Mutex::new(reloader.current());
         Ok(Self {
             shared: Arc::new(FollowedFiles { reloader: Mutex::new(reloader), current }),
@@ -125,26 +129,20 @@ impl Web {
         let shared = Arc::clone(&self.shared);
         let mut watch = Watch::new(move || shared.look());
         let mut late = LogThrottle::default();
-        let mut is_logged = false;
         loop {
-            match watch.next().await {
-                Look::Done(()) => {
-                    if std::mem::take(&mut is_logged) {
-                        tracing::info!("The files of the web configuration can be read again.");
-                    }
+            if watch.next().await.is_some() {
+                if late.end() {
+                    tracing::info!("The files of the web configuration can be read again.");
                 }
-                Look::Unfinished => {
-                    *lock(&self.shared.current) = CurrentConfig::default();
-                    // A slow disk comes and goes, so an end in between does not make it news.
-                    if late.count(1).is_some() {
-                        is_logged = true;
-                        let seconds = PATIENCE.as_secs();
-                        tracing::error!(
-                            seconds,
-                            "The files of the web configuration cannot be read in time, so every request is refused until they can: the disk that they are on does not answer."
-                        );
-                    }
-                }
+                continue;
+            }
+            *lock(&self.shared.current) = CurrentConfig::default();
+            if late.count(1).is_some() {
+                let seconds = PATIENCE.as_secs();
+                tracing::error!(
+                    seconds,
+                    "The files of the web configuration cannot be read in time, so every request is refused until they can: the disk that they are on does not answer."
+                );
             }
         }
     }
@@ -226,7 +224,10 @@ impl WebConfigReloader {
             // The same files can mean something else now.
             tls.fingerprint.forget();
         }
-        let Some(settings) = &made.tls else { return tls.fail(vec![no_tls()]) };
+        let Some(settings) = &made.tls else {
+            let text = "TLS config is not present any more, but this program was started with TLS: restart it to serve without";
+            return tls.fail(vec![WebMistake::new("tls_server_config", text)]);
+        };
         match settings.read() {
             Ok(material) => tls.follow(&material.parts(), || {
                 let (new, warnings) = settings.build(&material, started.http2)?;
@@ -253,10 +254,9 @@ impl WebConfigReloader {
 }
 
 impl<T> Reloaded<T> {
-    fn new(what: &'static str, parts: &[&[u8]], made: T) -> Self {
-        let mut fingerprint = Fingerprint::default();
-        fingerprint.changes(parts);
-        Self { what, fingerprint, made: Ok(Arc::new(made)), is_new: false, unusable: LogThrottle::default() }
+    fn new(what: &'static str) -> Self {
+        let (fingerprint, unusable) = (Fingerprint::default(), LogThrottle::default());
+        Self { what, fingerprint, made: Err(Vec::new()), is_new: false, unusable }
     }
 
     /// Makes it again if its files hold something else.
@@ -346,11 +346,6 @@ fn warn(file: &Path, warnings: &[String]) {
     for warning in warnings {
         tracing::warn!(file = %file.display(), "{warning}.");
     }
-}
-
-fn no_tls() -> WebMistake {
-    let text = "TLS config is not present any more, but this program was started with TLS: restart it to serve without";
-    WebMistake::new("tls_server_config", text)
 }
 
 #[cfg(test)]
