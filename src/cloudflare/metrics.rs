@@ -73,7 +73,7 @@ pub(super) struct ApiMetrics {
     remaining: GaugeVec,
     /// Only once it is known: zero would be a date.
     token_expires: GaugeVec,
-    limits: Mutex<Vec<RateLimit>>,
+    shown_policies: Mutex<Vec<Box<str>>>,
 }
 
 impl Drop for ApiMetrics {
@@ -98,7 +98,7 @@ impl ApiMetrics {
         );
         let metrics = Self {
             registry: registry.clone(),
-            limits: Mutex::default(),
+            shown_policies: Mutex::default(),
             token_expires: gauge(
                 "cloudflare_api_token_expires_timestamp_seconds",
                 "When the exporter's own API token expires, as Unix time in seconds, if Cloudflare reports it. Polled once a day and cached.",
@@ -176,27 +176,22 @@ impl ApiMetrics {
 
     /// Shows these limits, and no longer those that are not among them.
     pub(super) fn set_limits(&self, limits: &[RateLimit]) {
-        let mut before = lock(&self.limits);
-        for (gauge, value) in [
-            (&self.quota, (|limit: &RateLimit| limit.quota) as fn(&RateLimit) -> Option<u64>),
-            (&self.remaining, |limit: &RateLimit| limit.remaining),
-        ] {
-            for limit in limits {
-                if let Some(value) = value(limit) {
-                    #[expect(clippy::cast_precision_loss, reason = "a quota is far below 2^53")]
-                    gauge.with_label_values(&[&*limit.policy]).set(value as f64);
-                }
-            }
-            for old in before.iter().filter(|old| value(old).is_some()) {
-                let stays = limits.iter().any(|limit| limit.policy == old.policy && value(limit).is_some());
-                if !stays {
-                    // It was set by the same code, so it is there.
-                    let _ = gauge.remove_label_values(&[&*old.policy]);
-                }
-            }
+        let show = |gauge: &GaugeVec, policy: &str, value: Option<u64>| match value {
+            #[expect(clippy::cast_precision_loss, reason = "a quota is far below 2^53")]
+            Some(value) => gauge.with_label_values(&[policy]).set(value as f64),
+            // It may never have been there.
+            None => drop(gauge.remove_label_values(&[policy])),
+        };
+        let mut shown = lock(&self.shown_policies);
+        for gone in shown.iter().filter(|shown| !limits.iter().any(|limit| limit.policy == **shown)) {
+            show(&self.quota, gone, None);
+            show(&self.remaining, gone, None);
         }
-        before.clear();
-        before.extend_from_slice(limits);
+        for limit in limits {
+            show(&self.quota, &limit.policy, limit.quota);
+            show(&self.remaining, &limit.policy, limit.remaining);
+        }
+        *shown = limits.iter().map(|limit| limit.policy.clone()).collect();
     }
 }
 
