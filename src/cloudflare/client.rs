@@ -26,7 +26,7 @@ use super::{
     paging::{Item, Next, Paged, Paging, Whole},
     request::{ApiRequest, SavedThrottle},
     response::Read,
-    retry::RetryPolicy,
+    retry::TRIES,
     throttle::{Priority, Throttle, Ticket},
     transport::Transport,
 };
@@ -206,7 +206,7 @@ impl Client {
                 .join(&path, Some(&query).filter(|query| !query.is_empty()).map(|query| &**query));
             let endpoint = Endpoint::Listing(zone.kind);
             let read: Read<_> = Arc::new(move |body| envelope::page(body, source));
-            ApiRequest { endpoint, url, read, ticket, priority, policy: RetryPolicy::LISTING }
+            ApiRequest { endpoint, url, read, ticket, priority, tries: TRIES }
         };
         let whole = self.read_pages(source.paged, baseline, request).await?;
         let mut listing = Listing::of(zone.kind, whole.items);
@@ -281,6 +281,6 @@ impl Client {
         priority: Priority,
     ) -> Result<T, Failure> {
         let (url, read) = (self.settings.base_url.join(path, None), Arc::new(read));
-        self.get(ApiRequest { endpoint, url, read, ticket, priority, policy: RetryPolicy::ONCE }).await
+        self.get(ApiRequest { endpoint, url, read, ticket, priority, tries: 1 }).await
     }
 }

@@ -19,7 +19,7 @@ use super::{
     lock,
     metrics::Endpoint,
     response::{Read, into_result},
-    retry::RetryPolicy,
+    retry,
     throttle::{PauseReason, Paused, Priority, ResponseSummary, ThrottleRecord, Ticket, Transition, Verdict},
     transport::Response,
 };
@@ -34,7 +34,8 @@ pub(super) struct ApiRequest<T> {
     /// The ticket of its poll.
     pub(super) ticket: Ticket,
     pub(super) priority: Priority,
-    pub(super) policy: RetryPolicy,
+    /// How often it is sent at most.
+    pub(super) tries: u32,
 }
 
 /// What came of sending a request once.
@@ -77,7 +78,7 @@ impl Client {
                 failure.credential_refused = Some(CredentialRefused::ProbeAfter(wait));
                 return Err(failure);
             }
-            let Some(wait) = request.policy.wait(&failure, tried, spent, summary.retry_after) else {
+            let Some(wait) = retry::wait(&failure, tried, request.tries, spent, summary.retry_after) else {
                 failure.wait_at_least = summary.retry_after.unwrap_or_default();
                 return Err(failure);
             };

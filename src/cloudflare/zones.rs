@@ -7,8 +7,7 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 
 use super::{
-    client::Client, envelope, metrics::Endpoint, paging::Paged, request::ApiRequest, retry::RetryPolicy,
-    throttle::Priority,
+    client::Client, envelope, metrics::Endpoint, paging::Paged, request::ApiRequest, retry::TRIES, throttle::Priority,
 };
 use crate::model::{Baseline, Failure, NamePattern, ScopeId, Zone, ZoneFilter, ZoneList};
 
@@ -41,8 +40,8 @@ impl Client {
                 .extend_pairs([("order", "name"), ("direction", "asc")])
                 .extend_pairs(&query)
                 .extend_pairs(numbers.map(|(name, number)| (name, number.to_string())));
-            let (endpoint, policy) = (Endpoint::Zones, RetryPolicy::LISTING);
-            ApiRequest { endpoint, url, read: Arc::new(envelope::zones), ticket, priority, policy }
+            let (endpoint, read) = (Endpoint::Zones, Arc::new(envelope::zones));
+            ApiRequest { endpoint, url, read, ticket, priority, tries: TRIES }
         });
         let whole = whole.await?;
         let unreadable = whole.entries.saturating_sub(whole.items.len());
