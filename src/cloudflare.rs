@@ -34,7 +34,7 @@ pub use clients::{ClientMaker, Clients};
 pub use credential::{Credential, CredentialError, Scheme, SecretSource};
 pub use envelope::read_page;
 pub use kinds::requests_for;
-pub use roots::{CaFile, CaFileError, DamagedBlock, InvalidRoots, Roots, read_roots};
+pub use roots::{CaFile, CaFileError, InvalidRoots, Roots, read_roots};
 pub use settings::{ApiSettings, BaseUrl, InvalidBaseUrl};
 #[cfg(test)]
 pub(crate) use throttle::Throttle;
