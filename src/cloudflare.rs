@@ -31,7 +31,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use client::{Client, ClientError, Listed};
 pub use clients::{ClientMaker, Clients};
-pub use credential::{Credential, CredentialError, Scheme, SecretSource};
+pub use credential::{Credential, CredentialError, Scheme, SecretSource, check_email};
 pub use envelope::read_page;
 pub use kinds::requests_for;
 pub use roots::{CaFile, CaFileError, InvalidRoots, Roots, read_roots};

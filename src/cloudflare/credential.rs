@@ -207,15 +207,22 @@ impl Scheme {
                 headers.insert(AUTHORIZATION, header(&format!("Bearer {bare}"))?);
             }
             Self::Key { email, .. } => {
-                if email.is_empty() || !email.bytes().all(|b| b.is_ascii_graphic()) {
-                    return Err(CredentialError::Email);
-                }
+                check_email(email)?;
                 headers.insert(HeaderName::from_static("x-auth-email"), header(email)?);
                 headers.insert(HeaderName::from_static("x-auth-key"), header(bare)?);
             }
         }
         Ok(headers)
     }
+}
+
+/// Whether an address can be sent in a header.
+///
+/// # Errors
+/// If it cannot.
+pub fn check_email(email: &str) -> Result<(), CredentialError> {
+    let is_good = !email.is_empty() && email.bytes().all(|b| b.is_ascii_graphic());
+    if is_good { Ok(()) } else { Err(CredentialError::Email) }
 }
 
 /// Reads a secret, and warns if others can use a file that is not what it was when `seen` was last asked.

@@ -8,7 +8,7 @@ use super::{
     Context, FORBIDDEN, check_name,
     document::{Entry, Place, Section, text_as},
 };
-use crate::cloudflare::{Credential, CredentialError, Scheme, SecretSource};
+use crate::cloudflare::{Credential, CredentialError, Scheme, SecretSource, check_email};
 
 /// The credential of a zone or account that names none.
 pub(super) const DEFAULT: &str = "default";
@@ -40,12 +40,10 @@ impl Context<'_> {
         let entries = keys.map(|key| section.take(key));
         section.finish();
         match &entries {
-            [Some(file), None, None, None, None] => self.load(name, None, file, SecretForm::File),
-            [None, Some(variable), None, None, None] => self.load(name, None, variable, SecretForm::Variable),
-            [None, None, Some(email), Some(file), None] => self.load(name, Some(email), file, SecretForm::File),
-            [None, None, Some(email), None, Some(variable)] => {
-                self.load(name, Some(email), variable, SecretForm::Variable)
-            }
+            [Some(file), None, None, None, None] => self.load(name, None, file, true),
+            [None, Some(variable), None, None, None] => self.load(name, None, variable, false),
+            [None, None, Some(email), Some(file), None] => self.load(name, Some(email), file, true),
+            [None, None, Some(email), None, Some(variable)] => self.load(name, Some(email), variable, false),
             entries => {
                 let found: Vec<_> =
                     keys.iter().zip(entries).filter(|(_, e)| e.is_some()).map(|(key, _)| *key).collect();
@@ -67,23 +65,19 @@ impl Context<'_> {
         name: &str,
         email: Option<&Entry<'_>>,
         secret: &Entry<'_>,
-        source: SecretForm,
+        is_in_file: bool,
     ) -> Option<Arc<Credential>> {
-        let address = email.map(|entry| entry.read(text_as(checked_email)));
+        let email = email.and_then(|entry| entry.read(text_as(|email| check_email(email).map(|()| email.to_owned()))));
         let credential = secret.read(text_as(|value| {
-            let source = match source {
-                SecretForm::File => self.file(self.path(value)),
-                SecretForm::Variable => match (self.environment)(value) {
-                    Some(secret) => SecretSource::Fixed(secret.into()),
-                    None => return Err("the environment variable that it names is not set or is empty; set it where this program is started".to_owned()),
-                },
+            let source = match (is_in_file, (self.environment)(value)) {
+                (true, _) => self.file(self.path(value)),
+                (false, Some(secret)) => SecretSource::Fixed(secret.into()),
+                (false, None) => return Err("the environment variable that it names is not set or is empty; set it where this program is started".to_owned()),
             };
             // Read even where the address is bad, so that every mistake is in the report.
-            let scheme = match &address {
+            let scheme = match &email {
                 None => Scheme::Token(source.clone()),
-                Some(email) => {
-                    Scheme::Key { email: email.clone().unwrap_or_else(|| STAND_IN.to_owned()), key: source.clone() }
-                }
+                Some(email) => Scheme::Key { email: email.clone(), key: source.clone() },
             };
             Credential::load(name, scheme).map_err(|error| match source {
                 SecretSource::File { .. } => self.unusable_file(value, &error, remedy_for_file(&error)),
@@ -155,20 +149,4 @@ fn remedy_for_file(error: &CredentialError) -> Option<&'static str> {
         CredentialError::Empty => Some("write the bare secret into it"),
         CredentialError::Utf16 | CredentialError::NotBare | CredentialError::Email => None,
     }
-}
-
-/// Where a key says that its secret is.
-#[derive(Clone, Copy)]
-enum SecretForm {
-    File,
-    Variable,
-}
-
-/// For a secret or an address of which it does not matter what it is.
-const STAND_IN: &str = "x";
-
-/// The address, if it can be sent. It is tried without its key, since that may have mistakes of its own.
-fn checked_email(email: &str) -> Result<String, CredentialError> {
-    let key = SecretSource::Fixed(STAND_IN.to_owned().into());
-    Credential::load(DEFAULT, Scheme::Key { email: email.to_owned(), key }).map(|_| email.to_owned())
 }
