@@ -8,7 +8,6 @@ mod discovery;
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::Duration,
 };
 
 use chrono::{DateTime, Utc};
@@ -69,13 +68,15 @@ pub(crate) enum Watched<'a> {
 impl Inventory {
     /// Nothing is discovered yet.
     pub(crate) fn new(config: &Config) -> Self {
-        let credentials = config.discovery.iter().flat_map(|settings| &settings.credentials);
+        let discoveries = config.discovery.iter().flat_map(|settings| {
+            settings.credentials.iter().map(|credential| Discovery::new(Arc::clone(credential), settings.interval))
+        });
         Self {
             configured: config.targets.clone(),
             settings: config.discovery.clone(),
             defaults: config.poll_defaults.clone(),
             shard: config.shard,
-            discoveries: credentials.cloned().map(Discovery::new).collect(),
+            discoveries: discoveries.collect(),
         }
     }
 
@@ -86,9 +87,10 @@ impl Inventory {
         let Some(settings) = &self.settings else { return };
         let is_same_filter = before.settings.is_some_and(|before| before.filter == settings.filter);
         for mut old in before.discoveries {
-            if let Some(new) = self.discoveries.iter_mut().find(|new| new.credential == old.credential) {
+            if let Some(new) = self.discoveries.iter_mut().find(|new| new.state.credential == old.state.credential) {
+                old.state.interval = settings.interval;
                 // One that failed may do well with what changed.
-                let is_at_once = !is_same_filter || old.failure.is_some();
+                let is_at_once = !is_same_filter || old.state.failure.is_some();
                 old.due = if is_at_once { Instant::now() } else { old.due.min(Instant::now() + settings.interval) };
                 *new = old;
             }
@@ -99,7 +101,7 @@ impl Inventory {
     pub(crate) fn restore(&mut self, load: impl Fn(&str) -> Option<SavedDiscovery>, now: DateTime<Utc>) {
         let Some(settings) = &self.settings else { return };
         for discovery in &mut self.discoveries {
-            if let Some(saved) = load(&discovery.credential) {
+            if let Some(saved) = load(&discovery.state.credential) {
                 discovery.restore(saved, settings, now.timestamp_millis());
             }
         }
@@ -107,7 +109,7 @@ impl Inventory {
 
     /// Puts on disk what is known of a credential's zones.
     pub(crate) async fn save(&self, directory: &Directory, credential: &str, now: DateTime<Utc>) {
-        let discovery = self.discoveries.iter().find(|discovery| *discovery.credential == *credential);
+        let discovery = self.discoveries.iter().find(|discovery| *discovery.state.credential == *credential);
         if let Some((discovery, settings)) = discovery.zip(self.settings.as_ref())
             && let Some(saved) = discovery.saved(settings, now.timestamp_millis())
         {
@@ -117,21 +119,21 @@ impl Inventory {
 
     /// The files of its discoveries.
     pub(crate) fn slots(&self, directory: &Directory) -> Vec<Slot> {
-        self.discoveries.iter().map(|discovery| directory.discovery(&discovery.credential)).collect()
+        self.discoveries.iter().map(|discovery| directory.discovery(&discovery.state.credential)).collect()
     }
 
     /// Whether it knows every zone that there is to watch, as far as discoveries go.
     pub(crate) fn is_complete(&self) -> bool {
-        self.discoveries.iter().all(|discovery| discovery.completed.is_some())
+        self.discoveries.iter().all(|discovery| discovery.state.completed.is_some())
     }
 
     /// The discoveries that are to be made, and when.
     pub(crate) fn due(&self) -> impl Iterator<Item = DueDiscovery> {
         let due = |(settings, discovery): (&DiscoverySettings, &Discovery)| DueDiscovery {
-            credential: Arc::clone(&discovery.credential),
+            credential: Arc::clone(&discovery.state.credential),
             filter: settings.filter.clone(),
             due: discovery.due,
-            priority: if discovery.failure.is_some() { Priority::Failing } else { Priority::Healthy },
+            priority: if discovery.state.failure.is_some() { Priority::Failing } else { Priority::Healthy },
         };
         let settings = self.settings.iter();
         settings.flat_map(|settings| self.discoveries.iter().map(move |discovery| (settings, discovery))).map(due)
@@ -139,7 +141,7 @@ impl Inventory {
 
     /// Takes what came of a discovery that ended at this Unix second.
     pub(crate) fn discovered(&mut self, credential: &str, outcome: Result<ZoneList, Failure>, now: i64) {
-        let discovery = self.discoveries.iter_mut().find(|discovery| *discovery.credential == *credential);
+        let discovery = self.discoveries.iter_mut().find(|discovery| *discovery.state.credential == *credential);
         let Some((discovery, settings)) = discovery.zip(self.settings.as_ref()) else { return };
         match outcome {
             Ok(zones) => discovery.succeeded(zones, settings, now),
@@ -180,14 +182,14 @@ impl Inventory {
         // A zone that moved to another token is watched with that one at once.
         for discovery in &self.discoveries {
             for zone in discovery.zones.iter().filter(|zone| !discovery.lacks(zone)) {
-                finders.entry(&zone.id).or_insert(&discovery.credential);
+                finders.entry(&zone.id).or_insert(&discovery.state.credential);
             }
         }
         let mut verdicts = Vec::new();
         for (settings, discovery) in
             self.settings.iter().flat_map(|settings| self.discoveries.iter().map(move |it| (settings, it)))
         {
-            let credential = &discovery.credential;
+            let credential = &discovery.state.credential;
             for zone in &discovery.zones {
                 let of_filter = settings.filter.verdict(zone);
                 let is_wanted = of_filter == FilterVerdict::Watched || configured.contains(&zone.id);
@@ -211,18 +213,9 @@ impl Inventory {
     pub(crate) fn states(&self) -> Arc<[DiscoveryState]> {
         let verdicts = self.verdicts();
         let state = |discovery: &Discovery| {
-            let of_this = || verdicts.iter().filter(|verdict| *verdict.credential == discovery.credential);
+            let of_this = || verdicts.iter().filter(|verdict| *verdict.credential == discovery.state.credential);
             let watched = of_this().filter(|verdict| verdict.watched == Watched::Yes).count();
-            DiscoveryState {
-                credential: Arc::clone(&discovery.credential),
-                interval: self.settings.as_ref().map_or(Duration::ZERO, |settings| settings.interval),
-                watched,
-                unwatched: of_this().count() - watched,
-                completed: discovery.completed,
-                is_tried: discovery.is_tried,
-                failure: discovery.failure.clone(),
-                failures: discovery.failures,
-            }
+            DiscoveryState { watched, unwatched: of_this().count() - watched, ..discovery.state.clone() }
         };
         self.discoveries.iter().map(state).collect()
     }

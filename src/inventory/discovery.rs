@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::{
     config::DiscoverySettings,
     log_throttle::LogThrottle,
-    model::{CredentialRefused, Failure, FilterVerdict, NamePattern, Reason, ScopeId, Zone, ZoneList},
+    model::{CredentialRefused, DiscoveryState, Failure, FilterVerdict, NamePattern, Reason, ScopeId, Zone, ZoneList},
     state::SavedDiscovery,
 };
 
@@ -24,18 +24,14 @@ const MAX_NAMES: usize = 20;
 /// What is known of the zones that one credential sees.
 #[derive(Debug)]
 pub(super) struct Discovery {
-    pub(super) credential: Arc<str>,
+    /// As it is shown, but for how many zones are watched.
+    pub(super) state: DiscoveryState,
     /// All that were found, by name.
     pub(super) zones: Vec<Arc<Zone>>,
     /// Those that the last good discovery lacked. What the next one lacks too is gone.
     missing: HashSet<ScopeId>,
     /// Entries of the last good discovery that could not be read.
     unreadable: usize,
-    /// When the last good one was completed, in Unix seconds.
-    pub(super) completed: Option<i64>,
-    pub(super) is_tried: bool,
-    pub(super) failure: Option<Failure>,
-    pub(super) failures: [u64; Reason::ALL.len()],
     /// When it is due.
     pub(super) due: Instant,
     backoff: Duration,
@@ -46,16 +42,21 @@ pub(super) struct Discovery {
 
 impl Discovery {
     /// Nothing was found yet, and it is due now.
-    pub(super) fn new(credential: Arc<str>) -> Self {
+    pub(super) fn new(credential: Arc<str>, interval: Duration) -> Self {
         Self {
-            credential,
+            state: DiscoveryState {
+                credential,
+                interval,
+                watched: 0,
+                unwatched: 0,
+                completed: None,
+                is_tried: false,
+                failure: None,
+                failures: [0; Reason::ALL.len()],
+            },
             zones: Vec::new(),
             missing: HashSet::new(),
             unreadable: 0,
-            completed: None,
-            is_tried: false,
-            failure: None,
-            failures: [0; Reason::ALL.len()],
             due: Instant::now(),
             backoff: FIRST_RETRY,
             failure_log: LogThrottle::default(),
@@ -70,7 +71,7 @@ impl Discovery {
             self.due = Instant::now() + Duration::from_millis(due_in).min(settings.interval);
         }
         // A time in the future would pass for a fresh one until the clock is there.
-        self.completed = Some(saved.completed.min(now_ms / 1000));
+        self.state.completed = Some(saved.completed.min(now_ms / 1000));
         self.zones = saved.zones.into_iter().map(Arc::new).collect();
         self.missing = saved.missing.into_iter().collect();
     }
@@ -79,9 +80,9 @@ impl Discovery {
     pub(super) fn saved(&self, settings: &DiscoverySettings, now_ms: i64) -> Option<SavedDiscovery> {
         let due_in = self.due.saturating_duration_since(Instant::now()).as_millis();
         Some(SavedDiscovery {
-            credential: self.credential.to_string(),
+            credential: self.state.credential.to_string(),
             filter: filter_sum(settings),
-            completed: self.completed?,
+            completed: self.state.completed?,
             due_ms: now_ms.saturating_add(i64::try_from(due_in).unwrap_or(i64::MAX)),
             zones: self.zones.iter().map(|zone| Zone::clone(zone)).collect(),
             missing: self.missing.iter().cloned().collect(),
@@ -122,9 +123,7 @@ impl Discovery {
         };
         self.zones = missing.into_iter().chain(found.into_iter().map(shared)).collect();
         self.zones.sort_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
-        self.completed = Some(now);
-        self.is_tried = true;
-        self.failure = None;
+        self.state = DiscoveryState { completed: Some(now), is_tried: true, failure: None, ..self.state.clone() };
         self.backoff = FIRST_RETRY;
         self.due = Instant::now() + settings.interval;
     }
@@ -144,14 +143,17 @@ impl Discovery {
         };
         self.backoff = (self.backoff * 2).min(interval.max(FIRST_RETRY));
         self.due = Instant::now() + wait.max(failure.wait_at_least);
-        self.is_tried = true;
-        self.failures[failure.reason as usize] += 1;
+        self.state.is_tried = true;
+        self.state.failures[failure.reason as usize] += 1;
         if self.failure_log.happened((failure.reason, failure.message.clone())).is_some() {
-            let shows =
-                if self.completed.is_some() { "those of the last good discovery stay" } else { "none are known yet" };
-            tracing::warn!(credential = %self.credential, reason = failure.reason.label(), error = %failure, "Zones cannot be discovered; {shows}.");
+            let shows = if self.state.completed.is_some() {
+                "those of the last good discovery stay"
+            } else {
+                "none are known yet"
+            };
+            tracing::warn!(credential = %self.state.credential, reason = failure.reason.label(), error = %failure, "Zones cannot be discovered; {shows}.");
         }
-        self.failure = Some(failure);
+        self.state.failure = Some(failure);
     }
 
     /// A name without a star is meant to be there.
@@ -165,19 +167,19 @@ impl Discovery {
         }
         let names = names(unseen.into_iter());
         if self.unseen_log.happened(names.clone()).is_some() {
-            tracing::warn!(credential = %self.credential, names, "The credential sees no zones of these names, which discovery.include holds. Correct them, or give the token these zones.");
+            tracing::warn!(credential = %self.state.credential, names, "The credential sees no zones of these names, which discovery.include holds. Correct them, or give the token these zones.");
         }
     }
 
     /// Says it when it begins or changes, not at every discovery.
     fn log_unreadable(&mut self, unreadable: usize) {
         if std::mem::replace(&mut self.unreadable, unreadable) != unreadable && unreadable > 0 {
-            tracing::warn!(credential = %self.credential, unreadable, "The list of zones holds entries without a usable id. These are not watched, and no zone is dropped as long as there are any.");
+            tracing::warn!(credential = %self.state.credential, unreadable, "The list of zones holds entries without a usable id. These are not watched, and no zone is dropped as long as there are any.");
         }
     }
 
     fn log(&mut self, new: &[&str], missing: &[Arc<Zone>], gone: &[Arc<Zone>], found: usize) {
-        let credential = &self.credential;
+        let credential = &self.state.credential;
         if self.failure_log.end() {
             tracing::info!(%credential, found, "Zones are discovered again.");
         }

@@ -1,5 +1,4 @@
-use std::path::Path;
-
+use std::{path::Path, time::Duration};
 use tokio::time::advance;
 
 use super::*;
