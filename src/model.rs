@@ -31,7 +31,7 @@ pub use certificate::{Certificate, Expiry, Rejection, SECONDS_PER_DAY};
 pub use clock::{UnusableClock, usable_time};
 pub use expiry_counts::{ExpiryCount, ExpiryCounts};
 pub use failure::{Cause, CredentialRefused, Failure, Reason};
-pub use field::{ByField, Field, Fields, Interner, Texts};
+pub use field::{ByField, Field, Interner, Texts};
 pub use kind::{Kind, Scope};
 pub use labels::{LabelRule, LabelRules, TargetLabels};
 pub use listing::Listing;

@@ -132,7 +132,7 @@ impl BlockSubject {
                 let kind = view.state.target.kind;
                 label(text, kind.scope().id_label(), view.state.target.id.as_str());
                 label(text, "status", certificate.status.label());
-                let is_shown = |(field, _): &(Field, &str)| kind.details().contains(*field);
+                let is_shown = |(field, _): &(Field, &str)| kind.details().contains(field);
                 for (field, value) in texts.by_ref().take(Field::OWN - Field::KEY.len()).filter(is_shown) {
                     label(text, field.label(), value);
                 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
 
 use super::Exposition;
 use crate::model::{
-    Certificate, DiscoveryState, Failure, Field, Fields, Kind, Rejection, Scope, SeriesSettings, Suppression, Target,
+    Certificate, DiscoveryState, Failure, Field, Kind, Rejection, Scope, SeriesSettings, Suppression, Target,
     TargetLabels, TargetState, Texts,
 };
 
@@ -322,14 +322,14 @@ impl Column {
             let has = move |scope: &Scope| kinds.iter().any(|kind| kind.scope() == *scope);
             [Scope::Zone, Scope::Account].into_iter().filter(has).map(column)
         };
-        let details = kinds.iter().fold(Fields::of(&[]), |fields, kind| fields.union(kind.details()));
+        let is_detail = |field: &Field| kinds.iter().any(|kind| kind.details().contains(field));
         [Self::Kind]
             .into_iter()
             .chain(of_scope(Self::Scope))
             .chain(Field::KEY.iter().copied().map(Self::Text))
             .chain(of_scope(Self::ScopeId))
             .chain([Self::Status])
-            .chain(details.iter().map(Self::Text))
+            .chain(Field::ALL.into_iter().filter(is_detail).map(Self::Text))
             .chain([Self::ExpiresOn, Self::IssuedOn])
             .collect()
     }

@@ -64,41 +64,6 @@ impl Field {
     pub(crate) const OWN: usize = 5;
 }
 
-/// A set of fields.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fields(u32);
-
-impl Fields {
-    /// These.
-    #[must_use]
-    pub const fn of(fields: &[Field]) -> Self {
-        let mut bits = 0;
-        let mut place = 0;
-        while place < fields.len() {
-            bits |= 1 << fields[place] as u32;
-            place += 1;
-        }
-        Self(bits)
-    }
-
-    /// Whether a field is in it.
-    #[must_use]
-    pub const fn contains(self, field: Field) -> bool {
-        self.0 & (1 << field as u32) != 0
-    }
-
-    /// The fields, in the order of the labels.
-    pub fn iter(self) -> impl Iterator<Item = Field> {
-        Field::ALL.into_iter().filter(move |&field| self.contains(field))
-    }
-
-    /// Those of both.
-    #[must_use]
-    pub const fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
-
 /// A value for each field, in the order of [`Field::ALL`].
 pub type ByField<T> = [T; Field::ALL.len()];
 

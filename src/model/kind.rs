@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Field, Fields, Status, words::words};
+use super::{Field, Status, words::words};
 
 words! {
     /// The sort of certificate that a listing holds: the value of the `kind` label.
@@ -59,7 +59,7 @@ impl Scope {
 }
 
 /// What a certificate in PEM tells, where the list brings it.
-const FROM_PEM: Fields = Fields::of(&[
+const FROM_PEM: &[Field] = &[
     Field::SerialNumber,
     Field::FingerprintSha256,
     Field::Ski,
@@ -68,7 +68,7 @@ const FROM_PEM: Fields = Fields::of(&[
     Field::Signature,
     Field::Organization,
     Field::OrganizationalUnit,
-]);
+];
 
 /// The status words of packs and of custom host names.
 const PACK: &[Status] = &[
@@ -171,9 +171,9 @@ impl Kind {
 
     /// The texts that only the info metric has as labels.
     #[must_use]
-    pub const fn details(self) -> Fields {
+    pub const fn details(self) -> &'static [Field] {
         match self {
-            Self::Client => Fields::of(&[
+            Self::Client => &[
                 Field::SerialNumber,
                 Field::FingerprintSha256,
                 Field::Ski,
@@ -184,16 +184,12 @@ impl Kind {
                 Field::Country,
                 Field::State,
                 Field::Location,
-            ]),
-            Self::Edge | Self::Custom => Fields::of(&[Field::RenewedBy, Field::Issuer, Field::Signature]),
-            Self::CustomHostname => Fields::of(&[
-                Field::SerialNumber,
-                Field::FingerprintSha256,
-                Field::RenewedBy,
-                Field::Issuer,
-                Field::Signature,
-            ]),
-            Self::AccessCa => Fields::of(&[Field::RenewedBy]),
+            ],
+            Self::Edge | Self::Custom => &[Field::RenewedBy, Field::Issuer, Field::Signature],
+            Self::CustomHostname => {
+                &[Field::SerialNumber, Field::FingerprintSha256, Field::RenewedBy, Field::Issuer, Field::Signature]
+            }
+            Self::AccessCa => &[Field::RenewedBy],
             Self::OriginCa | Self::AopZone | Self::AopHostname | Self::TrustStore | Self::MtlsCa | Self::GatewayCa => {
                 FROM_PEM
             }
