@@ -8,8 +8,6 @@ use std::{
     sync::Mutex,
 };
 
-use rustix::io::Errno;
-
 use super::lock;
 use crate::model::clean;
 
@@ -77,7 +75,12 @@ impl LockedDirectory {
                 let pid = Some(clean(pid.trim())).filter(|pid| !pid.is_empty());
                 return Err(NotReady::InUse(InUse { path: self.path.clone(), pid }));
             }
-            Err(TryLockError::Error(error)) => return Err(explained_lock(error).into()),
+            // Nothing is written without it: two processes would forget each other's requests, and then the budget is
+            // spent twice.
+            Err(TryLockError::Error(error)) => {
+                let remedy = "its file system has no locks, which keep other processes away; put [state] directory on a local disk, or mount this one with locks";
+                return Err(io::Error::new(error.kind(), format!("{remedy} ({error})")).into());
+            }
         }
         file.set_len(0)?;
         writeln!(file, "{}", std::process::id())?;
@@ -93,18 +96,6 @@ impl LockedDirectory {
             tracing::warn!(%directory, mode, owner = metadata.uid(), remedy, "Others can write to the state directory, and so decide what a restart shows.");
         }
     }
-}
-
-/// What to do where a lock cannot be had from the file system.
-///
-/// Nothing is written without it: two processes would forget each other's requests, and then the budget is spent twice.
-fn explained_lock(error: io::Error) -> io::Error {
-    const WITHOUT_LOCKS: [Errno; 4] = [Errno::NOLCK, Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL];
-    if WITHOUT_LOCKS.into_iter().any(|without| error.raw_os_error() == Some(without.raw_os_error())) {
-        let remedy = "its file system has no locks, which keep other processes away; put [state] directory on a local disk, or mount this one with locks";
-        return io::Error::new(error.kind(), format!("{remedy} ({error})"));
-    }
-    error
 }
 
 /// What to do where the directory cannot be made, or no file in it.
