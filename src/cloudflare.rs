@@ -8,7 +8,6 @@ mod client;
 mod clients;
 mod credential;
 mod date;
-mod encoding;
 mod envelope;
 mod headers;
 mod kinds;

@@ -14,7 +14,6 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
-use super::encoding::is_utf16;
 use crate::files::{
     self,
     watch::{Fingerprint, wait_for_change},
@@ -63,9 +62,6 @@ pub enum CredentialError {
     /// Nothing there.
     #[error("it is empty")]
     Empty,
-    /// An editor's fault.
-    #[error("it is UTF-16; save it as UTF-8")]
-    Utf16,
     /// It cannot be sent in a header.
     #[error(
         "it holds a blank, a line break or another character that no token has; it must be the bare secret, without `Bearer` or quotes"
@@ -229,9 +225,6 @@ pub fn check_email(email: &str) -> Result<(), CredentialError> {
 fn read_file(path: &Path, guarded: bool, seen: &mut Fingerprint) -> Result<SecretString, CredentialError> {
     let (content, metadata) = files::read_at_most(path, MAX_SECRET_BYTES).map_err(CredentialError::Unreadable)?;
     let is_new = seen.changes(&[&content, &metadata.mode().to_be_bytes()]);
-    if is_utf16(&content) {
-        return Err(CredentialError::Utf16);
-    }
     let content = SecretString::from(String::from_utf8(content).map_err(|_| CredentialError::NotBare)?);
     let secret = bare(content.expose_secret())?;
     if is_new
@@ -381,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_passed_over_and_utf16_is_named() {
+    fn a_byte_order_mark_is_passed_over_and_utf16_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
         let load = |bytes: &[u8]| {
@@ -394,7 +387,7 @@ mod tests {
         for text in ["a-token", "\u{feff}a-token\r\n"] {
             for utf16 in [u16::to_le_bytes, u16::to_be_bytes] {
                 let bytes: Vec<u8> = text.encode_utf16().flat_map(utf16).collect();
-                assert!(matches!(load(&bytes), Err(CredentialError::Utf16)), "{text:?}");
+                assert!(matches!(load(&bytes), Err(CredentialError::NotBare)), "{text:?}");
             }
         }
         assert!(matches!(load("a-to\u{feff}ken".as_bytes()), Err(CredentialError::NotBare)));

@@ -12,7 +12,6 @@ use rustls::{
 };
 use thiserror::Error;
 
-use super::encoding::{is_utf16, without_mark};
 use crate::files::{
     self,
     watch::{Fingerprint, wait_for_change},
@@ -114,9 +113,6 @@ pub enum InvalidRoots {
     /// Blocks, and none of use.
     #[error("no certificate in it can be read; copy it again, from the first line with dashes to the last")]
     Damaged,
-    /// An editor's fault.
-    #[error("it is UTF-16; save it as UTF-8")]
-    Utf16,
 }
 
 /// Reads the certificates of a PEM file. Other blocks in it, such as keys, are left alone.
@@ -124,10 +120,7 @@ pub enum InvalidRoots {
 /// # Errors
 /// If there is none that can be used.
 pub fn read_roots(pem: &[u8]) -> Result<Roots, InvalidRoots> {
-    if is_utf16(pem) {
-        return Err(InvalidRoots::Utf16);
-    }
-    let text = String::from_utf8_lossy(without_mark(pem));
+    let text = String::from_utf8_lossy(pem);
     let (mut certificates, mut damaged) = (Vec::new(), Vec::new());
     // One without an end must not take the next one with it.
     for (number, block) in text.split(BEGINNING).enumerate().skip(1) {
@@ -194,7 +187,7 @@ mod tests {
         for utf16 in [u16::to_le_bytes, u16::to_be_bytes] {
             for text in [one.clone(), format!("\u{feff}{one}")] {
                 let bytes: Vec<u8> = text.encode_utf16().flat_map(utf16).collect();
-                assert_eq!(read_roots(&bytes), Err(InvalidRoots::Utf16));
+                assert_eq!(read_roots(&bytes), Err(InvalidRoots::None));
             }
         }
     }

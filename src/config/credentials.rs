@@ -147,6 +147,6 @@ fn remedy_for_file(error: &CredentialError) -> Option<&'static str> {
             _ => "name a file that holds the bare secret",
         }),
         CredentialError::Empty => Some("write the bare secret into it"),
-        CredentialError::Utf16 | CredentialError::NotBare | CredentialError::Email => None,
+        CredentialError::NotBare | CredentialError::Email => None,
     }
 }
