@@ -124,6 +124,8 @@ struct Draft<'a> {
     status: Status,
     expiry: Expiry,
     not_before: Option<i64>,
+    /// [`Pem::subject`]; empty where there is none.
+    subject: String,
 }
 
 impl<'a> Draft<'a> {
@@ -134,6 +136,7 @@ impl<'a> Draft<'a> {
             status: kind.status(text(entry, "status")),
             expiry: expiry(entry.get("expires_on")),
             not_before: None,
+            subject: String::new(),
         };
         draft.set(Field::Id, text(entry, "id"));
         draft.set(Field::RenewedBy, "owner");
@@ -177,6 +180,7 @@ impl<'a> Draft<'a> {
     fn read_pem(&mut self, text: &str) {
         let Some(pem) = Pem::read(text) else { return };
         self.not_before = Some(pem.not_before);
+        self.subject = pem.subject;
         for (field, text) in pem.texts {
             self.complete(field, text);
         }
@@ -184,10 +188,9 @@ impl<'a> Draft<'a> {
 
     /// Another certificate of the same subject and key takes the place of this one.
     fn for_its_key(&mut self) {
-        let ski = self.texts[Field::Ski as usize].to_string();
+        let ski = &*self.texts[Field::Ski as usize];
         if !ski.is_empty() {
-            let subject = [Field::Organization, Field::OrganizationalUnit].map(|field| &*self.texts[field as usize]);
-            let purpose = purpose(&[&*ski, subject[0], subject[1]]);
+            let purpose = purpose(&[ski, &self.subject]);
             self.set(Field::Purpose, purpose);
         }
     }

@@ -16,6 +16,8 @@ use crate::model::Field;
 /// The facts of a certificate.
 pub(super) struct Pem {
     pub(super) not_before: i64,
+    /// The whole name of its holder: DER, in hexadecimal.
+    pub(super) subject: String,
     pub(super) texts: Vec<(Field, String)>,
 }
 
@@ -41,7 +43,8 @@ impl Pem {
             (Field::Signature, Some(signature)),
         ];
         let texts = texts.into_iter().filter_map(|(field, text)| Some((field, text?))).collect();
-        Some(Self { not_before: certificate.validity().not_before.timestamp(), texts })
+        let not_before = certificate.validity().not_before.timestamp();
+        Some(Self { not_before, subject: hexadecimal(subject.as_raw()), texts })
     }
 }
 

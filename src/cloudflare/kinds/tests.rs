@@ -201,17 +201,20 @@ fn authorities_with_one_key_and_subject_take_each_others_place() {
         // A chain: the first certificate is the one it is about.
         ca("new", pem_of(&key, "POS Root", 2029) + &pem_of(&other, "Above", 2035), 2029),
         ca("side by side", pem_of(&other, "POS Root", 2026), 2026),
+        // The same key and organization, under another name.
+        ca("renamed", pem_of(&key, "Completely Other Root", 2031), 2031),
         {"id": "gateway", "type": "gateway_managed", "expires_on": "2026-01-01T00:00:00Z"},
     ]);
     let expected = [
         "side by side pos_fleet active 0 owner",
         "old pos_fleet active 365 owner superseded",
         "new pos_fleet active 1096 owner",
+        "renamed pos_fleet active 1826 owner",
     ];
     assert_eq!(rows(&listing(Kind::MtlsCa, &entries)), expected);
     // A trust store has no names, and does not say what is of another kind.
     let stored = rows(&listing(Kind::TrustStore, &entries));
-    assert_eq!(stored[2], "old POS_Root active 365 owner superseded");
+    assert_eq!(stored[2..4], ["old POS_Root active 365 owner superseded", "new POS_Root active 1096 owner"]);
 }
 
 #[test]
