@@ -63,10 +63,6 @@ struct Stretch {
     others: f64,
 }
 
-/// Requests of one poll of each target, added up for those with the same interval that are on the plan, or are not.
-#[derive(Debug, Default)]
-struct Load(BTreeMap<(Duration, bool), f64>);
-
 /// How the targets of a credential fit its budget.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CredentialFit {
@@ -136,7 +132,7 @@ impl BudgetFit {
         let report = |(credential, costs): (&Arc<str>, Vec<(usize, &PollCost)>)| {
             let (mut rates, mut longest) = (BTreeMap::new(), BTreeMap::new());
             for &(index, cost) in &costs {
-                *rates.entry(cost.kind).or_insert(0.0) += cost.rate();
+                *rates.entry(cost.kind).or_insert(0.0) += cost.rate(1.0);
                 let interval = self.interval(index);
                 if interval > cost.interval {
                     let longest = longest.entry(cost.kind).or_insert(interval);
@@ -206,17 +202,17 @@ impl BudgetFit {
 
     /// How far the intervals have to be stretched, where so far they are stretched like this.
     fn stretches_from(&self, kept: &Stretches) -> Stretches {
-        let mut loads = HashMap::<&Arc<str>, (Load, Load)>::new();
+        let mut costs = HashMap::<&Arc<str>, (Vec<&PollCost>, Vec<&PollCost>)>::new();
         for cost in &self.costs {
-            let (urgent, others) = loads.entry(&cost.credential).or_default();
-            if cost.is_urgent() { urgent } else { others }.add(cost);
+            let (urgent, others) = costs.entry(&cost.credential).or_default();
+            if cost.is_urgent() { urgent } else { others }.push(cost);
         }
         let allowed = f64::from(self.requests_per_5m) / FIVE_MINUTES * USED;
-        let stretch = |(name, (urgent, others)): (&Arc<str>, (Load, Load))| {
+        let stretch = |(name, (urgent, others)): (&Arc<str>, (Vec<&PollCost>, Vec<&PollCost>))| {
             let wanted = Stretch::new(&urgent, &others, allowed);
             (name.clone(), kept.get(name).map_or(wanted, |kept| kept.toward(wanted)))
         };
-        loads.into_iter().map(stretch).collect()
+        costs.into_iter().map(stretch).collect()
     }
 }
 
@@ -231,10 +227,10 @@ pub fn in_words(stretched: &[(Kind, Duration)]) -> String {
 
 impl Stretch {
     /// For so many requests a second that are allowed.
-    fn new(urgent: &Load, others: &Load, allowed: f64) -> Self {
-        let share = (allowed - urgent.rate(1.0)).max(allowed * KEPT_FOR_OTHERS);
-        let for_others = others.factor(share);
-        Self { others: for_others, urgent: urgent.factor(allowed - others.rate(for_others.max(1.0)).min(share)) }
+    fn new(urgent: &[&PollCost], others: &[&PollCost], allowed: f64) -> Self {
+        let share = (allowed - rate(urgent, 1.0)).max(allowed * KEPT_FOR_OTHERS);
+        let for_others = factor(others, share);
+        Self { others: for_others, urgent: factor(urgent, allowed - rate(others, for_others.max(1.0)).min(share)) }
     }
 
     /// What is wanted, where it differs enough.
@@ -250,29 +246,20 @@ impl Stretch {
     }
 }
 
-impl Load {
-    fn add(&mut self, cost: &PollCost) {
-        *self.0.entry((cost.interval, cost.is_on_plan)).or_default() += cost.requests_of_poll();
-    }
+/// Requests per second with intervals that are stretched by a factor.
+fn rate(costs: &[&PollCost], factor: f64) -> f64 {
+    costs.iter().map(|cost| cost.rate(factor)).sum()
+}
 
-    /// Requests per second with intervals that are stretched by a factor.
-    fn rate(&self, factor: f64) -> f64 {
-        let rate = |(&(interval, is_on_plan), requests): (&(Duration, bool), &f64)| {
-            requests / real_interval(interval.as_secs_f64() * factor, is_on_plan)
-        };
-        self.0.iter().map(rate).sum()
+/// The least factor with which no more requests per second are needed than are allowed. There is no formula for it,
+/// because some intervals are the longest already and some are a day, while the others are stretched.
+fn factor(costs: &[&PollCost], allowed: f64) -> f64 {
+    let (mut too_little, mut enough) = (1e-3_f64, Target::INTERVAL.end().as_secs_f64());
+    for _ in 0..40 {
+        let between = (too_little * enough).sqrt();
+        *if rate(costs, between) > allowed { &mut too_little } else { &mut enough } = between;
     }
-
-    /// The least factor with which no more requests per second are needed than are allowed. There is no formula for it,
-    /// because some intervals are the longest already and some are a day, while the others are stretched.
-    fn factor(&self, allowed: f64) -> f64 {
-        let (mut too_little, mut enough) = (1e-3_f64, Target::INTERVAL.end().as_secs_f64());
-        for _ in 0..64 {
-            let between = (too_little * enough).sqrt();
-            *if self.rate(between) > allowed { &mut too_little } else { &mut enough } = between;
-        }
-        rounded(enough)
-    }
+    rounded(enough)
 }
 
 impl PollCost {
@@ -280,14 +267,11 @@ impl PollCost {
         !self.kind.changes_rarely()
     }
 
-    /// One, if all that comes is that the plan does not include it.
-    fn requests_of_poll(&self) -> f64 {
-        if self.is_on_plan { self.requests } else { 1.0 }
-    }
-
-    /// Requests per second at the configured interval.
-    fn rate(&self) -> f64 {
-        self.requests_of_poll() / real_interval(self.interval.as_secs_f64(), self.is_on_plan)
+    /// Requests per second with an interval that is stretched by a factor.
+    fn rate(&self, factor: f64) -> f64 {
+        let seconds = (self.interval.as_secs_f64() * factor).min(Target::INTERVAL.end().as_secs_f64());
+        // A single one says that the plan does not include it.
+        if self.is_on_plan { self.requests / seconds } else { 1.0 / seconds.max(Target::NOT_ON_PLAN_AGAIN.as_secs_f64()) }
     }
 
     fn interval_at(&self, stretch: Stretch) -> Duration {
@@ -299,12 +283,6 @@ impl PollCost {
         let seconds = (self.interval.as_secs_f64() * factor).ceil();
         Duration::from_secs_f64(seconds).min(*Target::INTERVAL.end())
     }
-}
-
-/// How often a target is polled that has an interval of so many seconds.
-fn real_interval(seconds: f64, is_on_plan: bool) -> f64 {
-    let shortest = if is_on_plan { 0.0 } else { Target::NOT_ON_PLAN_AGAIN.as_secs_f64() };
-    seconds.min(Target::INTERVAL.end().as_secs_f64()).max(shortest)
 }
 
 /// Without the dust that adding up thousands of fractions leaves.
