@@ -299,13 +299,9 @@ impl Context<'_> {
     }
 
     fn read_server(&self, mut server: Section<'_>) -> (Vec<ListenAddress>, TelemetryPath, bool) {
-        let listen_addresses = server.take("listen_addresses").and_then(|entry| {
-            let addresses = entry.list(parsed)?;
-            if addresses.is_empty() {
-                self.report.mistake(&entry.place, "it must hold at least one address, such as \"127.0.0.1:10199\"");
-            }
-            Some(addresses)
-        });
+        let listen_addresses = server.take("listen_addresses");
+        let listen_addresses =
+            listen_addresses.and_then(|entry| entry.list_of_some("address, such as \"127.0.0.1:10199\"", parsed));
         let telemetry_path = server.read("telemetry_path", parsed);
         let enable_lifecycle = server.read("enable_lifecycle", boolean);
         server.finish();

@@ -2,12 +2,10 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use toml::de::DeValue;
-
 use super::{
     Context, check_name,
     credentials::DEFAULT,
-    document::{Entry, Place, Reading, duration, parsed, text_as},
+    document::{Entry, Place, duration, parsed, text_as},
     targets::unknown_credential,
 };
 use crate::model::{NamePattern, Target, ZoneFilter};
@@ -49,7 +47,7 @@ impl Context<'_> {
         let place = entry.place.clone();
         let mut section = entry.section("it must be a section, [discovery]");
         let pattern = text_as(NamePattern::new);
-        let include = section.take("include").and_then(|entry| self.at_least_one(&entry, "pattern", "*", &pattern));
+        let include = section.take("include").and_then(|entry| entry.list_of_some("pattern, such as \"*\"", &pattern));
         let exclude = section.take("exclude").and_then(|entry| entry.list(&pattern));
         let account = text_as(|text| check_name(text).map(|()| Box::<str>::from(text)));
         let accounts = section.take("accounts").and_then(|entry| entry.list(account));
@@ -67,23 +65,9 @@ impl Context<'_> {
         })
     }
 
-    fn at_least_one<T: PartialEq>(
-        &self,
-        entry: &Entry<'_>,
-        what: &str,
-        example: &str,
-        reader: impl Fn(&DeValue<'_>) -> Reading<T>,
-    ) -> Option<Vec<T>> {
-        let items = entry.list(reader)?;
-        if items.is_empty() {
-            self.report.mistake(&entry.place, format!("it must hold at least one {what}, such as {example:?}"));
-        }
-        Some(items)
-    }
-
     /// Those that are named. Each must exist.
     fn known_credentials(&self, entry: &Entry<'_>, names: &BTreeSet<&str>) -> Vec<Arc<str>> {
-        let credentials: Vec<String> = self.at_least_one(entry, "name", DEFAULT, parsed).unwrap_or_default();
+        let credentials: Vec<String> = entry.list_of_some("name, such as \"default\"", parsed).unwrap_or_default();
         // Where no section has a name, the report says so already.
         for unknown in credentials.iter().filter(|name| !names.is_empty() && !names.contains(&***name)) {
             let text = unknown_credential(unknown, names, "set discovery.credentials to some of");

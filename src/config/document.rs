@@ -165,16 +165,9 @@ impl<'a> Section<'a> {
 
     /// Each key that is a section of its own, with its name; `rule` says that each must be one.
     pub(super) fn sections(&self, rule: &str) -> Vec<(&'a str, Self)> {
-        let mut sections = Vec::new();
-        for (name, value) in self.table.into_iter().flatten() {
-            let place = self.place.below(name.get_ref(), Some(name.span().start));
-            let entry = Entry { place, value: value.get_ref(), report: self.report };
-            let section = entry.section(&format!("{rule}{}", remedy_for_a_secret(name.get_ref())));
-            if section.table.is_some() {
-                sections.push((&**name.get_ref(), section));
-            }
-        }
-        sections
+        let rule_for = |name: &str| format!("{rule}{}", remedy_for_a_secret(name));
+        let sections = self.entries().map(|(name, entry)| (name, entry.section(&rule_for(name))));
+        sections.filter(|(_, section)| section.is_table()).collect()
     }
 
     /// Each key with its value, whatever it is.
@@ -197,16 +190,14 @@ impl<'a> Section<'a> {
 
     /// Reports whatever was not asked for.
     pub(super) fn finish(self) {
-        for (name, _) in self.table.into_iter().flatten() {
-            let key: &str = name.get_ref();
+        for (key, entry) in self.entries() {
             if !self.known.contains(&key) {
                 let kind = if self.place.key.is_empty() { "section" } else { "key" };
                 let rest = format!("the known {kind}s here are {}", self.known.join(", "));
                 let known = remedy(key, self.known.iter().copied(), &rest);
                 // A name that is merely mistyped is no value that somebody put there.
                 let of_secret = if known == rest { remedy_for_a_secret(key) } else { "" };
-                let place = self.place.below(key, Some(name.span().start));
-                self.report.mistake(&place, format!("unknown {kind}{of_secret}; {known}"));
+                self.report.mistake(&entry.place, format!("unknown {kind}{of_secret}; {known}"));
             }
         }
     }
@@ -229,6 +220,19 @@ impl<'a> Entry<'a> {
             }));
         }
         (items.len() == entries.len()).then_some(items)
+    }
+
+    /// The items of a list that must hold at least one; `item` is what that is called, with an example.
+    pub(super) fn list_of_some<T: PartialEq>(
+        &self,
+        item: &str,
+        reader: impl Fn(&DeValue<'_>) -> Reading<T>,
+    ) -> Option<Vec<T>> {
+        let items = self.list(reader)?;
+        if items.is_empty() {
+            self.report.mistake(&self.place, format!("it must hold at least one {item}"));
+        }
+        Some(items)
     }
 
     /// Whether it is a list of nothing.

@@ -271,7 +271,11 @@ impl PollCost {
     fn rate(&self, factor: f64) -> f64 {
         let seconds = (self.interval.as_secs_f64() * factor).min(Target::INTERVAL.end().as_secs_f64());
         // A single one says that the plan does not include it.
-        if self.is_on_plan { self.requests / seconds } else { 1.0 / seconds.max(Target::NOT_ON_PLAN_AGAIN.as_secs_f64()) }
+        if self.is_on_plan {
+            self.requests / seconds
+        } else {
+            1.0 / seconds.max(Target::NOT_ON_PLAN_AGAIN.as_secs_f64())
+        }
     }
 
     fn interval_at(&self, stretch: Stretch) -> Duration {
