@@ -23,7 +23,7 @@ pub(crate) const LINGER: Duration = Duration::from_secs(1);
 pub(crate) struct Activity {
     traffic: Mutex<Traffic>,
     /// Has a copy for each response in progress.
-    in_flight: Arc<InFlight>,
+    in_flight: Arc<()>,
     /// Has a copy for each response that a handler makes.
     handling: Arc<()>,
 }
@@ -38,20 +38,16 @@ struct Traffic {
     send_is_blocked: bool,
 }
 
-/// A response that is in progress until this is dropped.
-#[derive(Debug)]
-pub(crate) struct InFlight;
-
 impl Default for Activity {
     fn default() -> Self {
         let traffic = Traffic { moved: Instant::now(), sent: None, send_is_blocked: false };
-        Self { traffic: Mutex::new(traffic), in_flight: Arc::new(InFlight), handling: Arc::default() }
+        Self { traffic: Mutex::new(traffic), in_flight: Arc::default(), handling: Arc::default() }
     }
 }
 
 impl Activity {
     /// Counts a response from the arrival of the request until the last of its body was handed over.
-    pub(crate) fn begin_response(&self) -> Arc<InFlight> {
+    pub(crate) fn begin_response(&self) -> Arc<()> {
         Arc::clone(&self.in_flight)
     }
 
@@ -98,7 +94,7 @@ impl Activity {
     }
 }
 
-fn has_copies<T>(counted: &Arc<T>) -> bool {
+fn has_copies(counted: &Arc<()>) -> bool {
     Arc::strong_count(counted) > 1
 }
 

@@ -3,25 +3,12 @@
 //! It ends when the client is done, or when the program stops. Whether it ends earlier, because nothing moves on it or
 //! others need the room, is decided in `listener`, by what `activity` records.
 
-use std::{
-    convert::Infallible,
-    net::IpAddr,
-    pin::{Pin, pin},
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{convert::Infallible, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    body::{Body, Bytes},
-};
+use axum::{Router, body::Body};
 use futures_util::future::BoxFuture;
-use hyper::{
-    Request, Response, Version,
-    body::{Body as HttpBody, Frame, Incoming, SizeHint},
-    service::Service,
-};
+use http_body_util::BodyExt as _;
+use hyper::{Request, Response, Version, body::Incoming, service::Service};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
@@ -33,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    activity::{Activity, InFlight, TrackedStream},
+    activity::{Activity, TrackedStream},
     tls,
     web_config::{Guesser, Web},
 };
@@ -161,7 +148,7 @@ impl ConnectionService {
 }
 
 impl Service<Request<Incoming>> for ConnectionService {
-    type Response = Response<ResponseBody>;
+    type Response = Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
@@ -173,34 +160,13 @@ impl Service<Request<Incoming>> for ConnectionService {
         let activity = Arc::clone(&self.activity);
         Box::pin(async move {
             let response = activity.while_handling(router.call(request)).await?;
-            Ok(response.map(|body| ResponseBody { body, _in_flight: in_flight }))
+            // It is in progress until its body is dropped, and this with it.
+            let in_progress = move |error| {
+                let _ = &in_flight;
+                error
+            };
+            Ok(response.map(|body| Body::new(body.map_err(in_progress))))
         })
-    }
-}
-
-/// The body of a response, which is in progress until this is dropped.
-pub(crate) struct ResponseBody {
-    body: Body,
-    _in_flight: Arc<InFlight>,
-}
-
-impl HttpBody for ResponseBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

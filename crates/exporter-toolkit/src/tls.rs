@@ -29,9 +29,6 @@ type Settings = Result<Arc<ServerConfig>, ConfigUnusable>;
 ///
 /// A refused client gets the reason. With TLS 1.3 it has perhaps sent its request already, so the shutdown of
 /// `stream` has to read that: left unread, it would reset the connection and destroy the alert.
-///
-/// # Errors
-/// If there is no TLS connection, with the reason.
 pub(crate) async fn accept<S>(stream: S, settings: impl FnOnce() -> Settings) -> Result<TlsStream<S>, CloseReason>
 where
     S: AsyncRead + AsyncWrite + Unpin,

@@ -154,17 +154,11 @@ impl Web {
     }
 
     /// What is right for a request that has come now.
-    ///
-    /// # Errors
-    /// If the file holds no configuration at the moment.
     pub(crate) fn now(&self) -> Result<Arc<WebConfig>, ConfigUnusable> {
         lock(&self.shared.current).config.clone().ok_or(ConfigUnusable)
     }
 
     /// What is right for a connection that has come now.
-    ///
-    /// # Errors
-    /// If the files hold no configuration of TLS at the moment.
     pub(crate) fn tls_now(&self) -> Result<Arc<ServerConfig>, ConfigUnusable> {
         lock(&self.shared.current).tls.clone().ok_or(ConfigUnusable)
     }

@@ -108,9 +108,6 @@ impl TlsSettings {
     }
 
     /// Reads the files.
-    ///
-    /// # Errors
-    /// With each that cannot be read.
     pub(super) fn read(&self) -> Result<TlsFiles, Vec<WebMistake>> {
         let client_ca = self.client_ca.as_ref().map(PemSetting::read).transpose();
         let (cert, key, client_ca) = all(self.cert.read(), self.key.read(), client_ca)?;
@@ -118,9 +115,6 @@ impl TlsSettings {
     }
 
     /// What rustls serves with, and what is odd about the files.
-    ///
-    /// # Errors
-    /// With each of certificate, key and certificate authorities that cannot be used.
     pub(super) fn build(
         &self,
         material: &TlsFiles,
