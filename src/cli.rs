@@ -249,16 +249,15 @@ fn run_command(
         Some(Command::CheckConfig(own)) => {
             let web = web.and(own);
             web.check()?;
-            let config = read(&common, &Serving::Yes { web_config_file: web.address.web_config_file })?;
-            check_config::run(&config, &common.file(), now)
+            check_config::run(&read(&common, Some(&web))?, &common.file(), now)
         }
-        Some(Command::Zones(options)) => zones::run(read(&common, &Serving::No)?, &options, now),
-        Some(Command::List(options)) => list::run(&read(&common, &Serving::No)?, &options, now),
+        Some(Command::Zones(options)) => zones::run(read(&common, None)?, &options, now),
+        Some(Command::List(options)) => list::run(&read(&common, None)?, &options, now),
         Some(Command::Check(options)) => {
             if !options.sweep && common.shard_flags() != ShardFlags::default() {
                 return Err(CommandError::usage(NO_SHARD));
             }
-            check::run(&options, || listening(&common, &options.daemon), || read(&common, &Serving::No), now)
+            check::run(&options, || listening(&common, &options.daemon), || read(&common, None), now)
         }
         Some(Command::Healthcheck(options)) => healthcheck::run(&options, || listening(&common, &options.daemon)),
         Some(Command::Completions(options)) => completions::shell(&options),
@@ -297,8 +296,7 @@ fn is_for_monitoring() -> bool {
 /// Reads the configuration, then again whenever that is asked.
 fn run_daemon(common: CommonFlags, web: WebFlags, log: &Log, now: fn() -> DateTime<Utc>) -> Result<u8, CommandError> {
     let sockets = web.sockets()?;
-    let serving = Serving::Yes { web_config_file: web.address.web_config_file.clone() };
-    let load = move || read(&common, &serving).map(|config| web.apply(config));
+    let load = move || read(&common, Some(&web));
     daemon::run(load()?, Arc::new(load), sockets, log, now)
 }
 
@@ -309,19 +307,17 @@ fn hide_memory() -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a command serves anything, so that the web configuration matters; the flag beats the file.
-enum Serving {
-    Yes { web_config_file: Option<PathBuf> },
-    No,
-}
-
-fn read(common: &CommonFlags, serving: &Serving) -> Result<Config, ConfigErrors> {
+/// Reads the configuration; with these flags, if the command serves anything, so that the web configuration matters.
+fn read(common: &CommonFlags, web: Option<&WebFlags>) -> Result<Config, ConfigErrors> {
     let (file, flags) = (common.file(), common.shard_flags());
     let environment = |name: &str| std::env::var(name).ok();
-    let config = match serving {
-        Serving::Yes { web_config_file } => Config::load_to_serve(&file, &environment, flags, web_config_file.clone()),
-        Serving::No => Config::load(&file, &environment, flags),
-    }?;
+    let config = match web {
+        Some(web) => {
+            let web_config_file = web.address.web_config_file.clone();
+            web.apply(Config::load_to_serve(&file, &environment, flags, web_config_file)?)
+        }
+        None => Config::load(&file, &environment, flags)?,
+    };
     if file.is_absent() {
         tracing::info!(file = %file.path().display(), "There is no configuration file, so every setting has its default.");
     }

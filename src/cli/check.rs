@@ -26,7 +26,6 @@ use crate::{
 };
 use observations::{ObservedListing, count_zones, is_suppressed, keep, keep_owner, observe, status};
 
-/// Options of `check`.
 #[expect(clippy::doc_markdown, reason = "this is help for a terminal")]
 #[derive(Debug, Args)]
 pub(super) struct CheckOptions {

@@ -8,14 +8,12 @@ use clap_mangen::Man;
 
 use super::{Cli, CommandError, print};
 
-/// Options of `completions`.
 #[derive(Debug, Args)]
 pub(super) struct CompletionsOptions {
     /// The shell that reads them.
     shell: Shell,
 }
 
-/// Options of `man`.
 #[derive(Debug, Args)]
 pub(super) struct ManOptions {
     /// Write the page into this directory, which has to be there, and one for each command beside it.

@@ -19,7 +19,6 @@ use crate::{
     systemd,
 };
 
-/// Options of `demo`.
 #[derive(Debug, Args)]
 pub(super) struct DemoOptions {
     /// Zones of the simulated API.

@@ -35,9 +35,6 @@ impl DaemonEndpoint {
 }
 
 /// Where the daemon with this configuration answers; the one place that decides it.
-///
-/// # Errors
-/// In words, if the configuration does not tell.
 pub(super) fn address(listening: &Listening, endpoint: DaemonEndpoint) -> Result<Url, String> {
     let path = endpoint.path();
     let unknown = || {
@@ -58,9 +55,6 @@ pub(super) fn address(listening: &Listening, endpoint: DaemonEndpoint) -> Result
 }
 
 /// Reads what is given for `--url`.
-///
-/// # Errors
-/// In words, if nothing could be asked there.
 pub(super) fn url(text: &str) -> Result<Url, String> {
     let url: Url = text.parse().map_err(|error| format!("it is not a URL: {error}"))?;
     if !matches!(url.scheme(), "http" | "https") {
@@ -99,9 +93,6 @@ pub(super) fn status_urls(url: &Url) -> Vec<Url> {
 }
 
 /// Reads a duration, in seconds if it has no unit, as monitoring plugins take it.
-///
-/// # Errors
-/// In words, if it is none, or nothing could be done in it.
 pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().map(Duration::from_secs);
     let timeout = seconds.map_or_else(|| crate::config::parse_duration(text), Ok)?;
@@ -139,9 +130,6 @@ pub(super) struct DaemonResponse {
 }
 
 /// Sends a GET. The timeout is for the body, too.
-///
-/// # Errors
-/// In words, if there is no response.
 pub(super) async fn get(
     url: &Url,
     endpoint: DaemonEndpoint,
@@ -194,9 +182,6 @@ impl DaemonResponse {
     }
 
     /// Reads the body as JSON.
-    ///
-    /// # Errors
-    /// In words, if it breaks off or is not the JSON that is expected.
     pub(super) async fn json<T: DeserializeOwned>(self) -> Result<T, String> {
         let Self { response, timeout, .. } = self;
         let url = response.url().clone();

@@ -16,7 +16,6 @@ use crate::{
     model::clean,
 };
 
-/// Options of `healthcheck`.
 #[expect(clippy::doc_markdown, reason = "this is help for a terminal")]
 #[derive(Debug, Args)]
 pub(super) struct HealthcheckOptions {

@@ -24,7 +24,6 @@ use crate::{
     model::{Field, Kind},
 };
 
-/// Options of `list`.
 #[derive(Debug, Args)]
 pub(super) struct ListOptions {
     /// How the certificates are printed.

@@ -38,9 +38,6 @@ pub(super) struct Log(Arc<Queue>);
 ///
 /// What libraries say is left out. They do not know what is secret, and some write a line for each odd frame of HTTP/2,
 /// which anyone can send. What matters of it comes back as an error, and is logged as one.
-///
-/// # Errors
-/// If no thread can be started.
 pub(super) fn init(level: LogLevel, format: LogFormat) -> io::Result<Log> {
     let level = match level {
         LogLevel::Debug => LevelFilter::DEBUG,

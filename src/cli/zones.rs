@@ -21,7 +21,6 @@ use crate::{
     model::{FilterVerdict, NamePattern, Scope, Target, ZoneFilter},
 };
 
-/// Options of `zones`.
 #[derive(Debug, Args)]
 pub(super) struct ZonesOptions {
     /// How the zones are printed.

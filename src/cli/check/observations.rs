@@ -60,9 +60,6 @@ pub(super) fn status(snapshot: Snapshot, settings: SeriesSettings, now: i64) -> 
 }
 
 /// What a status says, on a machine whose clock says `now`.
-///
-/// # Errors
-/// In words, if it does not fit together.
 pub(super) fn observe(status: ReadStatus, now: i64) -> Result<Vec<ObservedListing>, String> {
     let ReadStatus { time, discoveries, mut listings } = status;
     let clock = unix_second(&time).ok_or_else(|| format!("{time:?} is not a time"))?;
