@@ -64,6 +64,7 @@ function enhance(section) {
   const search = section.querySelector('input');
   const filters = Array.from(section.querySelectorAll('select'));
   const found = section.querySelector('[role=status]');
+  const clear = section.querySelector('.clear');
   const more = section.querySelector('.more');
   const items = Array.from(body.querySelectorAll('tr:not(.none)'), (row, place) => (
     // No word is found across the edge of two cells.
@@ -93,7 +94,8 @@ function enhance(section) {
     for (const item of fitting.slice(0, room)) rows.append(item.row);
     body.replaceChildren(rows);
     section.classList.remove('untouched');
-    found.textContent = words.length + chosen.length === 0 ? '' : told(fitting.length);
+    clear.hidden = words.length + chosen.length === 0;
+    found.textContent = clear.hidden ? '' : told(fitting.length);
     const left = fitting.length - room;
     more.textContent = left > MORE ? `Show ${MORE} more of ${left}` : `Show ${left} more`;
     more.hidden = left <= 0;
@@ -134,6 +136,11 @@ function enhance(section) {
     field.addEventListener('input', showAnew);
     field.addEventListener('input', keepWordsSoon);
   }
+  clear.addEventListener('click', () => {
+    for (const field of fields) field.value = '';
+    for (const field of fields) field.dispatchEvent(new Event('input'));
+    fields[0].focus();
+  });
   // A shared link may be opened where the page is already. The links within the page set no field.
   window.addEventListener('hashchange', () => location.hash.includes('=') && applyAddress());
   more.addEventListener('click', () => {
