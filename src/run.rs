@@ -137,23 +137,21 @@ async fn build(
             ClientMaker { registry: registry_of_clients, now, recovered: recover, directory: directory.clone() };
         let clients = maker.make(&config.api, &config.credentials)?;
         let web = config.web_config_file.as_deref().map(Web::open).transpose()?;
-        Ok((config, directory, maker, clients, web))
-    };
-    let Some(opened) = unless_stopped(stop, open).await? else { return Ok(None) };
-    let (config, directory, maker, clients, web) = opened?;
-
-    let (listeners, access, listening) = listen(&config, web, sockets).await?;
-
-    let restored_from = directory.clone();
-    let restore = move || {
-        let restored = match &restored_from {
+        let restored = match &directory {
             Some(directory) => restore(directory, &config, now()),
             None => Restored::nothing(&config),
         };
-        let runtime_file = config.runtime_directory.as_deref().and_then(|directory| announce(directory, &listening));
-        (config, restored, runtime_file)
+        Ok((config, directory, maker, clients, web, restored))
     };
-    let Some((config, restored, runtime_file)) = unless_stopped(stop, restore).await? else { return Ok(None) };
+    // On a thread of its own: a disk that hangs holds up no signal.
+    let (config, directory, maker, clients, web, restored) = tokio::select! {
+        biased;
+        // An error means that the sender is gone, and with it the process.
+        _ = stop.wait_for(|&stop| stop) => return Ok(None),
+        opened = spawn_blocking(open) => opened??,
+    };
+    let (listeners, access, listening) = listen(&config, web, sockets).await?;
+    let runtime_file = config.runtime_directory.as_deref().and_then(|directory| announce(directory, &listening));
     Ok(Some(DaemonParts {
         config,
         registry,
@@ -374,20 +372,6 @@ fn announce(directory: &Path, listening: &Listening) -> Option<RuntimeFile> {
             tracing::warn!(%directory, %error, "The addresses in use cannot be written to the runtime directory, so check and healthcheck go by the configuration.");
         })
         .ok()
-}
-
-/// Does what reads files on a thread of its own: a disk that hangs holds up no signal. `None` if the program has to end
-/// before that is done.
-async fn unless_stopped<T: Send + 'static>(
-    stop: &mut watch::Receiver<bool>,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<Option<T>, JoinError> {
-    tokio::select! {
-        biased;
-        // An error means that the sender is gone, and with it the process.
-        _ = stop.wait_for(|&stop| stop) => Ok(None),
-        done = spawn_blocking(work) => done.map(Some),
-    }
 }
 
 /// One poll: the listing and, where it is wanted, the zone's name.
