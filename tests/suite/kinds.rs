@@ -1,7 +1,7 @@
 //! Every kind of certificate from outside: what is read of its list, what it costs, and what is said of it.
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use cloudflare_sim::{ApiError, Canned, Fault, Quota, Sibling, SimulatedApi, SimulatedListing, SimulatedZone, World};
+use cloudflare_sim::{ApiError, Quota, Sibling, SimulatedApi, SimulatedListing, SimulatedZone, World};
 use rcgen::{CertificateParams, DnType, KeyPair};
 use serde_json::{Value, json};
 
@@ -415,51 +415,5 @@ async fn what_is_not_on_the_plan_is_known_after_a_restart() {
         };
         until("a file of what is not on the plan", is_saved).await;
         assert_eq!(asked(), 1, "{restarts}");
-    }
-}
-
-/// What goes wrong with a list that comes in pages, with one that comes whole, and with one of an account.
-#[tokio::test]
-async fn a_list_that_cannot_be_read_keeps_the_last_good_one() {
-    for (name, fault, reason) in [
-        ("html", Fault::Instead(Canned::new(502, "text/html", "<html></html>")), "server_error"),
-        ("not json", Fault::Instead(Canned::new(200, "application/json", "{")), "decode"),
-        ("no list", Fault::Instead(Canned::new(200, "application/json", r#"{"success":true,"result":{}}"#)), "decode"),
-        (
-            "refused",
-            Fault::Instead(Canned::new(
-                200,
-                "application/json",
-                r#"{"success":false,"errors":[{"code":7,"message":"no"}]}"#,
-            )),
-            "api_error",
-        ),
-    ] {
-        let (api, daemon) = start(world()).await;
-        let before = Metrics::of(&daemon).await;
-        api.change(|world| {
-            for listing in &mut world.listings {
-                listing.fault = Some(fault.clone());
-            }
-        });
-        let kinds = ["edge", "aop_zone", "gateway_ca"];
-        let failed = until("failures", async || {
-            let metrics = Metrics::of(&daemon).await;
-            let failed = |kind| metrics.get("cloudflare_certificates_up", &[("kind", kind)]) == Some(0.0);
-            kinds.into_iter().all(failed).then_some(metrics)
-        })
-        .await;
-        for kind in kinds {
-            let labels = [("kind", kind), ("reason", reason)];
-            assert!(failed.get("cloudflare_certificates_poll_failures_total", &labels) > Some(0.0), "{name} {kind}");
-            let days = |metrics: &Metrics| {
-                metrics
-                    .all("cloudflare_certificate_days_until_expiry", &[("kind", kind)])
-                    .map(|(series, _)| series.to_owned())
-                    .collect::<Vec<_>>()
-            };
-            assert_eq!(days(&failed), days(&before), "{name} {kind}");
-            assert_eq!(failed.get("cloudflare_certificates_available", &[("kind", kind)]), Some(1.0), "{name} {kind}");
-        }
     }
 }

@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use super::{
     answer::{Answer, ApiError, ListPage, Payload, envelope},
     listing::PageRequest,
-    world::SimulatedCertificate,
 };
 
 pub use change::Change;
@@ -45,9 +44,7 @@ pub enum Fault {
     PageSize(usize),
     /// Each page begins with the last entry of the one before since no order is guaranteed.
     Overlap,
-    /// The zone's client certificates are altered before each request for them is answered.
-    Edit(fn(&mut Vec<SimulatedCertificate>)),
-    /// Any listing is altered before each request for it is answered.
+    /// A listing is altered before each request for it is answered.
     Change(Change),
     /// The answer gets onto the wire in another way.
     Sent(Delivery),
@@ -133,12 +130,6 @@ impl Fault {
         Self::Change(Change::Shrinks)
     }
 
-    /// The order is turned round before each listing request.
-    #[must_use]
-    pub const fn reorders() -> Self {
-        Self::Change(Change::Reorders)
-    }
-
     /// The same, so many times.
     #[must_use]
     pub fn times(self, times: usize) -> Self {
@@ -177,11 +168,6 @@ impl Fault {
             Self::PageIgnored { admitted: false } => page.number = 1,
             Self::EmptyFrom(first) if page.shown >= *first => page.number = usize::MAX,
             Self::Overlap => page.overlap = 1,
-            Self::Edit(edit) => {
-                if let Some(certificates) = E::certificates(entries) {
-                    edit(certificates);
-                }
-            }
             Self::Change(change) => change.make(entries),
             _ => {}
         }

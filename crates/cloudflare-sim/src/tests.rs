@@ -411,7 +411,8 @@ async fn faults_of_a_listing_alter_its_pages() {
         (Fault::Overlap, ["01 02 03 04 05", "05 06 07 08 09 10", "10 11 12", ""]),
         (Fault::shrinks(), ["02 03 04 05 06", "08 09 10 11 12", "", ""]),
         (Fault::shrinks().times(1).on_page(2), ["01 02 03 04 05", "07 08 09 10 11", "12", ""]),
-        (Fault::reorders(), ["12 11 10 09 08", "06 07 08 09 10", "02 01", ""]),
+        (Fault::Change(Change::Reorders), ["12 11 10 09 08", "06 07 08 09 10", "02 01", ""]),
+        (Fault::Change(Change::Rotates(7)), ["08 09 10 11 12", "08 09 10 11 12", "08 09", ""]),
         (Fault::grows(), ["issued-while-read-12 01 02 03 04", "04 05 06 07 08", "08 09 10 11 12", "12"]),
         (Fault::grows().times(1).on_page(2), ["01 02 03 04 05", "05 06 07 08 09", "10 11 12", ""]),
     ] {

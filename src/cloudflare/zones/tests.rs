@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use chrono::DateTime;
 use cloudflare_sim::{
-    ApiError, Canned, Delivery, Ending, Fault, Quota, SimulatedAccount, SimulatedApi, SimulatedZone, World,
+    ApiError, Canned, Change, Delivery, Ending, Fault, Quota, SimulatedAccount, SimulatedApi, SimulatedZone, World,
 };
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -248,7 +248,7 @@ fn faults() -> Vec<(&'static str, Fault, Option<Reason>)> {
         ("429 with null", Fault::rate_limited_with_null(), limited),
         ("971 with 200", Fault::throttled_with_200(), limited),
         ("shrinks", all(&[Fault::grows().on_page(1), Fault::shrinks().on_page(2)]), incomplete),
-        ("reordered once", Fault::reorders().times(1), None),
+        ("reordered once", Fault::Change(Change::Reorders).times(1), None),
         ("same page", Fault::PageIgnored { admitted: false }, incomplete),
         ("same page, admitted", Fault::PageIgnored { admitted: true }, incomplete),
         ("same page, uncounted", all(&[Fault::PageIgnored { admitted: false }, Fault::NoInfo]), incomplete),

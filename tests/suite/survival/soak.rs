@@ -8,7 +8,9 @@
 use std::{collections::BTreeMap, fs, time::Duration};
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use cloudflare_sim::{Canned, Delivery, Ending, Fault, SimulatedApi, SimulatedCertificate, SimulatedZone, World};
+use cloudflare_sim::{
+    Canned, Change, Delivery, Ending, Fault, SimulatedApi, SimulatedCertificate, SimulatedZone, World,
+};
 use fastrand::Rng;
 use tokio::time::{Instant, sleep};
 
@@ -144,7 +146,7 @@ fn draw_fault(random: &mut Rng) -> Fault {
         Fault::NoInfo,
         Fault::PageSize(7),
         Fault::Overlap,
-        Fault::reorders(),
+        Fault::Change(Change::Reorders),
     ];
     let needs_a_person = [
         Fault::error(403, 10_000, "Authentication error"),

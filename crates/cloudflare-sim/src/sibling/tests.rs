@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use x509_parser::prelude::{FromDer as _, X509Certificate, parse_x509_pem};
 
 use crate::{
-    ApiError, Fault, PRIVATE_KEY, Sibling, SimulatedApi, SimulatedListing, SimulatedZone, World,
+    ApiError, Change, Fault, PRIVATE_KEY, Sibling, SimulatedApi, SimulatedListing, SimulatedZone, World,
     tests::{Asked, ask},
 };
 
@@ -186,7 +186,10 @@ async fn faults_alter_these_listings_too() {
     assert_eq!(grown, sound);
     assert_eq!(faulty(Fault::shrinks()).await.ask("").await.ids(), sound[1..]);
     let reversed: Vec<String> = sound.into_iter().rev().collect();
-    assert_eq!(faulty(Fault::reorders()).await.ask("").await.ids(), reversed);
+    assert_eq!(faulty(Fault::Change(Change::Reorders)).await.ask("").await.ids(), reversed);
+
+    let renamed = faulty(Fault::Change(Change::Sets("status", || "deleted".into()))).await.ask("").await.json();
+    assert_eq!(renamed["result"][2]["status"], "deleted");
 }
 
 #[test]
