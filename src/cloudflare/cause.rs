@@ -174,18 +174,6 @@ pub(super) fn remedy(reason: Reason, cause: Option<Cause>, credential: &str, end
         (Reason::RateLimited, _) => {
             ": this user sends too many requests, in the dashboard and other tools too; lower api.requests_per_5m.".into()
         }
-        (_, Some(Cause::LockedOut)) => format!(
-            ": Cloudflare has locked out credential {credential:?}, because this user or address sent too many requests with a bad secret. Correct its secret here and in other tools that use it. The exporter retries later, or as soon as the secret changes."
-        ),
-        (_, Some(Cause::WrongAddress)) => format!(
-            ": the token of credential {credential:?} is not allowed from this address. Add the address to \"Client IP Address Filtering\" of the token, or remove that filter."
-        ),
-        (_, Some(Cause::MalformedSecret)) => format!(
-            ": the secret of credential {credential:?} is malformed, or a proxy on the way changes it. Check that it is complete and bare, without Bearer, quotes or line breaks. A token and an API key have different settings."
-        ),
-        (_, Some(Cause::DeadSecret)) => format!(
-            ": the secret of credential {credential:?} is not accepted. Check that it is complete, neither expired nor revoked, and allowed from this address."
-        ),
         (_, Some(Cause::MissingPermission)) => format!(
             ": the token of credential {credential:?} needs the permission {permission}.{way_out}"
         ),
@@ -203,7 +191,29 @@ pub(super) fn remedy(reason: Reason, cause: Option<Cause>, credential: &str, end
             Scope::Account => ": the token sees no account with this id. Compare the id with the dashboard's address, and check that the token includes the account.",
         }
         .into(),
+        (_, Some(cause @ (Cause::LockedOut | Cause::WrongAddress | Cause::MalformedSecret | Cause::DeadSecret))) => {
+            credential_remedy(cause, credential)
+        }
         (_, Some(Cause::Blocked) | None) => ".".into(),
+    }
+}
+
+/// The same where it is about the credential and not about what was requested.
+pub(super) fn credential_remedy(cause: Cause, credential: &str) -> String {
+    match cause {
+        Cause::LockedOut => format!(
+            ": Cloudflare has locked out credential {credential:?}, because this user or address sent too many requests with a bad secret. Correct its secret here and in other tools that use it. The exporter retries later, or as soon as the secret changes."
+        ),
+        Cause::WrongAddress => format!(
+            ": the token of credential {credential:?} is not allowed from this address. Add the address to \"Client IP Address Filtering\" of the token, or remove that filter."
+        ),
+        Cause::MalformedSecret => format!(
+            ": the secret of credential {credential:?} is malformed, or a proxy on the way changes it. Check that it is complete and bare, without Bearer, quotes or line breaks. A token and an API key have different settings."
+        ),
+        Cause::DeadSecret => format!(
+            ": the secret of credential {credential:?} is not accepted. Check that it is complete, neither expired nor revoked, and allowed from this address."
+        ),
+        _ => ".".into(),
     }
 }
 

@@ -45,7 +45,7 @@ pub struct Client {
     pub(super) transport: Arc<Transport>,
     pub(super) throttle: Throttle,
     pub(super) metrics: Arc<ApiMetrics>,
-    /// How the credential was refused the last time: zones that are not polled because of it say the same.
+    /// How the credential was refused the last time: listings that are not polled because of it say the same.
     pub(super) last_refusal: Mutex<LastRefusal>,
     /// Each zone's name is requested once, whatever is listed of the zone; `None` if that was refused.
     zone_names: Mutex<HashMap<ScopeId, Arc<OnceCell<Option<Arc<str>>>>>>,
@@ -60,7 +60,7 @@ pub struct Client {
     pub(super) slot: Option<Slot>,
 }
 
-/// How a credential was refused.
+/// How a credential was refused, whatever was requested with it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LastRefusal {
     pub(super) reason: Reason,

@@ -23,7 +23,7 @@ use super::{
     throttle::{PauseReason, Paused, Priority, ResponseSummary, ThrottleRecord, Ticket, Transition, Verdict},
     transport::Response,
 };
-use crate::model::{Cause, CredentialRefused, Failure, Kind, Reason, usable_time};
+use crate::model::{Cause, CredentialRefused, Failure, Reason, usable_time};
 
 /// A request to the API.
 pub(super) struct ApiRequest<T> {
@@ -165,7 +165,7 @@ impl Client {
         let credential = self.credential.name();
         if paused.reason == PauseReason::Refused {
             let LastRefusal { reason, cause } = *lock(&self.last_refusal);
-            let remedy = cause::remedy(reason, cause, credential, Endpoint::Listing(Kind::Client));
+            let remedy = cause.map_or_else(|| ".".into(), |cause| cause::credential_remedy(cause, credential));
             let message = format!(
                 "Not sent: Cloudflare refuses credential {credential:?}, so only one zone retries it from time to time{remedy}"
             );
@@ -228,10 +228,13 @@ fn verdict(endpoint: Endpoint, status: Option<StatusCode>, failure: Option<&Fail
         Some(cause) if cause.is_about_the_credential() => refused,
         Some(Cause::Blocked | Cause::Transient) => Verdict::None,
         Some(Cause::NotOnPlan) => Verdict::Accepted,
-        _ if status == StatusCode::UNAUTHORIZED && endpoint.is_listing() => Verdict::Unauthorized,
-        _ if status == StatusCode::UNAUTHORIZED => Verdict::Forbidden,
+        // "Authentication error", or not a word.
+        Some(Cause::NotSaid) | None if status == StatusCode::UNAUTHORIZED && endpoint.is_listing() => {
+            Verdict::Unauthorized
+        }
         Some(Cause::NotSaid | Cause::MissingPermission) => Verdict::Forbidden,
-        _ if status == StatusCode::FORBIDDEN => Verdict::Forbidden,
+        // What is said is about what was requested: another kind or zone may be fine.
+        _ if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Verdict::Forbidden,
         // These may not come from the API.
         _ if status.is_server_error() || status.is_redirection() => Verdict::None,
         _ if failure.is_some_and(|failure| failure.reason == Reason::Decode) => Verdict::None,
@@ -256,6 +259,9 @@ mod tests {
             (401, failure(Reason::Unauthorized, Some(Cause::DeadSecret)), Verdict::Refused),
             (200, failure(Reason::ApiError, Some(Cause::DeadSecret)), Verdict::Refused),
             (400, failure(Reason::ApiError, Some(Cause::LockedOut)), Verdict::LockedOut),
+            // One kind or zone is refused, which says nothing of the others, whatever the status is.
+            (401, failure(Reason::Unauthorized, Some(Cause::MissingPermission)), Verdict::Forbidden),
+            (401, failure(Reason::Unauthorized, Some(Cause::UnknownZone)), Verdict::Forbidden),
             // "Authentication error", whatever the status is.
             (400, failure(Reason::ApiError, Some(Cause::NotSaid)), Verdict::Forbidden),
             (200, failure(Reason::ApiError, Some(Cause::MissingPermission)), Verdict::Forbidden),

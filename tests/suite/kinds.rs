@@ -359,6 +359,30 @@ async fn another_plan_or_permission_shows_without_a_restart() {
     assert_eq!(metrics.get("cloudflare_certificate_days_until_expiry", &of_custom), Some(12.0));
 }
 
+/// Some endpoints say it with 401, which is no sign of a dead token.
+#[tokio::test]
+async fn a_missing_permission_stops_no_other_kind_and_each_kind_names_its_own() {
+    let mut world = world();
+    for listing in &mut world.listings {
+        listing.refusal = Some(ApiError::new(401, 9109, "Unauthorized to access requested resource"));
+    }
+    let (_api, daemon) = start(world).await;
+    until("some more polls", async || {
+        let metrics = Metrics::of(&daemon).await;
+        (metrics.of_kind("gateway_ca").polls("Example Ltd") >= 3.0).then_some(())
+    })
+    .await;
+    for (kind, permission) in [
+        ("edge", "SSL and Certificates: Read on this zone"),
+        ("access_ca", "Access: Mutual TLS Certificates: Read on this account"),
+        ("gateway_ca", "Zero Trust: Read on this account"),
+    ] {
+        daemon.until_logged(&["reason=unauthorized", &format!("kind={kind} "), permission]).await;
+    }
+    assert!(!daemon.log().contains("refuses"), "{}", daemon.log());
+    Metrics::of(&daemon).await.assert_polled(ZONE);
+}
+
 #[tokio::test]
 async fn certificates_that_vanish_near_their_end_are_counted() {
     let (api, daemon) = start(world()).await;
