@@ -143,6 +143,38 @@ impl<'a> Draft<'a> {
         draft
     }
 
+    /// The certificates that Cloudflare issued for an entry and renews, as `order` describes them. One that has no
+    /// certificate yet is there without a date.
+    fn of_order(kind: Kind, entry: &'a Json<'a>, order: &'a Json<'a>) -> Vec<Self> {
+        let draft = |certificate: Option<&'a Json<'a>>| {
+            let mut draft = Self::new(kind, entry);
+            draft.status = kind.status(text(order, "status"));
+            draft.expiry =
+                certificate.map_or(Expiry::NoCertificate, |certificate| expiry(certificate.get("expires_on")));
+            draft.set(Field::Entry, text(entry, "id"));
+            draft.set(Field::RenewedBy, "cloudflare");
+            draft.set(Field::CommonName, text(entry, "hostname"));
+            draft.hosts(order.get("hosts"));
+            let problem = order.get("validation_errors").items().first();
+            draft.set(Field::Problem, problem.map_or("", |error| text(error, "message")));
+            if let Some(certificate) = certificate {
+                draft.not_before = time(certificate.get("issued_on"));
+                let fields = [Field::Issuer, Field::SerialNumber, Field::Signature, Field::FingerprintSha256];
+                draft.take(certificate, &fields);
+                draft.set(Field::Id, text(certificate, "id"));
+            }
+            draft.complete(Field::Issuer, text(order, "certificate_authority"));
+            draft
+        };
+        let is_one = |item: &&Json<'_>| matches!(item, Json::Object(..));
+        let certificates: Vec<_> = order.get("certificates").items().iter().filter(is_one).collect();
+        if certificates.is_empty() {
+            vec![draft(None)]
+        } else {
+            certificates.into_iter().map(Some).map(draft).collect()
+        }
+    }
+
     fn set(&mut self, field: Field, text: impl Into<Cow<'a, str>>) {
         self.texts[field as usize] = text.into();
     }
@@ -223,11 +255,6 @@ fn expiry(date: &Json<'_>) -> Expiry {
         Json::Text(text) => date::parse(text),
         _ => Expiry::Invalid,
     }
-}
-
-/// The first of a list of errors, in words.
-fn first_error<'a>(errors: &'a Json<'_>) -> &'a str {
-    errors.items().first().map_or("", |error| text(error, "message"))
 }
 
 /// A date as Unix seconds, where it is one.

@@ -1,9 +1,6 @@
 //! Packs of edge certificates that Cloudflare issues and renews: universal, advanced, total TLS.
 
-use super::{
-    Draft, ERRORS, Entries, Json, MAX_CERTIFICATES, NAMES, Paged, SSL_OF_ZONE, Shape, Source, expiry, first_error,
-    text, time,
-};
+use super::{Draft, ERRORS, Entries, Json, MAX_CERTIFICATES, NAMES, Paged, SSL_OF_ZONE, Shape, Source, text};
 use crate::model::{Expiry, Field, Kind, SECONDS_PER_DAY};
 
 pub(super) static SOURCE: Source = Source {
@@ -34,42 +31,22 @@ fn read(pack: &Json<'_>, entries: &mut Entries) {
     if OTHER_KINDS.contains(&text(pack, "type")) {
         return entries.skip(pack);
     }
-    let draft = || {
-        let mut draft = Draft::new(Kind::Edge, pack);
-        draft.set(Field::RenewedBy, "cloudflare");
-        draft.set(Field::Entry, text(pack, "id"));
-        draft.set(Field::Issuer, text(pack, "certificate_authority"));
-        draft.set(Field::Problem, first_error(pack.get("validation_errors")));
-        draft.hosts(pack.get("hosts"));
-        draft.for_its_hosts();
-        draft
-    };
-    let certificates = || pack.get("certificates").items().iter().filter(|item| matches!(item, Json::Object(..)));
+    let drafts = Draft::of_order(Kind::Edge, pack, pack);
     // A pack goes as a whole when its first certificate expires.
-    let soonest = certificates().filter_map(|certificate| time(certificate.get("expires_on"))).min();
+    let dates = drafts.iter().filter_map(|draft| if let Expiry::At(time) = draft.expiry { Some(time) } else { None });
+    let soonest = dates.min().map(|time| time.to_string()).unwrap_or_default();
+    // The list says how long the certificates of a pack are valid, and not when they were issued.
     let validity = match pack.get("validity_days") {
         Json::Integer(days @ 1..=36_500) => i64::try_from(*days).ok(),
         _ => None,
     };
-    for certificate in certificates() {
-        let mut draft = draft();
-        draft.set(Field::Id, text(certificate, "id"));
-        if let Some(issuer) = certificate.get("issuer").text() {
-            draft.set(Field::Issuer, issuer);
-        }
-        draft.set(Field::Signature, text(certificate, "signature"));
-        draft.expiry = expiry(certificate.get("expires_on"));
-        // The list says how long the certificates of a pack are valid, and not when they were issued.
+    for mut draft in drafts {
         draft.not_before = match (draft.expiry, validity) {
             (Expiry::At(expires), Some(days)) => Some(expires - days * SECONDS_PER_DAY),
             _ => None,
         };
-        draft.set(Field::Rank, soonest.map(|time| time.to_string()).unwrap_or_default());
-        draft.push_to(entries);
-    }
-    if certificates().next().is_none() {
-        let mut draft = draft();
-        draft.expiry = Expiry::NoCertificate;
+        draft.for_its_hosts();
+        draft.set(Field::Rank, soonest.clone());
         draft.push_to(entries);
     }
 }
