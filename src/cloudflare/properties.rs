@@ -133,7 +133,7 @@ fn assert_is_shown(time: i64) {
     assert!(DateTime::from_timestamp(time, 0).is_some_and(|date| date.year() > 1), "{time}");
 }
 
-/// The bytes are how a server behaves: how much there is, what totals it states, and then for
+/// The bytes are how a server behaves: of which kind a list is, how much there is, what totals it states, and then for
 /// each request what it does and which answer arrives next. When they are used up it is honest.
 ///
 /// Pages are of six entries at most and listings of 43, whereas the real ones are of fifty and of thousands: what is
@@ -142,14 +142,19 @@ fn assert_is_shown(time: i64) {
 pub fn listing(bytes: &[u8]) {
     let mut script = bytes.iter().map(|&byte| usize::from(byte));
     let mut next = || script.next().unwrap_or_default();
-    let (concurrency, n, size) = (1 + next() % 20, next() % 30 + next() % 15, 1 + next() % 6);
+    let first = next();
+    let (concurrency, paged) = (1 + first % 20, source(Kind::ALL[first / 20 % Kind::ALL.len()]).paged);
+    let (n, size) = (next() % 30 + next() % 15, 1 + next() % 6);
     let (tells, lie) = (next(), next());
+    // A server that may send everything at once does so where it counts nothing.
+    let is_whole = paged == Paged::Whole || paged == Paged::NumberedOrWhole && tells & 3 == 3;
+    let size = if is_whole { n.max(1) } else { size };
     let tells_count = tells & 1 == 0;
     let count = tells_count.then_some(if tells & 4 == 0 { n } else { lie });
     let pages = (tells & 2 == 0).then_some(if tells & 8 == 0 { n.div_ceil(size) } else { lie });
     let mut honest = tells & 12 == 0;
 
-    let mut paging = Paging::new(Paged::Numbered, Baseline::default());
+    let mut paging = Paging::new(paged, Baseline::default());
     let (mut in_flight, mut asked) = (Vec::new(), 0);
     // Of the reading that is under way.
     let (mut readings, mut last_asked, mut given, mut promised) = (0, 0, HashSet::new(), None);
