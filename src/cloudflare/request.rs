@@ -38,12 +38,6 @@ pub(super) struct ApiRequest<T> {
     pub(super) tries: u32,
 }
 
-/// What came of sending a request once.
-struct Attempt<T> {
-    result: Result<T, Failure>,
-    summary: ResponseSummary,
-}
-
 /// What survives of a credential's throttle.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct SavedThrottle {
@@ -65,7 +59,7 @@ impl Client {
             self.save_throttle(false).await;
             let started = Instant::now();
             // Boxed, since thousands of zones may wait for their permit and few hold one.
-            let Attempt { result, summary } = Box::pin(self.attempt(&request)).await;
+            let (result, summary) = Box::pin(self.attempt(&request)).await;
             tried += 1;
             spent += started.elapsed();
             let transition = permit.record_response(&summary);
@@ -91,7 +85,7 @@ impl Client {
     }
 
     /// Sends a request once, and reads the response.
-    async fn attempt<T: Send + 'static>(&self, request: &ApiRequest<T>) -> Attempt<T> {
+    async fn attempt<T: Send + 'static>(&self, request: &ApiRequest<T>) -> (Result<T, Failure>, ResponseSummary) {
         let mut metered = self.metrics.start_request(request.endpoint);
         let response = self.send(request.url.clone()).await;
         let status = response.as_ref().ok().map(|response| response.status);
@@ -111,7 +105,7 @@ impl Client {
         {
             *lock(&self.last_refusal) = LastRefusal { reason: failure.reason, cause: failure.cause };
         }
-        Attempt { result, summary }
+        (result, summary)
     }
 
     /// Sends a signed request once.

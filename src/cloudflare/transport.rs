@@ -69,7 +69,7 @@ impl Transport {
         // Errors made at Cloudflare's edge are JSON too then.
         let request = http.get(url).headers(headers).header(ACCEPT, HeaderValue::from_static("application/json"));
         let (response, is_suspect) = match timeout(self.settings.timeout, exchange(request)).await {
-            Ok(Exchange { response, broke }) => (response, broke),
+            Ok(exchanged) => exchanged,
             Err(_) => {
                 let limit = humantime::format_duration(self.settings.timeout);
                 let message = format!("Cloudflare did not send a whole response within {limit} (api.timeout).");
@@ -166,18 +166,11 @@ pub fn announce_proxy(settings: &ApiSettings) {
     }
 }
 
-/// What came of a request.
-struct Exchange {
-    response: Result<Response, Failure>,
-    /// It broke off on a connection that there was.
-    broke: bool,
-}
-
-/// Sends a request and reads its response.
-async fn exchange(request: RequestBuilder) -> Exchange {
+/// Sends a request and reads its response. Also tells whether it broke off on a connection that there was.
+async fn exchange(request: RequestBuilder) -> (Result<Response, Failure>, bool) {
     let mut response = match request.send().await {
         Ok(response) => response,
-        Err(error) => return Exchange { broke: !error.is_connect(), response: Err(failure(&error)) },
+        Err(error) => return (Err(failure(&error)), !error.is_connect()),
     };
     let status = response.status();
     let headers = std::mem::take(response.headers_mut());
@@ -194,7 +187,7 @@ async fn exchange(request: RequestBuilder) -> Exchange {
         }
     };
     let broke = matches!(&body, Err(failure) if failure.reason == Reason::Connect);
-    Exchange { response: Ok(Response { status, headers, body }), broke }
+    (Ok(Response { status, headers, body }), broke)
 }
 
 /// The errors that caused this one, from the top down.

@@ -1,6 +1,6 @@
 //! Labels of the owner's own, such as who has to act: which rule gives which label to what.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::sync::Arc;
 
 use super::{Kind, NamePattern, Scope, Target};
 
@@ -28,16 +28,10 @@ pub struct LabelRule {
     pub labels: Vec<(Arc<str>, Arc<str>)>,
 }
 
-/// The labels of a target and its certificates: for each name, what decides about its value.
+/// The labels of a target and its certificates: for each name, the values of the rules that match, each for certificates
+/// of which the common name matches too.
 #[derive(Debug, Default)]
-pub struct TargetLabels(Vec<(Arc<str>, Vec<Candidate>)>);
-
-/// A value, for certificates whose common name matches.
-#[derive(Debug)]
-struct Candidate {
-    common_name: Option<NamePattern>,
-    value: Arc<str>,
-}
+pub struct TargetLabels(Vec<(Arc<str>, Vec<(Option<NamePattern>, Arc<str>)>)>);
 
 impl LabelRules {
     /// More names would make every series long.
@@ -50,7 +44,7 @@ impl LabelRules {
         let candidates = |name: &Arc<str>| {
             let given = matching.iter().filter_map(|rule| {
                 let (_, value) = rule.labels.iter().find(|(given, _)| given == name)?;
-                Some(Candidate { common_name: rule.common_name.clone(), value: Arc::clone(value) })
+                Some((rule.common_name.clone(), Arc::clone(value)))
             });
             (Arc::clone(name), given.collect())
         };
@@ -89,29 +83,24 @@ impl TargetLabels {
     /// Every label with its value, for a certificate of this common name; for the listing, the name is empty.
     pub fn of<'a>(&'a self, common_name: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.0.iter().map(move |(name, candidates)| {
-            let matches = |candidate: &&Candidate| {
-                candidate.common_name.as_ref().is_none_or(|pattern| pattern.matches(common_name))
-            };
-            (&**name, candidates.iter().find(matches).map_or("", |candidate| &*candidate.value))
+            let mut matching = candidates
+                .iter()
+                .filter(|(pattern, _)| pattern.as_ref().is_none_or(|pattern| pattern.matches(common_name)));
+            (&**name, matching.next().map_or("", |(_, value)| &**value))
         })
     }
 
     /// The labels in one text, for people: those that are not empty.
     #[must_use]
     pub fn in_words(&self, common_name: &str) -> String {
-        let mut words = String::new();
-        for (name, value) in self.of(common_name).filter(|(_, value)| !value.is_empty()) {
-            let separator = if words.is_empty() { "" } else { ", " };
-            // Writing to a string cannot fail.
-            let _ = write!(words, "{separator}{name}: {value}");
-        }
-        words
+        let given = self.of(common_name).filter(|(_, value)| !value.is_empty());
+        given.map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>().join(", ")
     }
 
     /// Whether every certificate has the labels of the listing.
     #[must_use]
     pub fn are_the_same_for_all(&self) -> bool {
-        self.0.iter().all(|(_, candidates)| candidates.iter().all(|candidate| candidate.common_name.is_none()))
+        self.0.iter().all(|(_, candidates)| candidates.iter().all(|(pattern, _)| pattern.is_none()))
     }
 }
 

@@ -7,7 +7,6 @@ use x509_parser::{
     oid_registry::{OidRegistry, format_oid},
     pem::parse_x509_pem,
     prelude::FromDer as _,
-    x509::X509Name,
 };
 
 use super::hexadecimal;
@@ -36,7 +35,8 @@ impl Pem {
             (Field::CommonName, first(subject.iter_common_name())),
             (Field::Organization, first(subject.iter_organization())),
             (Field::OrganizationalUnit, first(subject.iter_organizational_unit())),
-            (Field::Issuer, Some(name(certificate.issuer()))),
+            // As Cloudflare writes it: `CN=Example, O=Example`.
+            (Field::Issuer, Some(certificate.issuer().to_string())),
             (Field::SerialNumber, Some(certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect())),
             (Field::FingerprintSha256, Some(hexadecimal(digest(&SHA256, &block.contents).as_ref()))),
             (Field::Ski, ski(&certificate)),
@@ -50,11 +50,6 @@ impl Pem {
 
 fn first<'a>(mut values: impl Iterator<Item = &'a x509_parser::x509::AttributeTypeAndValue<'a>>) -> Option<String> {
     values.next()?.as_str().ok().map(str::to_owned)
-}
-
-/// A name as Cloudflare writes it: `CN=Example, O=Example`.
-fn name(name: &X509Name<'_>) -> String {
-    name.to_string()
 }
 
 fn ski(certificate: &X509Certificate<'_>) -> Option<String> {
