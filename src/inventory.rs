@@ -117,7 +117,6 @@ impl Inventory {
         }
     }
 
-    /// The files of its discoveries.
     pub(crate) fn slots(&self, directory: &Directory) -> Vec<Slot> {
         self.discoveries.iter().map(|discovery| directory.discovery(&discovery.state.credential)).collect()
     }

@@ -109,7 +109,6 @@ fn entries<T>(result: &Json<'_>, info: &Json<'_>, read: impl FnMut(&Json<'_>)) -
     Ok(Page { items: Vec::new(), entries: entries.len(), skipped: 0, total_count, total_pages })
 }
 
-/// Reads a zone that has a name.
 pub(super) fn named_zone(body: &[u8]) -> Body<Zone> {
     good(body, ZONE, |result, _| {
         zone(result).filter(|zone| *zone.name != *zone.id.as_str()).ok_or("it has no zone with a name")

@@ -41,13 +41,11 @@ pub(super) struct Source {
     pub(super) paged: Paged,
     /// What a token needs to list it.
     pub(super) permission: &'static str,
-    /// What is needed of an entry.
     pub(super) shape: Shape<'static>,
     /// Reads an entry, which can be of any type.
     pub(super) read: fn(&Json<'_>, &mut Entries),
 }
 
-/// The row of a kind.
 pub(super) fn source(kind: Kind) -> &'static Source {
     match kind {
         Kind::Client => &client::SOURCE,

@@ -33,7 +33,6 @@ impl Endpoint {
         matches!(self, Self::Listing(_) | Self::Zones)
     }
 
-    /// What a token needs for it.
     pub(super) fn permission(self) -> &'static str {
         match self {
             Self::Listing(kind) => source(kind).permission,
@@ -195,7 +194,6 @@ impl ApiMetrics {
     }
 }
 
-/// A request under way.
 #[derive(Debug)]
 pub(super) struct RequestTimer<'a> {
     metrics: &'a ApiMetrics,

@@ -25,7 +25,6 @@ use super::{
 };
 use crate::model::{Cause, CredentialRefused, Failure, Reason, usable_time};
 
-/// A request to the API.
 pub(super) struct ApiRequest<T> {
     pub(super) endpoint: Endpoint,
     pub(super) url: Url,
@@ -154,7 +153,6 @@ impl Client {
         })
     }
 
-    /// The failure of a request that was not sent.
     fn not_sent(&self, paused: Paused) -> Failure {
         let credential = self.credential.name();
         if paused.reason == PauseReason::Refused {

@@ -15,7 +15,6 @@ use crate::model::{Failure, Reason, clean};
 /// Cloudflare's codes for too many requests; they come with any status, often 200.
 const RATE_LIMIT_CODES: [i64; 3] = [971, 10_100, 10_429];
 
-/// Reads a body.
 pub(super) type Read<T> = Arc<dyn Fn(&[u8]) -> Body<T> + Send + Sync>;
 
 /// Turns status and body into a value or a failure: the one place that does.

@@ -83,7 +83,6 @@ impl CaFile {
         if seen.changes(&[&pem]) { Self::parse(self.path.clone(), &pem, seen).map(Some) } else { Ok(None) }
     }
 
-    /// The certificates.
     pub(super) fn roots(&self) -> &[CertificateDer<'static>] {
         &self.roots
     }

@@ -72,7 +72,6 @@ impl BaseUrl {
         Ok(Self(url))
     }
 
-    /// Whether it is plain http.
     pub(super) fn is_plain(&self) -> bool {
         self.0.scheme() == "http"
     }

@@ -238,7 +238,6 @@ fn failure(error: &reqwest::Error) -> Failure {
     }
 }
 
-/// What to do about a TLS failure.
 const fn remedy_for_tls(error: &rustls::Error) -> &'static str {
     use rustls::{CertificateError as Wrong, Error};
     match error {

@@ -108,7 +108,6 @@ impl Report {
         }
     }
 
-    /// Whether there is no mistake so far.
     pub(super) fn is_empty(&self) -> bool {
         self.mistakes.borrow().is_empty()
     }
@@ -139,7 +138,6 @@ impl Place {
 }
 
 impl<'a> Section<'a> {
-    /// The whole document.
     pub(super) const fn root(table: &'a DeTable<'a>, report: &'a Report) -> Self {
         Self { place: Place { key: String::new(), offset: None }, table: Some(table), known: Vec::new(), report }
     }
@@ -178,7 +176,6 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// Whether nothing is in it.
     pub(super) fn is_empty(&self) -> bool {
         self.table.is_none_or(DeTable::is_empty)
     }
@@ -235,7 +232,6 @@ impl<'a> Entry<'a> {
         Some(items)
     }
 
-    /// Whether it is a list of nothing.
     pub(super) fn is_empty_list(&self) -> bool {
         self.value.as_array().is_some_and(|items| items.is_empty())
     }
@@ -283,7 +279,6 @@ pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(value: &DeValue<'_>) -> Read
     text_as(|text| text.parse().map_err(|error| format!("{} cannot be used: {error}", quoted(text))))(value)
 }
 
-/// Yes or no.
 pub(super) fn boolean(value: &DeValue<'_>) -> Reading<bool> {
     match value {
         DeValue::Boolean(value) => Ok(*value),
@@ -291,7 +286,6 @@ pub(super) fn boolean(value: &DeValue<'_>) -> Reading<bool> {
     }
 }
 
-/// Reads a whole number within the range.
 pub(super) fn integer(range: RangeInclusive<u32>) -> impl Fn(&DeValue<'_>) -> Reading<u32> {
     move |value| {
         let integer = value.as_integer().ok_or_else(|| wrong_type("it must be a whole number", value))?;
@@ -302,7 +296,6 @@ pub(super) fn integer(range: RangeInclusive<u32>) -> impl Fn(&DeValue<'_>) -> Re
     }
 }
 
-/// Reads a duration within the range.
 pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&DeValue<'_>) -> Reading<Duration> {
     move |value| {
         let rule = "it must be a number with its unit in quotes, such as \"90s\", \"15m\", \"1h\" or \"7d\"";

@@ -14,11 +14,9 @@ const OWN: &str = "account account_id alertname code credentials days_until_expi
                    labels ordinal policy reason revision rustversion severity status suppressed total version watched \
                    within_days zone zone_id";
 
-/// Labels of Prometheus.
 const OF_PROMETHEUS: [&str; 4] = ["job", "instance", "le", "quantile"];
 
 impl Context<'_> {
-    /// Reads every rule.
     pub(super) fn read_labels(&self, entry: Option<Entry<'_>>) -> LabelRules {
         let rule = "each rule must be a section of its own, [[labels]] in double brackets";
         let entries = entry.and_then(|entry| entry.items(rule)).unwrap_or_default();

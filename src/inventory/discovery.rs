@@ -32,7 +32,6 @@ pub(super) struct Discovery {
     missing: HashSet<ScopeId>,
     /// Entries of the last good discovery that could not be read.
     unreadable: usize,
-    /// When it is due.
     pub(super) due: Instant,
     backoff: Duration,
     failure_log: LogThrottle<(Reason, String)>,

@@ -44,14 +44,12 @@ pub struct BudgetFit {
 /// By the credential's name.
 type Stretches = HashMap<Arc<str>, Stretch>;
 
-/// What a target costs.
 #[derive(Debug)]
 struct PollCost {
     credential: Arc<str>,
     kind: Kind,
     /// As configured.
     interval: Duration,
-    /// Requests of one poll.
     requests: f64,
     is_on_plan: bool,
 }
@@ -267,7 +265,6 @@ impl PollCost {
         !self.kind.changes_rarely()
     }
 
-    /// Requests per second with an interval that is stretched by a factor.
     fn rate(&self, factor: f64) -> f64 {
         let seconds = (self.interval.as_secs_f64() * factor).min(Target::INTERVAL.end().as_secs_f64());
         // A single one says that the plan does not include it.

@@ -25,7 +25,6 @@ const END: &[u8] = b"}\n";
 /// A million certificates, the most that a listing can hold, take 600 MB.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unusable {
     #[error("it cannot be read: {0}")]
@@ -38,7 +37,6 @@ pub(super) enum Unusable {
     Misplaced,
 }
 
-/// What a file holds.
 #[derive(Serialize, Deserialize)]
 struct StateFile<T> {
     format: Format,
@@ -80,7 +78,6 @@ fn create(path: &Path, value: &impl Serialize, durable: bool) -> io::Result<()> 
     if durable { file.sync_all() } else { Ok(()) }
 }
 
-/// Writes what a file holds.
 pub(super) fn write(mut writer: impl Write, content: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut writer, &StateFile { format: Format::One, content })?;
     writer.write_all(b"\n")
@@ -117,7 +114,6 @@ fn ends_well(file: &mut File, length: u64) -> io::Result<bool> {
     Ok(end == END)
 }
 
-/// Reads the content of a file.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unusable> {
     serde_json::from_slice(bytes).map(|StateFile { content, .. }| content).map_err(Unusable::Content)
 }

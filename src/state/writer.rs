@@ -30,7 +30,6 @@ pub(super) const TRY_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// Puts a value on disk, at this path.
 pub(super) type FileAction = Arc<dyn Fn(&Path) -> io::Result<()> + Send + Sync>;
 
-/// Writes to a directory.
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) directory: LockedDirectory,
@@ -56,7 +55,6 @@ pub(super) struct WriteQueue {
     failure: LogThrottle,
 }
 
-/// What is to be done to a file.
 struct PendingWrite {
     action: FileAction,
     due: Instant,

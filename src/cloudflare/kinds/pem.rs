@@ -12,7 +12,6 @@ use x509_parser::{
 use super::hexadecimal;
 use crate::model::Field;
 
-/// The facts of a certificate.
 pub(super) struct Pem {
     pub(super) not_before: i64,
     /// The whole name of its holder: DER, in hexadecimal.

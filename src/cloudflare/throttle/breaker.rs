@@ -108,7 +108,6 @@ pub(in crate::cloudflare) struct ResponseSummary {
     pub(in crate::cloudflare) verdict: Verdict,
     /// The kind of certificate that was listed, if any was.
     pub(in crate::cloudflare) listing: Option<Kind>,
-    /// There were too many requests.
     pub(in crate::cloudflare) is_rate_limited: bool,
     /// How long the server wants to be left alone.
     pub(in crate::cloudflare) retry_after: Option<Duration>,
@@ -155,7 +154,6 @@ pub(super) enum Admission {
 }
 
 impl CircuitBreaker {
-    /// Whether the breaker lets a request pass.
     pub(super) fn admission(&self, now: Instant) -> Admission {
         let Some(pause) = &self.pause else { return Admission::Granted { is_probe: false } };
         let wait = pause.until.saturating_duration_since(now);
@@ -174,7 +172,6 @@ impl CircuitBreaker {
         if !self.accepted.is_empty() { configured } else { configured.min(REFUSALS_TO_STOP as usize) }
     }
 
-    /// The probe goes out.
     pub(super) fn begin_probe(&mut self) {
         if let Some(pause) = &mut self.pause {
             pause.is_probing = true;

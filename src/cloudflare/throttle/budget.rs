@@ -53,7 +53,6 @@ impl SlidingWindow {
         }
     }
 
-    /// How many there are now.
     pub(super) fn count(&mut self, now: Instant) -> usize {
         while let Some(bucket) = self.buckets.front().filter(|bucket| bucket.free <= now) {
             self.count = self.count.saturating_sub(bucket.count);

@@ -39,7 +39,6 @@ pub(super) struct RequestQueue {
 }
 
 impl RequestQueue {
-    /// Draws the ticket of a poll.
     pub(super) fn next_ticket(&mut self) -> Ticket {
         Ticket(self.draw())
     }
@@ -52,24 +51,20 @@ impl RequestQueue {
         (place, woken)
     }
 
-    /// Removes a request.
     pub(super) fn leave(&mut self, place: QueuePlace, priority: Priority) {
         self.waiting(priority).remove(&place);
     }
 
-    /// Whether this request is the next one.
     pub(super) fn is_next(&self, place: QueuePlace, failing_may_go: bool) -> bool {
         self.next(failing_may_go).is_some_and(|(next, _)| *next == place)
     }
 
-    /// Wakes the request that is next, if there is one.
     pub(super) fn wake_next(&self, failing_may_go: bool) {
         if let Some((_, next)) = self.next(failing_may_go) {
             next.notify_one();
         }
     }
 
-    /// Wakes every request.
     pub(super) fn wake_all(&self) {
         let all = [&self.urgent, &self.healthy, &self.failing];
         all.into_iter().flat_map(BTreeMap::values).for_each(|waiting| waiting.notify_one());
