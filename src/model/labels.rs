@@ -28,10 +28,12 @@ pub struct LabelRule {
     pub labels: Vec<(Arc<str>, Arc<str>)>,
 }
 
-/// The labels of a target and its certificates: for each name, the values of the rules that match, each for certificates
-/// of which the common name matches too.
+/// The labels of a target and its certificates: for each name, what decides about its value.
 #[derive(Debug, Default)]
-pub struct TargetLabels(Vec<(Arc<str>, Vec<(Option<NamePattern>, Arc<str>)>)>);
+pub struct TargetLabels(Vec<(Arc<str>, Vec<Candidate>)>);
+
+/// A value, for certificates whose common name matches.
+type Candidate = (Option<NamePattern>, Arc<str>);
 
 impl LabelRules {
     /// More names would make every series long.
