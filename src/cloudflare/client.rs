@@ -47,8 +47,8 @@ pub struct Client {
     pub(super) metrics: Arc<ApiMetrics>,
     /// How the credential was refused the last time: listings that are not polled because of it say the same.
     pub(super) last_refusal: Mutex<LastRefusal>,
-    /// Each zone's name is requested once, whatever is listed of the zone; `None` if that was refused.
-    zone_names: Mutex<HashMap<ScopeId, Arc<OnceCell<Option<Arc<str>>>>>>,
+    /// Each zone's name is requested once, whatever is listed of the zone.
+    zone_names: Mutex<HashMap<ScopeId, Arc<ZoneName>>>,
     /// When it is requested next when the token expires.
     pub(super) token_expiry_due: Mutex<Instant>,
     pub(super) requests_sent: AtomicU64,
@@ -59,6 +59,9 @@ pub struct Client {
     pub(super) recovered: UnboundedSender<Arc<str>>,
     pub(super) slot: Option<Slot>,
 }
+
+/// What was found out of a zone's name: `None` if that was refused.
+type ZoneName = OnceCell<Option<Arc<str>>>;
 
 /// How a credential was refused, whatever was requested with it.
 #[derive(Debug, Clone, Copy)]
