@@ -47,7 +47,7 @@ pub(super) fn into_result<T>(
             403 => Reason::Forbidden,
             404 => Reason::NotFound,
             429 => Reason::RateLimited,
-            500.. => Reason::ServerError,
+            500..=599 => Reason::ServerError,
             _ => Reason::ApiError,
         };
         let body = body.unwrap_or_default();

@@ -111,6 +111,7 @@ pub(super) fn faults(elsewhere: SocketAddr) -> Vec<Row> {
         fails("520", Fault::html(520), "server_error", "returned 520"),
         fails("522-retry-after", Fault::origin_timed_out(), "server_error", "returned 522").silent_for(120),
         fails("599", json(599, ""), "server_error", "returned 599"),
+        fails("600", json(600, ""), "api_error", "returned 600"),
         // The API says no.
         fails("401-once", error(401, 1000, "Invalid API Token"), "unauthorized", "code 1000: Invalid API Token").once(),
         fails("401", error(401, 10_000, "Authentication error"), "unauthorized", "code 10000: Authentication error")
