@@ -3,7 +3,7 @@
 //! They stay active when they expire, and origins refuse everything then.
 
 use super::{Draft, Json, Paged, SSL_OF_ZONE, Shape, Source, text, time};
-use crate::model::{Field, Kind};
+use crate::model::{Field, Kind, Status};
 
 const SHAPE: Shape<'_> = Shape::Object(
     &["id", "status", "issuer", "serial_number", "signature", "certificate", "uploaded_on", "expires_on"],
@@ -19,8 +19,10 @@ pub(super) static ZONE: Source = Source {
     shape: SHAPE,
     read: |entry, entries| {
         let mut draft = draft(Kind::AopZone, entry);
-        // Of several, the one that was uploaded last is used, whatever its expiry.
-        if let Some(uploaded) = time(entry.get("uploaded_on")) {
+        // Of several, the one that was deployed last is used, whatever its expiry. What is not active is on its way.
+        if draft.status == Status::Active
+            && let Some(uploaded) = time(entry.get("uploaded_on"))
+        {
             draft.set(Field::Purpose, "zone");
             draft.set(Field::Rank, uploaded.to_string());
         }

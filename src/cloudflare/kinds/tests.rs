@@ -148,11 +148,16 @@ fn origin_pull_certificates_stay_active_and_the_last_one_uploaded_is_in_use() {
         {"id": "long", "status": "active", "issuer": "CN=Example", "serial_number": "31", "uploaded_on": "2025-05-29T20:30:59.056429Z", "expires_on": "2030-01-01T00:00:00Z"},
         {"id": "latest", "status": "active", "uploaded_on": "2025-06-01T00:00:00Z", "expires_on": "2025-12-31T00:00:00Z", "private_key": "simulated private key"},
         {"id": "going", "status": "pending_deletion", "uploaded_on": "2025-07-01T00:00:00Z", "expires_on": "2030-01-01T00:00:00Z"},
+        {"id": "coming", "status": "pending_deployment", "uploaded_on": "2025-05-31T00:00:00Z", "expires_on": "2026-01-02T00:00:00Z"},
     ]);
     let listing_of = |kind| listing(kind, &entries);
     let zone = listing_of(Kind::AopZone);
-    let expected =
-        ["latest  active -1 owner", "going  pending_deletion 1461 owner", "long  active 1461 owner superseded"];
+    let expected = [
+        "latest  active -1 owner",
+        "coming  pending_deployment 1 owner",
+        "going  pending_deletion 1461 owner",
+        "long  active 1461 owner superseded",
+    ];
     assert_eq!(rows(&zone), expected);
     assert_eq!(zone.expired(1_767_225_600), 1);
     assert!(!format!("{zone:?}").contains("private"));
