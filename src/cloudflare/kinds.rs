@@ -191,6 +191,12 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Of kinds without a word for it: what has an id is there, and so it is active.
+    fn active_by_id(&mut self) {
+        let has_id = !self.texts[Field::Id as usize].is_empty();
+        self.status = if has_id { Status::Active } else { Status::Unknown };
+    }
+
     /// Takes a list of host names. The first one is the common name.
     fn hosts(&mut self, hosts: &'a Json<'a>) {
         let hosts: Vec<&str> = hosts.items().iter().filter_map(Json::text).filter(|host| !host.is_empty()).collect();

@@ -1,7 +1,7 @@
 //! Authorities of client certificates in Access.
 
 use super::{Draft, Entries, Json, NAMES, Paged, Shape, Source, text};
-use crate::model::{Field, Kind, Status};
+use crate::model::{Field, Kind};
 
 pub(super) static SOURCE: Source = Source {
     endpoint: "access_certificates",
@@ -15,7 +15,7 @@ pub(super) static SOURCE: Source = Source {
 
 fn read(entry: &Json<'_>, entries: &mut Entries) {
     let mut draft = Draft::new(Kind::AccessCa, entry);
-    draft.status = Status::Active;
+    draft.active_by_id();
     draft.set(Field::CommonName, text(entry, "name"));
     draft.hosts(entry.get("associated_hostnames"));
     draft.push_to(entries);

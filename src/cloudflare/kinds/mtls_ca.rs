@@ -1,7 +1,7 @@
 //! Authorities of client certificates that somebody uploaded to an account.
 
 use super::{Draft, Entries, Json, Paged, Shape, Source, text};
-use crate::model::{Field, Kind, Status};
+use crate::model::{Field, Kind};
 
 pub(super) static SOURCE: Source = Source {
     endpoint: "mtls_certificates",
@@ -23,7 +23,7 @@ fn read(entry: &Json<'_>, entries: &mut Entries) {
         return entries.skip(entry);
     }
     let mut draft = Draft::new(Kind::MtlsCa, entry);
-    draft.status = Status::Active;
+    draft.active_by_id();
     draft.set(Field::CommonName, text(entry, "name"));
     draft.take(entry, &[Field::Issuer, Field::SerialNumber, Field::Signature]);
     draft.read_pem(text(entry, "certificates"));

@@ -20,8 +20,10 @@ fn read(entry: &Json<'_>, entries: &mut Entries) {
         draft.set(Field::Id, id.to_string());
     }
     let revoked = entry.get("revoked_at");
-    let is_revoked = revoked.text().is_some() && expiry(revoked) != Expiry::Missing;
-    draft.status = if is_revoked { Status::Revoked } else { Status::Active };
+    draft.active_by_id();
+    if revoked.text().is_some() && expiry(revoked) != Expiry::Missing {
+        draft.status = Status::Revoked;
+    }
     let serial = draft.texts[Field::Id as usize].clone();
     draft.set(Field::SerialNumber, serial);
     draft.hosts(entry.get("hostnames"));
