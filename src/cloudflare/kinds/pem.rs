@@ -36,7 +36,7 @@ impl Pem {
             (Field::OrganizationalUnit, first(subject.iter_organizational_unit())),
             // As Cloudflare writes it: `CN=Example, O=Example`.
             (Field::Issuer, Some(certificate.issuer().to_string())),
-            (Field::SerialNumber, Some(certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect())),
+            (Field::SerialNumber, serial_number(&certificate)),
             (Field::FingerprintSha256, Some(hexadecimal(digest(&SHA256, &block.contents).as_ref()))),
             (Field::Ski, ski(&certificate)),
             (Field::Signature, Some(signature)),
@@ -49,6 +49,11 @@ impl Pem {
 
 fn first<'a>(mut values: impl Iterator<Item = &'a x509_parser::x509::AttributeTypeAndValue<'a>>) -> Option<String> {
     values.next()?.as_str().ok().map(str::to_owned)
+}
+
+/// In decimal, as Cloudflare writes it. One that is much longer than the 20 bytes of the standard would take long.
+fn serial_number(certificate: &X509Certificate<'_>) -> Option<String> {
+    (certificate.raw_serial().len() <= 64).then(|| certificate.serial.to_string())
 }
 
 fn ski(certificate: &X509Certificate<'_>) -> Option<String> {

@@ -54,6 +54,7 @@ fn pem_of(key: &KeyPair, common_name: &str, until: i32) -> String {
     params.distinguished_name.push(DnType::OrganizationName, "Example");
     params.not_before = rcgen::date_time_ymd(2025, 1, 1);
     params.not_after = rcgen::date_time_ymd(until, 1, 1);
+    params.serial_number = Some(65_536_u64.into());
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     params.self_signed(key).unwrap().pem()
 }
@@ -218,7 +219,10 @@ fn authorities_with_one_key_and_subject_take_each_others_place() {
     ];
     assert_eq!(rows(&listing(Kind::MtlsCa, &entries)), expected);
     // A trust store has no names, and does not say what is of another kind.
-    let stored = rows(&listing(Kind::TrustStore, &entries));
+    let store = listing(Kind::TrustStore, &entries);
+    let stored = rows(&store);
+    // As Cloudflare writes it where it does.
+    assert_eq!(&store.certificates()[2].texts[Field::SerialNumber], "65536");
     assert_eq!(stored[2..4], ["old POS_Root active 365 owner superseded", "new POS_Root active 1096 owner"]);
 }
 
