@@ -25,6 +25,12 @@ pub fn clean(text: &str) -> Box<str> {
     kept.into()
 }
 
+/// Whether a text that was made [`clean`] is what was given: none of it was replaced or cut, as far as that shows.
+pub(super) fn is_as_given(clean: &str) -> bool {
+    let is_cut = clean.ends_with('…') && clean.chars().count() == MAX_TEXT_CHARS;
+    !is_cut && !clean.contains(char::REPLACEMENT_CHARACTER)
+}
+
 /// Appends what [`clean`] makes of a text.
 pub(super) fn append_clean(kept: &mut String, text: &str) {
     if is_plain(text) {
@@ -70,6 +76,7 @@ mod tests {
             ("👩\u{200d}👧 می\u{200c}خواهم", "👩\u{200d}👧 می\u{200c}خواهم"),
         ] {
             assert_eq!(&*clean(given), kept, "{given:?}");
+            assert_eq!(is_as_given(kept), given == kept, "{given:?}");
         }
     }
 
@@ -80,5 +87,6 @@ mod tests {
         let cut = clean(&"ü".repeat(MAX_TEXT_CHARS + 1));
         assert_eq!(cut.chars().count(), MAX_TEXT_CHARS);
         assert!(cut.ends_with("ü…"));
+        assert!(is_as_given(&exact) && !is_as_given(&cut));
     }
 }
