@@ -385,7 +385,7 @@ impl<T: Item> Pass<T> {
             return Err(if self.total_changed { Unfit::Changing } else { Unfit::Short { promised, sent } });
         }
         // A server that ignores page numbers and counts nothing: whole only if a single page held it all.
-        let is_whole = self.paged == Paged::NumberedOrWhole && page_size > PER_PAGE;
+        let is_whole = self.paged == Paged::NumberedOrWhole && self.sent == page_size;
         if self.repeated && self.first_total.is_none() && page_size >= PER_PAGE && !is_whole {
             return Err(Unfit::Short { promised: page_size + 1, sent });
         }
@@ -522,6 +522,26 @@ mod tests {
             let (whole, asked) = in_order(honest(n, 50));
             assert_eq!((whole.map(|whole| whole.items.len()), asked), (Ok(n), requests), "{n}");
         }
+    }
+
+    #[test]
+    fn a_server_without_pages_sends_all_on_the_first() {
+        let read = |paged, n| {
+            let mut paging = Paging::new(paged, Baseline::default());
+            loop {
+                match paging.next() {
+                    Next::Ask(number) => paging.add(number, page(0..n, None, None)),
+                    Next::Done(whole) => return Ok(whole.items.len()),
+                    Next::Failed(unfit) => return Err(unfit),
+                    Next::Wait => panic!("each page is there at once"),
+                }
+            }
+        };
+        for n in [0, 1, 20, 49, 50, 51, 100] {
+            assert_eq!(read(Paged::NumberedOrWhole, n), Ok(n));
+        }
+        // Where pages are known to be numbered, there may be more behind a full one.
+        assert_eq!(read(Paged::Numbered, 50), Err(Unfit::Short { promised: 51, sent: 50 }));
     }
 
     /// What a strange listing looks like: `(entries or why not, requests)`.
