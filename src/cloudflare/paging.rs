@@ -418,7 +418,8 @@ impl<T: Item> Pass<T> {
         if self.moved() {
             let mut seen = HashSet::new();
             // From behind, since what was read last counts.
-            let came_again: Vec<bool> = self.items.iter().rev().map(|item| !seen.insert(item.id())).collect();
+            let came_again: Vec<bool> =
+                self.items.iter().rev().map(|item| !seen.insert((item.entry_id(), item.id()))).collect();
             let mut came_again = came_again.into_iter().rev();
             let before = self.items.len();
             self.items.retain(|item| !came_again.next().unwrap_or_default() || item.id().is_empty());

@@ -42,6 +42,16 @@ impl Certificate {
         }
     }
 
+    /// What stands for its entry if that holds no certificate.
+    pub(super) fn entry_alone(&self) -> Self {
+        let texts = Field::ALL.map(|field| match field {
+            Field::Id => self.entry_id(),
+            Field::SerialNumber | Field::FingerprintSha256 | Field::Ski | Field::Signature | Field::Rank => "",
+            field => &self.texts[field],
+        });
+        Self { texts: Texts::new(&texts), status: self.status, expiry: Expiry::NoCertificate, not_before: None }
+    }
+
     /// When it expires, where that is known.
     #[must_use]
     pub const fn not_after(&self) -> Option<i64> {

@@ -88,7 +88,8 @@ impl Listing {
         Self::of(Kind::Client, entries)
     }
 
-    /// Judges the entries. Where an id is there twice, the last one counts: it was read last.
+    /// Judges the entries. Where an id is there twice, the last one counts: it was read last. Of entries that hold the
+    /// same certificate, one that is usable counts.
     #[must_use]
     pub fn of(kind: Kind, mut entries: Vec<Certificate>) -> Self {
         let mut listing = Self { kind, ..Self::default() };
@@ -299,20 +300,36 @@ fn rank(certificate: &Certificate) -> Option<i64> {
     }
 }
 
-/// Takes out the entries whose id comes again, and says how many they were.
-fn drop_replaced(entries: &mut Vec<Certificate>) -> usize {
-    let mut seen = HashSet::with_capacity(entries.len());
-    let numbered = entries.iter().enumerate().rev();
-    let replaced = numbered.filter(|(_, entry)| !entry.id().is_empty() && !seen.insert(entry.id()));
-    let replaced: Vec<usize> = replaced.map(|(number, _)| number).collect();
-    let count = replaced.len();
-    let mut replaced = replaced.into_iter().rev().peekable();
-    let mut number = 0;
-    entries.retain(|_| {
-        number += 1;
-        replaced.next_if_eq(&(number - 1)).is_none()
-    });
-    count
+/// Takes out the certificates whose id comes again, and says how many they were.
+///
+/// The last one counts, unless it is of another entry and is not usable. An entry that holds none any more stays.
+fn drop_replaced(certificates: &mut Vec<Certificate>) -> usize {
+    let mut kept = HashMap::with_capacity(certificates.len());
+    let mut replaced = HashSet::new();
+    for (number, certificate) in certificates.iter().enumerate().rev().filter(|(_, one)| !one.id().is_empty()) {
+        let Some(&later) = kept.get(certificate.id()) else {
+            kept.insert(certificate.id(), number);
+            continue;
+        };
+        let other = &certificates[later];
+        let is_better = certificate.status.is_usable() && !other.status.is_usable();
+        if is_better && certificate.entry_id() != other.entry_id() {
+            kept.insert(certificate.id(), number);
+            replaced.insert(later);
+        } else {
+            replaced.insert(number);
+        }
+    }
+    if replaced.is_empty() {
+        return 0;
+    }
+    let mut numbers = 0..;
+    let lost: Vec<_> = certificates.extract_if(.., |_| numbers.next().is_some_and(|n| replaced.contains(&n))).collect();
+    let mut known: HashSet<&str> = certificates.iter().flat_map(|one| [one.id(), one.entry_id()]).collect();
+    let alone = lost.iter().rev().filter(|one| known.insert(one.entry_id()));
+    let alone: Vec<_> = alone.map(Certificate::entry_alone).collect();
+    certificates.extend(alone);
+    lost.len()
 }
 
 fn seconds(days: u32) -> i64 {
@@ -482,6 +499,31 @@ mod tests {
         ]);
         assert_eq!((listing.count(Status::Active), listing.count(Status::Revoked)), (3, 1));
         assert_eq!((listing.rejected(Rejection::DuplicateId), listing.rejected(Rejection::MissingId)), (1, 2));
+    }
+
+    #[test]
+    fn entries_that_hold_the_same_certificate_count_and_the_usable_one_has_it() {
+        let packed = |entry, id, status| {
+            let certificate = certificate(id, "", status, 5);
+            Certificate { texts: certificate.texts.with(Field::Entry, entry), ..certificate }
+        };
+        let (a, b) = (packed("a", "x", Status::Active), packed("b", "x", Status::BackupIssued));
+        let of_b = packed("b", "y", Status::BackupIssued);
+        for (mut packs, expected) in
+            [(vec![a.clone(), b.clone()], [("x", "a"), ("b", "b")]), (vec![a, b, of_b], [("x", "a"), ("y", "b")])]
+        {
+            for _ in 0..2 {
+                packs.reverse();
+                let listing = Listing::of(Kind::Edge, packs.clone());
+                assert_eq!((listing.count(Status::Active), listing.count(Status::BackupIssued)), (1, 1));
+                assert_eq!((listing.rejected(Rejection::DuplicateId), listing.expiring(NOW, 7)), (1, 1));
+                let rows = listing.certificates().iter().map(|one| (one.id(), one.entry_id()));
+                assert!(rows.eq(expected), "{listing:?}");
+                // After a restart they are judged again.
+                let again = Listing::of(Kind::Edge, listing.certificates().to_vec());
+                assert_eq!(again.by_status, listing.by_status);
+            }
+        }
     }
 
     #[test]
