@@ -209,7 +209,8 @@ fn causes(error: &reqwest::Error) -> Vec<String> {
 
 fn failure(error: &reqwest::Error) -> Failure {
     let tls = chain(error).find_map(tls_error);
-    let garbled = chain(error).any(is_garbled);
+    // reqwest calls a broken connection a decoding error too, but hyper is the cause then.
+    let garbled = error.is_decode() && error.source().is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
     let causes = crate::model::clean(&causes(error).join(": ")).into_string();
     // The HTTP library passes on nothing else of what a proxy returned.
     if causes.contains("proxy authorization required") {
@@ -261,8 +262,65 @@ fn tls_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a rus
     cause.downcast_ref().or_else(inner)
 }
 
-/// What the decompression says of bytes that it cannot read; reqwest calls a broken connection a decoding error too.
-fn is_garbled(cause: &(dyn std::error::Error + 'static)) -> bool {
-    use std::io::ErrorKind::{InvalidData, InvalidInput};
-    cause.downcast_ref::<std::io::Error>().is_some_and(|error| matches!(error.kind(), InvalidData | InvalidInput))
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::{Compression, write::GzEncoder};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// Why a body that claims to be compressed cannot be read; the connection ends behind it.
+    async fn failure_of(head: &str, body: &[u8]) -> Option<Reason> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let response =
+            [format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n{head}\r\n\r\n").as_bytes(), body].concat();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await.unwrap();
+            stream.write_all(&response).await.unwrap();
+        });
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+        let response = exchange(client.get(url)).await.response.unwrap();
+        server.await.unwrap();
+        response.body.err().map(|failure| failure.reason)
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_there_and_cannot_be_decompressed_is_no_broken_connection() {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(&(0..2000_u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>()).unwrap();
+        let whole = encoder.finish().unwrap();
+        let (half, length) = (&whole[..whole.len() / 2], whole.len());
+        let short = half.len();
+        let chunk =
+            |bytes: &[u8], end: &str| [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, end.as_bytes()].concat();
+        for (what, head, body, expected) in [
+            ("whole", format!("content-length: {length}"), whole.clone(), None),
+            ("no gzip", "content-length: 11".into(), b"not so much".to_vec(), Some(Reason::Decode)),
+            ("short gzip", format!("content-length: {short}"), half.to_vec(), Some(Reason::Decode)),
+            (
+                "short gzip in a chunk",
+                "transfer-encoding: chunked".into(),
+                chunk(half, "\r\n0\r\n\r\n"),
+                Some(Reason::Decode),
+            ),
+            ("one byte", "content-length: 1".into(), b"\x1f".to_vec(), Some(Reason::Decode)),
+            ("cut", format!("content-length: {length}"), half.to_vec(), Some(Reason::Connect)),
+            (
+                "cut in a chunk",
+                "transfer-encoding: chunked".into(),
+                chunk(&whole, "")[..short].to_vec(),
+                Some(Reason::Connect),
+            ),
+            ("cut between chunks", "transfer-encoding: chunked".into(), chunk(half, "\r\n"), Some(Reason::Connect)),
+        ] {
+            assert_eq!(failure_of(&head, &body).await, expected, "{what}");
+        }
+    }
 }

@@ -220,7 +220,7 @@ fn faults() -> Vec<(&'static str, Fault, Option<Reason>)> {
         ("unanswered", Delivery::Unanswered(Ending::Close).into(), connect),
         ("reset", Delivery::Half(Ending::Reset).into(), connect),
         ("truncated", Delivery::Half(Ending::Close).into(), connect),
-        ("wrong length", Delivery::Understated.into(), connect),
+        ("wrong length", Delivery::Understated.into(), decode),
         ("hangs", Delivery::Unanswered(Ending::Hang).into(), Some(Reason::Timeout)),
         ("hangs in the body", Delivery::Half(Ending::Hang).into(), Some(Reason::Timeout)),
         ("a byte a second", Delivery::ByteByByte(Duration::from_secs(1)).into(), Some(Reason::Timeout)),

@@ -91,7 +91,7 @@ pub(super) fn faults(elsewhere: SocketAddr) -> Vec<Row> {
         fails("reset", Delivery::Half(Ending::Reset), "connect", "Cloudflare broke"),
         passes("reset-once", Fault::from(Delivery::Half(Ending::Reset)).times(1), ""),
         fails("truncated", Delivery::Half(Ending::Close), "connect", "Cloudflare broke"),
-        fails("wrong-length", Delivery::Understated, "connect", "Cloudflare broke"),
+        fails("wrong-length", Delivery::Understated, "decode", "cannot be decompressed (unexpected end of file)"),
         fails("hangs", Delivery::Unanswered(Ending::Hang), "timeout", "within 2s (api.timeout)"),
         fails("hangs-in-the-body", Delivery::Half(Ending::Hang), "timeout", "within 2s (api.timeout)"),
         fails("a-byte-a-second", every(1), "timeout", "within 2s (api.timeout)"),
