@@ -390,7 +390,7 @@ pub async fn fetch(
     let Listed { listing, vanished } = client.list(zone, ticket, priority, baseline).await?;
     let completed = now().timestamp();
     let mut name = None;
-    if wants_name && let Ok(Ok(found)) = timeout(NAME_PATIENCE, client.zone_name(&zone.id, ticket, priority)).await {
+    if wants_name && let Ok(found) = timeout(NAME_PATIENCE, client.zone_name(&zone.id, ticket, priority)).await {
         name = found;
     }
     Ok(Fetched { listing: Arc::new(listing), vanished, completed, name })

@@ -158,7 +158,7 @@ async fn selected(
     if wanted.iter().any(|wanted| !targets.iter().any(|target| is(target, wanted))) {
         for zone in targets.iter_mut().filter(|target| target.name.is_none() && target.kind.scope() == Scope::Zone) {
             let client = &clients[&zone.credential];
-            if let Ok(Some(name)) = client.zone_name(&zone.id, client.next_ticket(), Priority::Healthy).await {
+            if let Some(name) = client.zone_name(&zone.id, client.next_ticket(), Priority::Healthy).await {
                 *zone = Arc::new(Target { name: Some(name), ..Target::clone(zone) });
             }
         }

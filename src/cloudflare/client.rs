@@ -8,14 +8,12 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use tokio::{
-    sync::{OnceCell, mpsc::UnboundedSender},
-    time::Instant,
-};
+use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
 use super::{
     ApiSettings, ClientMaker, Credential,
@@ -32,7 +30,7 @@ use super::{
 };
 use crate::{
     log_throttle::LogThrottle,
-    model::{Baseline, Cause, Failure, Listing, Reason, ScopeId, Target},
+    model::{Baseline, Cause, Failure, Listing, Reason, ScopeId, Target, Zone},
     state::Slot,
 };
 
@@ -48,7 +46,7 @@ pub struct Client {
     /// How the credential was refused the last time: listings that are not polled because of it say the same.
     pub(super) last_refusal: Mutex<LastRefusal>,
     /// Each zone's name is requested once, whatever is listed of the zone.
-    zone_names: Mutex<HashMap<ScopeId, Arc<ZoneName>>>,
+    zone_names: Mutex<HashMap<ScopeId, Arc<tokio::sync::Mutex<ZoneName>>>>,
     /// When it is requested next when the token expires.
     pub(super) token_expiry_due: Mutex<Instant>,
     pub(super) requests_sent: AtomicU64,
@@ -60,8 +58,18 @@ pub struct Client {
     pub(super) slot: Option<Slot>,
 }
 
-/// What was found out of a zone's name: `None` if that was refused.
-type ZoneName = OnceCell<Option<Arc<str>>>;
+/// What is known of a zone's name.
+#[derive(Debug)]
+enum ZoneName {
+    /// It, or that Cloudflare does not tell it.
+    Known(Option<Arc<str>>),
+    /// It is requested at this time, and if that fails, after this wait again.
+    Due(Instant, Duration),
+}
+
+/// How long after a failure a zone's name is requested again: the first time, and at most.
+const FIRST_NAME_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_NAME_WAIT: Duration = Duration::from_secs(24 * 3600);
 
 /// How a credential was refused, whatever was requested with it.
 #[derive(Debug, Clone, Copy)]
@@ -246,32 +254,43 @@ impl Client {
         }
     }
 
-    /// The zone's name; `None` if the token may not see it. It is requested once, and again only if it is not known then.
-    ///
-    /// # Errors
-    /// If there was no response, or no name in it.
-    pub async fn zone_name(
-        &self,
-        zone: &ScopeId,
-        ticket: Ticket,
-        priority: Priority,
-    ) -> Result<Option<Arc<str>>, Failure> {
-        let name = Arc::clone(lock(&self.zone_names).entry(zone.clone()).or_default());
-        let request = async || {
-            let path = format!("/zones/{zone}");
-            match self.get_once(&path, Endpoint::Zone, envelope::named_zone, ticket, priority).await {
-                Ok(zone) => Ok(Some(zone.name)),
-                Err(failure)
-                    if failure.credential_refused.is_none()
-                        && matches!(failure.reason, Reason::Unauthorized | Reason::Forbidden | Reason::NotFound) =>
-                {
-                    tracing::debug!(zone_id = %zone, error = %failure, "The name of the zone is not known; its id stands in.");
-                    Ok(None)
+    /// The zone's name, if it is known. It is requested until Cloudflare says it, or that the token may not see it, and
+    /// ever more rarely while that fails.
+    pub async fn zone_name(&self, id: &ScopeId, ticket: Ticket, priority: Priority) -> Option<Arc<str>> {
+        let first = || Arc::new(tokio::sync::Mutex::new(ZoneName::Due(Instant::now(), FIRST_NAME_WAIT)));
+        let name = Arc::clone(lock(&self.zone_names).entry(id.clone()).or_insert_with(first));
+        let mut name = name.lock().await;
+        match *name {
+            ZoneName::Known(ref known) => return known.clone(),
+            ZoneName::Due(due, _) if due > Instant::now() => return None,
+            // Before the request, since the caller may give it up.
+            ZoneName::Due(_, wait) => *name = ZoneName::Due(Instant::now() + wait, LONGEST_NAME_WAIT.min(2 * wait)),
+        }
+        let found = match self.zone(id, ticket, priority).await {
+            // The id stands in where there is no name.
+            Ok(zone) => zone.map(|zone| zone.name).filter(|name| **name != *id.as_str()),
+            Err(failure) => {
+                tracing::debug!(zone_id = %id, error = %failure, "The name of the zone is not known; its id stands in.");
+                let is_refused = failure.credential_refused.is_none()
+                    && matches!(failure.reason, Reason::Unauthorized | Reason::Forbidden | Reason::NotFound);
+                if !is_refused {
+                    return None;
                 }
-                Err(failure) => Err(failure),
+                None
             }
         };
-        name.get_or_try_init(request).await.cloned()
+        *name = ZoneName::Known(found.clone());
+        found
+    }
+
+    /// The zone of this id; `None` if the response is about none or another one.
+    ///
+    /// # Errors
+    /// If there was no good response.
+    pub(super) async fn zone(&self, id: &ScopeId, ticket: Ticket, priority: Priority) -> Result<Option<Zone>, Failure> {
+        let path = format!("/zones/{id}");
+        let zone = self.get_once(&path, Endpoint::Zone, envelope::single_zone, ticket, priority).await?;
+        Ok(zone.filter(|zone| zone.id == *id))
     }
 
     /// Requests something else than a list, once.

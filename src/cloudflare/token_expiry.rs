@@ -57,10 +57,9 @@ impl Client {
             (Scope::Account, _) => target.id.clone(),
             (Scope::Zone, Some(account)) => account.id,
             (Scope::Zone, None) => {
-                let path = format!("/zones/{}", target.id);
-                let zone = self.get_once(&path, Endpoint::Zone, envelope::named_zone, ticket, priority).await?;
+                let zone = self.zone(&target.id, ticket, priority).await?;
                 let unknown = || Failure::new(Reason::Decode, "The zone has no account.");
-                zone.account.ok_or_else(unknown)?.id
+                zone.and_then(|zone| zone.account).ok_or_else(unknown)?.id
             }
         };
         verify(&format!("/accounts/{account}/tokens/verify")).await

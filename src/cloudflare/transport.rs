@@ -286,7 +286,7 @@ mod tests {
             stream.write_all(&response).await.unwrap();
         });
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
-        let response = exchange(client.get(url)).await.response.unwrap();
+        let response = exchange(client.get(url)).await.0.unwrap();
         server.await.unwrap();
         response.body.err().map(|failure| failure.reason)
     }

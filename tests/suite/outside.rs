@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::support::{self, Daemon, config, metrics::Metrics, start, until};
-use cloudflare_sim::{AcceptedCredential, Delivery, Ending, Fault, SimulatedApi, SimulatedZone, World};
+use cloudflare_sim::{AcceptedCredential, Canned, Delivery, Ending, Fault, SimulatedApi, SimulatedZone, World};
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn a_poll_takes_one_request_per_fifty_certificates() {
@@ -207,10 +208,19 @@ async fn the_rest_of_cloudflares_quota_is_left_to_the_owner() {
 }
 
 #[tokio::test]
-async fn zone_names_are_requested_once_and_the_id_is_shown_if_that_is_refused() {
-    let mut zones = ["named.example", "refused.example"].map(|name| SimulatedZone::of_size(name, 1));
+async fn zone_names_are_requested_once_and_the_id_is_shown_where_there_is_none() {
+    let another = json!({"id": "badbadbadbadbadbadbadbadbadbadba", "name": "another.example"});
+    let good = |result: Value| {
+        let body = json!({"success": true, "errors": [], "result": result}).to_string();
+        Some(Fault::Instead(Canned::new(200, "application/json", body)))
+    };
+    let mut zones = ["named", "refused", "failing", "nameless", "another"]
+        .map(|name| SimulatedZone::of_size(&format!("{name}.example"), 1));
     zones[1].name_fault = Some(Fault::error(403, 9109, "Unauthorized to access requested resource"));
-    let [named, refused] = zones.clone().map(|zone| zone.id);
+    zones[2].name_fault = Some(Fault::error(500, 1000, "Internal Server Error"));
+    zones[3].name_fault = good(Value::Null);
+    zones[4].name_fault = good(another);
+    let ids = zones.clone().map(|zone| zone.id);
     let api = SimulatedApi::start(World::of(zones)).await.unwrap();
     let token = api.change(|world| world.token().to_owned());
     let text: String = config(&api, "[poll]\ninterval = \"1s\"")
@@ -222,12 +232,15 @@ async fn zone_names_are_requested_once_and_the_id_is_shown_if_that_is_refused() 
     daemon.ready().await;
     let metrics = until("three polls", async || {
         let metrics = Metrics::of(&daemon).await;
-        (metrics.get("cloudflare_certificates_polls_total", &[("zone_id", &refused)]) >= Some(3.0)).then_some(metrics)
+        let polls = |id: &String| metrics.get("cloudflare_certificates_polls_total", &[("zone_id", id)]);
+        ids.iter().all(|id| polls(id) >= Some(3.0)).then_some(metrics)
     })
     .await;
     assert_eq!(metrics.up("named.example"), Some(1.0));
-    assert_eq!(metrics.get("cloudflare_certificates_up", &[("zone", &refused), ("zone_id", &refused)]), Some(1.0));
-    for id in [named, refused] {
+    for id in &ids[1..] {
+        assert_eq!(metrics.get("cloudflare_certificates_up", &[("zone", id), ("zone_id", id)]), Some(1.0));
+    }
+    for id in ids {
         let asked = api.requests().iter().filter(|request| request.path.ends_with(&id)).count();
         assert_eq!(asked, 1, "{id}");
     }
@@ -382,15 +395,12 @@ async fn list_prints_every_certificate_once() {
     let json = list(&["--output", "json"]).await.unwrap();
     assert_eq!(json.code, Some(0), "{}", json.stderr);
     assert!(json.stderr.contains("2 of 2 zones listed with 3 requests, 61 certificates shown."), "{}", json.stderr);
-    let rows: Vec<serde_json::Value> = serde_json::from_str(&json.stdout).unwrap();
+    let rows: Vec<Value> = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(rows.len(), 61);
     assert_eq!(rows[0]["expires_on"], "2026-01-01T00:00:00Z");
     assert_eq!(rows[0]["status"], "active");
     assert!(rows[0]["days_until_expiry"].as_i64().unwrap() < 0);
-    assert_eq!(
-        (&rows[60]["expires_on"], &rows[60]["days_until_expiry"]),
-        (&serde_json::Value::Null, &serde_json::Value::Null)
-    );
+    assert_eq!((&rows[60]["expires_on"], &rows[60]["days_until_expiry"]), (&Value::Null, &Value::Null));
     assert_eq!(rows.iter().filter(|row| row["status"] == "revoked").count(), 1);
     let fields: Vec<_> = rows[0].as_object().unwrap().keys().map(String::as_str).collect();
     for field in [
