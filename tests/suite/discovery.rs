@@ -1,6 +1,6 @@
 //! The discovery of zones from outside: a token alone, zones that come and go, failures, restarts and shards.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, path::Path, time::Duration};
 
 use cloudflare_sim::{AcceptedCredential, Canned, Fault, Quota, SimulatedApi, SimulatedZone, World};
 use futures_util::future::join_all;
@@ -165,23 +165,28 @@ async fn a_sweep_says_what_it_could_not_find_and_lists_the_rest() {
     assert!(checked.stdout.contains("UNKNOWN - no zones are watched"), "{}", checked.stdout);
 }
 
+/// Waits for the state files of so many zones.
+async fn until_saved(directory: &Path, zones: usize) {
+    until("a file of each zone", async || {
+        let names = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
+        let saved = names.filter(|name| name.to_str().unwrap().starts_with("zone-"));
+        (saved.count() == zones).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_zone_that_two_discoveries_lack_is_dropped_with_its_state() {
     let state = tempfile::tempdir().unwrap();
     let more = format!("{STEADY}[state]\ndirectory = {:?}\n", state.path());
     let (api, daemon) = start(world(2), &more).await;
     daemon.ready().await;
-    let files = || {
-        let names =
-            std::fs::read_dir(state.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        names.filter(|name| name.starts_with("zone-")).count()
-    };
-    until("a file of each zone", async || (files() == 2).then_some(())).await;
+    until_saved(state.path(), 2).await;
     api.change(|world| drop(world.zones.remove(0)));
     daemon.until_logged(&["level=warn", "The discovery lacks zones", "zone-000.example"]).await;
     until_watched(&daemon, &[name(1)]).await;
     daemon.until_logged(&["level=warn", "Zones are no longer watched", "zone-000.example"]).await;
-    until("one file", async || (files() == 1).then_some(())).await;
+    until_saved(state.path(), 1).await;
     let metrics = Metrics::of(&daemon).await;
     assert_eq!(metrics.all("cloudflare_certificates_up", &[]).count(), 1);
     assert_eq!(metrics.all("cloudflare_zone_info", &[]).count(), 1);
@@ -195,6 +200,7 @@ async fn a_restart_while_cloudflare_is_down_shows_every_zone() {
     first.ready().await;
     let expected = watched(&first).await;
     assert_eq!(expected.len(), 5);
+    until_saved(state.path(), 5).await;
     drop(first);
     api.change(|world| world.fault = Some(Fault::error(503, 0, "down")));
     let second = daemon(&api, &more);
