@@ -50,7 +50,7 @@ async fn walk_listings(kind: &Kind) -> usize {
     // count of refusals again.
     world.tokens_of_account = kind.is_of_account();
     // Two pages, where there are pages.
-    let entries = Entry::light(60);
+    let entries = Entry::light(51);
     kind.add(&mut world, HEALTHY, &entries);
     let mut environment = vec![("default".to_owned(), world.token().to_owned())];
     for (row, scope) in both() {
@@ -84,7 +84,7 @@ async fn walk_listings(kind: &Kind) -> usize {
                 // Others take as long to fail as two of these polls.
                 None => add(&scope, "interval = \"8s\""),
                 // Refused three times before the token is asked when it expires.
-                Some(_) if row.stops => add(&scope, "interval = \"1s\""),
+                Some(reason) if row.stops && reason != "rate_limited" => add(&scope, "interval = \"1s\""),
                 Some(_) => {}
             }
         }
