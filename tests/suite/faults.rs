@@ -63,7 +63,7 @@ async fn walk_listings(kind: &Kind) -> usize {
         }
     }
     let api = SimulatedApi::start(world).await.unwrap();
-    // A scrape is read every two seconds, and as whole as it need be.
+    // A scrape is read every three seconds, and as whole as it need be.
     let mut more =
         "concurrency = 20\n[metrics]\nmax_certificates_per_zone = 2\nexpiring_within_days = [30]\n".to_owned();
     for (name, _) in &environment {
@@ -97,7 +97,7 @@ async fn walk_listings(kind: &Kind) -> usize {
     let until_all = async |what: &str, is_so: &dyn Fn(&Metrics, &Row, &str) -> bool| {
         until_ok(async || {
             // Each look reads the scrape of some 150 listings, at which everything else waits.
-            sleep(Duration::from_millis(1900)).await;
+            sleep(Duration::from_secs(3)).await;
             let metrics = look().await;
             let missing: Vec<_> =
                 both().filter(|(row, scope)| !is_so(&metrics, row, scope)).map(|(_, scope)| scope).collect();
