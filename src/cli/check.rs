@@ -6,7 +6,7 @@
 
 mod observations;
 
-use std::{fmt, process::ExitCode, str::FromStr, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use chrono::{DateTime, Utc};
 use clap::Args;
@@ -30,11 +30,11 @@ use observations::{ObservedListing, count_zones, is_suppressed, keep, keep_owner
 #[derive(Debug, Args)]
 pub(super) struct CheckOptions {
     /// WARNING if a certificate has fewer days left than this; 30 and 30: are the same.
-    #[arg(long, short, value_name = "DAYS", default_value = "30")]
-    warning: Days,
+    #[arg(long, short, value_name = "DAYS", default_value = "30", value_parser = days)]
+    warning: u32,
     /// CRITICAL if a certificate has fewer days left than this, or has expired.
-    #[arg(long, short, value_name = "DAYS", default_value = "7")]
-    critical: Days,
+    #[arg(long, short, value_name = "DAYS", default_value = "7", value_parser = days)]
+    critical: u32,
     #[command(flatten)]
     selection: SelectionFlags,
     /// Only what has this value of the label owner, as [[labels]] in the configuration gives it.
@@ -61,9 +61,9 @@ pub(super) struct CheckOptions {
 
 impl CheckOptions {
     fn level_of(&self, days: i64) -> Level {
-        if days < 0 || days < self.critical.0.into() {
+        if days < 0 || days < self.critical.into() {
             Level::Critical
-        } else if days < self.warning.0.into() {
+        } else if days < self.warning.into() {
             Level::Warning
         } else {
             Level::Ok
@@ -72,26 +72,12 @@ impl CheckOptions {
 }
 
 /// A number of days, of which fewer are too few.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Days(u32);
-
-impl FromStr for Days {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let number = text.strip_suffix(':').unwrap_or(text);
-        // `u32` would take a sign.
-        let number = Some(number).filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
-        let days = number.and_then(|number| number.parse().ok()).map(Self);
-        days.ok_or("it has to be a whole number of days such as 30, or 30: which is the same; days have no upper limit")
-    }
-}
-
-/// As a range in performance data: less than this alarms.
-impl fmt::Display for Days {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.0)
-    }
+fn days(text: &str) -> Result<u32, &'static str> {
+    let number = text.strip_suffix(':').unwrap_or(text);
+    // `u32` would take a sign.
+    let number = Some(number).filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
+    let days = number.and_then(|number| number.parse().ok());
+    days.ok_or("it has to be a whole number of days such as 30, or 30: which is the same; days have no upper limit")
 }
 
 /// From good to bad.
@@ -104,21 +90,12 @@ enum Level {
 }
 
 impl Level {
-    const fn word(self) -> &'static str {
+    const fn word_and_code(self) -> (&'static str, u8) {
         match self {
-            Self::Ok => "OK",
-            Self::Warning => "WARNING",
-            Self::Unknown => "UNKNOWN",
-            Self::Critical => "CRITICAL",
-        }
-    }
-
-    const fn code(self) -> u8 {
-        match self {
-            Self::Ok => 0,
-            Self::Warning => 1,
-            Self::Critical => 2,
-            Self::Unknown => 3,
+            Self::Ok => ("OK", 0),
+            Self::Warning => ("WARNING", 1),
+            Self::Critical => ("CRITICAL", 2),
+            Self::Unknown => ("UNKNOWN", 3),
         }
     }
 }
@@ -148,17 +125,18 @@ pub(super) fn run(
         keep_owner(&mut listings, owner);
     }
     let (level, text) = verdict(&listings, options);
-    print(text.as_bytes()).map(|()| level.code())
+    print(text.as_bytes()).map(|()| level.word_and_code().1)
 }
 
 /// Prints that nothing is known and why; returns the exit code.
 pub(super) fn unknown(why: &str) -> u8 {
     let why = harmless(&why.trim_end().lines().collect::<Vec<_>>().join("; "), 1000);
-    let line = format!("CERTIFICATES {} - {why}\n", Level::Unknown.word());
+    let (word, code) = Level::Unknown.word_and_code();
+    let line = format!("CERTIFICATES {word} - {why}\n");
     if let Err(error) = print(line.as_bytes()) {
         complain(&error.text);
     }
-    Level::Unknown.code()
+    code
 }
 
 /// Says so of a command line that is none; to monitoring, the usual exit code is an alarm.
@@ -233,7 +211,8 @@ fn verdict(listings: &[ObservedListing], options: &CheckOptions) -> (Level, Stri
     let level = findings.level();
     // In any script it leaves room for the rest.
     let summary = harmless(&findings.summary().join(", "), 700);
-    let mut text = format!("CERTIFICATES {} - {summary} | {}\n", level.word(), findings.performance_data());
+    let (word, _) = level.word_and_code();
+    let mut text = format!("CERTIFICATES {word} - {summary} | {}\n", findings.performance_data());
     for line in findings.lines() {
         if text.len() + line.len() < MAX_BYTES {
             text.push_str(&line);
@@ -302,7 +281,7 @@ impl<'a> CheckFindings<'a> {
 
     /// What is said in the first line.
     fn summary(&self) -> Vec<String> {
-        let CheckOptions { warning: Days(warning_days), critical: Days(critical_days), .. } = self.options;
+        let CheckOptions { warning: warning_days, critical: critical_days, .. } = self.options;
         let listings = self.listings;
         let zones = count_zones(listings);
         let mut said = Vec::new();
@@ -344,7 +323,7 @@ impl<'a> CheckFindings<'a> {
         let zones = count_zones(self.listings);
         let zones_not_fresh = count_zones(self.stale.iter().copied());
         format!(
-            "soonest_days={days};{warning_days};{critical_days} expired={expired};;;0 critical={critical};;;0 \
+            "soonest_days={days};{warning_days}:;{critical_days}: expired={expired};;;0 critical={critical};;;0 \
              warning={warning};;;0 active={active};;;0 zones={zones};;;0 zones_not_fresh={zones_not_fresh};;;0"
         )
     }
