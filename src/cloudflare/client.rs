@@ -288,9 +288,8 @@ impl Client {
     /// # Errors
     /// If there was no good response.
     pub(super) async fn zone(&self, id: &ScopeId, ticket: Ticket, priority: Priority) -> Result<Option<Zone>, Failure> {
-        let path = format!("/zones/{id}");
-        let zone = self.get_once(&path, Endpoint::Zone, envelope::single_zone, ticket, priority).await?;
-        Ok(zone.filter(|zone| zone.id == *id))
+        let (path, id) = (format!("/zones/{id}"), id.clone());
+        self.get_once(&path, Endpoint::Zone, move |body| envelope::single_zone(body, &id), ticket, priority).await
     }
 
     /// Requests something else than a list, once.
@@ -298,7 +297,7 @@ impl Client {
         &self,
         path: &str,
         endpoint: Endpoint,
-        read: fn(&[u8]) -> Body<T>,
+        read: impl Fn(&[u8]) -> Body<T> + Send + Sync + 'static,
         ticket: Ticket,
         priority: Priority,
     ) -> Result<T, Failure> {

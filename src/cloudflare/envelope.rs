@@ -74,14 +74,14 @@ pub(super) fn page(body: &[u8], source: &Source) -> Body<Page> {
 pub(super) fn zones(body: &[u8]) -> Body<Page<Zone>> {
     good(body, Shape::List(Paged::Numbered.max_entries() + 1, &ZONE), |result, info| {
         let mut zones = Vec::new();
-        let page = entries(result, info, |entry| zones.extend(zone(entry)))?;
+        let page = entries(result, info, |entry| zones.extend(zone(entry, None)))?;
         Ok(Page { items: zones, ..page })
     })
 }
 
 const ZONE: Shape<'_> = Shape::Object(&["id", "name", "status"], &[("account", Shape::Object(&["id", "name"], &[]))]);
 
-fn zone(entry: &Json<'_>) -> Option<Zone> {
+fn zone(entry: &Json<'_>, asked: Option<&ScopeId>) -> Option<Zone> {
     let text = |of: &Json<'_>, key| clean(of.get(key).text().unwrap_or_default().trim());
     let id = |of: &Json<'_>| of.get("id").text().unwrap_or_default().parse::<ScopeId>().ok();
     // Without a name, the id stands in.
@@ -91,7 +91,7 @@ fn zone(entry: &Json<'_>) -> Option<Zone> {
     };
     let account = entry.get("account");
     let account = id(account).map(|id| Account { name: named(&id, account), id });
-    let id = id(entry)?;
+    let id = if let Json::Absent = entry.get("id") { asked.cloned()? } else { id(entry)? };
     Some(Zone { name: named(&id, entry), id, status: text(entry, "status").into(), account })
 }
 
@@ -109,9 +109,9 @@ fn entries<T>(result: &Json<'_>, info: &Json<'_>, read: impl FnMut(&Json<'_>)) -
     Ok(Page { items: Vec::new(), entries: entries.len(), skipped: 0, total_count, total_pages })
 }
 
-/// Reads a single zone; `None` where the result is none.
-pub(super) fn single_zone(body: &[u8]) -> Body<Option<Zone>> {
-    good(body, ZONE, |result, _| Ok(zone(result)))
+/// Reads the zone of this id; `None` where the result is none, or another one.
+pub(super) fn single_zone(body: &[u8], asked: &ScopeId) -> Body<Option<Zone>> {
+    good(body, ZONE, |result, _| Ok(zone(result, Some(asked)).filter(|zone| zone.id == *asked)))
 }
 
 /// Reads when a token expires; `None` for one that does not.
@@ -313,7 +313,8 @@ mod tests {
     fn an_account_id_is_one_or_none() {
         let account = |id: Value| {
             let zone = json!({"id": "023e105f4ecef8ad9ca31a8372d0c353", "name": "a.example", "account": {"id": id}});
-            match single_zone(json!({"success": true, "result": zone}).to_string().as_bytes()) {
+            let id = "023e105f4ecef8ad9ca31a8372d0c353".parse().unwrap();
+            match single_zone(json!({"success": true, "result": zone}).to_string().as_bytes(), &id) {
                 Body::Good(Some(zone)) => zone.account.map(|account| account.id.to_string()),
                 other => panic!("{other:?}"),
             }
@@ -526,15 +527,22 @@ mod tests {
     }
 
     #[test]
-    fn a_single_zone_has_an_id_and_without_a_name_it_stands_in() {
-        let zone = |result: Value| match single_zone(json!({"success": true, "result": result}).to_string().as_bytes())
-        {
-            Body::Good(zone) => zone.map(|zone| zone.name.to_string()),
-            other => panic!("{other:?}"),
-        };
+    fn a_single_zone_is_the_one_that_was_asked_for_and_without_a_name_its_id_stands_in() {
         let id = "023e105f4ecef8ad9ca31a8372d0c353";
-        assert_eq!(zone(json!({"id": id, "name": " example.com "})).as_deref(), Some("example.com"));
+        let zone = |result: Value| {
+            let body = json!({"success": true, "result": result}).to_string();
+            match single_zone(body.as_bytes(), &id.parse().unwrap()) {
+                Body::Good(zone) => zone.map(|zone| zone.name.to_string()),
+                other => panic!("{other:?}"),
+            }
+        };
+        for named in [json!({"id": id, "name": " example.com "}), json!({"name": "example.com"})] {
+            assert_eq!(zone(named.clone()).as_deref(), Some("example.com"), "{named}");
+        }
         for nameless in [
+            json!(null),
+            json!([]),
+            json!({}),
             json!({"id": id}),
             json!({"id": id, "name": ""}),
             json!({"id": id, "name": null}),
@@ -542,7 +550,8 @@ mod tests {
         ] {
             assert_eq!(zone(nameless.clone()).as_deref(), Some(id), "{nameless}");
         }
-        for none in [json!({}), json!({"id": "x", "name": "example.com"}), json!(null), json!([]), json!(["x"])] {
+        let other = json!({"id": "11cbe197c050c9e422aaa103cfe30ed8", "name": "example.com"});
+        for none in [other, json!({"id": "x", "name": "example.com"}), json!({"id": null, "name": "example.com"})] {
             assert_eq!(zone(none.clone()), None, "{none}");
         }
     }

@@ -23,7 +23,10 @@ use crate::{
 const MAX_CONTENTS: usize = 16;
 
 /// Bytes of a page in a piece, and up to which smaller pieces are sent as one: each write has its price.
-const PIECE: usize = 64 * 1024;
+const PIECE: usize = 16 * 1024;
+
+/// The same of a compressed exposition, whose pieces are the smallest.
+const COMPRESSED_PIECE: usize = 64 * 1024;
 
 /// What is sent.
 #[derive(Debug, Clone)]
@@ -151,12 +154,13 @@ impl Iterator for Pieces {
             }
             None => return Some(Err(CutOff)),
         };
-        let mut joined = Vec::with_capacity(2 * PIECE);
-        while joined.len() < PIECE
+        let length = if let Content::Gzip(_) = content { COMPRESSED_PIECE } else { PIECE };
+        let mut joined = Vec::with_capacity(length + length / 4);
+        while joined.len() < length
             && let Some(piece) = content.piece(self.next)
         {
             self.next += 1;
-            if joined.is_empty() && piece.len() >= PIECE {
+            if joined.is_empty() && piece.len() >= length {
                 return Some(Ok(piece));
             }
             joined.extend_from_slice(&piece);

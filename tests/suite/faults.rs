@@ -249,8 +249,10 @@ fn assert_odd_entries(kind: &Kind, rows: &[OddEntry], metrics: &Metrics) {
         let labels = [("kind", kind.label), ("reason", reason)];
         assert_eq!(metrics.get("cloudflare_certificates_rejected", &labels), Some(count as f64), "{labels:?}");
     }
+    // Two entries of a kind whose entries hold certificates can hold the same one; of others, they are the same entry.
+    let same = if kind.label == "edge" { 0.0 } else { 1.0 };
     let listed = metrics.entries("odd.example");
-    assert_eq!(listed, rows.len() as f64 - 1.0, "{}: what has no series counts all the same, and once", kind.label);
+    assert_eq!(listed, rows.len() as f64 - same, "{}: what has no series counts all the same, and once", kind.label);
 }
 
 /// A fault of the host that every listing is asked of: what stands in its place, why polls fail, and a word from the log.

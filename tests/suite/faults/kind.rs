@@ -33,7 +33,7 @@ pub(super) const KINDS: [Kind; 4] = [
         endpoint: Some(Sibling::CertificatePacks),
         comes_whole: false,
         permission: "SSL and Certificates: Read on this zone",
-        issued_in: None,
+        issued_in: Some("validity_days"),
     },
     Kind {
         label: "aop_zone",
