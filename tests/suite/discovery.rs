@@ -158,7 +158,7 @@ async fn a_sweep_says_what_it_could_not_find_and_lists_the_rest() {
     assert!(wrong.stderr.contains("does not list kind edge, only client; add it to poll.kinds."), "{}", wrong.stderr);
 
     // A filter that matches nothing is not good news.
-    let nothing = config(&api, "[discovery]\ninclude = [\"*.exampel\"]\n");
+    let nothing = config(&api, "[discovery]\ninclude = [\"*.nowhere\"]\n");
     let environment = [("CLOUDFLARE_API_TOKEN", &*token)];
     let checked = run(&nothing, &["check", "--sweep", "--kind", "client"], &environment);
     assert_eq!(checked.code, Some(3), "{}", checked.stdout);
