@@ -273,10 +273,10 @@ impl Client {
                 tracing::debug!(zone_id = %id, error = %failure, "The name of the zone is not known; its id stands in.");
                 let is_refused = failure.credential_refused.is_none()
                     && matches!(failure.reason, Reason::Unauthorized | Reason::Forbidden | Reason::NotFound);
-                if !is_refused {
-                    return None;
+                if is_refused {
+                    *name = ZoneName::Known(None);
                 }
-                None
+                return None;
             }
         };
         *name = ZoneName::Known(found.clone());

@@ -109,7 +109,7 @@ impl Discovery {
             found.iter().filter(|zone| !known.contains_key(&zone.id)).map(|zone| &*zone.name).collect();
         self.log(&new, if unreadable == 0 { &missing[..] } else { &[] }, &gone, found.len());
         if !found.iter().any(|zone| settings.filter.verdict(zone) == FilterVerdict::Watched) {
-            tracing::warn!(credential = %self.state.credential, found = found.len(), "The discovery found no zone to watch. Correct discovery.include, exclude and accounts if they are too narrow, or give the token the permission Zone: Zone: Read for the zones that it is to watch.");
+            tracing::warn!(credential = %self.state.credential, found = found.len(), "The discovery found no zone to watch. Check discovery.include, exclude and accounts, and that the token has the permission Zone: Zone: Read for the zones to be watched.");
         }
         self.log_unseen(&found, settings);
         self.log_unreadable(unreadable);

@@ -78,7 +78,7 @@ impl LockedDirectory {
             // Nothing is written without it: two processes would forget each other's requests, and then the budget is
             // spent twice.
             Err(TryLockError::Error(error)) => {
-                let remedy = "its file system has no locks, which keep other processes away; put [state] directory on a local disk, or mount this one with locks";
+                let remedy = "it cannot be locked, which keeps other processes away; put [state] directory on a local disk, or mount this one with locks";
                 return Err(io::Error::new(error.kind(), format!("{remedy} ({error})")).into());
             }
         }

@@ -313,7 +313,7 @@ async fn a_file_system_without_locks_is_reported_with_a_remedy() {
         traced.env("CLOUDFLARE_API_TOKEN", &stage.token);
         let daemon = Daemon::wait_until_it_listens(traced, directory);
         daemon.ready().await;
-        let parts = ["State cannot be written", "has no locks", "put [state] directory on a local disk"];
+        let parts = ["State cannot be written", "cannot be locked", "put [state] directory on a local disk"];
         daemon.until_logged(&parts).await;
         let metrics = Metrics::of(&daemon).await;
         assert!(metrics.up("a.example") == Some(1.0) && metrics.get(WRITE_FAILURES, &[]) > Some(0.0), "{error}");
