@@ -27,7 +27,7 @@ use exporter_toolkit::{WebConfig, WebConfigErrors};
 use crate::{
     cloudflare::{ApiSettings, BaseUrl, CaFile, Credential},
     exposition::SeriesSettings,
-    model::{LabelRules, Scope, Shard, Status, Target, clean},
+    model::{Kind, LabelRules, Scope, Shard, Status, Target, clean},
     server::{ListenAddress, TelemetryPath},
 };
 pub use discovery::DiscoverySettings;
@@ -107,6 +107,16 @@ impl Config {
     ) -> Result<Self, ConfigErrors> {
         let (config, errors) = Self::read_file(file, environment, flags)?;
         errors.or(config)
+    }
+
+    /// The kinds of `poll.kinds` that are listed nowhere: they belong to accounts, and no account can be known.
+    #[must_use]
+    pub fn unlisted_kinds(&self) -> Vec<Kind> {
+        let is_account = |kind: Kind| kind.scope() == Scope::Account;
+        if self.discovery.is_some() || self.targets.iter().any(|target| is_account(target.kind)) {
+            return Vec::new();
+        }
+        self.poll_defaults.kinds.iter().copied().filter(|&kind| is_account(kind)).collect()
     }
 
     /// Reads the section `[server]` alone: who asks the daemon need not be able to read its secrets, and should not.

@@ -225,6 +225,11 @@ fn check_config_prints_what_the_daemon_would_do() {
     Credential default: needs at least 1.0 requests in five minutes, one for every 50 certificates of a zone. Its budget is 200: api.requests_per_5m = 600 is divided among 3 shards.
     No state is kept, so a restart knows nothing until every zone has been listed again; see [state] directory.
     ");
+    let no_account = "[poll]\nkinds = [\"client\", \"mtls_ca\"]\n".to_owned() + &zone(0, "");
+    let unlisted = "Kind mtls_ca belongs to accounts and no account is known, so it is not listed; add [[accounts]] or [discovery].";
+    assert!(checked(&no_account, &[]).contains(unlisted));
+    assert!(!checked(&(no_account.clone() + account), &[]).contains("no account is known"));
+    assert!(!checked(&(no_account + "[discovery]"), &[]).contains("no account is known"));
     insta::assert_snapshot!(checked("[poll]\nkinds = \"all\"\n[discovery]\ninterval = \"2h\"", &[]), @"
     The configuration is good.
 

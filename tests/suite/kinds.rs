@@ -441,3 +441,16 @@ async fn what_is_not_on_the_plan_is_known_after_a_restart() {
         assert_eq!(asked(), 1, "{restarts}");
     }
 }
+
+#[tokio::test]
+async fn kinds_of_accounts_without_an_account_are_named_at_the_start_and_after_a_reload() {
+    let api = SimulatedApi::start(world()).await.unwrap();
+    let token = api.change(|world| world.token().to_owned());
+    let of = |kinds: &str| config(&api, &format!("[poll]\nkinds = {kinds}\n"));
+    let daemon = Daemon::start(&of("[\"client\", \"mtls_ca\"]"), &[], &[("CLOUDFLARE_API_TOKEN", &token)]);
+    daemon.until_logged(&["These kinds belong to accounts", "kinds=mtls_ca"]).await;
+    daemon.ready().await;
+    daemon.configure(&of("[\"client\", \"mtls_ca\", \"gateway_ca\"]"));
+    daemon.signal("HUP");
+    daemon.until_logged(&["These kinds belong to accounts", "mtls_ca, gateway_ca"]).await;
+}
