@@ -42,6 +42,6 @@ pub use snapshot::{DiscoveryState, LastPoll, Snapshot, TargetState};
 pub(crate) use stand_in::StandIn;
 pub use status::{Class, Status};
 pub use target::{InvalidScopeId, ScopeId, Target};
-pub use text::{MAX_TEXT_CHARS, clean};
+pub use text::{MAX_TEXT_CHARS, clean, counted};
 pub use zone::{Account, Zone, ZoneList};
 pub use zone_filter::{FilterVerdict, NamePattern, ZoneFilter};

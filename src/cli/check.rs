@@ -366,7 +366,11 @@ fn doubt(
     line: impl FnOnce(&ObservedListing) -> String,
 ) -> Option<String> {
     let first = line(listings.first()?);
-    Some(format!("{} of {zones} zones {what}: {first}", count_zones(listings.iter().copied())))
+    Some(match count_zones(listings.iter().copied()) {
+        // Something that is no zone, such as the zones of a credential.
+        0 => format!("{what}: {first}"),
+        count => format!("{count} of {zones} zones {what}: {first}"),
+    })
 }
 
 fn invisible_line(listing: &ObservedListing) -> String {

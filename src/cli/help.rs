@@ -49,7 +49,7 @@ Examples:
   The names of those that are not watched, and why:
     cloudflare-cert-exporter zones --output json | jq -r '.[] | select(.watched | not) | [.name, .reason] | @tsv'
 
-It sends one request for each 50 zones, and says how many it were. It exits with 1 if a credential failed.
+It sends one request for each 50 zones, and says how many it sent. It exits with 1 if a credential failed.
 In CSV, text that a spreadsheet would run as a formula begins with an apostrophe.";
 
 pub(super) const LIST: &str = "\
@@ -63,7 +63,7 @@ Examples:
   The names of those that expire within a week:
     cloudflare-cert-exporter list --output json --expiring-within 7d | jq -r '.[].common_name'
 
-It sends one request for each 50 certificates, and says how many it were. It exits with 1 if a zone failed.
+It sends one request for each 50 certificates, and says how many it sent. It exits with 1 if a zone failed.
 In CSV, text that a spreadsheet would run as a formula begins with an apostrophe.";
 
 pub(super) const CHECK: &str = "\

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     config::{Config, parse_duration},
     exposition::json::{CertificateRow, Column, DAYS_UNTIL_EXPIRY},
-    model::{Field, Kind},
+    model::{Field, Kind, counted},
 };
 
 #[derive(Debug, Args)]
@@ -72,11 +72,12 @@ pub(super) fn run(config: &Config, options: &ListOptions, now: fn() -> DateTime<
     let undiscovered = || snapshot.discoveries.iter().filter_map(|one| Some((&one.credential, one.failure.as_ref()?)));
     complain_of_undiscovered(undiscovered());
     complain(&format!(
-        "{} of {} {} listed with {requests} requests, {} certificates shown.",
+        "{} of {} {} listed with {}, {} shown.",
         listed.len(),
         listed.len() + failures.len(),
         if kinds == [Kind::Client] { "zones" } else { "targets" },
-        shown.len()
+        counted(requests, "request"),
+        counted(shown.len() as u64, "certificate")
     ));
     Ok(if failures.is_empty() && undiscovered().next().is_none() { 0 } else { FAILED })
 }

@@ -18,7 +18,7 @@ use crate::{
     cloudflare::{ClientMaker, announce_proxy},
     config::{Config, DiscoverySettings},
     inventory::{Inventory, Watched, ZoneVerdict},
-    model::{FilterVerdict, NamePattern, Scope, Target, ZoneFilter},
+    model::{FilterVerdict, NamePattern, Scope, Target, ZoneFilter, counted},
 };
 
 #[derive(Debug, Args)]
@@ -69,7 +69,8 @@ pub(super) fn run(mut config: Config, options: &ZonesOptions, now: fn() -> DateT
     print_with(|out| options.output.write_zones(&rows, out))?;
     complain_of_undiscovered(failures.iter().map(|(credential, failure)| (credential, failure)));
     let watched = rows.iter().filter(|row| row.watched).count();
-    complain(&format!("{} zones, of which {watched} are watched, found with {requests} requests.", rows.len()));
+    let (zones, requests) = (counted(rows.len() as u64, "zone"), counted(requests, "request"));
+    complain(&format!("{zones}, {watched} of them watched, found with {requests}."));
     Ok(if failures.is_empty() { 0 } else { FAILED })
 }
 

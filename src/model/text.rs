@@ -25,6 +25,12 @@ pub fn clean(text: &str) -> Box<str> {
     kept.into()
 }
 
+/// A number of things, in words: `1 zone`, `2 zones`.
+#[must_use]
+pub fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Whether a text that was made [`clean`] is what was given: none of it was replaced or cut, as far as that shows.
 pub(super) fn is_as_given(clean: &str) -> bool {
     let is_cut = clean.ends_with('…') && clean.chars().count() == MAX_TEXT_CHARS;

@@ -153,6 +153,13 @@ async fn a_sweep_says_what_it_could_not_find_and_lists_the_rest() {
     assert_eq!(listed.code, Some(1), "{}", listed.stderr);
     assert!(listed.stdout.contains("zone-001.example"), "{}", listed.stdout);
     assert!(listed.stderr.contains("The zones of credential two cannot be discovered"), "{}", listed.stderr);
+    let judged = run(&text, &["check", "--sweep", "-w", "1", "-c", "1"], &environment);
+    assert_eq!(judged.code, Some(3), "{}", judged.stdout);
+    assert!(
+        judged.stdout.contains(", not fresh: zones of credential two were never discovered: "),
+        "{}",
+        judged.stdout
+    );
     let wrong = run(&text, &["list", "--kind", "edge"], &environment);
     assert_eq!(wrong.code, Some(2), "{}", wrong.stderr);
     assert!(wrong.stderr.contains("does not list kind edge, only client; add it to poll.kinds."), "{}", wrong.stderr);
@@ -244,7 +251,7 @@ async fn the_zones_of_a_token_are_shown_with_the_reason_why_one_is_not_watched()
 
     let excluded = zones("[discovery]\nexclude = [\"*-001*\"]\n", "json");
     assert_eq!(excluded.code, Some(0), "{}", excluded.stderr);
-    assert!(excluded.stderr.contains("3 zones, of which 2 are watched, found with 1 requests."), "{}", excluded.stderr);
+    assert!(excluded.stderr.contains("3 zones, 2 of them watched, found with 1 request."), "{}", excluded.stderr);
     let rows: Vec<Value> = serde_json::from_str(&excluded.stdout).unwrap();
     let of = |number: usize, member: &str| rows[number][member].clone();
     assert_eq!((of(0, "name"), of(0, "watched"), of(0, "reason")), (name(0).into(), true.into(), Value::Null));

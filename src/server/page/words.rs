@@ -2,7 +2,7 @@
 
 use chrono::DateTime;
 
-use crate::model::{ExpiryCounts, SECONDS_PER_DAY};
+use crate::model::{ExpiryCounts, SECONDS_PER_DAY, counted};
 
 /// Where a number would be, were it known.
 pub(super) const UNKNOWN: &str = "–";
@@ -50,6 +50,5 @@ pub(super) fn until(expiry: i64, now: i64) -> String {
 pub(super) fn duration(seconds: i64) -> String {
     let units = [(SECONDS_PER_DAY, "day"), (3_600, "hour"), (60, "minute")];
     let (unit, name) = units.into_iter().find(|&(unit, _)| seconds >= unit).unwrap_or((1, "second"));
-    let count = seconds / unit;
-    format!("{count} {name}{}", if count == 1 { "" } else { "s" })
+    counted(seconds.unsigned_abs() / unit.unsigned_abs(), name)
 }
