@@ -72,6 +72,8 @@ pub struct Config {
     pub poll_defaults: PollDefaults,
     /// Which of all this is watched by this process.
     pub shard: Shard,
+    /// What of the file is right and has no effect, a sentence each.
+    pub without_effect: Vec<String>,
 }
 
 /// Where the daemon answers: all that has to be known to ask it.
@@ -109,14 +111,11 @@ impl Config {
         errors.or(config)
     }
 
-    /// The kinds of `poll.kinds` that are listed nowhere: they belong to accounts, and no account can be known.
-    #[must_use]
-    pub fn unlisted_kinds(&self) -> Vec<Kind> {
-        let is_account = |kind: Kind| kind.scope() == Scope::Account;
-        if self.discovery.is_some() || self.targets.iter().any(|target| is_account(target.kind)) {
-            return Vec::new();
+    /// Says in the log what of the file has no effect.
+    pub fn log_without_effect(&self) {
+        for sentence in &self.without_effect {
+            tracing::warn!("{sentence}");
         }
-        self.poll_defaults.kinds.iter().copied().filter(|&kind| is_account(kind)).collect()
     }
 
     /// Reads the section `[server]` alone: who asks the daemon need not be able to read its secrets, and should not.
@@ -253,6 +252,40 @@ const FORBIDDEN: &str = "run as a user that may read it, or change its owner or 
 /// Beats `api.base_url`.
 const BASE_URL_VARIABLE: &str = "CLOUDFLARE_BASE_URL";
 
+/// Sections in which nothing is listed, and kinds that are listed nowhere.
+fn without_effect(
+    has_zones: bool,
+    has_accounts: bool,
+    discovers: bool,
+    targets: &[Arc<Target>],
+    kinds: &[Kind],
+) -> Vec<String> {
+    let of_accounts: Vec<_> =
+        kinds.iter().filter(|kind| kind.scope() == Scope::Account).map(|kind| kind.label()).collect();
+    let is_idle = |scope| !targets.iter().any(|target| target.kind.scope() == scope);
+    let mut sentences = Vec::new();
+    if !of_accounts.is_empty() && !has_accounts && !discovers {
+        sentences.push(format!(
+            "The account kinds of poll.kinds ({}) are not listed, as no account is known; add [[accounts]] or [discovery].",
+            of_accounts.join(", ")
+        ));
+    }
+    if has_accounts && is_idle(Scope::Account) {
+        let known: Vec<_> =
+            Kind::ALL.into_iter().filter(|kind| kind.scope() == Scope::Account).map(Kind::label).collect();
+        sentences.push(format!(
+            "Nothing is listed in [[accounts]], as poll.kinds holds no account kind; add some of {}.",
+            known.join(", ")
+        ));
+    }
+    if has_zones && is_idle(Scope::Zone) {
+        sentences.push(
+            "Nothing is listed in [[zones]], as poll.kinds holds no zone kind; add some, such as client.".to_owned(),
+        );
+    }
+    sentences
+}
+
 /// What the sections are read with.
 struct Context<'a> {
     report: &'a Report,
@@ -279,16 +312,18 @@ impl Context<'_> {
         let mut series = read_metrics(root.section("metrics"));
         let state_directory = self.read_state(root.section("state"));
         let (credentials, names) = self.read_credentials(&root.section("credentials"));
-        let zones = root.take("zones");
-        let has_zones = zones.as_ref().is_some_and(|zones| !zones.is_empty_list());
+        let (zones, accounts) = (root.take("zones"), root.take("accounts"));
+        let [has_zones, has_accounts] =
+            [&zones, &accounts].map(|listed| listed.as_ref().is_some_and(|listed| !listed.is_empty_list()));
         let mut targets = self.read_targets(Scope::Zone, zones, &defaults, &names);
-        targets.extend(self.read_targets(Scope::Account, root.take("accounts"), &defaults, &names));
+        targets.extend(self.read_targets(Scope::Account, accounts, &defaults, &names));
         series.labels = self.read_labels(root.take("labels"));
         let discovery = self.read_discovery(discovery, has_zones, &names);
         if discovery.is_none() && targets.is_empty() && self.report.is_empty() {
             self.report.missing(&Place::absent("poll.kinds"), NO_TARGETS);
         }
         root.finish();
+        let without_effect = without_effect(has_zones, has_accounts, discovery.is_some(), &targets, &defaults.kinds);
         Config {
             listen_addresses,
             telemetry_path,
@@ -305,6 +340,7 @@ impl Context<'_> {
             discovery,
             poll_defaults: defaults,
             shard,
+            without_effect,
         }
     }
 

@@ -18,8 +18,7 @@ use crate::{
     cloudflare::{Clients, Priority},
     config::{Config, DiscoverySettings, PollDefaults},
     model::{
-        Account, DiscoveryState, Failure, FilterVerdict, Kind, Scope, ScopeId, Shard, Target, Zone, ZoneFilter,
-        ZoneList,
+        Account, DiscoveryState, Failure, FilterVerdict, Scope, ScopeId, Shard, Target, Zone, ZoneFilter, ZoneList,
     },
     state::{Directory, SavedDiscovery, Slot},
 };
@@ -66,18 +65,6 @@ pub(crate) enum Watched<'a> {
     ByShard(u32),
 }
 
-/// Says what is asked for and cannot be there.
-pub(crate) fn warn_of_unlisted_kinds(config: &Config) {
-    let kinds: Vec<_> = config.unlisted_kinds().into_iter().map(Kind::label).collect();
-    if !kinds.is_empty() {
-        let kinds = kinds.join(", ");
-        tracing::warn!(
-            kinds,
-            "These kinds belong to accounts and no account is known, so they are not listed. Add [[accounts]] or [discovery]."
-        );
-    }
-}
-
 impl Inventory {
     /// Nothing is discovered yet.
     pub(crate) fn new(config: &Config) -> Self {
@@ -96,7 +83,7 @@ impl Inventory {
     /// Goes over to another configuration. What was discovered stays; where something else is asked for, it is
     /// discovered again at once.
     pub(crate) fn reconfigure(&mut self, config: &Config) {
-        warn_of_unlisted_kinds(config);
+        config.log_without_effect();
         let before = std::mem::replace(self, Self::new(config));
         let Some(settings) = &self.settings else { return };
         let is_same_filter = before.settings.is_some_and(|before| before.filter == settings.filter);

@@ -19,7 +19,6 @@ use tokio::{
 use crate::{
     cloudflare::{Client, ClientError, ClientMaker, Clients, Listed, Priority},
     config::{Config, Listening},
-    inventory::warn_of_unlisted_kinds,
     model::{Baseline, Failure, Snapshot, Target, TargetState, UnusableClock, usable_time},
     poller::{Fetched, Job, Poller},
     reload::{Change, LoadConfig, ReloadMetrics, ReloadTrigger, Reloader},
@@ -125,7 +124,7 @@ async fn build(
     now: fn() -> DateTime<Utc>,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<Option<DaemonParts>, RunError> {
-    warn_of_unlisted_kinds(&config);
+    config.log_without_effect();
     let registry = Registry::new();
     let write_failures = register_counters(&registry, log_lines_dropped).map_err(ClientError::from)?;
     let reload_metrics = ReloadMetrics::register(&registry, now()).map_err(ClientError::from)?;

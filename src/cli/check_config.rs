@@ -40,11 +40,8 @@ pub(super) fn run(config: &Config, file: &ConfigFile, now: fn() -> DateTime<Utc>
     if !watched.is_empty() {
         text.push_str(&format!("{}\n\n", kinds(config, &watched).trim_fmt()));
     }
-    for kind in config.unlisted_kinds() {
-        let kind = kind.label();
-        text.push_str(&format!(
-            "Kind {kind} belongs to accounts and no account is known, so it is not listed; add [[accounts]] or [discovery].\n"
-        ));
+    for sentence in &config.without_effect {
+        text.push_str(&format!("{sentence}\n"));
     }
     text.push_str(&budgets(config, &watched));
     text.push_str(&labels(&config.series.labels, &watched, inventory.is_complete(), state));

@@ -53,10 +53,9 @@ pub(super) async fn sweep(
     let clients =
         ClientMaker::for_one_sweep(now).make(&config.api, &config.credentials).map_err(CommandError::failed)?;
     let requests = || clients.values().map(|client| client.requests_sent()).sum::<u64>();
-    let mut inventory = Inventory::new(config);
+    let mut inventory = Inventory::new(&with_kinds(config.clone(), &selection.kinds));
     let undiscovered = inventory.discover(&clients, None, now).await;
-    let known =
-        Known { kinds: &config.poll_defaults.kinds, targets: inventory.targets(), all: undiscovered.is_empty() };
+    let known = Known { targets: inventory.targets(), all: undiscovered.is_empty() };
     let targets = selected(known, selection, &clients).await.map_err(CommandError::usage)?;
     let kinds = Kind::ALL.into_iter().filter(|&kind| targets.iter().any(|target| target.kind == kind)).collect();
     let mut swept = Vec::new();
@@ -100,6 +99,23 @@ pub(super) async fn sweep(
     Ok(Sweep { kinds, snapshot, requests: requests() })
 }
 
+/// Lists these kinds in every zone or account, where the configuration lists them nowhere: asked for once, they need not
+/// be watched.
+fn with_kinds(mut config: Config, kinds: &[Kind]) -> Config {
+    for &kind in kinds {
+        if config.poll_defaults.kinds.contains(&kind) || config.targets.iter().any(|target| target.kind == kind) {
+            continue;
+        }
+        config.poll_defaults.kinds.push(kind);
+        let mut scopes: Vec<_> = config.targets.iter().filter(|target| target.kind.scope() == kind.scope()).collect();
+        scopes.dedup_by_key(|target| &target.id);
+        let more: Vec<_> =
+            scopes.into_iter().map(|target| Arc::new(Target { kind, ..Target::clone(target) })).collect();
+        config.targets.extend(more);
+    }
+    config
+}
+
 fn is_not_on_plan(failure: &Failure) -> bool {
     failure.cause == Some(Cause::NotOnPlan)
 }
@@ -127,9 +143,7 @@ fn name_or_id(target: &Target) -> &str {
 }
 
 /// What can be selected.
-struct Known<'a> {
-    /// Of the zones that are discovered.
-    kinds: &'a [Kind],
+struct Known {
     targets: Vec<Arc<Target>>,
     /// Whether there are no others, which could not be discovered.
     all: bool,
@@ -137,15 +151,23 @@ struct Known<'a> {
 
 /// What is selected; the API is asked for names only if the configuration does not settle it.
 async fn selected(
-    Known { kinds: discovered, mut targets, all }: Known<'_>,
+    Known { mut targets, all }: Known,
     SelectionFlags { zones: wanted, kinds }: &SelectionFlags,
     clients: &Clients,
 ) -> Result<Vec<Arc<Target>>, String> {
-    let is_listed = |kind: &Kind| discovered.contains(kind) || targets.iter().any(|target| target.kind == *kind);
-    if let Some(kind) = kinds.iter().find(|kind| !is_listed(kind)) {
-        let listed: Vec<_> = Kind::ALL.into_iter().filter(is_listed).map(Kind::label).collect();
-        let (kind, listed) = (kind.label(), listed.join(", "));
-        return Err(format!("The configuration does not list kind {kind}, only {listed}; add it to poll.kinds."));
+    let is_listed = |kind: &Kind| targets.iter().any(|target| target.kind == *kind);
+    if let Some(kind) = kinds.iter().find(|kind| !is_listed(kind))
+        && all
+        && !targets.is_empty()
+    {
+        let (scope, section) = match kind.scope() {
+            Scope::Zone => ("zone", "[[zones]]"),
+            Scope::Account => ("account", "[[accounts]]"),
+        };
+        let kind = kind.label();
+        return Err(format!(
+            "No {scope} is known in which kind {kind} could be listed; add {section} or [discovery], and the kind to poll.kinds."
+        ));
     }
     targets.retain(|target| kinds.is_empty() || kinds.contains(&target.kind));
     if wanted.is_empty() {

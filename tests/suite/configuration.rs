@@ -226,10 +226,14 @@ fn check_config_prints_what_the_daemon_would_do() {
     No state is kept, so a restart knows nothing until every zone has been listed again; see [state] directory.
     ");
     let no_account = "[poll]\nkinds = [\"client\", \"mtls_ca\"]\n".to_owned() + &zone(0, "");
-    let unlisted = "Kind mtls_ca belongs to accounts and no account is known, so it is not listed; add [[accounts]] or [discovery].";
+    let unlisted = "The account kinds of poll.kinds (mtls_ca) are not listed, as no account is known; add";
     assert!(checked(&no_account, &[]).contains(unlisted));
-    assert!(!checked(&(no_account.clone() + account), &[]).contains("no account is known"));
-    assert!(!checked(&(no_account + "[discovery]"), &[]).contains("no account is known"));
+    assert!(!checked(&(no_account.clone() + account), &[]).contains("not listed, as"));
+    assert!(!checked(&(no_account + "[discovery]"), &[]).contains("not listed, as"));
+    let idle = "Nothing is listed in [[accounts]], as poll.kinds holds no account kind; add some of ";
+    assert!(checked(&(zone(0, "") + account), &[]).contains(idle));
+    let idle = "Nothing is listed in [[zones]], as poll.kinds holds no zone kind; add some, such as client.";
+    assert!(checked(&("[poll]\nkinds = [\"mtls_ca\"]\n".to_owned() + &zone(0, "") + account), &[]).contains(idle));
     insta::assert_snapshot!(checked("[poll]\nkinds = \"all\"\n[discovery]\ninterval = \"2h\"", &[]), @"
     The configuration is good.
 

@@ -160,9 +160,25 @@ async fn a_sweep_says_what_it_could_not_find_and_lists_the_rest() {
         "{}",
         judged.stdout
     );
-    let wrong = run(&text, &["list", "--kind", "edge"], &environment);
+    // Asked for once, a kind need not be watched.
+    let zone = format!("[[zones]]\nid = {:?}\n", api.change(|world| world.zones[0].id.clone()));
+    let one = config(&api, &(zone + "credentials = \"one\"\n" + credentials));
+    for (text, listed) in [(&text, "2 of 2 targets listed"), (&one, "1 of 1 targets listed")] {
+        let before = api.requests().len();
+        let edge = run(text, &["list", "--kind", "edge"], &environment);
+        assert!(edge.stderr.contains(listed), "{}", edge.stderr);
+        let all = api.requests().split_off(before);
+        let paths = || all.iter().map(|request| request.path.as_str());
+        assert!(paths().any(|path| path.ends_with("/ssl/certificate_packs")), "{}", edge.stderr);
+        assert!(!paths().any(|path| path.ends_with("/client_certificates")), "{}", edge.stderr);
+    }
+    let wrong = run(&one, &["list", "--kind", "mtls_ca"], &environment);
     assert_eq!(wrong.code, Some(2), "{}", wrong.stderr);
-    assert!(wrong.stderr.contains("does not list kind edge, only client; add it to poll.kinds."), "{}", wrong.stderr);
+    assert!(
+        wrong.stderr.contains("No account is known in which kind mtls_ca could be listed; add [[accounts]] or "),
+        "{}",
+        wrong.stderr
+    );
 
     // A filter that matches nothing is not good news.
     let nothing = config(&api, "[discovery]\ninclude = [\"*.nowhere\"]\n");

@@ -448,9 +448,9 @@ async fn kinds_of_accounts_without_an_account_are_named_at_the_start_and_after_a
     let token = api.change(|world| world.token().to_owned());
     let of = |kinds: &str| config(&api, &format!("[poll]\nkinds = {kinds}\n"));
     let daemon = Daemon::start(&of("[\"client\", \"mtls_ca\"]"), &[], &[("CLOUDFLARE_API_TOKEN", &token)]);
-    daemon.until_logged(&["These kinds belong to accounts", "kinds=mtls_ca"]).await;
+    daemon.until_logged(&["The account kinds of poll.kinds (mtls_ca) are not listed"]).await;
     daemon.ready().await;
     daemon.configure(&of("[\"client\", \"mtls_ca\", \"gateway_ca\"]"));
     daemon.signal("HUP");
-    daemon.until_logged(&["These kinds belong to accounts", "mtls_ca, gateway_ca"]).await;
+    daemon.until_logged(&["(mtls_ca, gateway_ca) are not listed"]).await;
 }
