@@ -318,7 +318,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     if text.len() > MAX_BYTES {
         return Err(format!("it is longer than {MAX_BYTES} characters, as no duration has to be"));
     }
-    humantime::parse_duration(text).map_err(|error| error.to_string())
+    humantime::parse_duration(text).map_err(|_| "it is not a duration such as 30d, 12h or 1h 30m".to_owned())
 }
 
 /// A key as it is written in a document, unless it could be a secret.
