@@ -2,10 +2,10 @@
 //!
 //! This is the one place that joins the parts. What a part does stands in its own module.
 
-use std::{convert::Infallible, io, net::TcpListener, path::Path, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error, io, net::TcpListener, path::Path, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use exporter_toolkit::{Web, WebConfigErrors};
+use exporter_toolkit::Web;
 use prometheus::{IntCounter, Registry};
 use tokio::{
     sync::{
@@ -17,15 +17,15 @@ use tokio::{
 };
 
 use crate::{
-    cloudflare::{Client, ClientError, ClientMaker, Clients, Listed, Priority},
+    cloudflare::{Client, ClientMaker, Clients, Listed, Priority},
     config::{Config, Listening},
-    model::{Baseline, Failure, Snapshot, Target, TargetState, UnusableClock, usable_time},
+    model::{Baseline, Failure, Snapshot, Target, TargetState, usable_time},
     poller::{Fetched, Job, Poller},
     reload::{Change, LoadConfig, ReloadMetrics, ReloadTrigger, Reloader},
     restart::{Restored, restore, save},
     runtime_file::RuntimeFile,
-    server::{self, BindError, Heartbeats, ReloadReply},
-    state::{Directory, InUse},
+    server::{self, Heartbeats, ReloadReply},
+    state::Directory,
     systemd,
 };
 
@@ -38,34 +38,12 @@ const CLOCK_EVERY: Duration = Duration::from_secs(1);
 /// How long a finished listing waits for its zone's name, so that its series need not change their label.
 const NAME_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Why the daemon ended on its own.
+/// Why the daemon ended on its own. A person reads it; only [`exporter_toolkit::WebConfigErrors`] has an exit code of its own.
+pub type RunError = Box<dyn Error + Send + Sync>;
+
 #[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// Two processes would write over each other's state.
-    #[error(transparent)]
-    State(#[from] InUse),
-    /// It cannot be served as somebody wants it to be.
-    #[error("the web configuration cannot be used:\n{0}")]
-    WebConfig(#[from] WebConfigErrors),
-    /// Before anything was sent.
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    /// Nothing could be served.
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    /// A socket that systemd has opened is no good.
-    #[error("cannot listen on a socket from systemd: {0}; check the .socket unit")]
-    Adopt(#[source] io::Error),
-    /// A listener broke.
-    #[error("the HTTP server ended: {0}")]
-    Server(#[source] io::Error),
-    /// It was set to a time that nothing can be done with.
-    #[error(transparent)]
-    Clock(#[from] UnusableClock),
-    /// A fault of this program.
-    #[error("a part of the program ended that never should; please report this: {0}")]
-    Task(#[from] JoinError),
-}
+#[error("a part of the program ended that never should; please report this: {0}")]
+struct Bug(JoinError);
 
 /// What joins the daemon to the process that it runs in.
 pub struct Controls {
@@ -126,8 +104,8 @@ async fn build(
 ) -> Result<Option<DaemonParts>, RunError> {
     config.log_without_effect();
     let registry = Registry::new();
-    let write_failures = register_counters(&registry, log_lines_dropped).map_err(ClientError::from)?;
-    let reload_metrics = ReloadMetrics::register(&registry, now()).map_err(ClientError::from)?;
+    let write_failures = register_counters(&registry, log_lines_dropped)?;
+    let reload_metrics = ReloadMetrics::register(&registry, now())?;
     let (recover, recovered) = mpsc::unbounded_channel();
 
     let registry_of_clients = registry.clone();
@@ -149,7 +127,7 @@ async fn build(
         biased;
         // An error means that the sender is gone, and with it the process.
         _ = stop.wait_for(|&stop| stop) => return Ok(None),
-        opened = spawn_blocking(open) => opened??,
+        opened = spawn_blocking(open) => opened.map_err(Bug)??,
     };
     let (listeners, access, listening) = listen(&config, web, sockets).await?;
     let runtime_file = config.runtime_directory.as_deref().and_then(|directory| announce(directory, &listening));
@@ -198,7 +176,8 @@ async fn listen(
         let bound = config.listen_addresses.iter().zip(&listeners);
         addresses = bound.map(|(address, listener)| address.bound_by(listener)).collect();
     } else {
-        listeners = server::adopt(sockets, &config.telemetry_path).map_err(RunError::Adopt)?;
+        listeners = server::adopt(sockets, &config.telemetry_path)
+            .map_err(|error| format!("cannot listen on a socket from systemd: {error}; check the .socket unit"))?;
         let bound = listeners.iter().filter_map(|listener| listener.local_addr().ok());
         addresses = bound.filter_map(|address| address.to_string().parse().ok()).collect();
     }
@@ -307,9 +286,9 @@ async fn supervise(
                 usable_time(now())?;
                 continue;
             }
-            ended = &mut running.server => return ended?.map_err(RunError::Server),
-            Some(ended) = running.polling.join_next() => match ended? {},
-            changed = running.reloader.changed() => ConfigChange::Outside(changed?),
+            ended = &mut running.server => return server_ended(ended),
+            Some(ended) = running.polling.join_next() => match ended.map_err(Bug)? {},
+            changed = running.reloader.changed() => ConfigChange::Outside(changed.map_err(Bug)?),
             () = running.heartbeats.server_works(), if !is_ready => {
                 systemd::ready();
                 is_ready = true;
@@ -329,12 +308,16 @@ async fn supervise(
     drop(running.reload_requests);
     running.polling.abort_all();
     match timeout(DRAIN, running.server).await {
-        Ok(ended) => ended?.map_err(RunError::Server),
+        Ok(ended) => server_ended(ended),
         Err(_) => {
             tracing::warn!("Some scrapes did not finish in time and are cut off.");
             Ok(())
         }
     }
+}
+
+fn server_ended(ended: Result<io::Result<()>, JoinError>) -> Result<(), RunError> {
+    Ok(ended.map_err(Bug)?.map_err(|error| format!("the HTTP server ended: {error}"))?)
 }
 
 async fn handle(reloader: &mut Reloader, change: ConfigChange) {

@@ -23,13 +23,9 @@ use std::{
 use prometheus::IntCounter;
 use serde::{Serialize, de::DeserializeOwned};
 
-use self::{
-    directory::{LockedDirectory, NotReady},
-    writer::Writer,
-};
+use self::{directory::LockedDirectory, writer::Writer};
 use crate::model::Target;
 
-pub use directory::InUse;
 pub use discovery::SavedDiscovery;
 pub use target::SavedTarget;
 
@@ -44,12 +40,12 @@ impl Directory {
     ///
     /// # Errors
     /// If another process has it.
-    pub fn open(path: &Path, write_failures: IntCounter) -> Result<Self, InUse> {
+    pub fn open(path: &Path, write_failures: IntCounter) -> io::Result<Self> {
         let writer = Writer::new(LockedDirectory::new(path.to_owned()), write_failures);
         match writer.directory.take() {
             Ok(()) => writer.directory.warn_if_open(),
-            Err(NotReady::InUse(in_use)) => return Err(in_use),
-            Err(NotReady::Io(error)) => writer.failed("lock", &error),
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => return Err(error),
+            Err(error) => writer.failed("lock", &error),
         }
         Ok(Self(Arc::new(writer)))
     }

@@ -5,6 +5,7 @@ use std::{net::TcpListener, path::Path, pin::pin, sync::Arc};
 use chrono::{DateTime, Utc};
 use clap::Args;
 use cloudflare_sim::{SimulatedApi, World};
+use exporter_toolkit::WebConfigErrors;
 use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
@@ -13,7 +14,7 @@ use tokio::{
 
 use super::{CommandError, FAILED, UNUSABLE_CONFIG, WebFlags, logging::Log, no_threads};
 use crate::{
-    Controls, LoadConfig, RunError,
+    Controls, LoadConfig,
     cloudflare::{ApiSettings, announce_proxy},
     config::{Config, ConfigErrors, ShardFlags},
     systemd,
@@ -149,7 +150,7 @@ async fn serve(
                     }
                     Err(error) => {
                         tracing::error!(%error, "The daemon cannot continue.");
-                        Ok(if matches!(error, RunError::WebConfig(_)) { UNUSABLE_CONFIG } else { FAILED })
+                        Ok(if error.is::<WebConfigErrors>() { UNUSABLE_CONFIG } else { FAILED })
                     }
                 };
             }

@@ -19,27 +19,6 @@ pub(super) struct LockedDirectory {
     held: Mutex<Option<File>>,
 }
 
-/// Another process has the directory.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "the state directory {} is in use by another process{}; stop that one, or give this one a directory of its own ([state] directory)",
-    path.display(),
-    pid.as_ref().map(|pid| format!(" (pid {pid})")).unwrap_or_default()
-)]
-pub struct InUse {
-    path: PathBuf,
-    pid: Option<Box<str>>,
-}
-
-/// Why the directory cannot be made this process's own.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum NotReady {
-    #[error(transparent)]
-    InUse(InUse),
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
-
 impl LockedDirectory {
     pub(super) fn new(path: PathBuf) -> Self {
         Self { path, held: Mutex::default() }
@@ -49,8 +28,8 @@ impl LockedDirectory {
         lock(&self.held).is_some()
     }
 
-    /// Makes sure that the directory is there and this process's own.
-    pub(super) fn take(&self) -> Result<(), NotReady> {
+    /// Makes sure that the directory is there and this process's own; `ResourceBusy` if another process has it.
+    pub(super) fn take(&self) -> io::Result<()> {
         let mut held = lock(&self.held);
         let path = self.path.join("lock");
         let inode = |metadata: io::Result<Metadata>| metadata.map(|metadata| metadata.ino()).ok();
@@ -61,7 +40,7 @@ impl LockedDirectory {
         *held = None;
         DirBuilder::new().recursive(true).mode(0o700).create(&self.path).map_err(explained)?;
         if path.metadata().is_ok_and(|there| !there.is_file()) {
-            return Err(io::Error::other("lock is not a regular file; remove it").into());
+            return Err(io::Error::other("lock is not a regular file; remove it"));
         }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -72,14 +51,18 @@ impl LockedDirectory {
                 let mut pid = String::new();
                 // Only for the message.
                 let _ = (&mut file).take(20).read_to_string(&mut pid);
-                let pid = Some(clean(pid.trim())).filter(|pid| !pid.is_empty());
-                return Err(NotReady::InUse(InUse { path: self.path.clone(), pid }));
+                let (path, pid) = (self.path.display(), clean(pid.trim()));
+                let pid = if pid.is_empty() { String::new() } else { format!(" (pid {pid})") };
+                let in_use = format!(
+                    "the state directory {path} is in use by another process{pid}; stop that one, or give this one a directory of its own ([state] directory)"
+                );
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, in_use));
             }
             // Nothing is written without it: two processes would forget each other's requests, and then the budget is
             // spent twice.
             Err(TryLockError::Error(error)) => {
                 let remedy = "it cannot be locked, which keeps other processes away; put [state] directory on a local disk, or mount this one with locks";
-                return Err(io::Error::new(error.kind(), format!("{remedy} ({error})")).into());
+                return Err(io::Error::new(error.kind(), format!("{remedy} ({error})")));
             }
         }
         file.set_len(0)?;

@@ -27,7 +27,6 @@ pub struct SavedTarget {
     /// The last good listing; `None` if there was none, as what is not on the plan has none.
     pub listing: Option<Arc<Listing>>,
     /// Whether the plan includes the kind.
-    #[serde(default = "is_available")]
     pub available: bool,
 }
 
@@ -37,11 +36,6 @@ impl SavedTarget {
     pub fn is_of(&self, zone: &Target) -> bool {
         self.kind == zone.kind && self.id == zone.id
     }
-}
-
-/// Where a file of before says nothing of it.
-const fn is_available() -> bool {
-    true
 }
 
 /// What is in a file was harmless when it was written; anyone who can write files could have changed that.

@@ -116,7 +116,7 @@ impl Writer {
             let path = self.directory.path.join(&file);
             let (writer, action) = (Arc::clone(&self), Arc::clone(&waiting.action));
             let written = spawn_blocking(move || {
-                writer.directory.take().map_err(io::Error::other)?;
+                writer.directory.take()?;
                 action(&path)
             });
             self.tried(file, waiting, written.await.map_err(io::Error::other).flatten());
