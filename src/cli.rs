@@ -152,7 +152,7 @@ struct CommonFlags {
 
 /// Where the daemon listens; for commands that ask it, as it was started.
 #[expect(clippy::doc_markdown, reason = "this is help for a terminal")]
-#[derive(Debug, Args, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Args, Default, PartialEq, Eq)]
 struct AddressFlags {
     /// Address on which the daemon listens, HOST:PORT, or :PORT for all interfaces; can be repeated
     /// [default: server.listen_addresses of the configuration, else 127.0.0.1:10199].
@@ -336,7 +336,9 @@ fn listening(common: &CommonFlags, flags: &AddressFlags) -> Result<Listening, Co
         }
     }
     let mut listening = Config::load_listening(&file)?;
-    flags.apply(&mut listening.addresses, &mut listening.telemetry_path);
+    if !flags.listen_addresses.is_empty() {
+        listening.addresses.clone_from(&flags.listen_addresses);
+    }
     if let Some(file) = &flags.web_config_file {
         listening.is_tls = WebConfig::asks_for_tls(file);
     }
@@ -368,25 +370,15 @@ fn shards() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(i64::from(first)..=i64::from(last))
 }
 
-impl AddressFlags {
-    /// What is set on the command line beats what is in the file.
-    fn apply(&self, addresses: &mut Vec<ListenAddress>, telemetry_path: &mut TelemetryPath) {
-        if !self.listen_addresses.is_empty() {
-            addresses.clone_from(&self.listen_addresses);
-        }
-        if let Some(path) = &self.telemetry_path {
-            path.clone_into(telemetry_path);
-        }
-    }
-}
-
 impl WebFlags {
     /// What is set on the command line beats what is in the file.
     fn apply(&self, mut config: Config) -> Config {
-        self.address.apply(&mut config.listen_addresses, &mut config.telemetry_path);
-        if let Some(file) = &self.address.web_config_file {
-            config.web_config_file = Some(file.clone());
+        let AddressFlags { listen_addresses, telemetry_path, web_config_file } = self.address.clone();
+        if !listen_addresses.is_empty() {
+            config.listen_addresses = listen_addresses;
         }
+        config.telemetry_path = telemetry_path.unwrap_or(config.telemetry_path);
+        config.web_config_file = web_config_file.or(config.web_config_file);
         config.enable_lifecycle |= self.enable_lifecycle;
         config
     }

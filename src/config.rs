@@ -81,8 +81,6 @@ pub struct Config {
 pub struct Listening {
     /// Where is listened.
     pub addresses: Vec<ListenAddress>,
-    /// Where the metrics are served.
-    pub telemetry_path: TelemetryPath,
     /// Whether it is asked over TLS there, or why that is not known.
     pub is_tls: Result<bool, WebConfigErrors>,
     /// Where probes are answered, if anywhere.
@@ -107,8 +105,9 @@ impl Config {
         environment: &impl Fn(&str) -> Option<String>,
         flags: ShardFlags,
     ) -> Result<Self, ConfigErrors> {
-        let (config, errors) = Self::read_file(file, environment, flags)?;
-        errors.or(config)
+        let text = file.read()?;
+        let (config, mistakes) = Self::read(text.as_deref().unwrap_or_default(), file.path(), environment, flags);
+        file.errors(text.is_some(), mistakes).or(config)
     }
 
     /// Says in the log what of the file has no effect.
@@ -124,8 +123,8 @@ impl Config {
     /// With every mistake in it, or if the file is no TOML.
     pub fn load_listening(file: &ConfigFile) -> Result<Listening, ConfigErrors> {
         let text = file.read()?;
-        let (listening, mistakes) = listening(text.as_deref().unwrap_or_default(), file.path());
-        file.errors(text.is_some(), mistakes).or(listening)
+        let listening = listening(text.as_deref().unwrap_or_default(), file.path());
+        listening.map_err(|mistakes| file.errors(text.is_some(), mistakes))
     }
 
     /// Reads the file as [`Config::load`] does, and checks the web configuration too: `web_config_file`, or else the
@@ -139,20 +138,25 @@ impl Config {
         flags: ShardFlags,
         web_config_file: Option<PathBuf>,
     ) -> Result<Self, ConfigErrors> {
-        let (mut config, mut errors) = Self::read_file(file, environment, flags)?;
-        config.web_config_file = web_config_file.or(config.web_config_file);
-        if let Some(file) = &config.web_config_file
+        let text = file.read()?;
+        let (mut config, mut mistakes) =
+            Self::read(text.as_deref().unwrap_or_default(), file.path(), environment, flags);
+        let web_config_file = web_config_file.or_else(|| config.as_ref()?.web_config_file.clone());
+        if let Some(file) = &web_config_file
             && let Err(of_web) = WebConfig::check(file)
         {
             let file = Some(of_web.file);
-            errors.mistakes.extend(of_web.mistakes.into_iter().map(|mistake| Mistake {
+            mistakes.extend(of_web.mistakes.into_iter().map(|mistake| Mistake {
                 file: file.clone(),
                 line: mistake.line,
                 key: mistake.key,
                 text: mistake.text,
             }));
         }
-        errors.or(config)
+        if let Some(config) = &mut config {
+            config.web_config_file = web_config_file;
+        }
+        file.errors(text.is_some(), mistakes).or(config)
     }
 
     /// Reads the text of a file; `path` is where it comes from, for relative paths and the report.
@@ -164,28 +168,21 @@ impl Config {
         ConfigErrors { file: Some(path.to_owned()), mistakes }.or(config)
     }
 
-    /// What is right only if there is no mistake, and every mistake.
-    fn read_file(
-        file: &ConfigFile,
-        environment: &impl Fn(&str) -> Option<String>,
-        flags: ShardFlags,
-    ) -> Result<(Self, ConfigErrors), ConfigErrors> {
-        let text = file.read()?;
-        let (config, mistakes) = Self::read(text.as_deref().unwrap_or_default(), file.path(), environment, flags);
-        Ok((config, file.errors(text.is_some(), mistakes)))
-    }
-
+    /// What is right only if there is no mistake, and every mistake. There is always one of the two.
     fn read(
         text: &str,
         path: &Path,
         environment: &impl Fn(&str) -> Option<String>,
         flags: ShardFlags,
-    ) -> (Self, Vec<Mistake>) {
-        let (report, table) = document::parse(text);
+    ) -> (Option<Self>, Vec<Mistake>) {
+        let (report, table) = match document::parse(text) {
+            Ok(parsed) => parsed,
+            Err(mistakes) => return (None, mistakes),
+        };
         let environment = |name: &str| environment(name).filter(|value| !value.is_empty());
         let context = Context { report: &report, file: path, environment: &environment, flags };
         let config = context.read(Section::root(&table, &report));
-        (config, report.into_mistakes())
+        (Some(config), report.into_mistakes())
     }
 }
 
@@ -193,25 +190,26 @@ impl Config {
 impl Default for Listening {
     /// Where a daemon answers whose configuration says nothing of it.
     fn default() -> Self {
-        listening("", Path::new("")).0
+        listening("", Path::new("")).unwrap()
     }
 }
 
-fn listening(text: &str, path: &Path) -> (Listening, Vec<Mistake>) {
-    let (report, table) = document::parse(text);
+fn listening(text: &str, path: &Path) -> Result<Listening, Vec<Mistake>> {
+    let (report, table) = document::parse(text)?;
     let context = Context { report: &report, file: path, environment: &|_| None, flags: ShardFlags::default() };
     let mut server = Section::root(&table, &report).section("server");
     let (web_config_file, probe_address) = context.read_access(&mut server);
-    let (addresses, telemetry_path, _) = context.read_server(server);
+    let (addresses, ..) = context.read_server(server);
     // Who asks the daemon need not be able to read it, and may say where to ask instead.
     let is_tls = web_config_file.map_or(Ok(false), |file| WebConfig::asks_for_tls(&file));
-    (Listening { addresses, telemetry_path, is_tls, probe_address }, report.into_mistakes())
+    let mistakes = report.into_mistakes();
+    if mistakes.is_empty() { Ok(Listening { addresses, is_tls, probe_address }) } else { Err(mistakes) }
 }
 
 impl ConfigErrors {
-    /// The value, if there is no mistake.
-    fn or<T>(self, value: T) -> Result<T, Self> {
-        if self.mistakes.is_empty() { Ok(value) } else { Err(self) }
+    /// The configuration, if there is no mistake.
+    fn or(self, config: Option<Config>) -> Result<Config, Self> {
+        config.filter(|_| self.mistakes.is_empty()).ok_or(self)
     }
 }
 
@@ -320,7 +318,7 @@ impl Context<'_> {
         series.labels = self.read_labels(root.take("labels"));
         let discovery = self.read_discovery(discovery, has_zones, &names);
         if discovery.is_none() && targets.is_empty() && self.report.is_empty() {
-            self.report.missing(&Place::absent("poll.kinds"), NO_TARGETS);
+            self.report.mistake(&Place::absent("poll.kinds"), NO_TARGETS);
         }
         root.finish();
         let without_effect = without_effect(has_zones, has_accounts, discovery.is_some(), &targets, &defaults.kinds);
@@ -950,15 +948,14 @@ DIR/config.toml:50: state: it must be a section, [state], not an array
     }
 
     #[test]
-    fn a_syntax_error_hides_no_mistake_before_it_and_makes_none_up() {
+    fn every_mistake_in_the_syntax_is_reported_and_no_meaning_is_guessed() {
         let text = "[poll]\ninterval = 1s\nconcurrency = 0\nconcurrency = 1\n[api\ntimeout = \"1ms\"\n[[zones]]\nid\n[credentials.default]\n";
         let expected = "\
 DIR/config.toml:2: this is not valid TOML: string values must be quoted, expected literal string
-DIR/config.toml:3: poll.concurrency: 0 is outside 1 to 100
 DIR/config.toml:4: this is not valid TOML: duplicate key
 DIR/config.toml:5: this is not valid TOML: unclosed table, expected `]`
 DIR/config.toml:8: this is not valid TOML: key with no value, expected `=`
-5 mistakes in DIR/config.toml";
+4 mistakes in DIR/config.toml";
         assert_eq!(report(text), expected);
     }
 

@@ -181,12 +181,7 @@ async fn listen(
         let bound = listeners.iter().filter_map(|listener| listener.local_addr().ok());
         addresses = bound.filter_map(|address| address.to_string().parse().ok()).collect();
     }
-    let listening = Listening {
-        addresses,
-        telemetry_path: config.telemetry_path.clone(),
-        is_tls: Ok(web.as_ref().is_some_and(Web::is_tls)),
-        probe_address,
-    };
+    let listening = Listening { addresses, is_tls: Ok(web.as_ref().is_some_and(Web::is_tls)), probe_address };
     Ok((listeners, server::Access { web, probe }, listening))
 }
 

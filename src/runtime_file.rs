@@ -22,7 +22,6 @@ const MAX_BYTES: u64 = 64 * 1024;
 #[derive(Debug, Serialize, Deserialize)]
 struct SavedAddresses {
     addresses: Vec<String>,
-    telemetry_path: String,
     tls: bool,
     probe_address: Option<String>,
 }
@@ -46,7 +45,6 @@ impl RuntimeFile {
         }
         let content = SavedAddresses {
             addresses: listening.addresses.iter().map(ToString::to_string).collect(),
-            telemetry_path: listening.telemetry_path.as_str().to_owned(),
             tls: matches!(listening.is_tls, Ok(true)),
             probe_address: listening.probe_address.as_ref().map(ToString::to_string),
         };
@@ -72,11 +70,10 @@ impl Drop for RuntimeFile {
 pub(crate) fn read(directory: &Path) -> Option<Listening> {
     let mut text = String::new();
     open_if_alive(&directory.join(NAME))?.take(MAX_BYTES).read_to_string(&mut text).ok()?;
-    let SavedAddresses { addresses, telemetry_path, tls, probe_address } = serde_json::from_str(&text).ok()?;
+    let SavedAddresses { addresses, tls, probe_address } = serde_json::from_str(&text).ok()?;
     let addresses: Vec<ListenAddress> = addresses.iter().filter_map(|address| address.parse().ok()).collect();
     Some(Listening {
         addresses: Some(addresses).filter(|addresses| !addresses.is_empty())?,
-        telemetry_path: telemetry_path.parse().ok()?,
         is_tls: Ok(tls),
         probe_address: probe_address.and_then(|address| address.parse().ok()),
     })
@@ -97,12 +94,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let listening = Listening {
             addresses: vec![":9100".parse().unwrap(), "[::1]:9101".parse().unwrap()],
-            telemetry_path: "/m".parse().unwrap(),
             is_tls: Ok(true),
             probe_address: Some("127.0.0.1:9102".parse().unwrap()),
         };
         for probe_address in [listening.probe_address.clone(), None] {
-            let listening = Listening { probe_address, is_tls: Ok(true), ..listening_like(&listening) };
+            let listening = Listening { probe_address, is_tls: Ok(true), addresses: listening.addresses.clone() };
             let file = RuntimeFile::write(directory.path(), &listening).unwrap();
             assert_eq!(format!("{:?}", read(directory.path()).unwrap()), format!("{listening:?}"));
             // A second daemon does not take it from the first.
@@ -117,10 +113,5 @@ mod tests {
             assert!(read(directory.path()).is_none());
         }
         assert!(read(Path::new("/nonexistent")).is_none());
-    }
-
-    fn listening_like(other: &Listening) -> Listening {
-        let (addresses, telemetry_path) = (other.addresses.clone(), other.telemetry_path.clone());
-        Listening { addresses, telemetry_path, ..Listening::default() }
     }
 }

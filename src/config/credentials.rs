@@ -48,7 +48,7 @@ impl Context<'_> {
                 let found: Vec<_> =
                     keys.iter().zip(entries).filter(|(_, e)| e.is_some()).map(|(key, _)| *key).collect();
                 let found = if found.is_empty() { "no known key".to_owned() } else { found.join(" and ") };
-                self.report.missing(
+                self.report.mistake(
                     &place,
                     format!(
                         "it has {found}, but needs exactly one of these: api_token_file, api_token_env, \
@@ -117,7 +117,7 @@ impl Context<'_> {
                     (None, Some(_)) => format!("CLOUDFLARE_API_KEY is set without CLOUDFLARE_EMAIL; {set_both}"),
                     _ => self.no_token(),
                 };
-                self.report.missing(&place, text);
+                self.report.mistake(&place, text);
                 return None;
             }
         };

@@ -71,7 +71,7 @@ impl Context<'_> {
         // Where no section has a name, the report says so already.
         for unknown in credentials.iter().filter(|name| !names.is_empty() && !names.contains(&***name)) {
             let text = unknown_credential(unknown, names, "set discovery.credentials to some of");
-            self.report.missing(&entry.place, text);
+            self.report.mistake(&entry.place, text);
         }
         credentials.into_iter().map(Arc::from).collect()
     }
@@ -80,7 +80,7 @@ impl Context<'_> {
     fn usual_credential(&self, place: &Place, names: &BTreeSet<&str>) -> Vec<Arc<str>> {
         let only = names.first().filter(|_| names.len() == 1);
         if only.is_none() && !names.is_empty() && !names.contains(DEFAULT) {
-            self.report.missing(place, unknown_credential(DEFAULT, names, "set discovery.credentials to some of"));
+            self.report.mistake(place, unknown_credential(DEFAULT, names, "set discovery.credentials to some of"));
         }
         vec![only.map_or(DEFAULT, |name| *name).into()]
     }

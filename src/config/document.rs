@@ -3,9 +3,7 @@
 //! The only place that knows toml. Which keys there are and what they mean is for its users.
 //! It takes care that no secret gets into the report: a value is repeated only if it cannot be one.
 
-use std::{
-    cell::RefCell, collections::BTreeSet, fmt, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration,
-};
+use std::{cell::RefCell, fmt, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration};
 
 use toml::de::{DeTable, DeValue};
 
@@ -15,10 +13,6 @@ use super::suggestion::remedy;
 #[derive(Debug)]
 pub(super) struct Report {
     line_starts: Vec<usize>,
-    /// Lines with a syntax error.
-    broken_lines: BTreeSet<Option<usize>>,
-    /// The first line whose section the parser had to guess.
-    guessed_from: Option<usize>,
     mistakes: RefCell<Vec<Mistake>>,
 }
 
@@ -58,54 +52,38 @@ pub(super) struct Entry<'a> {
     report: &'a Report,
 }
 
-/// Reads the text; syntax errors are in the report, and the table holds what could be read all the same.
-pub(super) fn parse(text: &str) -> (Report, DeTable<'_>) {
+/// Reads the text. The error is every mistake in its syntax: what such a text means would be a guess.
+pub(super) fn parse(text: &str) -> Result<(Report, DeTable<'_>), Vec<Mistake>> {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let mut report = Report {
+    let report = Report {
         line_starts: text.match_indices('\n').map(|(offset, _)| offset + 1).collect(),
-        broken_lines: BTreeSet::new(),
-        guessed_from: None,
         mistakes: RefCell::default(),
     };
-    for error in errors {
-        let offset = error.span().map(|span| span.start);
-        let line = report.line(&Place { key: String::new(), offset });
-        // What else the parser says of a line follows from the first error in it.
-        if report.broken_lines.insert(line) {
-            let before = offset.and_then(|offset| text.get(..offset)).unwrap_or_default();
-            let source = &text[before.rfind('\n').map_or(0, |newline| newline + 1)..];
-            if source.trim_start_matches([' ', '\t']).starts_with('[') && error.message() != "duplicate key" {
-                report.guessed_from = report.guessed_from.into_iter().chain(line).min();
-            }
-            // `message` alone: the error's `Display` prints the source line, which may hold a secret.
-            let text = format!("this is not valid TOML: {}", error.message());
-            report.mistakes.get_mut().push(Mistake { file: None, line, key: String::new(), text });
-        }
+    for error in &errors {
+        let place = Place { key: String::new(), offset: error.span().map(|span| span.start) };
+        // `message` alone: the error's `Display` prints the source line, which may hold a secret.
+        report.mistake(&place, format!("this is not valid TOML: {}", error.message()));
     }
-    (report, table.into_inner())
+    if errors.is_empty() {
+        return Ok((report, table.into_inner()));
+    }
+    let mut mistakes = report.into_mistakes();
+    // What else the parser says of a line follows from the first error in it.
+    mistakes.dedup_by_key(|mistake| mistake.line);
+    Err(mistakes)
 }
 
 impl Report {
-    /// Adds a mistake, unless what was read in its line is a guess.
+    /// Adds a mistake.
     pub(super) fn mistake(&self, place: &Place, text: impl Into<String>) {
         let line = self.line(place);
-        let guessed = self.guessed_from.is_some_and(|first| line >= Some(first));
-        if !guessed && (line.is_none() || !self.broken_lines.contains(&line)) {
-            self.mistakes.borrow_mut().push(Mistake { file: None, line, key: place.key.clone(), text: text.into() });
-        }
+        self.mistakes.borrow_mut().push(Mistake { file: None, line, key: place.key.clone(), text: text.into() });
     }
 
     /// Adds a mistake that is not in the document but in what is called so.
     pub(super) fn mistake_outside(&self, name: &str, text: String) {
         let file = Some(name.into());
         self.mistakes.borrow_mut().push(Mistake { file, line: None, key: String::new(), text });
-    }
-
-    /// Adds that something is not there, unless a broken line may have hidden it.
-    pub(super) fn missing(&self, place: &Place, text: impl Into<String>) {
-        if self.broken_lines.is_empty() {
-            self.mistake(place, text);
-        }
     }
 
     pub(super) fn is_empty(&self) -> bool {

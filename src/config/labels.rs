@@ -26,7 +26,7 @@ impl Context<'_> {
             rules.iter().flat_map(|rule| &rule.labels).map(|(name, _)| Arc::clone(name)).collect();
         if names.len() > LabelRules::MAX_NAMES {
             let text = format!("there are {} names of labels; use at most {}", names.len(), LabelRules::MAX_NAMES);
-            self.report.missing(&Place::absent("labels"), text);
+            self.report.mistake(&Place::absent("labels"), text);
         }
         LabelRules { names: names.into_iter().collect(), rules }
     }
@@ -52,9 +52,9 @@ impl Context<'_> {
         patterns.finish();
         let labels = section.section("labels");
         if !labels.is_table() {
-            self.report.missing(&section.place, "a rule needs labels, such as labels = { owner = \"payments\" }");
+            self.report.mistake(&section.place, "a rule needs labels, such as labels = { owner = \"payments\" }");
         } else if labels.is_empty() {
-            self.report.missing(&labels.place, "it must hold at least one label, such as owner = \"payments\"");
+            self.report.mistake(&labels.place, "it must hold at least one label, such as owner = \"payments\"");
         }
         for (name, value) in labels.entries() {
             if let Err(mistake) = check_label_name(name) {

@@ -143,7 +143,7 @@ impl Context<'_> {
                 Scope::Zone => "a zone needs its id, id = \"...\", as on the zone's overview page in the dashboard",
                 Scope::Account => "an account needs its id, id = \"...\", as in the dashboard's address",
             };
-            self.report.missing(&section.place, text);
+            self.report.mistake(&section.place, text);
             return None;
         };
         let id: ScopeId = entry.read(text_as(|text| {
@@ -189,7 +189,7 @@ impl Context<'_> {
         // Where no section has a name, the report says so already.
         if !names.is_empty() && !names.contains(&*name) {
             let place = entry.as_ref().map_or(&section.place, |entry| &entry.place);
-            self.report.missing(place, unknown_credential(&name, names, "set credentials = \"...\" to one of"));
+            self.report.mistake(place, unknown_credential(&name, names, "set credentials = \"...\" to one of"));
         }
         Some(name.into())
     }
