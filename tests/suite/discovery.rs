@@ -288,7 +288,7 @@ async fn the_zones_of_a_token_are_shown_with_the_reason_why_one_is_not_watched()
     assert!(table.trim_start().starts_with("NAME") && table.contains("no: watched by shard 1"), "{table}");
 
     api.change(|world| {
-        world.zones_refusal = Some(cloudflare_sim::ApiError::new(
+        world.zones_fault = Some(Fault::error(
             403,
             0,
             "Actor requires permission 'com.cloudflare.api.account.zone.list' to list zones",

@@ -5,7 +5,7 @@ use std::{borrow::Cow, io::Write as _, time::Duration};
 use flate2::{Compression, write::GzEncoder};
 use serde_json::{Map, Value, json};
 
-use super::{fault::Delivery, world::SimulatedCertificate};
+use super::fault::Delivery;
 
 /// An answer on its way; faults alter it before it is sent.
 #[derive(Debug)]
@@ -29,27 +29,8 @@ pub(super) enum Payload {
 /// One page of a listing.
 #[derive(Debug)]
 pub(super) struct ListPage {
-    pub(super) entries: PageEntries,
+    pub(super) entries: Vec<Value>,
     pub(super) result_info: Option<Map<String, Value>>,
-}
-
-/// Client certificates become text last: there can be very many, and each holds two PEM texts.
-#[derive(Debug)]
-pub(super) enum PageEntries {
-    Certificates(Vec<SimulatedCertificate>),
-    Values(Vec<Value>),
-}
-
-impl From<Vec<SimulatedCertificate>> for PageEntries {
-    fn from(certificates: Vec<SimulatedCertificate>) -> Self {
-        Self::Certificates(certificates)
-    }
-}
-
-impl From<Vec<Value>> for PageEntries {
-    fn from(values: Vec<Value>) -> Self {
-        Self::Values(values)
-    }
 }
 
 impl Answer {
@@ -79,7 +60,9 @@ impl Answer {
     pub(super) fn body(&mut self, gzip: bool) -> Vec<u8> {
         let plain = match std::mem::replace(&mut self.content, Payload::Bytes(Vec::new())) {
             Payload::Bytes(bytes) => bytes,
-            Payload::List(listing) => listing.body(),
+            Payload::List(ListPage { entries, result_info }) => {
+                envelope(true, &json!([]), &Value::Array(entries), result_info.as_ref())
+            }
         };
         if !gzip || plain.is_empty() {
             return plain;
@@ -88,18 +71,6 @@ impl Answer {
         encoder.write_all(&plain).expect("a Vec takes every write");
         self.set_header("content-encoding", "gzip");
         encoder.finish().expect("a Vec takes every write")
-    }
-}
-
-impl ListPage {
-    fn body(self) -> Vec<u8> {
-        let result = match self.entries {
-            PageEntries::Certificates(certificates) => {
-                certificates.iter().map(|entry| Value::Object(entry.fields())).collect()
-            }
-            PageEntries::Values(values) => Value::Array(values),
-        };
-        envelope(true, &json!([]), &result, self.result_info.as_ref())
     }
 }
 

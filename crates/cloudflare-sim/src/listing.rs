@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    answer::{Answer, ListPage, PageEntries, Payload},
+    answer::{Answer, ListPage, Payload},
     fault::{Fault, ListedEntry},
     router::RecordedRequest,
 };
@@ -37,15 +37,12 @@ impl PageRequest {
         page
     }
 
-    /// The page of those that match, where there are so many without any filter.
-    pub(super) fn answer<E: Clone>(&self, matching: &[&E], total: usize) -> Answer
-    where
-        Vec<E>: Into<PageEntries>,
-    {
+    /// The page of those that match, where there are so many without any filter; `fields` makes the entry of each.
+    pub(super) fn answer<E>(&self, matching: &[&E], total: usize, fields: impl Fn(&E) -> Value) -> Answer {
         let start = (self.number - 1).saturating_mul(self.size).min(matching.len());
         let end = start.saturating_add(self.size).min(matching.len());
         let overlap = if start < end { self.overlap.min(start) } else { 0 };
-        let on_page: Vec<E> = matching[start - overlap..end].iter().copied().cloned().collect();
+        let on_page = matching[start - overlap..end].iter().map(|entry| fields(entry)).collect();
         let mut info = Map::new();
         info.insert("count".to_owned(), json!(end - start));
         info.insert("page".to_owned(), json!(self.shown));
@@ -60,7 +57,7 @@ impl PageRequest {
 
 impl Answer {
     /// Entries, and what `result_info` says of them, if it is there.
-    pub(super) fn listing(entries: impl Into<PageEntries>, result_info: Option<Map<String, Value>>) -> Self {
-        Self::new(200, Payload::List(ListPage { entries: entries.into(), result_info }))
+    pub(super) fn listing(entries: Vec<Value>, result_info: Option<Map<String, Value>>) -> Self {
+        Self::new(200, Payload::List(ListPage { entries, result_info }))
     }
 }

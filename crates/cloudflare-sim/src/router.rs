@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
@@ -144,7 +144,9 @@ impl RouterState {
         let unknown = || no_route(&request.path);
         let path = request.path.strip_prefix("/client/v4").ok_or_else(unknown)?;
         if let Some((sibling, scope_id)) = Sibling::asked(path, request) {
-            self.admit(sibling, &scope_id).unwrap_or_else(|| Err(unknown()))?;
+            if self.is_denied(sibling, &scope_id).ok_or_else(unknown)? {
+                return Err(denied());
+            }
             return sibling::list(&mut self.world, (sibling, &scope_id), request, faults);
         }
         let parts: Vec<&str> = path.split('/').skip(1).collect();
@@ -153,7 +155,7 @@ impl RouterState {
             ["accounts", account, "tokens", "verify"] => {
                 return self.verify(self.world.tokens_of_account && account == ACCOUNT);
             }
-            ["zones"] => return zones::list(&mut self.world, request, faults),
+            ["zones"] => return Ok(zones::list(&mut self.world, request, faults)),
             ["zones", id] => (id, false),
             ["zones", id, "client_certificates"] => (id, true),
             _ => return Err(unknown()),
@@ -170,14 +172,13 @@ impl RouterState {
         Ok(if lists { list(zone, request, faults) } else { Answer::result(&self.world.zones[at].fields(&self.world)) })
     }
 
-    /// Whether a listing of this zone or account may be asked for; nothing if there is no such.
-    fn admit(&self, sibling: Sibling, scope_id: &str) -> Option<Result<(), ApiError>> {
-        let is_denied = if sibling.is_of_account() {
-            self.world.accounts.iter().find(|account| account.id == scope_id)?.denied
+    /// Whether no listing of this zone or account may be asked for; nothing if there is no such.
+    fn is_denied(&self, sibling: Sibling, scope_id: &str) -> Option<bool> {
+        if sibling.is_of_account() {
+            self.world.accounts.iter().find(|account| account.id == scope_id).map(|account| account.denied)
         } else {
-            self.world.zones.iter().find(|zone| zone.id == scope_id)?.denied
-        };
-        Some(if is_denied { Err(denied()) } else { Ok(()) })
+            self.world.zones.iter().find(|zone| zone.id == scope_id).map(|zone| zone.denied)
+        }
     }
 }
 
@@ -189,7 +190,7 @@ fn list(zone: &mut SimulatedZone, request: &RecordedRequest, faults: &[Fault]) -
     let matching: Vec<_> =
         zone.certificates.iter().filter(|certificate| status == "all" || certificate.has_status(status)).collect();
     // "Total results available without any search parameters", taken at its word.
-    page.answer(&matching, zone.certificates.len())
+    page.answer(&matching, zone.certificates.len(), |certificate| Value::Object(certificate.fields()))
 }
 
 fn denied() -> ApiError {

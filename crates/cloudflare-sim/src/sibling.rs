@@ -207,7 +207,7 @@ pub(super) fn list(
     let entries = listing.entries.iter().chain(&of_others);
     let matching: Vec<&Value> = entries.filter(|entry| endpoint.lists(request, entry)).collect();
     Ok(match cut {
-        Cut::Pages(..) => page.answer(&matching, total),
+        Cut::Pages(..) => page.answer(&matching, total, Value::clone),
         Cut::Whole { has_info } => whole(&matching, has_info),
     })
 }

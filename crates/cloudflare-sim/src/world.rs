@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::DateTime;
 use serde_json::{Map, Value, json};
 
-use super::{answer::ApiError, fault::Fault, sibling::SimulatedListing};
+use super::{fault::Fault, sibling::SimulatedListing};
 
 /// Everything there is.
 #[derive(Debug, Clone)]
@@ -14,8 +14,6 @@ pub struct World {
     pub accounts: Vec<SimulatedAccount>,
     /// The zones, in the order in which they are listed.
     pub zones: Vec<SimulatedZone>,
-    /// What is refused when the zones are listed.
-    pub zones_refusal: Option<ApiError>,
     /// What goes wrong when the zones are listed.
     pub zones_fault: Option<Fault>,
     /// The certificates of zones and accounts that are no client certificates.
@@ -44,7 +42,6 @@ impl Default for World {
         Self {
             accounts: vec![SimulatedAccount::new(ACCOUNT, "Simulated account")],
             zones: Vec::new(),
-            zones_refusal: None,
             zones_fault: None,
             listings: Vec::new(),
             origin_ca_has_pages: false,

@@ -6,16 +6,14 @@ use chrono::{DateTime, Datelike as _, Utc};
 
 use super::world::seeded_rng;
 
-/// What a certificate says.
-pub(super) struct CertificateFacts<'a> {
+/// What entries and their certificates are made from.
+pub(super) struct Sample<'a> {
     /// Common name of the subject, and of an authority what its key follows from.
-    pub(super) subject: &'a str,
-    /// Common name of the issuer.
-    pub(super) issuer: &'a str,
+    pub(super) name: &'a str,
+    pub(super) issued: DateTime<Utc>,
+    pub(super) expires: DateTime<Utc>,
+    pub(super) id: String,
     pub(super) serial_number: u128,
-    pub(super) not_before: DateTime<Utc>,
-    pub(super) not_after: DateTime<Utc>,
-    pub(super) is_authority: bool,
 }
 
 // DER tags.
@@ -48,10 +46,10 @@ const POINT: &[u8] = &[
     0xce, 0xcb, 0xb6, 0x40, 0x68, 0x37, 0xbf, 0x51, 0xf5,
 ];
 
-/// The certificate in PEM, with a line end after each line.
-pub(super) fn pem(facts: &CertificateFacts<'_>) -> String {
+/// The certificate in PEM, with a line end after each line; `issuer` is a common name.
+pub(super) fn pem(sample: &Sample<'_>, issuer: &str, is_authority: bool) -> String {
     let mut text = "-----BEGIN CERTIFICATE-----\n".to_owned();
-    for line in BASE64_STANDARD.encode(certificate(facts)).as_bytes().chunks(64) {
+    for line in BASE64_STANDARD.encode(certificate(sample, issuer, is_authority)).as_bytes().chunks(64) {
         text.extend(line.iter().map(|&byte| char::from(byte)));
         text.push('\n');
     }
@@ -60,11 +58,11 @@ pub(super) fn pem(facts: &CertificateFacts<'_>) -> String {
 }
 
 /// RFC 5280, section 4.1.
-fn certificate(facts: &CertificateFacts<'_>) -> Vec<u8> {
+fn certificate(sample: &Sample<'_>, issuer: &str, is_authority: bool) -> Vec<u8> {
     let algorithm = der(SEQUENCE, &[ECDSA_WITH_SHA256]);
     let key = der(SEQUENCE, &[&der(SEQUENCE, &[EC_PUBLIC_KEY, PRIME256V1]), &der(BIT_STRING, &[POINT])]);
     // A zero before the number, so that it is never negative.
-    let serial = facts.serial_number.to_be_bytes();
+    let serial = sample.serial_number.to_be_bytes();
     let serial = &serial[serial.iter().position(|&byte| byte != 0).unwrap_or(serial.len() - 1)..];
     let sign: &[u8] = if serial[0] < 0x80 { &[] } else { &[0] };
     let signed = der(
@@ -73,23 +71,23 @@ fn certificate(facts: &CertificateFacts<'_>) -> Vec<u8> {
             &der(VERSION, &[VERSION_3]),
             &der(INTEGER, &[sign, serial]),
             &algorithm,
-            &name(facts.issuer),
-            &der(SEQUENCE, &[&time(facts.not_before), &time(facts.not_after)]),
-            &name(facts.subject),
+            &name(issuer),
+            &der(SEQUENCE, &[&time(sample.issued), &time(sample.expires)]),
+            &name(sample.name),
             &key,
-            &extensions(facts),
+            &extensions(sample.name, is_authority),
         ],
     );
     let signature = der(SEQUENCE, &[&der(INTEGER, &[&[1]]), &der(INTEGER, &[&[1]])]);
     der(SEQUENCE, &[&signed, &algorithm, &der(BIT_STRING, &[&[0], &signature])])
 }
 
-fn extensions(facts: &CertificateFacts<'_>) -> Vec<u8> {
-    let mut rng = seeded_rng(&format!("key of {}", facts.subject));
+fn extensions(subject: &str, is_authority: bool) -> Vec<u8> {
+    let mut rng = seeded_rng(&format!("key of {subject}"));
     let identifier: Vec<u8> = (0..20).map(|_| rng.u8(..)).collect();
     let identifier = der(OCTET_STRING, &[&der(OCTET_STRING, &[&identifier])]);
     let mut extensions = der(SEQUENCE, &[SUBJECT_KEY_IDENTIFIER, &identifier]);
-    if facts.is_authority {
+    if is_authority {
         let constraints = der(OCTET_STRING, &[&der(SEQUENCE, &[TRUE])]);
         extensions.extend(der(SEQUENCE, &[BASIC_CONSTRAINTS, TRUE, &constraints]));
     }

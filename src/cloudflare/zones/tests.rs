@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use chrono::DateTime;
 use cloudflare_sim::{
-    ApiError, Canned, Change, Delivery, Ending, Fault, Quota, SimulatedAccount, SimulatedApi, SimulatedZone, World,
+    Canned, Change, Delivery, Ending, Fault, Quota, SimulatedAccount, SimulatedApi, SimulatedZone, World,
 };
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -184,8 +184,8 @@ async fn a_refusal_names_the_permission_and_the_way_out_and_stops_nothing() {
         (403, 9109, "Unauthorized to access requested resource"),
         (403, 10_000, "Authentication error"),
     ] {
-        let refusal = Some(ApiError::new(status, code, words));
-        let (api, client) = start(World { zones_refusal: refusal, ..world(3) }).await;
+        let refusal = Some(Fault::error(status, code, words));
+        let (api, client) = start(World { zones_fault: refusal, ..world(3) }).await;
         for request in 1..=5 {
             let failure = list(&client, &ZoneFilter::everything()).await.unwrap_err();
             assert_eq!((failure.reason, failure.credential_refused), (Reason::Forbidden, None), "{words}");
@@ -194,7 +194,7 @@ async fn a_refusal_names_the_permission_and_the_way_out_and_stops_nothing() {
             }
             assert_eq!(api.requests().len(), request, "{words}: each is sent once");
         }
-        api.change(|world| world.zones_refusal = None);
+        api.change(|world| world.zones_fault = None);
         assert_eq!(list(&client, &ZoneFilter::everything()).await.unwrap().len(), 3, "{words}");
     }
     let dead = Fault::error(401, 1000, "Invalid API Token");

@@ -6,20 +6,11 @@ use serde_json::{Value, json};
 use super::Sibling;
 use crate::{
     world::{hex, seeded_rng, uuid},
-    x509::{CertificateFacts, pem},
+    x509::{Sample, pem},
 };
 
 /// In place of a private key: unmistakable where it must not be found.
 pub const PRIVATE_KEY: &str = "simulated-private-key-that-must-stay-where-it-is";
-
-/// What all of them are made from.
-struct Sample<'a> {
-    name: &'a str,
-    issued: DateTime<Utc>,
-    expires: DateTime<Utc>,
-    id: String,
-    serial_number: u128,
-}
 
 impl Sibling {
     /// An active entry with every field that the real API gives. The name is a host name or that of an authority, and
@@ -65,17 +56,6 @@ impl Sample<'_> {
         json!([self.name, format!("*.{}", self.name)])
     }
 
-    fn pem(&self, issuer: &str, is_authority: bool) -> String {
-        pem(&CertificateFacts {
-            subject: self.name,
-            issuer,
-            serial_number: self.serial_number,
-            not_before: self.issued,
-            not_after: self.expires,
-            is_authority,
-        })
-    }
-
     /// The id is the serial number.
     fn origin_ca(&self) -> Value {
         json!({
@@ -84,7 +64,7 @@ impl Sample<'_> {
             "expires_on": seconds(self.expires),
             "request_type": "origin-ecc",
             "requested_validity": (self.expires - self.issued).num_days(),
-            "certificate": self.pem("Cloudflare Origin SSL ECC Certificate Authority", false),
+            "certificate": pem(self, "Cloudflare Origin SSL ECC Certificate Authority", false),
             "csr": "-----BEGIN CERTIFICATE REQUEST-----\nc2ltdWxhdGVk\n-----END CERTIFICATE REQUEST-----\n",
         })
     }
@@ -141,7 +121,7 @@ impl Sample<'_> {
             "issuer": "CN=Example Origin Pull CA,O=Example",
             "serial_number": self.serial_number.to_string(),
             "signature": "ECDSA-SHA256",
-            "certificate": self.pem("Example Origin Pull CA", false),
+            "certificate": pem(self, "Example Origin Pull CA", false),
             "private_key": PRIVATE_KEY,
             "uploaded_on": micros(self.issued),
             "expires_on": seconds(self.expires),
@@ -154,7 +134,7 @@ impl Sample<'_> {
             "status": "active",
             "issuer": format!("CN={},O=Example", self.name),
             "signature": "ECDSA-SHA256",
-            "certificate": self.pem(self.name, true),
+            "certificate": pem(self, self.name, true),
             "uploaded_on": micros(self.issued),
             "updated_at": micros(self.issued),
             "expires_on": seconds(self.expires),
@@ -199,7 +179,7 @@ impl Sample<'_> {
             "signature": "ECDSAWithSHA256",
             "ca": true,
             "type": "custom",
-            "certificates": self.pem(self.name, true),
+            "certificates": pem(self, self.name, true),
             "private_key": PRIVATE_KEY,
             "uploaded_on": micros(self.issued),
             "expires_on": seconds(self.expires),
@@ -228,7 +208,7 @@ impl Sample<'_> {
             "issuer_org": "Cloudflare, Inc.",
             "issuer_raw": format!("CN={},O=Cloudflare\\, Inc.", self.name),
             "fingerprint": colons(&self.id, 32),
-            "certificate": self.pem(self.name, true),
+            "certificate": pem(self, self.name, true),
             "qs_pack_id": "00000000-0000-0000-0000-000000000000",
             "created_at": micros(self.issued),
             "expires_on": seconds(self.expires),

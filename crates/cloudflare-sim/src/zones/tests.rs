@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    ApiError, Fault, SimulatedAccount, SimulatedApi, SimulatedZone, World,
+    Fault, SimulatedAccount, SimulatedApi, SimulatedZone, World,
     tests::{Asked, ask},
 };
 
@@ -87,16 +87,13 @@ async fn a_denied_zone_is_not_listed() {
 async fn the_list_of_zones_has_a_refusal_and_faults_of_its_own() {
     let api = four_zones().await;
     let id = api.change(|world| world.zones[0].id.clone());
-    let refusal = ApiError::new(403, 0, "requires com.cloudflare.api.account.zone.list");
-    api.change(|world| world.zones_refusal = Some(refusal));
+    let refusal = Fault::error(403, 0, "requires com.cloudflare.api.account.zone.list");
+    api.change(|world| world.zones_fault = Some(refusal));
     let refused = ask(&api, "/zones").await;
     assert_eq!((refused.status, &refused.json()["result"]), (403, &Value::Null));
     assert_eq!(ask(&api, &format!("/zones/{id}")).await.status, 200);
 
-    api.change(|world| {
-        world.zones_refusal = None;
-        world.zones_fault = Some(Fault::html(502).times(1));
-    });
+    api.change(|world| world.zones_fault = Some(Fault::html(502).times(1)));
     assert_eq!(ask(&api, "/zones").await.status, 502);
     assert_eq!(ask(&api, "/zones").await.status, 200);
 
