@@ -25,8 +25,12 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, CommandFactory as _, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use exporter_toolkit::WebConfig;
+use tracing::level_filters::LevelFilter;
 
 use crate::{
     config::{Config, ConfigErrors, ConfigFile, Listening, ShardFlags},
@@ -143,8 +147,8 @@ struct CommonFlags {
     #[arg(long, value_name = "N", global = true, value_parser = shards())]
     total_shards: Option<u32>,
     /// Least severe messages that are logged [default: info for the daemon, warn for other commands].
-    #[arg(long = "log.level", value_name = "LEVEL", global = true)]
-    log_level: Option<LogLevel>,
+    #[arg(long = "log.level", value_name = "LEVEL", global = true, value_parser = log_levels())]
+    log_level: Option<LevelFilter>,
     /// How messages are written to stderr.
     #[arg(long = "log.format", value_name = "FORMAT", global = true, default_value = "logfmt")]
     log_format: LogFormat,
@@ -184,14 +188,6 @@ struct WebFlags {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum LogLevel {
-    Debug,
-    Info,
-    Warn,
-    Error,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
     Logfmt,
     Json,
@@ -210,7 +206,7 @@ pub fn main(now: fn() -> DateTime<Utc>) -> ExitCode {
     };
     let is_daemon = matches!(command, None | Some(Command::Run(_) | Command::Demo(_)));
     let is_check = matches!(command, Some(Command::Check(_)));
-    let level = common.log_level.unwrap_or(if is_daemon { LogLevel::Info } else { LogLevel::Warn });
+    let level = common.log_level.unwrap_or(if is_daemon { LevelFilter::INFO } else { LevelFilter::WARN });
     let done = logging::init(level, common.log_format).map_err(|error| no_threads(&error)).and_then(|log| {
         if let Err(error) = hidden {
             tracing::warn!(%error, "The memory of this process cannot be hidden from other processes of this user; they could read the API token.");
@@ -362,6 +358,10 @@ impl CommonFlags {
     const fn shard_flags(&self) -> ShardFlags {
         ShardFlags { ordinal: self.shard, total: self.total_shards }
     }
+}
+
+fn log_levels() -> impl TypedValueParser<Value = LevelFilter> {
+    PossibleValuesParser::new(["debug", "info", "warn", "error"]).try_map(|level| level.parse())
 }
 
 /// What the number of shards can be.

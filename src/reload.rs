@@ -47,14 +47,6 @@ pub(crate) struct Reloader {
     logged: ReloadLog,
 }
 
-/// Who wants a reload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ReloadTrigger {
-    Signal,
-    /// Anyone who may ask this server, and as often as they like.
-    Request,
-}
-
 /// What a file holds that changed.
 pub(crate) enum FileChange {
     Secret(Arc<Credential>),
@@ -108,9 +100,11 @@ impl Reloader {
     }
 
     /// Reads the configuration and goes over to it; on an error everything stays as it is.
-    pub(crate) async fn reload(&mut self, by: ReloadTrigger) -> Result<(), String> {
+    ///
+    /// A request comes from anyone who may ask this server, and as often as they like; else it is a signal.
+    pub(crate) async fn reload(&mut self, is_request: bool) -> Result<(), String> {
         systemd::reloading();
-        let in_full = self.logged.begins(by);
+        let in_full = self.logged.begins(is_request);
         let load = Arc::clone(&self.load);
         let reloading = async {
             self.apply(move || load().map_err(|mistakes| mistakes.to_string())).await?;
@@ -384,20 +378,17 @@ struct ReloadLog {
 
 impl ReloadLog {
     /// Whether all that the reload logs is to be in the log.
-    fn begins(&mut self, by: ReloadTrigger) -> bool {
+    fn begins(&mut self, is_request: bool) -> bool {
         let lately = self.request.is_some_and(|logged| logged.elapsed() < LOG_AGAIN_AFTER);
-        self.in_full = by == ReloadTrigger::Signal || !lately;
+        self.in_full = !(is_request && lately);
         if !self.in_full {
             self.unlogged += 1;
             return false;
         }
-        let by = match by {
-            ReloadTrigger::Signal => "signal",
-            ReloadTrigger::Request => {
-                self.request = Some(Instant::now());
-                "request"
-            }
-        };
+        if is_request {
+            self.request = Some(Instant::now());
+        }
+        let by = if is_request { "request" } else { "signal" };
         let not_logged_before = Some(std::mem::take(&mut self.unlogged)).filter(|reloads| *reloads > 0);
         tracing::info!(by, not_logged_before, "Reading the configuration again.");
         true

@@ -21,7 +21,7 @@ use crate::{
     config::{Config, Listening},
     model::{Baseline, Failure, Snapshot, Target, TargetState, usable_time},
     poller::{Fetched, Job, Poller},
-    reload::{Change, LoadConfig, ReloadMetrics, ReloadTrigger, Reloader},
+    reload::{Change, LoadConfig, ReloadMetrics, Reloader},
     restart::{Restored, restore, save},
     runtime_file::RuntimeFile,
     server::{self, Heartbeats, ReloadReply},
@@ -72,32 +72,27 @@ pub async fn run(
     controls: Controls,
 ) -> Result<(), RunError> {
     let Controls { mut stop, reload, load, sockets, log_lines_dropped } = controls;
-    let Some(parts) = build(config, sockets, log_lines_dropped, now, &mut stop).await? else { return Ok(()) };
-    let running = serve(parts, load, now, notice, stop.clone());
+    let Some(mut parts) = build(config, log_lines_dropped, now, &mut stop).await? else { return Ok(()) };
+    let bound = bind(&parts.config, parts.web.take(), sockets).await?;
+    let running = serve(parts, bound, load, notice, stop.clone());
     supervise(running, reload, now, stop).await
 }
 
 /// What has to be there before anything is served or polled.
 struct DaemonParts {
     config: Config,
-    registry: Registry,
     reload_metrics: ReloadMetrics,
-    directory: Option<Directory>,
     maker: ClientMaker,
     clients: Clients,
     /// Credentials that Cloudflare accepts again.
     recovered: UnboundedReceiver<Arc<str>>,
-    listeners: Vec<tokio::net::TcpListener>,
-    access: server::Access,
+    web: Option<Web>,
     restored: Restored,
-    /// Removes the file when it is dropped.
-    runtime_file: Option<RuntimeFile>,
 }
 
-/// Opens and binds everything, and restores the state. `None` if the daemon has to stop before that is done.
+/// Opens everything and restores the state. `None` if the daemon has to stop before that is done.
 async fn build(
     config: Config,
-    sockets: Vec<TcpListener>,
     log_lines_dropped: IntCounter,
     now: fn() -> DateTime<Utc>,
     stop: &mut watch::Receiver<bool>,
@@ -108,42 +103,25 @@ async fn build(
     let reload_metrics = ReloadMetrics::register(&registry, now())?;
     let (recover, recovered) = mpsc::unbounded_channel();
 
-    let registry_of_clients = registry.clone();
     let open = move || -> Result<_, RunError> {
         let directory = config.state_directory.as_deref();
         let directory = directory.map(|path| Directory::open(path, write_failures)).transpose()?;
-        let maker =
-            ClientMaker { registry: registry_of_clients, now, recovered: recover, directory: directory.clone() };
+        let maker = ClientMaker { registry, now, recovered: recover, directory };
         let clients = maker.make(&config.api, &config.credentials)?;
         let web = config.web_config_file.as_deref().map(Web::open).transpose()?;
-        let restored = match &directory {
+        let restored = match &maker.directory {
             Some(directory) => restore(directory, &config, now()),
             None => Restored::nothing(&config),
         };
-        Ok((config, directory, maker, clients, web, restored))
+        Ok(DaemonParts { config, reload_metrics, maker, clients, recovered, web, restored })
     };
     // On a thread of its own: a disk that hangs holds up no signal.
-    let (config, directory, maker, clients, web, restored) = tokio::select! {
+    tokio::select! {
         biased;
         // An error means that the sender is gone, and with it the process.
-        _ = stop.wait_for(|&stop| stop) => return Ok(None),
-        opened = spawn_blocking(open) => opened.map_err(Bug)??,
-    };
-    let (listeners, access, listening) = listen(&config, web, sockets).await?;
-    let runtime_file = config.runtime_directory.as_deref().and_then(|directory| announce(directory, &listening));
-    Ok(Some(DaemonParts {
-        config,
-        registry,
-        reload_metrics,
-        directory,
-        maker,
-        clients,
-        recovered,
-        listeners,
-        access,
-        restored,
-        runtime_file,
-    }))
+        _ = stop.wait_for(|&stop| stop) => Ok(None),
+        opened = spawn_blocking(open) => opened.map_err(Bug)?.map(Some),
+    }
 }
 
 /// Counters of no other room. Returns the one of writes to the state directory that failed.
@@ -157,12 +135,15 @@ fn register_counters(registry: &Registry, log_lines_dropped: IntCounter) -> prom
     Ok(write_failures)
 }
 
+/// Where the daemon listens.
+struct Bound {
+    listeners: Vec<tokio::net::TcpListener>,
+    access: server::Access,
+    runtime_file: Option<RuntimeFile>,
+}
+
 /// Binds the configured addresses, or takes the sockets that were handed over.
-async fn listen(
-    config: &Config,
-    web: Option<Web>,
-    sockets: Vec<TcpListener>,
-) -> Result<(Vec<tokio::net::TcpListener>, server::Access, Listening), RunError> {
+async fn bind(config: &Config, web: Option<Web>, sockets: Vec<TcpListener>) -> Result<Bound, RunError> {
     let probe = match &config.probe_listen_address {
         Some(address) => Some(server::bind_probe(address).await?),
         None => None,
@@ -182,7 +163,8 @@ async fn listen(
         addresses = bound.filter_map(|address| address.to_string().parse().ok()).collect();
     }
     let listening = Listening { addresses, is_tls: Ok(web.as_ref().is_some_and(Web::is_tls)), probe_address };
-    Ok((listeners, server::Access { web, probe }, listening))
+    let runtime_file = config.runtime_directory.as_deref().and_then(|directory| announce(directory, &listening));
+    Ok(Bound { listeners, access: server::Access { web, probe }, runtime_file })
 }
 
 /// The daemon while it serves and polls.
@@ -194,18 +176,20 @@ struct RunningDaemon {
     /// Clients that want a reload.
     reload_requests: UnboundedReceiver<ReloadReply>,
     heartbeats: Heartbeats,
+    /// Removes the file when it is dropped.
     _runtime_file: Option<RuntimeFile>,
 }
 
 /// Starts the server and the poll loop.
 fn serve(
     parts: DaemonParts,
+    Bound { listeners, access, runtime_file }: Bound,
     load: Arc<LoadConfig>,
-    now: fn() -> DateTime<Utc>,
     notice: Option<&'static str>,
     stop: watch::Receiver<bool>,
 ) -> RunningDaemon {
-    let DaemonParts { config, maker, clients, directory, listeners, access, restored, .. } = parts;
+    let DaemonParts { config, reload_metrics, maker, clients, recovered, restored, .. } = parts;
+    let (now, directory, registry) = (maker.now, maker.directory.clone(), maker.registry.clone());
     let discoveries = restored.inventory.states();
     let snapshot = Snapshot { targets: restored.targets, discoveries, shard: config.shard };
     let (snapshots, latest) = watch::channel(Arc::new(snapshot));
@@ -214,13 +198,12 @@ fn serve(
     let (request_reload, reload_requests) = mpsc::unbounded_channel();
     let telemetry_path = config.telemetry_path.clone();
     let request_reload = config.enable_lifecycle.then_some(request_reload);
-    let reloader =
-        Reloader::new(load, config, restored.inventory, maker, clients, latest.clone(), parts.reload_metrics);
+    let reloader = Reloader::new(load, config, restored.inventory, maker, clients, latest.clone(), reload_metrics);
 
     let sources = server::Sources {
         snapshots: latest,
         heartbeats: heartbeats.clone(),
-        registry: parts.registry,
+        registry,
         series: reloader.series(),
         now,
         notice,
@@ -232,14 +215,7 @@ fn serve(
     let watched = heartbeats.clone();
     let plans = reloader.plan();
     let plan = Arc::clone(&plans.borrow());
-    let poller = Poller {
-        plan,
-        plans,
-        snapshots,
-        due_in: restored.due_in,
-        recovered: parts.recovered,
-        heartbeat: poll_heartbeat,
-    };
+    let poller = Poller { plan, plans, snapshots, due_in: restored.due_in, recovered, heartbeat: poll_heartbeat };
     let saved_in = directory.clone();
     let poll = move |job| poll_and_save(job, saved_in.clone(), now);
     let save = move |state: &TargetState, next_due| {
@@ -250,13 +226,13 @@ fn serve(
     };
     polling.spawn(poller.run(poll, move || now().timestamp(), save));
     polling.spawn(systemd::feed_watchdog(move || watched.problem().is_none()));
-    RunningDaemon { server, polling, reloader, reload_requests, heartbeats, _runtime_file: parts.runtime_file }
+    RunningDaemon { server, polling, reloader, reload_requests, heartbeats, _runtime_file: runtime_file }
 }
 
 /// What changes the configuration in use.
 enum ConfigChange {
-    /// The configuration is read again; the client that asked for it gets the outcome.
-    Reload(ReloadTrigger, Option<ReloadReply>),
+    /// The configuration is read again. If a client asked for it, and not a signal, it gets the outcome.
+    Reload(Option<ReloadReply>),
     /// Something changed outside.
     Outside(Change),
 }
@@ -289,8 +265,8 @@ async fn supervise(
                 is_ready = true;
                 continue;
             }
-            Some(()) = reload_signals.recv(), if is_ready => ConfigChange::Reload(ReloadTrigger::Signal, None),
-            Some(reply) = running.reload_requests.recv(), if is_ready => ConfigChange::Reload(ReloadTrigger::Request, Some(reply)),
+            Some(()) = reload_signals.recv(), if is_ready => ConfigChange::Reload(None),
+            Some(reply) = running.reload_requests.recv(), if is_ready => ConfigChange::Reload(Some(reply)),
         };
         tokio::select! {
             biased;
@@ -318,8 +294,8 @@ fn server_ended(ended: Result<io::Result<()>, JoinError>) -> Result<(), RunError
 async fn handle(reloader: &mut Reloader, change: ConfigChange) {
     match change {
         ConfigChange::Outside(change) => reloader.follow(change).await,
-        ConfigChange::Reload(by, reply) => {
-            let outcome = reloader.reload(by).await;
+        ConfigChange::Reload(reply) => {
+            let outcome = reloader.reload(reply.is_some()).await;
             if let Some(reply) = reply {
                 // The client may have gone.
                 let _ = reply.send(outcome);

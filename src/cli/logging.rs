@@ -19,7 +19,7 @@ use prometheus::IntCounter;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use super::{LogFormat, LogLevel};
+use super::LogFormat;
 
 /// What waits to be written while stderr is not read: some thousands of lines.
 const MAX_BYTES: usize = 1024 * 1024;
@@ -38,13 +38,7 @@ pub(super) struct Log(Arc<Queue>);
 ///
 /// What libraries say is left out. They do not know what is secret, and some write a line for each odd frame of HTTP/2,
 /// which anyone can send. What matters of it comes back as an error, and is logged as one.
-pub(super) fn init(level: LogLevel, format: LogFormat) -> io::Result<Log> {
-    let level = match level {
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Error => LevelFilter::ERROR,
-    };
+pub(super) fn init(level: LevelFilter, format: LogFormat) -> io::Result<Log> {
     let filter = Targets::new().with_target(env!("CARGO_CRATE_NAME"), level).with_target("exporter_toolkit", level);
     let (queue, messages) = Queue::new(MAX_BYTES);
     let lines = Arc::clone(&queue);

@@ -55,8 +55,8 @@ pub(super) async fn sweep(
     let requests = || clients.values().map(|client| client.requests_sent()).sum::<u64>();
     let mut inventory = Inventory::new(&with_kinds(config.clone(), &selection.kinds));
     let undiscovered = inventory.discover(&clients, None, now).await;
-    let known = Known { targets: inventory.targets(), all: undiscovered.is_empty() };
-    let targets = selected(known, selection, &clients).await.map_err(CommandError::usage)?;
+    let targets = selected(inventory.targets(), undiscovered.is_empty(), selection, &clients).await;
+    let targets = targets.map_err(CommandError::usage)?;
     let kinds = Kind::ALL.into_iter().filter(|&kind| targets.iter().any(|target| target.kind == kind)).collect();
     let mut swept = Vec::new();
     let style = "{bar:30} {pos}/{len}, {msg} requests, {elapsed}";
@@ -142,22 +142,18 @@ fn name_or_id(target: &Target) -> &str {
     target.name.as_deref().unwrap_or(target.id.as_str())
 }
 
-/// What can be selected.
-struct Known {
-    targets: Vec<Arc<Target>>,
-    /// Whether there are no others, which could not be discovered.
-    all: bool,
-}
-
-/// What is selected; the API is asked for names only if the configuration does not settle it.
+/// What is selected of these targets; the API is asked for names only if the configuration does not settle it.
+///
+/// If not all zones could be discovered, a selected one may be among the others.
 async fn selected(
-    Known { mut targets, all }: Known,
+    mut targets: Vec<Arc<Target>>,
+    is_all: bool,
     SelectionFlags { zones: wanted, kinds }: &SelectionFlags,
     clients: &Clients,
 ) -> Result<Vec<Arc<Target>>, String> {
     let is_listed = |kind: &Kind| targets.iter().any(|target| target.kind == *kind);
     if let Some(kind) = kinds.iter().find(|kind| !is_listed(kind))
-        && all
+        && is_all
         && !targets.is_empty()
     {
         let (scope, section) = match kind.scope() {
@@ -186,7 +182,7 @@ async fn selected(
         }
     }
     if let Some(unknown) = wanted.iter().find(|wanted| !targets.iter().any(|target| is(target, wanted)))
-        && all
+        && is_all
     {
         let mut known: Vec<_> = targets.iter().map(|target| name_or_id(target)).collect();
         known.dedup();
