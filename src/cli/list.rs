@@ -1,7 +1,6 @@
 //! `list`: one sweep over the zones, and every certificate on stdout.
 
 use std::{
-    borrow::Cow,
     io::{self, Write},
     sync::Arc,
     time::Duration,
@@ -85,13 +84,13 @@ pub(super) fn run(config: &Config, options: &ListOptions, now: fn() -> DateTime<
 /// A text as a spreadsheet shows it: what it would run as a formula gets an apostrophe in front, as OWASP advises.
 ///
 /// Spreadsheets disagree about what they skip before a formula and which characters begin one, so all of them count.
-pub(super) fn text_cell(text: &str) -> Cow<'_, str> {
+pub(super) fn text_cell(text: &str) -> String {
     let is_skipped = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'' | '`' | '\u{feff}');
     let is_first = |c: char| {
         matches!(c, '=' | '+' | '-' | '@' | '|' | '%' | '＝' | '＋' | '－' | '＠' | '−' | '﹦' | '﹢' | '﹣' | '﹫')
     };
     let runs = text.trim_start_matches(is_skipped).starts_with(is_first) || text.starts_with(char::is_control);
-    if runs { format!("'{text}").into() } else { text.into() }
+    if runs { format!("'{text}") } else { text.to_owned() }
 }
 
 impl OutputFormat {
@@ -100,7 +99,7 @@ impl OutputFormat {
         self,
         kinds: &[Kind],
         own_labels: &[Arc<str>],
-        mut rows: impl Iterator<Item = CertificateRow<'a>>,
+        rows: impl Iterator<Item = CertificateRow<'a>>,
         out: &mut dyn Write,
     ) -> io::Result<()> {
         match self {
@@ -111,32 +110,32 @@ impl OutputFormat {
             }
             Self::Csv => {
                 let columns = Column::all(kinds);
-                // The header is there for no certificates too.
-                let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(out);
-                let mut write = || {
-                    let names = columns.iter().map(|column| column.name()).chain([DAYS_UNTIL_EXPIRY]);
-                    writer.write_record(names.chain(own_labels.iter().map(|name| &**name)))?;
-                    rows.try_for_each(|row| {
-                        let mut texts = columns.iter().map(|&column| row.text(column).unwrap_or_default());
-                        texts.try_for_each(|text| writer.write_field(text_cell(text).as_bytes()))?;
-                        // A number, and a spreadsheet may take it for one even if it begins with a minus.
-                        writer.write_field(row.days_until_expiry.map_or_else(String::new, |days| days.to_string()))?;
-                        row.own_labels().try_for_each(|(_, value)| writer.write_field(text_cell(value).as_bytes()))?;
-                        writer.write_record(None::<&[u8]>)
-                    })?;
-                    Ok(writer.flush()?)
+                let names = columns.iter().map(|column| column.name()).chain([DAYS_UNTIL_EXPIRY]);
+                let cells = |row: CertificateRow<'a>| {
+                    let texts = columns.iter().map(|&column| text_cell(row.text(column).unwrap_or_default()));
+                    // A number, and a spreadsheet may take it for one even if it begins with a minus.
+                    let days = row.days_until_expiry.map_or_else(String::new, |days| days.to_string());
+                    texts.chain([days]).chain(row.own_labels().map(|(_, value)| text_cell(value))).collect()
                 };
-                write().map_err(io_error)
+                write_csv(names.chain(own_labels.iter().map(|name| &**name)), rows.map(cells), out)
             }
         }
     }
 }
 
-pub(super) fn io_error(error: csv::Error) -> io::Error {
-    match error.into_kind() {
+/// Writes a table as CSV. Its header is there if there is no row, too.
+pub(super) fn write_csv<'a>(
+    header: impl IntoIterator<Item = &'a str>,
+    mut rows: impl Iterator<Item = Vec<String>>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(out);
+    let written = writer.write_record(header).and_then(|()| rows.try_for_each(|row| writer.write_record(row)));
+    written.map_err(|error| match error.into_kind() {
         csv::ErrorKind::Io(error) => error,
         other => io::Error::other(format!("{other:?}")),
-    }
+    })?;
+    writer.flush()
 }
 
 fn table<'a>(kinds: &[Kind], own_labels: &[Arc<str>], rows: impl Iterator<Item = CertificateRow<'a>>) -> String {

@@ -6,11 +6,12 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use comfy_table::{Table, presets::NOTHING};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::{
     CommandError, FAILED, complain,
     daemon::block_on,
-    list::{OutputFormat, io_error, text_cell},
+    list::{OutputFormat, text_cell, write_csv},
     print_with,
     sweep::complain_of_undiscovered,
 };
@@ -140,20 +141,6 @@ impl SeenZone {
             reason: Some(why.to_owned()),
         }
     }
-
-    /// In the order of the columns.
-    fn texts(&self) -> [&str; 8] {
-        [
-            &self.name,
-            &self.id,
-            self.account.as_deref().unwrap_or_default(),
-            self.account_id.as_deref().unwrap_or_default(),
-            self.status.as_deref().unwrap_or_default(),
-            &self.credentials,
-            if self.watched { "true" } else { "false" },
-            self.reason.as_deref().unwrap_or_default(),
-        ]
-    }
 }
 
 impl OutputFormat {
@@ -165,15 +152,16 @@ impl OutputFormat {
                 out.write_all(b"\n")
             }
             Self::Csv => {
-                let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(out);
-                let mut write = || {
-                    writer.write_record(COLUMNS)?;
-                    for row in rows {
-                        writer.write_record(row.texts().map(|text| text_cell(text).into_owned()))?;
-                    }
-                    Ok(writer.flush()?)
-                };
-                write().map_err(io_error)
+                let rows = rows.iter().map(|row| json!(row));
+                let cells = rows.map(|row| {
+                    let cell = |column| match &row[column] {
+                        Value::Null => String::new(),
+                        Value::String(text) => text_cell(text),
+                        other => other.to_string(),
+                    };
+                    COLUMNS.map(cell).to_vec()
+                });
+                write_csv(COLUMNS, cells, out)
             }
         }
     }
