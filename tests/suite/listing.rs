@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use cloudflare_sim::{Canned, Fault, SimulatedApi, SimulatedZone, World};
+use cloudflare_sim::{Canned, Change, Fault, SimulatedApi, SimulatedZone, World};
 use tokio::time::sleep;
 
 use crate::support::{Daemon, config, metrics::Metrics, start, until};
@@ -97,7 +97,7 @@ async fn certificates_missing_once_or_only_after_a_restart_are_kept() {
 
 #[tokio::test]
 async fn a_zone_that_grows_during_a_poll_is_still_listed() {
-    let mut world = World::of([SimulatedZone::of_size(ZONE, 500).with_fault(Fault::grows())]);
+    let mut world = World::of([SimulatedZone::of_size(ZONE, 500).with_fault(Fault::Change(Change::Grows))]);
     world.quota.requests = 1_000_000;
     let (api, daemon) = start(world, "requests_per_5m = 100000\n[poll]\ninterval = \"1s\"").await;
     daemon.ready().await;

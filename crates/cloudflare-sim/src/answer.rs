@@ -101,14 +101,6 @@ impl ApiError {
         Self::new(status, 971, "Please wait and consider throttling your request speed")
     }
 
-    /// A permission that the credential lacks: the refusal names the documentation of what was asked for.
-    #[must_use]
-    pub fn forbidden(documentation_url: &str) -> Self {
-        let mut error = Self::new(403, 10_000, "Forbidden");
-        error.errors[0]["documentation_url"] = json!(documentation_url);
-        error
-    }
-
     /// The same with the chain that holds the real cause: docs/cloudflare-api.md, "Success and failure".
     #[must_use]
     pub fn because(mut self, code: i64, message: &str) -> Self {

@@ -54,9 +54,6 @@ pub enum Fault {
     OnPage(usize, Box<Fault>),
     /// Only so many times.
     Times(usize, Box<Fault>),
-    /// One for each request, in this order, and none any more after the last. An empty
-    /// [`All`](Self::All) stands for a request that goes well.
-    InTurn(Vec<Fault>),
     /// Together, in this order.
     All(Vec<Fault>),
 }
@@ -118,18 +115,6 @@ impl Fault {
         Self::Instead(Canned::new(200, "application/json", "[".repeat(200_000)))
     }
 
-    /// An entry is added before each listing request.
-    #[must_use]
-    pub const fn grows() -> Self {
-        Self::Change(Change::Grows)
-    }
-
-    /// The first entry goes before each listing request.
-    #[must_use]
-    pub const fn shrinks() -> Self {
-        Self::Change(Change::Shrinks)
-    }
-
     /// The same, so many times.
     #[must_use]
     pub fn times(self, times: usize) -> Self {
@@ -151,7 +136,6 @@ impl Fault {
                 *left -= usize::from(applies);
                 applies
             }
-            Self::InTurn(faults) => !faults.is_empty() && faults.remove(0).due(page, due),
             Self::All(faults) => faults.iter_mut().fold(false, |applies, fault| fault.due(page, due) | applies),
             one => {
                 due.push(one.clone());

@@ -119,29 +119,26 @@ impl Sibling {
         })
     }
 
-    const fn cut(self, origin_ca_has_pages: bool) -> Cut {
+    const fn cut(self) -> Cut {
         match self {
-            Self::OriginCa if !origin_ca_has_pages => Cut::Whole { has_info: false },
             // Documented for some. For the others a page of less than 5 is not known to be refused.
             Self::CustomCertificates | Self::CustomHostnames => Cut::Pages(5, 20, 50),
-            Self::OriginCa | Self::CertificatePacks | Self::TrustStore => Cut::Pages(1, 20, 50),
+            Self::CertificatePacks | Self::TrustStore => Cut::Pages(1, 20, 50),
             Self::AccessCertificates => Cut::Pages(1, 50, 50),
             Self::OriginPull | Self::MtlsCertificates => Cut::Whole { has_info: true },
-            Self::OriginPullHostnames | Self::GatewayCertificates => Cut::Whole { has_info: false },
+            Self::OriginCa | Self::OriginPullHostnames | Self::GatewayCertificates => Cut::Whole { has_info: false },
         }
     }
 
     /// Whether an entry is listed for a query. The trap of the packs is that of client certificates: without a status
     /// only the active ones are listed.
     fn lists(self, request: &RecordedRequest, entry: &Value) -> bool {
-        let says = |field: &str, wanted: &str| wanted.split(',').any(|wanted| entry[field] == wanted);
         match self {
             Self::CertificatePacks => {
                 let status = request.decoded("status").unwrap_or_else(|| "active".to_owned());
-                status == "all" || says("status", &status)
+                status == "all" || entry["status"] == status
             }
-            Self::CustomCertificates => request.decoded("status").is_none_or(|status| says("status", &status)),
-            Self::MtlsCertificates => request.decoded("type").is_none_or(|sort| says("type", &sort)),
+            Self::MtlsCertificates => request.decoded("type").is_none_or(|sort| entry["type"] == sort),
             _ => true,
         }
     }
@@ -191,7 +188,7 @@ pub(super) fn list(
     faults: &mut Vec<Fault>,
 ) -> Result<Answer, ApiError> {
     let of_others = if endpoint == Sibling::OriginCa { origin_ca_of_other_zones(world, scope_id) } else { Vec::new() };
-    let cut = endpoint.cut(world.origin_ca_has_pages);
+    let cut = endpoint.cut();
     let mut none = SimulatedListing::new(endpoint, scope_id, []);
     let listing = world.listings.iter_mut().find(|one| one.endpoint == endpoint && one.scope_id == scope_id);
     let listing = listing.unwrap_or(&mut none);

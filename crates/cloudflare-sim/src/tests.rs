@@ -215,12 +215,7 @@ async fn a_refused_credential_gets_the_reason() {
         (vec![("x-auth-email", "me@a.example"), ("x-auth-key", "0123abc")], 200, None, None),
         (vec![], 400, Some(9106), None),
         (vec![("x-auth-key", "0123abc")], 400, Some(9106), None),
-        (vec![("authorization", "Bearer ")], 400, Some(6003), Some(6111)),
-        (vec![("authorization", token.as_str())], 400, Some(6003), Some(6111)),
-        (vec![("authorization", "Bearer Bearer x")], 400, Some(6003), Some(6111)),
-        (vec![("authorization", "Bearer \"x\"")], 400, Some(6003), Some(6111)),
-        (vec![("x-auth-email", "me"), ("x-auth-key", "0123abc")], 400, Some(6003), Some(6102)),
-        (vec![("x-auth-email", "me@a.example"), ("x-auth-key", "")], 400, Some(6003), Some(6103)),
+        (vec![("authorization", token.as_str())], 400, Some(9106), None),
         (vec![("authorization", "Bearer wrong")], 401, Some(1000), None),
         (vec![("x-auth-email", "me@a.example"), ("x-auth-key", "wrong")], 403, Some(9103), None),
     ] {
@@ -409,12 +404,12 @@ async fn faults_of_a_listing_alter_its_pages() {
         (Fault::EmptyFrom(2), ["01 02 03 04 05", "", "", ""]),
         (Fault::PageSize(3), ["01 02 03", "04 05 06", "07 08 09", "10 11 12"]),
         (Fault::Overlap, ["01 02 03 04 05", "05 06 07 08 09 10", "10 11 12", ""]),
-        (Fault::shrinks(), ["02 03 04 05 06", "08 09 10 11 12", "", ""]),
-        (Fault::shrinks().times(1).on_page(2), ["01 02 03 04 05", "07 08 09 10 11", "12", ""]),
+        (Fault::Change(Change::Shrinks), ["02 03 04 05 06", "08 09 10 11 12", "", ""]),
+        (Fault::Change(Change::Shrinks).times(1).on_page(2), ["01 02 03 04 05", "07 08 09 10 11", "12", ""]),
         (Fault::Change(Change::Reorders), ["12 11 10 09 08", "06 07 08 09 10", "02 01", ""]),
         (Fault::Change(Change::Rotates(7)), ["08 09 10 11 12", "08 09 10 11 12", "08 09", ""]),
-        (Fault::grows(), ["issued-while-read-12 01 02 03 04", "04 05 06 07 08", "08 09 10 11 12", "12"]),
-        (Fault::grows().times(1).on_page(2), ["01 02 03 04 05", "05 06 07 08 09", "10 11 12", ""]),
+        (Fault::Change(Change::Grows), ["issued-while-read-12 01 02 03 04", "04 05 06 07 08", "08 09 10 11 12", "12"]),
+        (Fault::Change(Change::Grows).times(1).on_page(2), ["01 02 03 04 05", "05 06 07 08 09", "10 11 12", ""]),
     ] {
         let name = format!("{fault:.60?}");
         let (names, infos) = four_pages(fault).await;
@@ -444,7 +439,7 @@ async fn faults_of_the_totals_alter_result_info() {
         let name = format!("{fault:?}");
         assert_eq!(four_pages(fault).await.1[0], info, "{name}");
     }
-    let (_, infos) = four_pages(Fault::grows()).await;
+    let (_, infos) = four_pages(Fault::Change(Change::Grows)).await;
     assert_eq!(infos.iter().map(|info| info["total_count"].clone()).collect::<Vec<_>>(), [13, 14, 15, 16]);
 }
 
@@ -462,15 +457,12 @@ async fn a_result_can_be_null_or_no_list_and_an_error_page_stays_as_it_is() {
 #[tokio::test]
 async fn a_fault_can_pass_and_hold_on_one_page_only() {
     let broken = Fault::error(403, 10000, "Authentication error");
-    let fine = || Fault::All(vec![]);
     for (fault, statuses) in [
         (broken.clone(), [403, 403, 403, 403]),
         (broken.clone().times(1), [403, 200, 200, 200]),
         (broken.clone().on_page(2), [200, 403, 200, 403]),
         (broken.clone().times(1).on_page(2), [200, 403, 200, 200]),
         (broken.clone().on_page(2).times(1), [200, 403, 200, 200]),
-        (Fault::InTurn(vec![fine(), broken.clone(), fine(), Fault::html(522)]), [200, 403, 200, 522]),
-        (Fault::InTurn(vec![broken.clone()]), [403, 200, 200, 200]),
     ] {
         let name = format!("{fault:.60?}");
         let (api, path) = one_zone(SimulatedZone::of_size("a.example", 7).with_fault(fault)).await;

@@ -18,8 +18,6 @@ pub struct World {
     pub zones_fault: Option<Fault>,
     /// The certificates of zones and accounts that are no client certificates.
     pub listings: Vec<SimulatedListing>,
-    /// Origin CA certificates come in pages. Older servers send them all at once, without `result_info`.
-    pub origin_ca_has_pages: bool,
     /// Who may ask. Each is a user of its own, with a quota of its own.
     pub credentials: Vec<AcceptedCredential>,
     /// When every token expires, if it does.
@@ -44,7 +42,6 @@ impl Default for World {
             zones: Vec::new(),
             zones_fault: None,
             listings: Vec::new(),
-            origin_ca_has_pages: false,
             credentials: vec![AcceptedCredential::Token(
                 // Unmistakable where it must not be found, and of no shape that scanners look for.
                 "simulated-token-0123456789-abcdefghijklm".into(),

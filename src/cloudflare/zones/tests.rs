@@ -207,6 +207,7 @@ async fn a_refusal_names_the_permission_and_the_way_out_and_stops_nothing() {
 
 /// What can go wrong, and the reason; none where the list is whole all the same.
 fn faults() -> Vec<(&'static str, Fault, Option<Reason>)> {
+    let (grows, shrinks) = (Fault::Change(Change::Grows), Fault::Change(Change::Shrinks));
     let error = Fault::error;
     let all = |faults: &[Fault]| Fault::All(faults.to_vec());
     let json = |status, body: &str| Fault::Instead(Canned::new(status, "application/json", body));
@@ -247,7 +248,7 @@ fn faults() -> Vec<(&'static str, Fault, Option<Reason>)> {
         ("429", Fault::rate_limited("300"), limited),
         ("429 with null", Fault::rate_limited_with_null(), limited),
         ("971 with 200", Fault::throttled_with_200(), limited),
-        ("shrinks", all(&[Fault::grows().on_page(1), Fault::shrinks().on_page(2)]), incomplete),
+        ("shrinks", all(&[grows.on_page(1), shrinks.on_page(2)]), incomplete),
         ("reordered once", Fault::Change(Change::Reorders).times(1), None),
         ("same page", Fault::PageIgnored { admitted: false }, incomplete),
         ("same page, admitted", Fault::PageIgnored { admitted: true }, incomplete),
@@ -287,7 +288,7 @@ async fn no_fault_passes_a_part_of_the_zones_for_all() {
 
 #[tokio::test]
 async fn zones_that_are_added_while_they_are_read_hide_none() {
-    let (api, client) = start(World { zones_fault: Some(Fault::grows()), ..world(130) }).await;
+    let (api, client) = start(World { zones_fault: Some(Fault::Change(Change::Grows)), ..world(130) }).await;
     let zones = list(&client, &ZoneFilter::everything()).await.unwrap();
     let lacks: Vec<_> = names(0..130).into_iter().filter(|name| !zones.contains(name)).collect();
     assert_eq!(lacks, Vec::<String>::new());

@@ -236,7 +236,7 @@ pub(super) fn faults(elsewhere: SocketAddr) -> Vec<Row> {
         .of_the_credential(),
         // The listing changes while it is read.
         // As often as one poll asks, so that the next one finds it as it stays.
-        passes("grows", Fault::grows().times(4), ""),
+        passes("grows", Fault::Change(Change::Grows).times(4), ""),
         // Its totals lie.
         fails("count-too-high", count(130.into()), "incomplete", "ends early"),
         fails("count-absurd", count(u64::MAX.into()), "too_large", "cannot be right"),
@@ -258,7 +258,7 @@ fn faults_of_pages() -> impl Iterator<Item = Row> {
         // It grows again for the next reading, or it would soon fit on one page.
         fails(
             "shrinks",
-            all(&[Fault::grows().on_page(1), Fault::shrinks().on_page(2)]),
+            all(&[Fault::Change(Change::Grows).on_page(1), Fault::Change(Change::Shrinks).on_page(2)]),
             "incomplete",
             "changed while it was read",
         ),

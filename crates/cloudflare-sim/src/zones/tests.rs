@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    Fault, SimulatedAccount, SimulatedApi, SimulatedZone, World,
+    Change, Fault, SimulatedAccount, SimulatedApi, SimulatedZone, World,
     tests::{Asked, ask},
 };
 
@@ -97,7 +97,7 @@ async fn the_list_of_zones_has_a_refusal_and_faults_of_its_own() {
     assert_eq!(ask(&api, "/zones").await.status, 502);
     assert_eq!(ask(&api, "/zones").await.status, 200);
 
-    api.change(|world| world.zones_fault = Some(Fault::shrinks()));
+    api.change(|world| world.zones_fault = Some(Fault::Change(Change::Shrinks)));
     assert_eq!(ask(&api, "/zones").await.ids().len(), 3);
     assert_eq!(ask(&api, "/zones").await.ids().len(), 2);
 }
