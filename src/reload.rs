@@ -15,7 +15,7 @@ use tokio::{
 use tracing::{dispatcher, instrument::WithSubscriber as _, subscriber::NoSubscriber};
 
 use crate::{
-    cloudflare::{CaFile, Client, ClientMaker, Clients, Credential},
+    cloudflare::{Client, ClientMaker, Clients, Credential},
     config::{Config, ConfigErrors},
     exposition::SeriesSettings,
     inventory::{DueDiscovery, Inventory},
@@ -47,11 +47,8 @@ pub(crate) struct Reloader {
     logged: ReloadLog,
 }
 
-/// What a file holds that changed.
-pub(crate) enum FileChange {
-    Secret(Arc<Credential>),
-    Authorities(Arc<CaFile>),
-}
+/// Puts what a file of a secret or of authorities holds now into a configuration.
+type FileChange = Box<dyn Fn(&mut Config) + Send>;
 
 /// What changed outside, and changes what is polled or how.
 pub(crate) enum Change {
@@ -202,36 +199,34 @@ impl Reloader {
     /// Goes over to what a file holds.
     async fn apply_file(&mut self, change: FileChange) {
         let mut config = self.config.clone();
-        match &change {
-            FileChange::Authorities(file) => config.api.ca_file = Some(Arc::clone(file)),
-            FileChange::Secret(new) => {
-                let old = config.credentials.iter_mut().filter(|old| old.name() == new.name());
-                old.for_each(|old| *old = Arc::clone(new));
-            }
-        }
-        match (self.apply(move || Ok(config)).await, &change) {
-            (Ok(()), FileChange::Authorities(_)) => {
-                tracing::info!("The certificate authorities in api.ca_file changed and are used from now on.");
-            }
-            (Ok(()), FileChange::Secret(_)) => {}
-            (Err(error), _) => {
-                tracing::warn!(%error, "No connections can be made with what a file holds now. It is tried again.");
-                self.watchers.spawn(async move {
-                    sleep(TRY_AGAIN_AFTER).await;
-                    Change::File(change)
-                });
-            }
+        change(&mut config);
+        if let Err(error) = self.apply(move || Ok(config)).await {
+            tracing::warn!(%error, "No connections can be made with what a file holds now. It is tried again.");
+            self.watchers.spawn(async move {
+                sleep(TRY_AGAIN_AFTER).await;
+                Change::File(change)
+            });
         }
     }
 
     /// Watches what is in use now.
     fn watch(&mut self) {
         if let Some(file) = self.config.api.ca_file.clone() {
-            self.watchers.spawn(async move { Change::File(FileChange::Authorities(file.changed().await)) });
+            self.watchers.spawn(async move {
+                let file = file.changed().await;
+                tracing::info!("The certificate authorities in api.ca_file changed.");
+                Change::File(Box::new(move |config| config.api.ca_file = Some(Arc::clone(&file))))
+            });
         }
         for credential in self.config.credentials.iter().filter(|credential| credential.is_in_a_file()) {
             let credential = Arc::clone(credential);
-            self.watchers.spawn(async move { Change::File(FileChange::Secret(credential.changed().await)) });
+            self.watchers.spawn(async move {
+                let new = credential.changed().await;
+                Change::File(Box::new(move |config| {
+                    let old = config.credentials.iter_mut().filter(|old| old.name() == new.name());
+                    old.for_each(|old| *old = Arc::clone(&new));
+                }))
+            });
         }
         let plan = Arc::clone(&self.plan.borrow());
         plan.clients.values().for_each(|client| self.watch_token(client));

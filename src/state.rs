@@ -114,7 +114,7 @@ impl Slot {
         let error = match file::read(&path) {
             Ok(None) => return None,
             Ok(Some(value)) if is_mine(&value) => return Some(value),
-            Ok(Some(_)) => file::Unusable::Misplaced,
+            Ok(Some(_)) => "it belongs to another zone or credential".to_owned(),
             Err(error) => error,
         };
         let file = path.display();

@@ -25,18 +25,6 @@ const END: &[u8] = b"}\n";
 /// A million certificates, the most that a listing can hold, take 600 MB.
 const MAX_BYTES: u64 = 1 << 30;
 
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Unusable {
-    #[error("it cannot be read: {0}")]
-    Unreadable(io::Error),
-    #[error("it is damaged: its end is missing")]
-    Torn,
-    #[error("it is not a state file of this version of the program: {0}")]
-    Content(serde_json::Error),
-    #[error("it belongs to another zone or credential")]
-    Misplaced,
-}
-
 #[derive(Serialize, Deserialize)]
 struct StateFile<T> {
     format: Format,
@@ -89,20 +77,21 @@ pub(super) fn with_content(json: &[u8]) -> Vec<u8> {
     [br#"{"format":"cloudflare-cert-exporter state, format 1","content":"#, json, END].concat()
 }
 
-/// The value in a file; `None` where there is none.
-pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Unusable> {
+/// The value in a file, `None` where there is none, or why it cannot be used.
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, String> {
+    let unreadable = |error: io::Error| format!("it cannot be read: {error}");
     let (mut file, metadata) = match files::open(path) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(None);
         }
-        opened => opened.map_err(Unusable::Unreadable)?,
+        opened => opened.map_err(unreadable)?,
     };
     // A piece of a file, or one that is much larger than it was, need not be read.
-    if metadata.len() > MAX_BYTES || !ends_well(&mut file, metadata.len()).map_err(Unusable::Unreadable)? {
-        return Err(Unusable::Torn);
+    if metadata.len() > MAX_BYTES || !ends_well(&mut file, metadata.len()).map_err(unreadable)? {
+        return Err("it is damaged: its end is missing".to_owned());
     }
     let mut bytes = Vec::new();
-    file.rewind().and_then(|()| file.take(MAX_BYTES).read_to_end(&mut bytes)).map_err(Unusable::Unreadable)?;
+    file.rewind().and_then(|()| file.take(MAX_BYTES).read_to_end(&mut bytes)).map_err(unreadable)?;
     parse(&bytes).map(Some)
 }
 
@@ -114,8 +103,9 @@ fn ends_well(file: &mut File, length: u64) -> io::Result<bool> {
     Ok(end == END)
 }
 
-pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unusable> {
-    serde_json::from_slice(bytes).map(|StateFile { content, .. }| content).map_err(Unusable::Content)
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let file = serde_json::from_slice(bytes).map(|StateFile { content, .. }| content);
+    file.map_err(|error| format!("it is not a state file of this version of the program: {error}"))
 }
 
 /// Renames a file, so that a person can look at it; one that was kept before makes room.

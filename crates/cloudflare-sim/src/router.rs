@@ -105,23 +105,19 @@ impl RouterState {
     /// An unknown client has spent nothing: the headers are there all the same.
     fn answer_user(&mut self, request: &RecordedRequest, faults: &mut Vec<Fault>) -> Answer {
         let quota = self.world.quota;
-        let mut allowance = Allowance { remaining: quota.requests, seconds: 1 };
-        let mut answer = match authenticate(&self.world.credentials, request) {
-            Err(error) => error.into(),
+        let (mut answer, remaining, seconds) = match authenticate(&self.world.credentials, request) {
+            Err(error) => (error.into(), quota.requests, 1),
             Ok(user) => match self.usage.entry(user).or_default().spend(&quota, request.at) {
-                Ok(left) => {
-                    allowance = left;
-                    self.route(request, faults).unwrap_or_else(Answer::from)
+                Ok((remaining, seconds)) => {
+                    (self.route(request, faults).unwrap_or_else(Answer::from), remaining, seconds)
                 }
                 Err(seconds) => {
-                    allowance = Allowance { remaining: 0, seconds };
                     let mut blocked: Answer = ApiError::throttled(429).into();
                     blocked.set_header("retry-after", seconds.to_string());
-                    blocked
+                    (blocked, 0, seconds)
                 }
             },
         };
-        let Allowance { remaining, seconds } = allowance;
         answer.set_header("ratelimit", format!("\"{}\";r={remaining};t={seconds}", quota.name));
         let policy = format!("\"{}\";q={};w={}", quota.name, quota.requests, whole_seconds(quota.window));
         answer.set_header("ratelimit-policy", policy);
@@ -236,18 +232,12 @@ struct Usage {
     blocked_until: Option<Instant>,
 }
 
-/// `r` and `t` of the `Ratelimit` header.
-#[derive(Debug, Clone, Copy)]
-struct Allowance {
-    remaining: usize,
-    /// Until there is some capacity: 1 as long as there is any.
-    seconds: u64,
-}
-
 impl Usage {
     /// Counts a request, or tells how many seconds the block goes on. Requests during a block do not
     /// prolong it; whether they do in reality is not known.
-    fn spend(&mut self, quota: &Quota, now: Instant) -> Result<Allowance, u64> {
+    ///
+    /// Returns what is left, and in how many seconds there is some capacity: 1 as long as there is any.
+    fn spend(&mut self, quota: &Quota, now: Instant) -> Result<(usize, u64), u64> {
         if let Some(left) = self.blocked_until.map(|until| until - now).filter(|left| !left.is_zero()) {
             return Err(whole_seconds(left));
         }
@@ -265,7 +255,7 @@ impl Usage {
             Some(&first) if remaining == 0 => whole_seconds(first + quota.window - now),
             _ => 1,
         };
-        Ok(Allowance { remaining, seconds })
+        Ok((remaining, seconds))
     }
 }
 
