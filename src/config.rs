@@ -833,7 +833,7 @@ DIR/config.toml:34: credentials.key.api_email: the e-mail address is empty or ho
 DIR/config.toml:35: credentials.key.api_key_file: DIR/empty cannot be used: it is empty; write the bare secret into it
 DIR/config.toml:40: zones.id: 023e105f4ecef8ad9ca31a8372d0c353 is there already, in line 37; remove one of the two
 DIR/config.toml:41: zones.credentials: there is no section [credentials.none]; set credentials = "..." to one of (not shown), both, env, inline, key
-DIR/config.toml:42: zones: a zone needs its id, id = "...", as on the zone's overview page in the dashboard
+DIR/config.toml:42: zones: a zone needs its id, id = "..."; copy it from the zone's overview page in the dashboard
 DIR/config.toml:42: zones: there is no section [credentials.default]; set credentials = "..." to one of (not shown), both, env, inline, key
 DIR/config.toml:43: zones.name: a name may not be empty
 DIR/config.toml:44: zones.interval: "31d" is outside 1s to 30d

@@ -84,15 +84,11 @@ impl Context<'_> {
         defaults: &PollDefaults,
         names: &BTreeSet<&str>,
     ) -> Vec<Arc<Target>> {
-        let rule = match scope {
-            Scope::Zone => "each zone must be a section of its own, [[zones]] in double brackets",
-            Scope::Account => "each account must be a section of its own, [[accounts]] in double brackets",
-        };
-        let Some(entries) = entry.map_or_else(|| Some(Vec::new()), |entry| entry.items(rule)) else {
-            return Vec::new();
-        };
+        let scope_word = scope.label();
+        let rule = format!("each {scope_word} must be a section of its own, [[{scope_word}s]] in double brackets");
+        let entries = entry.and_then(|entry| entry.items(&rule)).unwrap_or_default();
         let mut first_lines = HashMap::new();
-        let sections = entries.into_iter().map(|entry| entry.section(rule)).filter(Section::is_table);
+        let sections = entries.into_iter().map(|entry| entry.section(&rule)).filter(Section::is_table);
         let targets =
             sections.filter_map(|section| self.read_target(scope, section, defaults, names, &mut first_lines));
         targets.flatten().collect()
@@ -138,26 +134,17 @@ impl Context<'_> {
         section: &mut Section<'_>,
         first_lines: &mut HashMap<ScopeId, usize>,
     ) -> Option<ScopeId> {
+        let (what, remedy) = match scope {
+            Scope::Zone => ("a zone", "copy it from the zone's overview page in the dashboard"),
+            Scope::Account => ("an account", "copy it from the dashboard's address"),
+        };
         let Some(entry) = section.take("id") else {
-            let text = match scope {
-                Scope::Zone => "a zone needs its id, id = \"...\", as on the zone's overview page in the dashboard",
-                Scope::Account => "an account needs its id, id = \"...\", as in the dashboard's address",
-            };
-            self.report.mistake(&section.place, text);
+            self.report.mistake(&section.place, format!("{what} needs its id, id = \"...\"; {remedy}"));
             return None;
         };
-        let id: ScopeId = entry.read(text_as(|text| {
-            text.parse().map_err(|_| match scope {
-                Scope::Zone => format!(
-                    "{} is not a zone id, which has 32 hexadecimal digits; copy it from the zone's overview page in the dashboard",
-                    quoted(text)
-                ),
-                Scope::Account => format!(
-                    "{} is not an account id, which has 32 hexadecimal digits; copy it from the dashboard's address",
-                    quoted(text)
-                ),
-            })
-        }))?;
+        let no_id =
+            |text: &str| format!("{} is not {what} id, which has 32 hexadecimal digits; {remedy}", quoted(text));
+        let id: ScopeId = entry.read(text_as(|text| text.parse().map_err(|_| no_id(text))))?;
         let line = self.report.line(&entry.place)?;
         if let Some(first) = first_lines.get(&id) {
             let text = format!("{id} is there already, in line {first}; remove one of the two");

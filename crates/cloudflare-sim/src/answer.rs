@@ -29,7 +29,7 @@ pub(super) enum Payload {
 /// One page of a listing.
 #[derive(Debug)]
 pub(super) struct ListPage {
-    pub(super) entries: Vec<Value>,
+    pub(super) result: Value,
     pub(super) result_info: Option<Map<String, Value>>,
 }
 
@@ -60,9 +60,7 @@ impl Answer {
     pub(super) fn body(&mut self, gzip: bool) -> Vec<u8> {
         let plain = match std::mem::replace(&mut self.content, Payload::Bytes(Vec::new())) {
             Payload::Bytes(bytes) => bytes,
-            Payload::List(ListPage { entries, result_info }) => {
-                envelope(true, &json!([]), &Value::Array(entries), result_info.as_ref())
-            }
+            Payload::List(page) => envelope(true, &json!([]), &page.result, page.result_info.as_ref()),
         };
         if !gzip || plain.is_empty() {
             return plain;

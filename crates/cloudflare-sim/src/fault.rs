@@ -8,10 +8,10 @@ mod delivery;
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
-    answer::{Answer, ApiError, ListPage, Payload, envelope},
+    answer::{Answer, ApiError, ListPage, Payload},
     listing::PageRequest,
 };
 
@@ -172,10 +172,7 @@ impl Fault {
                 answer.delivery = Some(delivery);
             }
             (Self::Delay(delay), _) => answer.delay += delay,
-            (Self::Result(value), Payload::List(listing)) => {
-                let body = envelope(true, &json!([]), &value, listing.result_info.as_ref());
-                answer.content = Payload::Bytes(body);
-            }
+            (Self::Result(value), Payload::List(listing)) => listing.result = value,
             (Self::NoInfo, Payload::List(listing)) => listing.result_info = None,
             (Self::Info(field, value), Payload::List(ListPage { result_info: Some(info), .. })) => {
                 match value {

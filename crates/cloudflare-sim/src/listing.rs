@@ -58,6 +58,6 @@ impl PageRequest {
 impl Answer {
     /// Entries, and what `result_info` says of them, if it is there.
     pub(super) fn listing(entries: Vec<Value>, result_info: Option<Map<String, Value>>) -> Self {
-        Self::new(200, Payload::List(ListPage { entries, result_info }))
+        Self::new(200, Payload::List(ListPage { result: entries.into(), result_info }))
     }
 }
