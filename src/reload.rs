@@ -15,7 +15,7 @@ use tokio::{
 use tracing::{dispatcher, instrument::WithSubscriber as _, subscriber::NoSubscriber};
 
 use crate::{
-    cloudflare::{Client, ClientMaker, Clients, Credential},
+    cloudflare::{Client, ClientMaker, Clients},
     config::{Config, ConfigErrors},
     exposition::SeriesSettings,
     inventory::{DueDiscovery, Inventory},
@@ -135,13 +135,12 @@ impl Reloader {
             changed
         });
         self.metrics.show_shard(config.shard);
-        let before = std::mem::replace(&mut self.config, config);
+        self.config = config;
         // What these still find out is about secrets of before.
         self.watchers.shutdown().await;
         clients.values().for_each(|client| client.activate());
         self.inventory.reconfigure(&self.config);
         self.publish(clients).await;
-        self.drop_state_of_credentials(&before);
         self.watch();
         Ok(())
     }
@@ -254,15 +253,6 @@ impl Reloader {
                 sleep_until(due).await;
                 Change::Discovered(credential, client.zones(&filter, priority).await)
             });
-        }
-    }
-
-    fn drop_state_of_credentials(&self, before: &Config) {
-        let Some(directory) = &self.maker.directory else { return };
-        let is_gone = |old: &&Arc<Credential>| !self.config.credentials.iter().any(|new| new.name() == old.name());
-        for credential in before.credentials.iter().filter(is_gone) {
-            directory.credential(credential.name()).forget();
-            directory.discovery(credential.name()).forget();
         }
     }
 
