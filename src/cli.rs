@@ -293,7 +293,7 @@ fn is_for_monitoring() -> bool {
 fn run_daemon(common: CommonFlags, web: WebFlags, log: &Log, now: fn() -> DateTime<Utc>) -> Result<u8, CommandError> {
     let sockets = web.sockets()?;
     let load = move || read(&common, Some(&web));
-    daemon::run(load()?, Arc::new(load), sockets, log, now)
+    daemon::block_on(daemon::serve(load()?, Arc::new(load), sockets, log, now, None))
 }
 
 /// Keeps secrets out of core files, and memory and environment from other processes of this user.

@@ -32,17 +32,6 @@ pub(super) struct DemoOptions {
     web: WebFlags,
 }
 
-/// Runs until a signal comes, and returns the exit code.
-pub(super) fn run(
-    config: Config,
-    again: Arc<LoadConfig>,
-    sockets: Vec<TcpListener>,
-    log: &Log,
-    now: fn() -> DateTime<Utc>,
-) -> Result<u8, CommandError> {
-    block_on(serve(config, again, sockets, log, now, None))
-}
-
 /// What stands at the top of the page and in the log of a demo.
 const DEMO_NOTICE: &str = "This is a demo: the data is simulated and comes from no Cloudflare account.";
 
@@ -113,7 +102,8 @@ pub(super) fn block_on<T>(command: impl Future<Output = Result<T, CommandError>>
     done
 }
 
-async fn serve(
+/// Runs until a signal comes, and returns the exit code. `notice` is for the top of the page.
+pub(super) async fn serve(
     config: Config,
     load: Arc<LoadConfig>,
     sockets: Vec<TcpListener>,
