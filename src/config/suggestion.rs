@@ -4,13 +4,9 @@ use super::document::may_be_secret;
 
 /// The remedy for an unknown word: the nearest known word, if one is near, and `rest`, a sentence without its stop.
 pub(super) fn remedy<'a>(word: &str, known: impl IntoIterator<Item = &'a str>, rest: &str) -> String {
-    nearest(word, known).map_or_else(
-        || rest.to_owned(),
-        |near| {
-            let (first, others) = rest.split_at(rest.len().min(1));
-            format!("did you mean {near:?}? {}{others}", first.to_ascii_uppercase())
-        },
-    )
+    let Some(near) = nearest(word, known) else { return rest.to_owned() };
+    let (first, others) = rest.split_at(rest.len().min(1));
+    format!("did you mean {near:?}? {}{others}", first.to_ascii_uppercase())
 }
 
 /// The nearest known word, if a slip or two lie between them. No text that could be a secret has one or is one.

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
     fault::Fault,
     listing::PageRequest,
     sibling::{self, Sibling},
-    world::{ACCOUNT, AcceptedCredential, Quota, SimulatedZone, World, hex, seeded_rng},
+    world::{ACCOUNT, AcceptedCredential, Quota, SimulatedCertificate, SimulatedZone, World, hex, seeded_rng},
     zones,
 };
 
@@ -186,7 +186,7 @@ fn list(zone: &mut SimulatedZone, request: &RecordedRequest, faults: &[Fault]) -
     let matching: Vec<_> =
         zone.certificates.iter().filter(|certificate| status == "all" || certificate.has_status(status)).collect();
     // "Total results available without any search parameters", taken at its word.
-    page.answer(&matching, zone.certificates.len(), |certificate| Value::Object(certificate.fields()))
+    page.answer(&matching, zone.certificates.len(), SimulatedCertificate::fields)
 }
 
 fn denied() -> ApiError {

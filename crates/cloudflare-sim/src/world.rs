@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::DateTime;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{fault::Fault, sibling::SimulatedListing};
 
@@ -263,43 +263,37 @@ impl SimulatedCertificate {
 
     /// The entry as it is listed: 3 to 4 kB, nearly all of it PEM.
     #[must_use]
-    pub fn fields(&self) -> Map<String, Value> {
+    pub fn fields(&self) -> Value {
         let mut rng = seeded_rng(&self.id);
         let serial_number = format!("{:020}{:020}", rng.u64(..), rng.u64(..));
-        let mut fields = Map::from_iter(
-            [
-                ("id", json!(self.id)),
-                ("common_name", json!(self.common_name)),
-                ("status", json!(self.status)),
-                ("issued_on", json!(self.issued_on)),
-                ("expires_on", json!(self.expires_on)),
-                ("validity_days", json!(self.validity_days())),
-                ("serial_number", json!(serial_number)),
-                ("fingerprint_sha256", json!(hex(&mut rng, 64))),
-                ("ski", json!(hex(&mut rng, 40))),
-                ("signature", json!("SHA256WithRSA")),
-                ("country", json!("US")),
-                ("state", json!("CA")),
-                ("location", json!("Somewhere")),
-                ("organization", json!("Example Corporation")),
-                ("organizational_unit", json!("Devices")),
-                ("certificate", json!(pem("CERTIFICATE", "\n", 24, &mut rng))),
-                ("csr", json!(pem("CERTIFICATE REQUEST", "\r\n", 22, &mut rng))),
-                (
-                    "certificate_authority",
-                    json!({
-                        "id": "8f5606d9-3f3f-4b5c-9a5e-0c4a0c7f1d21",
-                        "name": format!("Cloudflare Managed CA for account {ACCOUNT}"),
-                    }),
-                ),
-            ]
-            .map(|(field, value)| (field.to_owned(), value)),
-        );
+        let mut fields = json!({
+            "id": self.id,
+            "common_name": self.common_name,
+            "status": self.status,
+            "issued_on": self.issued_on,
+            "expires_on": self.expires_on,
+            "validity_days": self.validity_days(),
+            "serial_number": serial_number,
+            "fingerprint_sha256": hex(&mut rng, 64),
+            "ski": hex(&mut rng, 40),
+            "signature": "SHA256WithRSA",
+            "country": "US",
+            "state": "CA",
+            "location": "Somewhere",
+            "organization": "Example Corporation",
+            "organizational_unit": "Devices",
+            "certificate": pem("CERTIFICATE", "\n", 24, &mut rng),
+            "csr": pem("CERTIFICATE REQUEST", "\r\n", 22, &mut rng),
+            "certificate_authority": {
+                "id": "8f5606d9-3f3f-4b5c-9a5e-0c4a0c7f1d21",
+                "name": format!("Cloudflare Managed CA for account {ACCOUNT}"),
+            },
+        });
         for (field, value) in &self.changes {
             match value {
-                Some(value) => fields.insert(field.to_string(), value.clone()),
-                None => fields.remove(&**field),
-            };
+                Some(value) => fields[&**field] = value.clone(),
+                None => drop(fields.as_object_mut().and_then(|fields| fields.remove(&**field))),
+            }
         }
         fields
     }
