@@ -186,14 +186,6 @@ impl Config {
     }
 }
 
-#[cfg(test)]
-impl Default for Listening {
-    /// Where a daemon answers whose configuration says nothing of it.
-    fn default() -> Self {
-        listening("", Path::new("")).unwrap()
-    }
-}
-
 fn listening(text: &str, path: &Path) -> Result<Listening, Vec<Mistake>> {
     let (report, table) = document::parse(text)?;
     let context = Context { report: &report, file: path, environment: &|_| None, flags: ShardFlags::default() };
@@ -467,6 +459,14 @@ fn check_name(name: &str) -> Result<(), &'static str> {
         Err("a name may hold no control, bidirectional or invisible characters, and at most 256 in all")
     } else {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Default for Listening {
+    /// Where a daemon answers whose configuration says nothing of it.
+    fn default() -> Self {
+        listening("", Path::new("")).unwrap()
     }
 }
 
