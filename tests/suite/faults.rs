@@ -583,7 +583,7 @@ async fn a_changed_ca_file_is_trusted_without_a_restart() {
     until("a failure", async || (Metrics::of(&daemon).await.up(ONLY) == Some(0.0)).then_some(())).await;
     write(&format!("{}{}", first.pem(), second.pem()));
     until("trust", async || (Metrics::of(&daemon).await.up(ONLY) == Some(1.0)).then_some(())).await;
-    daemon.until_logged(&["level=info", "api.ca_file changed and are used from now on"]).await;
+    daemon.until_logged(&["level=info", "The certificate authorities in api.ca_file changed"]).await;
 }
 
 /// A zone that waits for its next poll after a failure does not wait where a reload names another file.
