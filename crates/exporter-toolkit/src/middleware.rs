@@ -14,7 +14,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-use super::web_config::{ConfigUnusable, Guesser, LoginVerdict, Web};
+use super::web_config::{Guesser, LoginVerdict, Web};
 
 /// Answers a request, or refuses it.
 pub(crate) async fn guard(
@@ -24,10 +24,7 @@ pub(crate) async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    let config = match web.now() {
-        Ok(config) => config,
-        Err(ConfigUnusable) => return refuse(StatusCode::INTERNAL_SERVER_ERROR),
-    };
+    let Some(config) = web.now() else { return refuse(StatusCode::INTERNAL_SERVER_ERROR) };
     if !web.allows_one() {
         return refuse(StatusCode::TOO_MANY_REQUESTS);
     }

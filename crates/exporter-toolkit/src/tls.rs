@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
-use super::{connection::CloseReason, web_config::ConfigUnusable};
+use super::connection::CloseReason;
 
 /// How long a handshake may take in all. A client on the other side of the world needs one second.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,7 +23,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const SEND_BUFFER: usize = 32 * 1024;
 
 /// The settings of the moment, if there are any.
-type Settings = Result<Arc<ServerConfig>, ConfigUnusable>;
+type Settings = Option<Arc<ServerConfig>>;
 
 /// Shakes hands with a client. `settings` is called once the client has sent something.
 ///
@@ -74,7 +74,7 @@ where
         }
     };
     // The log has the reason already.
-    let settings = settings().map_err(|ConfigUnusable| CloseReason::Done)?;
+    let settings = settings().ok_or(CloseReason::Done)?;
     let shaking = begun.into_stream_with(settings, |connection| connection.set_buffer_limit(Some(SEND_BUFFER)));
     match shaking.into_fallible().await {
         Ok(stream) => Ok(stream),
@@ -111,7 +111,7 @@ mod tests {
     use crate::activity::{LINGER, TrackedStream};
 
     fn no_settings() -> Settings {
-        Err(ConfigUnusable)
+        None
     }
 
     #[tokio::test(start_paused = true)]
@@ -171,7 +171,7 @@ mod tests {
         let (settings, stranger) = strict_settings_and_a_stranger();
         let (client, server) = duplex(64 * 1024);
         let server = TrackedStream::new(server, Arc::default());
-        let accepted = tokio::spawn(accept(server, || Ok(settings)));
+        let accepted = tokio::spawn(accept(server, || Some(settings)));
         // With TLS 1.3 a client thinks that it is let in.
         let name = "a.example".try_into().unwrap();
         let mut client = TlsConnector::from(stranger).connect(name, client).await.unwrap();

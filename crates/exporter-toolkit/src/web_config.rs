@@ -25,6 +25,5 @@ mod tls;
 
 pub(crate) use basic_auth::{Guesser, LoginVerdict};
 pub use config::WebConfig;
-pub(crate) use reload::ConfigUnusable;
 pub use reload::Web;
 pub use report::{WebConfigErrors, WebMistake};

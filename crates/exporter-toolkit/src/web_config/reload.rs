@@ -31,21 +31,12 @@ use crate::{
 /// A web configuration that is followed while the program runs.
 #[derive(Debug)]
 pub struct Web {
-    shared: Arc<FollowedFiles>,
+    reloader: Mutex<WebConfigReloader>,
+    current: Mutex<CurrentConfig>,
     /// These are as they were at the start.
     is_tls: bool,
     limiter: Option<Mutex<Limiter>>,
     authenticator: Authenticator,
-}
-
-/// The configuration cannot be used now; the log says why.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ConfigUnusable;
-
-#[derive(Debug)]
-struct FollowedFiles {
-    reloader: Mutex<WebConfigReloader>,
-    current: Mutex<CurrentConfig>,
 }
 
 /// What the last look at the files found.
@@ -115,9 +106,9 @@ impl Web {
             tls: started.is_tls.then(|| Reloaded::new("The TLS configuration")),
         };
         reloader.look();
-        let current = Mutex::new(reloader.current());
         Ok(Self {
-            shared: Arc::new(FollowedFiles { reloader: Mutex::new(reloader), current }),
+            current: Mutex::new(reloader.current()),
+            reloader: Mutex::new(reloader),
             is_tls: started.is_tls,
             limiter: started.rate_limit.map(|limit| Mutex::new(Limiter::new(limit))),
             authenticator: Authenticator::new(),
@@ -125,9 +116,9 @@ impl Web {
     }
 
     /// Follows the files. Never ends.
-    pub(crate) async fn follow(&self) -> Infallible {
-        let shared = Arc::clone(&self.shared);
-        let mut watch = Watch::new(move || shared.look());
+    pub(crate) async fn follow(self: &Arc<Self>) -> Infallible {
+        let web = Arc::clone(self);
+        let mut watch = Watch::new(move || web.look());
         let mut late = LogThrottle::default();
         loop {
             if watch.next().await.is_some() {
@@ -136,7 +127,7 @@ impl Web {
                 }
                 continue;
             }
-            *lock(&self.shared.current) = CurrentConfig::default();
+            *lock(&self.current) = CurrentConfig::default();
             if late.count(1).is_some() {
                 let seconds = PATIENCE.as_secs();
                 tracing::error!(
@@ -153,20 +144,20 @@ impl Web {
         self.is_tls
     }
 
-    /// What is right for a request that has come now.
-    pub(crate) fn now(&self) -> Result<Arc<WebConfig>, ConfigUnusable> {
-        lock(&self.shared.current).config.clone().ok_or(ConfigUnusable)
+    /// What is right for a request that has come now; `None` if it cannot be used, and the log says why.
+    pub(crate) fn now(&self) -> Option<Arc<WebConfig>> {
+        lock(&self.current).config.clone()
     }
 
-    /// What is right for a connection that has come now.
-    pub(crate) fn tls_now(&self) -> Result<Arc<ServerConfig>, ConfigUnusable> {
-        lock(&self.shared.current).tls.clone().ok_or(ConfigUnusable)
+    /// What is right for a connection that has come now; `None` if it cannot be used, and the log says why.
+    pub(crate) fn tls_now(&self) -> Option<Arc<ServerConfig>> {
+        lock(&self.current).tls.clone()
     }
 
     /// Whether the files can be read in time, whatever is in them. A mistake in them does not count: it is over when it
     /// is repaired, and a program that is restarted for it would not start.
     pub fn is_read(&self) -> bool {
-        lock(&self.shared.current).is_read
+        lock(&self.current).is_read
     }
 
     /// Whether one more request is within the limit.
@@ -189,9 +180,7 @@ impl Web {
             None => LoginVerdict::Wrong,
         }
     }
-}
 
-impl FollowedFiles {
     fn look(&self) {
         let mut reloader = lock(&self.reloader);
         reloader.look();
@@ -419,7 +408,7 @@ mod tests {
     /// Whether this client gets in without a password.
     async fn gets_in(web: &Web, client: Arc<ClientConfig>) -> bool {
         if web.is_tls() {
-            let Ok(settings) = web.tls_now() else { return false };
+            let Some(settings) = web.tls_now() else { return false };
             let (theirs, ours) = duplex(64 * 1024);
             let connected = TlsConnector::from(client).connect("localhost".try_into().unwrap(), theirs);
             let (_, accepted) = tokio::join!(connected, TlsAcceptor::from(settings).accept(ours));
@@ -427,7 +416,7 @@ mod tests {
                 return false;
             }
         }
-        let Ok(config) = web.now() else { return false };
+        let Some(config) = web.now() else { return false };
         web.judge(&config, None, &Arc::new(Guesser::new(IpAddr::from([192, 0, 2, 1])))).await == LoginVerdict::Right
     }
 
@@ -450,7 +439,7 @@ mod tests {
         ] {
             let web = files.open(&text);
             let admits_any = async || {
-                web.shared.look();
+                web.look();
                 let mut admits = false;
                 for client in kept_out {
                     admits |= gets_in(&web, Arc::clone(client)).await;
@@ -481,7 +470,7 @@ mod tests {
         for broken in ["", TLS, "no: key", &format!("{TLS}  client_auth_type: RequireAndVerifyClientCert\n")] {
             for (text, is_let_in) in [(&text[..], true), (broken, false)] {
                 files.write("web.yml", text);
-                web.shared.look();
+                web.look();
                 assert_eq!(gets_in(&web, Arc::clone(&client)).await, is_let_in, "{text}");
             }
         }
@@ -493,18 +482,18 @@ mod tests {
         let web = files.open(&format!("{TLS}{}", users()));
         let made = || (web.now().unwrap(), web.tls_now().unwrap());
         let (config, tls) = made();
-        web.shared.look();
+        web.look();
         assert!(Arc::ptr_eq(&config, &made().0) && Arc::ptr_eq(&tls, &made().1));
         // Certificates alone, and the file alone, of which TLS settings are made too.
         files.write(
             "server.pem",
             &format!("# The same.\n{}", std::fs::read_to_string(files.path("server.pem")).unwrap()),
         );
-        web.shared.look();
+        web.look();
         assert!(Arc::ptr_eq(&config, &made().0) && !Arc::ptr_eq(&tls, &made().1));
         let (config, tls) = made();
         files.write("web.yml", &format!("{TLS}  prefer_server_cipher_suites: false\n{}", users()));
-        web.shared.look();
+        web.look();
         assert!(!Arc::ptr_eq(&config, &made().0) && !Arc::ptr_eq(&tls, &made().1));
     }
 }
