@@ -37,7 +37,7 @@ pub(crate) async fn guard(
         }
         LoginVerdict::Busy => refuse(StatusCode::SERVICE_UNAVAILABLE),
     };
-    for (name, value) in config.headers() {
+    for (name, value) in &config.headers {
         // What an answer sets itself is stricter: the page's policy allows its own script alone.
         response.headers_mut().entry(name).or_insert_with(|| value.clone());
     }

@@ -20,7 +20,8 @@ use super::{
 pub struct WebConfig {
     pub(super) tls: Option<TlsSettings>,
     pub(super) http2: bool,
-    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    /// What every answer has to have.
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) users: Users,
     pub(super) rate_limit: Option<GuessLimit>,
     /// What works, and hardly as it was meant.
@@ -28,15 +29,6 @@ pub struct WebConfig {
 }
 
 impl WebConfig {
-    /// Reads the text of a file that is in `directory`, where relative paths start.
-    ///
-    /// # Errors
-    /// With every mistake that is in the text itself.
-    pub fn parse(text: &str, directory: &Path) -> Result<Self, Vec<WebMistake>> {
-        let (config, mistakes) = Self::read_text(text, directory).map_err(|mistake| vec![mistake])?;
-        if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
-    }
-
     /// Reads a file and the certificates that it names, as a server would, and tells what is odd about it.
     ///
     /// # Errors
@@ -52,22 +44,16 @@ impl WebConfig {
     pub fn asks_for_tls(file: &Path) -> Result<bool, WebConfigErrors> {
         let fail = |mistakes| WebConfigErrors { file: file.to_owned(), mistakes };
         let bytes = read_file(file).map_err(fail)?;
-        let document = utf8(bytes.expose_secret()).and_then(document::parse).map_err(|mistake| fail(vec![mistake]))?;
+        let document = document::parse(bytes.expose_secret()).map_err(|mistake| fail(vec![mistake]))?;
         Ok(document.tls_server_config.is_some_and(|tls| tls.asks_for_tls()))
-    }
-
-    /// What every answer has to have.
-    pub(crate) fn headers(&self) -> &[(HeaderName, HeaderValue)] {
-        &self.headers
     }
 
     /// Reads a file, and sees whether TLS can be made of those that it names.
     pub(super) fn load(file: &Path) -> Result<Self, WebConfigErrors> {
         let fail = |mistakes| WebConfigErrors { file: file.to_owned(), mistakes };
         let bytes = read_file(file).map_err(fail)?;
-        let text = utf8(bytes.expose_secret()).map_err(|mistake| fail(vec![mistake]))?;
         let (mut config, mut mistakes) =
-            Self::read_text(text, directory(file)).map_err(|mistake| fail(vec![mistake]))?;
+            Self::read_bytes(bytes.expose_secret(), file).map_err(|mistake| fail(vec![mistake]))?;
         // Also where there are mistakes, so that those of the files are reported with them.
         if let Some(tls) = &config.tls {
             match tls.read().and_then(|files| tls.build(&files, config.http2)) {
@@ -79,15 +65,18 @@ impl WebConfig {
         if mistakes.is_empty() { Ok(config) } else { Err(fail(mistakes)) }
     }
 
-    pub(super) fn of_bytes(bytes: &[u8], file: &Path) -> Result<Self, Vec<WebMistake>> {
-        let text = utf8(bytes).map_err(|mistake| vec![mistake])?;
-        Self::parse(text, directory(file))
+    /// Reads what this file holds, but not the certificates that it names.
+    pub(super) fn parse(bytes: &[u8], file: &Path) -> Result<Self, Vec<WebMistake>> {
+        let (config, mistakes) = Self::read_bytes(bytes, file).map_err(|mistake| vec![mistake])?;
+        if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
     }
 
     /// What is right only if there is no mistake, and every mistake in the text.
-    fn read_text(text: &str, directory: &Path) -> Result<(Self, Vec<WebMistake>), WebMistake> {
+    fn read_bytes(bytes: &[u8], file: &Path) -> Result<(Self, Vec<WebMistake>), WebMistake> {
         let mut report = Findings::default();
-        let config = Self::read(document::parse(text)?, directory, &mut report);
+        // Where the paths in it start.
+        let directory = file.parent().unwrap_or(Path::new(""));
+        let config = Self::read(document::parse(bytes)?, directory, &mut report);
         report.mistakes.sort_by_key(|mistake| mistake.line);
         Ok((Self { warnings: report.warnings, ..config }, report.mistakes))
     }
@@ -146,19 +135,5 @@ pub(super) fn read_file(file: &Path) -> Result<FileBytes, Vec<WebMistake>> {
     read_bytes(file).map_err(|error| {
         let text = format!("the web configuration cannot be read: {error}; {remedy}");
         vec![WebMistake::new("", text)]
-    })
-}
-
-/// Where the paths in a file start.
-fn directory(file: &Path) -> &Path {
-    file.parent().unwrap_or(Path::new(""))
-}
-
-fn utf8(bytes: &[u8]) -> Result<&str, WebMistake> {
-    str::from_utf8(bytes).map_err(|error| {
-        let good = &bytes[..error.valid_up_to()];
-        let line = Some(good.iter().filter(|&&byte| byte == b'\n').count() + 1);
-        let text = "yaml: this is not valid YAML: it is not UTF-8 text".to_owned();
-        WebMistake { line, key: String::new(), text }
     })
 }

@@ -69,8 +69,14 @@ pub(super) type Text = Option<Spanned<String>>;
 /// One that no message repeats.
 pub(super) type Secret = Option<Spanned<SecretString>>;
 
-/// Reads the text of a file.
-pub(super) fn parse(text: &str) -> Result<Document, WebMistake> {
+/// Reads what a file holds.
+pub(super) fn parse(bytes: &[u8]) -> Result<Document, WebMistake> {
+    let text = str::from_utf8(bytes).map_err(|error| {
+        let good = &bytes[..error.valid_up_to()];
+        let line = Some(good.iter().filter(|&&byte| byte == b'\n').count() + 1);
+        let text = "yaml: this is not valid YAML: it is not UTF-8 text".to_owned();
+        WebMistake { line, key: String::new(), text }
+    })?;
     let options = serde_saphyr::options! {
         // It would print the line, with whatever secret is in it.
         with_snippet: false,

@@ -10,7 +10,7 @@ use super::{basic_auth::Credentials, config::WebConfig};
 pub fn web_configuration(bytes: &[u8], secret: &str, holds_secret: impl Fn(&str) -> bool) {
     let text = String::from_utf8_lossy(bytes).replace("SECRET", secret);
     // There is no such directory, so that no file of this machine matters.
-    match WebConfig::parse(&text, Path::new("/nonexistent")) {
+    match WebConfig::parse(text.as_bytes(), Path::new("/nonexistent/web.yml")) {
         Ok(config) => {
             assert!(config.warnings.iter().all(|warning| !holds_secret(warning)), "{config:?}");
             if let Some(tls) = &config.tls {

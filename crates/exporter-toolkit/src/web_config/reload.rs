@@ -194,7 +194,7 @@ impl WebConfigReloader {
         let Self { file, started, required, config, tls } = self;
         match read_file(file) {
             Ok(text) => config.follow(&[text.expose_secret()], || {
-                let new = WebConfig::of_bytes(text.expose_secret(), file)?;
+                let new = WebConfig::parse(text.expose_secret(), file)?;
                 require(required, &new)?;
                 warn(file, &new.warnings);
                 warn(file, started.warning(&new).as_slice());
