@@ -14,6 +14,7 @@ mod discovery;
 mod families;
 mod gzip;
 pub(crate) mod json;
+#[cfg(target_os = "linux")]
 mod process;
 mod target;
 mod text;
@@ -199,6 +200,7 @@ pub fn render_program(snapshot: &Snapshot, now: i64) -> String {
     label(&mut labels, "revision", env!("BUILD_REVISION"));
     label(&mut labels, "rustversion", env!("BUILD_RUSTC"));
     text::sample(&mut text, name, &[&labels], 1);
+    #[cfg(target_os = "linux")]
     process::render(&mut text);
     text
 }

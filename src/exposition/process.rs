@@ -1,8 +1,7 @@
-//! The standard `process_*` metrics.
+//! The standard `process_*` metrics. Systems other than Linux tell them in other ways; nothing is shown there.
 //!
 //! What the system does not tell has no series: a start time of 0 would be a lie.
 
-#[cfg(target_os = "linux")]
 use procfs::{
     WithCurrentSystemInfo as _,
     process::{LimitValue, Process},
@@ -11,7 +10,6 @@ use procfs::{
 use super::text;
 
 /// Appends what the system knows about this process.
-#[cfg(target_os = "linux")]
 pub(super) fn render(text: &mut String) {
     let Ok(process) = Process::myself() else { return };
     let stat = process.stat().ok();
@@ -45,11 +43,6 @@ pub(super) fn render(text: &mut String) {
     }
 }
 
-/// Other systems tell it in other ways; nothing is shown there.
-#[cfg(not(target_os = "linux"))]
-pub(super) fn render(_: &mut String) {}
-
-#[cfg(target_os = "linux")]
 fn limited(limit: LimitValue) -> Option<f64> {
     match limit {
         LimitValue::Value(value) => Some(float(value)),
@@ -58,12 +51,10 @@ fn limited(limit: LimitValue) -> Option<f64> {
 }
 
 /// From ticks of the system's clock.
-#[cfg(target_os = "linux")]
 fn seconds(ticks: u64) -> f64 {
     float(ticks) / float(procfs::ticks_per_second())
 }
 
-#[cfg(target_os = "linux")]
 #[expect(clippy::cast_precision_loss, reason = "Prometheus values are 64-bit floats")]
 const fn float(value: u64) -> f64 {
     value as f64
