@@ -178,8 +178,9 @@ pub(crate) struct StatusParts {
     exposition: Arc<Exposition>,
     /// Unix seconds.
     now: i64,
-    /// Behind which part each listing ends.
-    ends: Vec<usize>,
+    /// What stands between the first part and the last: for each, the place of its listing, and how many certificates of
+    /// that are in parts before.
+    listings: Vec<(usize, usize)>,
 }
 
 /// Certificates of a part: some 60 kB.
@@ -188,59 +189,54 @@ const PART: usize = 100;
 impl StatusParts {
     /// The status at this Unix second.
     pub(crate) fn new(exposition: Arc<Exposition>, now: i64) -> Self {
-        let ends = (0..exposition.snapshot().targets.len()).scan(1, |end, place| {
-            *end += exposition.selection(place).shown().len().div_ceil(PART).max(1);
-            Some(*end)
+        // A listing without certificates has a part as well.
+        let listings = (0..exposition.snapshot().targets.len()).flat_map(|place| {
+            let shown = exposition.selection(place).shown().len().max(1);
+            (0..shown).step_by(PART).map(move |skipped| (place, skipped))
         });
-        Self { ends: ends.collect(), exposition, now }
+        Self { listings: listings.collect(), exposition, now }
     }
 
     /// A part; `None` behind the last one.
-    ///
-    /// The first one begins the document, the last one ends it, and each listing has one or more between them.
     pub(crate) fn part(&self, number: usize) -> Option<Vec<u8>> {
-        if number == 0 {
-            let discoveries = self.exposition.snapshot().discoveries.iter().map(DiscoveryStatus::new);
-            let discoveries = json(&discoveries.collect::<Vec<_>>());
-            let time = json(&date(self.now));
-            return Some([b"{\"time\":", &*time, b",\"discoveries\":", &*discoveries, b",\"listings\":["].concat());
+        let Some(number) = number.checked_sub(1) else { return Some(self.beginning()) };
+        match self.listings.get(number) {
+            Some(&(place, skipped)) => Some(self.part_of_listing(place, skipped)),
+            None => (number == self.listings.len()).then(|| b"\n]}\n".into()),
         }
-        let place = self.ends.partition_point(|&end| end <= number);
-        let Some(zone) = self.exposition.snapshot().targets.get(place) else {
-            return (number == self.ends.last().map_or(1, |&end| end)).then(|| b"\n]}\n".into());
-        };
-        let first = place.checked_sub(1).map_or(1, |before| self.ends[before]);
-        let selection = self.exposition.selection(place);
+    }
+
+    fn beginning(&self) -> Vec<u8> {
+        let discoveries = self.exposition.snapshot().discoveries.iter().map(DiscoveryStatus::new);
+        let discoveries = json(&discoveries.collect::<Vec<_>>());
+        [b"{\"time\":", &*json(&date(self.now)), b",\"discoveries\":", &*discoveries, b",\"listings\":["].concat()
+    }
+
+    fn part_of_listing(&self, place: usize, skipped: usize) -> Vec<u8> {
+        let (zone, settings) = (&self.exposition.snapshot().targets[place], self.exposition.settings());
+        let (selection, own_labels) = (self.exposition.selection(place), self.exposition.own_labels(place));
         let mut text = Vec::with_capacity(PART * 700);
-        if number == first {
+        if skipped == 0 {
             text.extend(if place == 0 { "\n" } else { ",\n" }.as_bytes());
-            let own_labels = self.exposition.own_labels(place);
-            let status = ListingStatus::new(zone, selection.hidden, own_labels, self.exposition.settings(), self.now);
+            let status = ListingStatus::new(zone, selection.hidden, own_labels, settings, self.now);
             // Without the bracket and the brace at its end: the certificates are still to come.
             let head = json(&status);
             text.extend(head.strip_suffix(b"]}").unwrap_or(&head));
         }
         let listing = zone.listing.as_ref().map(|(listing, _)| listing);
-        let skipped = (number - first) * PART;
         for (n, &shown) in selection.shown().iter().enumerate().skip(skipped).take(PART) {
             let Some(listing) = listing else { break };
             let certificate = &listing.certificates()[shown];
             text.extend(if n == 0 { "\n" } else { ",\n" }.as_bytes());
             text.extend(json(&ShownCertificate {
-                row: CertificateRow::new(
-                    &zone.target,
-                    &zone.name,
-                    certificate,
-                    self.exposition.own_labels(place),
-                    self.now,
-                ),
-                suppressed: listing.suppression(certificate, self.exposition.settings(), self.now),
+                row: CertificateRow::new(&zone.target, &zone.name, certificate, own_labels, self.now),
+                suppressed: listing.suppression(certificate, settings, self.now),
             }));
         }
-        if number + 1 == self.ends[place] {
+        if skipped + PART >= selection.shown().len() {
             text.extend(b"]}");
         }
-        Some(text)
+        text
     }
 
     /// Whether every part is that of the other one.
