@@ -41,16 +41,8 @@ const RENEWAL_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Transport {
     settings: ApiSettings,
-    current: Mutex<Generation>,
-    /// Held while new connections are prepared, so that many timeouts at once renew them once.
-    renewing: tokio::sync::Mutex<()>,
-}
-
-/// A client with its pool of connections.
-#[derive(Debug, Clone)]
-struct Generation {
-    number: u64,
-    http: reqwest::Client,
+    /// A client with its pool of connections, and how many there were before it.
+    current: Mutex<(u64, reqwest::Client)>,
 }
 
 impl Transport {
@@ -59,13 +51,12 @@ impl Transport {
     /// # Errors
     /// In words, if the machine's certificate authorities cannot be read, for example.
     pub(super) fn new(settings: &ApiSettings) -> Result<Self, String> {
-        let first = Generation { number: 0, http: http_client(settings)? };
-        Ok(Self { settings: settings.clone(), current: Mutex::new(first), renewing: tokio::sync::Mutex::default() })
+        Ok(Self { settings: settings.clone(), current: Mutex::new((0, http_client(settings)?)) })
     }
 
     /// Sends a request and reads the response, all within `api.timeout`.
     pub(super) async fn get(&self, url: Url, headers: HeaderMap) -> Result<Response, Failure> {
-        let Generation { number, http } = self.current();
+        let (number, http) = lock(&self.current).clone();
         // Errors made at Cloudflare's edge are JSON too then.
         let request = http.get(url).headers(headers).header(ACCEPT, HeaderValue::from_static("application/json"));
         let (response, is_suspect) = match timeout(self.settings.timeout, exchange(request)).await {
@@ -82,25 +73,22 @@ impl Transport {
         response
     }
 
-    fn current(&self) -> Generation {
-        lock(&self.current).clone()
-    }
-
-    /// From now on requests use other connections than those of this generation. What is under way on these goes on.
+    /// From now on requests use other connections than these suspect ones. What is under way on those goes on.
     async fn renew(&self, suspect: u64) {
-        let renewed = timeout(RENEWAL_PATIENCE, async {
-            let _renewing = self.renewing.lock().await;
-            if self.current().number != suspect {
-                return Ok(());
+        let settings = self.settings.clone();
+        // It reads the machine's certificate authorities.
+        let renewed = timeout(RENEWAL_PATIENCE, spawn_blocking(move || http_client(&settings))).await;
+        match renewed.map_err(|late| late.to_string()).and_then(|done| done.map_err(|bug| bug.to_string())).flatten() {
+            Ok(http) => {
+                let mut current = lock(&self.current);
+                // Many timeouts at once renew them once.
+                if current.0 == suspect {
+                    *current = (suspect + 1, http);
+                }
             }
-            let settings = self.settings.clone();
-            // It reads the machine's certificate authorities.
-            let http = spawn_blocking(move || http_client(&settings)).await.map_err(|bug| bug.to_string()).flatten()?;
-            *lock(&self.current) = Generation { number: suspect + 1, http };
-            Ok(())
-        });
-        if let Err(error) = renewed.await.map_err(|late| late.to_string()).flatten() {
-            tracing::debug!(%error, "New connections cannot be prepared, so the old ones stay in use.");
+            Err(error) => {
+                tracing::debug!(%error, "New connections cannot be prepared, so the old ones stay in use.");
+            }
         }
     }
 }
