@@ -33,7 +33,7 @@ pub use clients::{ClientMaker, Clients};
 pub use credential::{Credential, CredentialError, Scheme, SecretSource, check_email};
 pub use envelope::read_page;
 pub use kinds::requests_for;
-pub use roots::{CaFile, CaFileError, InvalidRoots, Roots, read_roots};
+pub use roots::{CaFile, CaFileError, Roots, read_roots};
 pub use settings::{ApiSettings, BaseUrl, InvalidBaseUrl};
 #[cfg(test)]
 pub(crate) use throttle::Throttle;

@@ -40,9 +40,12 @@ pub enum CaFileError {
     /// The file cannot be read.
     #[error("{0}")]
     Unreadable(io::Error),
-    /// What is in it is of no use.
-    #[error(transparent)]
-    Invalid(#[from] InvalidRoots),
+    /// No block at all.
+    #[error("it holds no certificate in PEM form, which begins with {BEGINNING}")]
+    None,
+    /// Blocks, and none of use.
+    #[error("no certificate in it can be read; copy it again, from the first line with dashes to the last")]
+    Damaged,
 }
 
 impl CaFile {
@@ -103,22 +106,11 @@ pub struct Roots {
     pub damaged: Vec<usize>,
 }
 
-/// Why bytes are no PEM file of certificate authorities.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum InvalidRoots {
-    /// No block at all.
-    #[error("it holds no certificate in PEM form, which begins with {BEGINNING}")]
-    None,
-    /// Blocks, and none of use.
-    #[error("no certificate in it can be read; copy it again, from the first line with dashes to the last")]
-    Damaged,
-}
-
 /// Reads the certificates of a PEM file. Other blocks in it, such as keys, are left alone.
 ///
 /// # Errors
 /// If there is none that can be used.
-pub fn read_roots(pem: &[u8]) -> Result<Roots, InvalidRoots> {
+pub fn read_roots(pem: &[u8]) -> Result<Roots, CaFileError> {
     let text = String::from_utf8_lossy(pem);
     let (mut certificates, mut damaged) = (Vec::new(), Vec::new());
     // One without an end must not take the next one with it.
@@ -131,8 +123,8 @@ pub fn read_roots(pem: &[u8]) -> Result<Roots, InvalidRoots> {
     }
     match (certificates.is_empty(), damaged.is_empty()) {
         (false, _) => Ok(Roots { certificates, damaged }),
-        (true, false) => Err(InvalidRoots::Damaged),
-        (true, true) => Err(InvalidRoots::None),
+        (true, false) => Err(CaFileError::Damaged),
+        (true, true) => Err(CaFileError::None),
     }
 }
 
@@ -186,7 +178,7 @@ mod tests {
         for utf16 in [u16::to_le_bytes, u16::to_be_bytes] {
             for text in [one.clone(), format!("\u{feff}{one}")] {
                 let bytes: Vec<u8> = text.encode_utf16().flat_map(utf16).collect();
-                assert_eq!(read_roots(&bytes), Err(InvalidRoots::None));
+                assert!(matches!(read_roots(&bytes), Err(CaFileError::None)));
             }
         }
     }
