@@ -395,7 +395,7 @@ impl UnpublishedState {
             return;
         }
         let reason = failure.reason.label();
-        let shows = if state.listing.is_some() { "its last good listing stays" } else { "it has no data yet" };
+        let shows = if state.listing.is_some() { "the last good listing stays" } else { "there is no data yet" };
         log_target!(warn, state, reason, error = %failure, "Certificates cannot be listed; {shows}.");
     }
 }

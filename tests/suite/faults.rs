@@ -158,8 +158,8 @@ async fn walk_listings(kind: &Kind) -> usize {
         let line = lines.find(|line| line.contains(&word)).unwrap_or_else(|| panic!("{scope}: no {word:?} in\n{log}"));
         let shows = match (row.lasts, is_new(&scope)) {
             (Lasts::OnePoll, _) => "",
-            (_, true) => "it has no data yet",
-            (_, false) => "its last good listing stays",
+            (_, true) => "there is no data yet",
+            (_, false) => "the last good listing stays",
         };
         for part in ["level=warn", &format!("reason={reason} "), shows] {
             assert!(line.contains(part), "{part:?} is missing in {line}");
@@ -314,7 +314,7 @@ async fn walk_host((name, bad, reason, word): HostRow, good: &Upstream, ca_file:
         assert_eq!(after.listing(ONLY), before.listing(ONLY), "{name} {kind}");
         assert_eq!(after.last_success(ONLY), failing.last_success(ONLY), "{name} {kind}");
         let kind = format!("kind={kind} ");
-        daemon.until_logged(&["its last good listing stays", &kind, &format!("reason={reason} "), word]).await;
+        daemon.until_logged(&["the last good listing stays", &kind, &format!("reason={reason} "), word]).await;
     }
     assert_eq!(daemon.get("/-/healthy").await.0, 200, "{name}");
     proxy.switch_to(good.clone());
@@ -354,7 +354,7 @@ async fn assert_is_unlisted(daemon: &Daemon, name: &str, reason: &str, word: &st
         assert_eq!(metrics.listing(ONLY), [], "{name} {kind}");
         assert_eq!(metrics.last_success(ONLY), None, "{name} {kind}");
         let kind = format!("kind={kind} ");
-        daemon.until_logged(&["it has no data yet", &kind, &format!("reason={reason} "), word]).await;
+        daemon.until_logged(&["there is no data yet", &kind, &format!("reason={reason} "), word]).await;
     }
 }
 
