@@ -27,7 +27,7 @@ use exporter_toolkit::{WebConfig, WebConfigErrors};
 use crate::{
     cloudflare::{ApiSettings, BaseUrl, CaFile, Credential},
     exposition::SeriesSettings,
-    model::{Kind, LabelRules, Scope, Shard, Status, Target, clean},
+    model::{LabelRules, Scope, Shard, Status, Target, clean},
     server::{ListenAddress, TelemetryPath},
 };
 pub use discovery::DiscoverySettings;
@@ -36,6 +36,7 @@ use document::{Mistake, Place, Report, Section, boolean, duration, integer, may_
 pub use file::ConfigFile;
 pub use shard::ShardFlags;
 use suggestion::remedy;
+use targets::without_effect;
 pub use targets::{PollDefaults, remedy_for_kind};
 
 /// A configuration in which every setting is valid.
@@ -241,40 +242,6 @@ const FORBIDDEN: &str = "run as a user that may read it, or change its owner or 
 
 /// Beats `api.base_url`.
 const BASE_URL_VARIABLE: &str = "CLOUDFLARE_BASE_URL";
-
-/// Sections in which nothing is listed, and kinds that are listed nowhere.
-fn without_effect(
-    has_zones: bool,
-    has_accounts: bool,
-    discovers: bool,
-    targets: &[Arc<Target>],
-    kinds: &[Kind],
-) -> Vec<String> {
-    let of_accounts: Vec<_> =
-        kinds.iter().filter(|kind| kind.scope() == Scope::Account).map(|kind| kind.label()).collect();
-    let is_idle = |scope| !targets.iter().any(|target| target.kind.scope() == scope);
-    let mut sentences = Vec::new();
-    if !of_accounts.is_empty() && !has_accounts && !discovers {
-        sentences.push(format!(
-            "The account kinds of poll.kinds ({}) are not listed, as no account is known; add [[accounts]] or [discovery].",
-            of_accounts.join(", ")
-        ));
-    }
-    if has_accounts && is_idle(Scope::Account) {
-        let known: Vec<_> =
-            Kind::ALL.into_iter().filter(|kind| kind.scope() == Scope::Account).map(Kind::label).collect();
-        sentences.push(format!(
-            "Nothing is listed in [[accounts]], as poll.kinds holds no account kind; add some of {}.",
-            known.join(", ")
-        ));
-    }
-    if has_zones && is_idle(Scope::Zone) {
-        sentences.push(
-            "Nothing is listed in [[zones]], as poll.kinds holds no zone kind; add some, such as client.".to_owned(),
-        );
-    }
-    sentences
-}
 
 /// What the sections are read with.
 struct Context<'a> {

@@ -75,6 +75,40 @@ fn kind(value: &DeValue<'_>) -> Reading<Kind> {
     })(value)
 }
 
+/// Sections in which nothing is listed, and kinds that are listed nowhere.
+pub(super) fn without_effect(
+    has_zones: bool,
+    has_accounts: bool,
+    discovers: bool,
+    targets: &[Arc<Target>],
+    kinds: &[Kind],
+) -> Vec<String> {
+    let of_accounts: Vec<_> =
+        kinds.iter().filter(|kind| kind.scope() == Scope::Account).map(|kind| kind.label()).collect();
+    let is_idle = |scope| !targets.iter().any(|target| target.kind.scope() == scope);
+    let mut sentences = Vec::new();
+    if !of_accounts.is_empty() && !has_accounts && !discovers {
+        sentences.push(format!(
+            "The account kinds of poll.kinds ({}) are not listed, as no account is known; add [[accounts]] or [discovery].",
+            of_accounts.join(", ")
+        ));
+    }
+    if has_accounts && is_idle(Scope::Account) {
+        let known: Vec<_> =
+            Kind::ALL.into_iter().filter(|kind| kind.scope() == Scope::Account).map(Kind::label).collect();
+        sentences.push(format!(
+            "Nothing is listed in [[accounts]], as poll.kinds holds no account kind; add some of {}.",
+            known.join(", ")
+        ));
+    }
+    if has_zones && is_idle(Scope::Zone) {
+        sentences.push(
+            "Nothing is listed in [[zones]], as poll.kinds holds no zone kind; add some, such as client.".to_owned(),
+        );
+    }
+    sentences
+}
+
 impl Context<'_> {
     /// Reads the sections of one scope: `[[zones]]` or `[[accounts]]`.
     pub(super) fn read_targets(
